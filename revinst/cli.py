@@ -1,0 +1,60 @@
+"""The `revinst` command: picks a command's module and turns errors into exit codes."""
+
+import importlib
+import os
+import sys
+
+import revinst
+from revinst.errors import UserError
+
+COMMANDS = {
+    "fit": "train an adapter into runs/NAME",
+    "evaluate": "score a run on its held-out rows, beside baselines",
+    "generate": "write an instruction for each text of a file or folder",
+    "merge": "write a standalone model with the adapter merged in",
+    "inspect": "show what a config makes of its data; loads no model",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one command and exits: 0 done, 2 the user can fix it, 143 or 130 stopped, 1 our bug (traceback)."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help"):
+        print_usage()
+        sys.exit(0)
+    if args[0] == "--version":
+        print(f"revinst {revinst.__version__}")
+        sys.exit(0)
+    if args[0] not in COMMANDS:
+        print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    set_environment()
+    try:
+        status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
+    except UserError as error:
+        print(f"revinst {args[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # Missing permissions, a full disk, a read-only folder: the path and the reason are in the error.
+        print(f"revinst {args[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"revinst {args[0]}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status)
+
+
+def print_usage() -> None:
+    print("usage: revinst COMMAND ...   (revinst COMMAND --help for its options)\n")
+    for name, purpose in COMMANDS.items():
+        print(f"  {name:10} {purpose}")
+
+
+def set_environment() -> None:
+    """Before heavy imports: no parallel-tokenizer warnings after forks, no advice from libraries."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A config file and its overrides, parsed and checked by LightningCLI."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from revinst.data.datamodule import InstructionDataModule
+from revinst.errors import UserError
+from revinst.training.checkpoint import CheckpointSettings
+from revinst.training.module import InstructionModule
+
+# Linked from another key, so that one value can't be written twice.
+LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}
+REPLACED_FLAGS = {
+    "accumulate_grad_batches": (1, "data.micro_batches_per_step"),
+    "gradient_clip_val": (None, "model.max_grad_norm"),
+    "use_distributed_sampler": (False, "data.micro_batch_size (each rank takes its own rows)"),
+    "enable_checkpointing": (False, "checkpoint.*"),
+}
+# A resumed run may change these: they don't change what a step computes.
+FREE_ON_RESUME = re.compile(
+    r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|config|trainer\.(max_epochs|max_steps|devices|"
+    r"num_nodes|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
+)
+
+
+class RevinstCLI(LightningCLI):
+    """LightningCLI with our groups. `train=False` only parses: no model, no Trainer."""
+
+    def __init__(self, args: list[str], train: bool = True):
+        self.train = train
+        check_linked_keys(args)
+        try:
+            super().__init__(
+                InstructionModule,
+                InstructionDataModule,
+                save_config_callback=None,
+                seed_everything_default=42,
+                parser_kwargs={"exit_on_error": False, "prog": "revinst fit", "description": "Train an adapter."},
+                trainer_defaults={
+                    "enable_checkpointing": False,
+                    "use_distributed_sampler": False,
+                    "num_sanity_val_steps": 0,
+                    "precision": "bf16-mixed",
+                },
+                args=args,
+                run=False,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except ArgumentError as error:
+            raise find_user_error(error) or UserError(one_line(error)) from None
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run_name", type=str, default="run", help="the run's folder is RUNS_DIR/RUN_NAME")
+        parser.add_argument("--runs_dir", type=str, default="runs")
+        parser.add_argument("--resume", type=str, default="auto", help="auto, never, or the path of a checkpoint")
+        parser.add_argument("--resume_force", type=bool, default=False, help="resume although the config changed")
+        parser.add_class_arguments(CheckpointSettings, "checkpoint")
+        parser.add_argument("--samples.every_steps", type=int, default=200, help="0: none")
+        parser.add_argument("--samples.count", type=int, default=3)
+        for source, target in LINKS.items():
+            parser.link_arguments(source, target)
+
+    def instantiate_classes(self) -> None:
+        check_trainer_flags(self.config.trainer)
+        if self.train:
+            self.config_init = self.parser.instantiate_classes(self.config)
+            self.datamodule, self.model = self.config_init.data, self.config_init.model
+
+    def _set_seed(self) -> None:
+        if self.train:
+            super()._set_seed()
+
+    @property
+    def as_yaml(self) -> str:
+        """The whole config, resolved; `revinst fit --config` reads it back."""
+        config = self.config.clone()
+        config.pop("config", None)
+        return self.parser.dump(config, skip_none=False, skip_validation=True)
+
+    def data_arguments(self) -> dict[str, Any]:
+        """Arguments of InstructionDataModule, links included."""
+        return self.config.data.as_dict() | {"base": self.config.model.base, "seed": self.config.seed_everything}
+
+
+def check_linked_keys(args: list[str]) -> None:
+    """jsonargparse ignores a linked key in a file without a word; a user would think it counts."""
+    for name, value in zip(args, [*args[1:], ""], strict=True):
+        path = value if name in ("-c", "--config") else ""
+        if name.startswith("--config="):
+            path = name.removeprefix("--config=")
+        if not path:
+            continue
+        if not Path(path).is_file():
+            raise UserError(f"--config {path}: no such file")
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())[:200]})") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: a config must be a mapping of keys")
+        for source, target in LINKS.items():
+            group, key = target.split(".")
+            if isinstance(content.get(group), dict) and key in content[group]:
+                raise UserError(f"{path}: {target} is taken from {source}; set that")
+
+
+def check_trainer_flags(trainer: Namespace) -> None:
+    """Refuses Trainer flags that the loop replaces."""
+    for flag, (value, instead) in REPLACED_FLAGS.items():
+        if trainer.get(flag) not in (value, None):
+            raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
+    if str(trainer.precision) in ("bf16-true", "16-true", "transformer-engine"):
+        raise UserError(f"trainer.precision {trainer.precision} would round the adapter's updates away; use bf16-mixed")
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """jsonargparse's message without its pages of usage: the key and the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3])
+    return re.sub(r"\s+", " ", text)[:400]
+
+
+def read_run_config(path: Path) -> RevinstCLI:
+    """The config of a run, parsed as `fit` would; nothing is loaded."""
+    return RevinstCLI(["--config", str(path)], train=False)
+
+
+def config_difference(old: str, new: str) -> list[str]:
+    """Lines `key: old -> new` for what a resumed run may not change."""
+    before, after = flatten(yaml.safe_load(old)), flatten(yaml.safe_load(new))
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not FREE_ON_RESUME.fullmatch(key)
+    ]
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`"""
+    if not isinstance(config, dict):
+        return {prefix.rstrip("."): config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.")
+    return flat

@@ -1,0 +1,100 @@
+"""Packed rows to tensors: `MicroBatch` (one forward) and `StepBatch` (one optimizer step).
+
+Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from revinst.data.encoding import IGNORE_INDEX, Documents
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Documents end to end in one row; attention keeps them apart by `cu_seqlens`.
+
+    Two documents of 3 and 2 tokens:
+
+        input_ids       [[a0, a1, a2, b0, b1]]
+        targets         [[ -, a2, a3, b1, b2]]      "-" is IGNORE_INDEX
+        position_ids    [[ 0,  1,  2,  0,  1]]
+        cu_seqlens      [0, 3, 5]
+        seq_lens        [3, 2]
+        target_index    [1, 2, 3, 4]                where targets are, so that the loss needs no device sync
+    """
+
+    input_ids: Tensor  # int64 [1, T]
+    targets: Tensor  # int64 [1, T]
+    position_ids: Tensor  # int64 [1, T]
+    cu_seqlens: Tensor  # int32 [N + 1]
+    target_index: Tensor  # int64 [num_targets]
+    seq_lens: list[int]
+    ids: list[str]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.input_ids.shape[1]
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.target_index)
+
+    @property
+    def max_seqlen(self) -> int:
+        return max(self.seq_lens)
+
+    def to(self, device, non_blocking: bool = False) -> "MicroBatch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return MicroBatch(**{
+            name: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        })
+
+
+@dataclass(slots=True)
+class StepBatch:
+    """All micro-batches that one rank contributes to one optimizer step."""
+
+    micro_batches: list[MicroBatch]
+
+    @property
+    def num_targets(self) -> int:
+        return sum(micro_batch.num_targets for micro_batch in self.micro_batches)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(micro_batch.num_tokens for micro_batch in self.micro_batches)
+
+    @property
+    def ids(self) -> list[str]:
+        return [row_id for micro_batch in self.micro_batches for row_id in micro_batch.ids]
+
+    def to(self, device, non_blocking: bool = False) -> "StepBatch":
+        return StepBatch([micro_batch.to(device, non_blocking) for micro_batch in self.micro_batches])
+
+
+def collate_rows(documents: Documents, rows: list[list[int]], supervised: bool = True) -> MicroBatch:
+    """Builds one micro-batch from rows of document numbers.
+
+    supervised: False blanks every target, for a rank that has no rows left in a step but must take part in it.
+    """
+    numbers = [number for row in rows for number in row]
+    spans = [slice(documents.offsets[number], documents.offsets[number + 1]) for number in numbers]
+    input_ids = np.concatenate([documents.input_ids[span] for span in spans]).astype(np.int64)
+    targets = np.concatenate([documents.targets[span] for span in spans]).astype(np.int64)
+    if not supervised:
+        targets[:] = IGNORE_INDEX
+    seq_lens = [int(span.stop - span.start) for span in spans]
+    position_ids = np.concatenate([np.arange(length) for length in seq_lens])
+    return MicroBatch(
+        input_ids=torch.from_numpy(input_ids)[None],
+        targets=torch.from_numpy(targets)[None],
+        position_ids=torch.from_numpy(position_ids)[None],
+        cu_seqlens=torch.tensor([0, *np.cumsum(seq_lens)], dtype=torch.int32),
+        target_index=torch.from_numpy(np.flatnonzero(targets != IGNORE_INDEX)),
+        seq_lens=seq_lens,
+        ids=[documents.ids[number] for number in numbers],
+    )

@@ -1,0 +1,234 @@
+"""InstructionDataModule: wires examples, split, prompt, encoding, packing and batches. Adds no logic of its own."""
+
+from collections.abc import Iterator
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from revinst.data.batch import MicroBatch, StepBatch, collate_rows
+from revinst.data.encoding import Documents, encode_examples
+from revinst.data.examples import Discarded, Example, load_examples
+from revinst.data.packing import pack_documents
+from revinst.data.prompt import load_template
+from revinst.data.split import Split, select_examples, split_examples
+from revinst.data.tokenizer import load_tokenizer
+from revinst.errors import UserError
+
+CHOICES = {
+    "context": ("drop", "include", "exclude_rows"),
+    "supervise": ("target", "all"),
+    "packing": ("best_fit", "joined", "none"),
+    "on_bad_row": ("stop", "skip"),
+}
+
+
+class StepSampler:
+    """Yields the rows of one optimizer step at a time, for one rank, already divided into micro-batches.
+
+    Step s of an epoch takes rows [s*G, (s+1)*G) of the epoch's order, G = `rows_per_step` over all ranks, so a
+    step's rows do not depend on how many ranks share them; ranks take turns row by row. The order is a permutation
+    seeded by (seed, epoch). The position is one number, `next_step`, counted over all epochs. Each rank gets the
+    same number of micro-batches; `[]` stands for one that has no rows left (the last step of an epoch).
+    """
+
+    def __init__(self, num_rows: int, micro_batch_size: int, micro_batches_per_step: int, seed: int):
+        self.num_rows = num_rows
+        self.micro_batch_size = micro_batch_size
+        self.micro_batches_per_step = micro_batches_per_step
+        self.seed = seed
+        self.rank, self.world_size = 0, 1
+        self.next_step = 0
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.micro_batch_size * self.micro_batches_per_step * self.world_size
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.rows_per_step)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at each epoch's start; a position inside that epoch (a resumed run) is kept."""
+        if self.next_step // len(self) != epoch:
+            self.next_step = epoch * len(self)
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        epoch = self.next_step // len(self)
+        while self.next_step // len(self) == epoch:
+            step = self.next_step
+            self.next_step += 1
+            yield self.micro_batches_of(step)
+
+    def micro_batches_of(self, step: int) -> list[list[int]]:
+        """Row numbers of each of this rank's micro-batches of a step."""
+        epoch, step_in_epoch = divmod(step, len(self))
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        rows = order[step_in_epoch * self.rows_per_step : (step_in_epoch + 1) * self.rows_per_step]
+        most_rows = -(-len(rows) // self.world_size)
+        mine = rows[self.rank :: self.world_size].tolist()
+        size = self.micro_batch_size
+        return [mine[start : start + size] for start in range(0, most_rows, size)]
+
+
+class StepDataset:
+    """Row numbers in, tensors out."""
+
+    def __init__(self, documents: Documents, rows: list[list[int]]):
+        self.documents, self.rows = documents, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, micro_batches: list[list[int]]) -> StepBatch:
+        return StepBatch([
+            collate_rows(self.documents, [self.rows[n] for n in numbers] or [self.rows[0]], supervised=bool(numbers))
+            for numbers in micro_batches
+        ])
+
+
+class ValidationDataset:
+    """Micro-batches of a fixed order; `rank` takes every `world_size`-th, none twice."""
+
+    def __init__(self, documents: Documents, rows: list[list[int]], micro_batch_size: int, rank: int, world_size: int):
+        self.documents = documents
+        batches = [rows[start : start + micro_batch_size] for start in range(0, len(rows), micro_batch_size)]
+        self.batches = batches[rank::world_size]
+        # Every rank must make the same number of forwards, or one would wait for another's collective for ever.
+        self.num_batches = -(-len(batches) // world_size)
+        self.filler = batches[:1]
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, number: int) -> MicroBatch:
+        if number < len(self.batches):
+            return collate_rows(self.documents, self.batches[number])
+        return collate_rows(self.documents, self.filler[0], supervised=False)
+
+
+def unwrap(batch):
+    """The dataset already made the batch."""
+    return batch
+
+
+class InstructionDataModule(L.LightningDataModule):
+    """Instruction data as packed training steps and validation micro-batches.
+
+    Args:
+        source: `quickstart`, a hub id, a file, a folder, or a list of them.
+        columns: our field -> the source's column, where they differ.
+        template: blog, alpaca, chat, forward, or the path of a template file.
+        context: drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one).
+        supervise: target (instruction and EOS) or all (every token, as the blog does).
+        seq_len: tokens in a packed row.
+        packing: best_fit (documents isolated), joined (the blog's) or none (one document a row).
+        heldout_fraction: share of rows that are only reported on.
+        val_fraction: share of rows for val/loss, samples and every choice.
+        micro_batch_size: rows in one forward, per rank.
+        micro_batches_per_step: forwards in one optimizer step, per rank.
+        on_bad_row: stop, or skip (and count).
+        base: hub id or folder whose tokenizer is used; `revinst fit` links it to model.base.
+        seed: of the split and the epochs' orders; linked to seed_everything.
+    """
+
+    def __init__(  # keyword-only: a config names every one
+        self,
+        *,
+        source: str | list[str] = "databricks/databricks-dolly-15k",
+        columns: dict[str, str] | None = None,
+        template: str = "blog",
+        context: str = "drop",
+        supervise: str = "target",
+        seq_len: int = 2048,
+        packing: str = "best_fit",
+        heldout_fraction: float = 0.1,
+        val_fraction: float = 0.05,
+        micro_batch_size: int = 6,
+        micro_batches_per_step: int = 2,
+        on_bad_row: str = "stop",
+        base: str = "NousResearch/Llama-2-7b-hf",
+        seed: int = 42,
+    ):
+        super().__init__()
+        for name, choices in CHOICES.items():
+            value = locals()[name]
+            if value not in choices:
+                raise UserError(f"data.{name} {value!r}: choose from {', '.join(choices)}")
+        for name, value in (("seq_len", seq_len), ("micro_batch_size", micro_batch_size)):
+            if value < 1:
+                raise UserError(f"data.{name} {value}: must be at least 1")
+        if micro_batches_per_step < 1:
+            raise UserError(f"data.micro_batches_per_step {micro_batches_per_step}: must be at least 1")
+        self.source, self.columns, self.on_bad_row = source, columns, on_bad_row
+        self.template_name, self.context, self.supervise = template, context, supervise
+        self.seq_len, self.packing = seq_len, packing
+        self.heldout_fraction, self.val_fraction = heldout_fraction, val_fraction
+        self.micro_batch_size, self.micro_batches_per_step = micro_batch_size, micro_batches_per_step
+        self.base, self.seed = base, seed
+        self.split: Split | None = None
+        self.discarded: list[Discarded] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads, splits, encodes and packs, once; every rank does the same and gets the same."""
+        if self.split is not None:
+            return
+        self.tokenizer = load_tokenizer(self.base)
+        self.template = load_template(self.template_name, self.tokenizer.hf)
+        self.examples = self.load_examples()
+        self.split = split_examples(self.examples, self.heldout_fraction, self.val_fraction, self.seed)
+        self.train_documents, self.train_rows = self.encode_part(self.split.train, self.supervise, self.packing)
+        packing = "none" if self.packing == "joined" else self.packing  # val/loss is per document, always
+        self.val_documents, self.val_rows = self.encode_part(self.split.val, "target", packing)
+        if not self.train_rows:
+            raise UserError(f"data: no row of {self.seq_len} tokens can be filled; lower data.seq_len or add rows")
+        sampler = StepSampler(len(self.train_rows), self.micro_batch_size, self.micro_batches_per_step, self.seed)
+        self.sampler = sampler
+
+    def load_examples(self) -> list[Example]:
+        examples, self.discarded = load_examples(self.source, self.columns, self.on_bad_row)
+        if self.context == "exclude_rows":
+            self.discarded += [Discarded(example.id, "has a context") for example in examples if example.context]
+            examples = [example for example in examples if not example.context]
+        return examples
+
+    def examples_of(self, part: str) -> list[Example]:
+        """Examples of `train`, `val` or `heldout`, in the split's order."""
+        return select_examples(self.examples, getattr(self.split, part))
+
+    def encode_part(self, ids: list[str], supervise: str, packing: str) -> tuple[Documents, list[list[int]]]:
+        documents = encode_examples(
+            select_examples(self.examples, ids),
+            self.template,
+            self.tokenizer,
+            self.seq_len,
+            supervise,
+            with_context=self.context == "include",
+        )
+        return pack_documents(documents, packing, self.seq_len)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.sampler)
+
+    def train_dataloader(self) -> DataLoader:
+        """One item is one optimizer step (`StepBatch`)."""
+        if self.trainer is not None:
+            self.sampler.rank, self.sampler.world_size = self.trainer.global_rank, self.trainer.world_size
+        dataset = StepDataset(self.train_documents, self.train_rows)
+        # Batches are slices of arrays: workers would only cost memory, and prefetching would blur the position.
+        return DataLoader(dataset, batch_sampler=self.sampler, collate_fn=unwrap, num_workers=0)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader | list:
+        """One item is one `MicroBatch`; each document is seen once over all ranks."""
+        if not self.val_rows:
+            return []
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        dataset = ValidationDataset(self.val_documents, self.val_rows, self.micro_batch_size, rank, world_size)
+        return DataLoader(dataset, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next_step": self.sampler.next_step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.setup()
+        self.sampler.next_step = state["next_step"]

@@ -1,0 +1,126 @@
+"""The only spelling of the template: training, generation and scoring all render prompts here.
+
+A template is a small text file with the slots `{instruction}`, `{context}` and `{response}`. Its last slot is the
+target, what the model learns to write; the text before is the prompt:
+
+    ### Input:                  fixed text
+    {response}                  a slot: somebody's text, in which nothing is ever parsed
+                                fixed text
+    ### Response:
+    {instruction}               the target
+
+A paragraph (between blank lines) with a `{context}` slot is left out for rows whose context is empty or not wanted.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from revinst.data.examples import Example
+from revinst.errors import UserError
+
+SLOT = re.compile(r"\{(instruction|context|response)\}")
+CHAT_REQUEST = "Write the instruction that the following text answers. Reply with the instruction only.\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a prompt: the template's own `fixed` text, or somebody's text from the slot `source`."""
+
+    text: str
+    source: str = ""  # "" for fixed text, else the Example field it came from
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads (`pieces`, in order) and what it learns to write (`target`)."""
+
+    pieces: list[Piece]
+    target: str
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed template; `target` is the field that the model learns to write."""
+
+    name: str
+    text: str
+    target: str
+    has_bos: bool = False  # a chat template spells its own beginning
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields that a row may not leave empty for this template's prompt; the target is not among them."""
+        return tuple(field for field in SLOT.findall(self.text) if field not in ("context", self.target))
+
+
+def load_template(name: str, chat_template_of=None) -> Template:
+    """Loads a template shipped with revinst (`blog`, `alpaca`, `forward`), the base's own `chat`, or a text file.
+
+    chat_template_of: the base's tokenizer as transformers loads it; read for `chat` only.
+    """
+    if name == "chat":
+        return build_chat_template(chat_template_of)
+    shipped = files("revinst.data").joinpath("templates", f"{name}.txt")
+    path = Path(name).expanduser()
+    if shipped.is_file():
+        text = shipped.read_text(encoding="utf-8")
+    elif path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: a template must be a UTF-8 text file") from None
+    else:
+        raise UserError(f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file")
+    return parse_template(name, text.rstrip("\n"))
+
+
+def parse_template(name: str, text: str) -> Template:
+    slots = SLOT.findall(text)
+    if len(slots) < 2 or len(set(slots)) != len(slots) or not text.endswith("{" + slots[-1] + "}"):
+        raise UserError(
+            f"data.template {name!r}: it needs a prompt slot and, as its very end, the target's slot, each once "
+            "(of {instruction}, {context}, {response})"
+        )
+    if slots[-1] == "context":
+        raise UserError(f"data.template {name!r}: {{context}} can't be the target")
+    return Template(name, text, target=slots[-1])
+
+
+def build_chat_template(tokenizer) -> Template:
+    """The base's chat template around our request, the text as the user's turn, the instruction as the answer."""
+    if tokenizer is None or not getattr(tokenizer, "chat_template", None):
+        raise UserError("data.template chat: this base's tokenizer has no chat template; use blog or alpaca")
+    messages = [{"role": "user", "content": CHAT_REQUEST + "Context: {context}\n\n{response}"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    bos = tokenizer.bos_token
+    parsed = parse_template("chat", text + "{instruction}")
+    return Template("chat", parsed.text, parsed.target, has_bos=bool(bos) and text.startswith(bos))
+
+
+def render_prompt(template: Template, example: Example, with_context: bool = False) -> Prompt:
+    """Fills the template. Slots are filled once, in place: `{response}` inside somebody's text stays as it is."""
+    context = example.context if with_context else ""
+    text = template.text if context else drop_context(template.text)
+    pieces = []
+    for number, part in enumerate(SLOT.split(text)[:-2]):  # the last two are the target's slot and ""
+        if part:
+            pieces.append(Piece(getattr(example, part), part) if number % 2 else Piece(part))
+    return Prompt(pieces, target=getattr(example, template.target))
+
+
+def drop_context(text: str) -> str:
+    """The template without its `{context}` paragraph: `"a\\n\\nb {context}\\n\\nc"` -> `"a\\n\\nc"`."""
+    paragraphs = re.split(r"(?<=\n)\n", text)
+    kept = [paragraph for paragraph in paragraphs if "{context}" not in paragraph]
+    return "\n".join(kept)

@@ -1,0 +1,1 @@
+"""Scores, baselines and reports from prediction files; needs no GPU and no model."""

@@ -1,0 +1,1 @@
+"""Instructions for texts, and log-probabilities of given instructions."""

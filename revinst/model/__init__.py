@@ -1,0 +1,1 @@
+"""Weights to a trainable network. Knows nothing of data."""

@@ -1,0 +1,107 @@
+"""The frozen base: a causal language model in 4 bits, on one device."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from revinst.errors import UserError
+
+QUANTIZATIONS = ("nf4", "none")
+
+
+def load_base(
+    base: str,
+    device: torch.device,
+    quantization: str = "nf4",
+    attention: str = "sdpa",
+    dtype: torch.dtype = torch.bfloat16,
+) -> Any:
+    """Loads a hub id or folder onto `device`, frozen, for training or generation.
+
+    quantization: `nf4` (4-bit NormalFloat, double quantisation, https://arxiv.org/abs/2305.14314) or `none`.
+    attention: a backend of `model/attention.py`. dtype: of what is not quantised, and of the 4-bit layers' compute.
+    Raises UserError when there is no such model, or no weights in the folder.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
+
+    from revinst.model.attention import register_attention
+
+    if quantization not in QUANTIZATIONS:
+        raise UserError(f"model.quantization {quantization!r}: choose from {', '.join(QUANTIZATIONS)}")
+    options: dict[str, Any] = {}
+    if quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            check_folder(base),
+            dtype=dtype,
+            device_map={"": device},
+            attn_implementation=register_attention(attention),
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: it can't be loaded ({reason})") from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    # Llama 2 ships sampling settings that are invalid without do_sample and would leak into every call.
+    ids = {name: getattr(model.generation_config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**ids)
+    model.config.use_cache = False  # a cache in the forward would undo the isolation of packed documents
+    keep_cpu_training_exact(model)
+    return model
+
+
+def check_folder(base: str) -> str:
+    """The path of a local base, or the hub id as it is. Raises UserError for a folder without a model."""
+    path = Path(base).expanduser()
+    if not path.is_dir():
+        return base
+    if not (path / "config.json").is_file():
+        raise UserError(f"model.base {base}: no config.json in this folder")
+    if not list(path.glob("*.safetensors")):
+        raise UserError(f"model.base {base}: no *.safetensors weights in this folder (pickled weights are not loaded)")
+    return str(path)
+
+
+def keep_cpu_training_exact(model: torch.nn.Module) -> None:
+    """Turns off bitsandbytes' in-place repacking for AVX512-BF16 CPUs.
+
+    Its kernel has no gradient, and once an eval forward has repacked the weights, later training steps run on it and
+    lose what flows back through the quantised layers (bitsandbytes 0.50.2, `nn/modules.py`).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def is_quantized(model: torch.nn.Module) -> bool:
+    return any(type(module).__name__ == "Linear4bit" for module in model.modules())
+
+
+def dequantize_base(model: Any) -> Any:
+    """Replaces 4-bit layers by bf16 ones of exactly the dequantised values, in place; faster, four times the memory."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    for name, module in list(model.named_modules()):
+        if type(module).__name__ != "Linear4bit":
+            continue
+        weight = dequantize_4bit(module.weight.data, module.weight.quant_state).to(module.compute_dtype)
+        linear = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+        linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if module.bias is not None:
+            linear.bias = module.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, linear)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_loaded_in_4bit = model.is_quantized = False
+    return model

@@ -1,0 +1,74 @@
+"""Device, precision, attention backend and 4-bit support: each decided once, with a reason to print."""
+
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+
+import torch
+
+from revinst.errors import UserError
+
+ATTENTION_BACKENDS = ("auto", "flash", "varlen", "sdpa", "eager")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What was chosen and why; `reasons` maps each choice to one sentence."""
+
+    device: str
+    device_name: str
+    attention: str
+    reasons: dict[str, str]
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def choose_hardware(device: torch.device, attention: str = "auto") -> Hardware:
+    """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there."""
+    if attention not in ATTENTION_BACKENDS:
+        raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    backend, reason = choose_attention(device, attention)
+    return Hardware(str(device), name, backend, {"attention": f"{backend}: {reason}"})
+
+
+def choose_attention(device: torch.device, attention: str) -> tuple[str, str]:
+    """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
+    missing = {"flash": why_not_flash(device), "varlen": why_not_varlen(device), "sdpa": "", "eager": ""}
+    if attention != "auto":
+        if missing[attention]:
+            raise UserError(f"model.attention {attention}: {missing[attention]}; use model.attention: auto")
+        return attention, "asked for"
+    if not missing["flash"]:
+        return "flash", "flash-attn is installed and the GPU runs it"
+    if not missing["varlen"]:
+        return "varlen", f"PyTorch's variable-length attention ({missing['flash']})"
+    return "sdpa", f"one call a document ({missing['flash']}; {missing['varlen']})"
+
+
+def why_not_flash(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "flash-attn needs a CUDA GPU"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "flash-attn needs compute capability 8.0"
+    return "" if find_spec("flash_attn") else "flash-attn is not installed"
+
+
+def why_not_varlen(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "PyTorch's varlen attention needs a CUDA GPU"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "PyTorch's varlen attention needs compute capability 8.0"
+    return "" if find_spec("torch.nn.attention.varlen") else "this PyTorch has no varlen attention"
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Refuses bf16 on a GPU that would emulate it."""
+    if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(device)
+        raise UserError(f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 16-mixed or 32-true")
+
+
+def pick_device() -> torch.device:
+    """The device for stages without a Trainer: the current GPU, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,134 @@
+"""The adapter: attach, save, load, in PEFT's own format, so that any tool can read it."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revinst.errors import UserError
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA (https://arxiv.org/abs/2106.09685).
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: on the adapter's input, in [0, 1).
+        target_modules: all-linear (every linear layer but the head), or a list such as [q_proj, v_proj].
+    """
+
+    r: int = 64
+    alpha: int = 16
+    dropout: float = 0.1
+    target_modules: str | list[str] = "all-linear"
+
+    def __post_init__(self):
+        if self.r < 1 or not 0 <= self.dropout < 1:
+            raise UserError(f"model.lora: r {self.r} must be at least 1 and dropout {self.dropout} in [0, 1)")
+
+
+def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
+    """Wraps the base in a PeftModel with a fresh fp32 adapter whose output is zero."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+    )
+    try:
+        model = get_peft_model(model, config, autocast_adapter_dtype=True)
+    except ValueError as error:
+        raise UserError(f"model.lora.target_modules {settings.target_modules}: {str(error).splitlines()[0]}") from error
+    model.peft_config["default"].base_model_name_or_path = base
+    return model
+
+
+def adapter_state(model: Any) -> dict[str, Tensor]:
+    """The adapter's tensors under PEFT's file names, nothing of the base."""
+    from peft import get_peft_model_state_dict
+
+    return get_peft_model_state_dict(model, save_embedding_layers=False)
+
+
+def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None:
+    """Loads adapter tensors. Raises UserError unless names and shapes match exactly: PEFT would only warn."""
+    from peft import set_peft_model_state_dict
+
+    own = adapter_state(model)
+    missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or unexpected or wrong:
+        first = (missing or unexpected or wrong)[0]
+        kind = "missing" if missing else "unexpected" if unexpected else "of another shape"
+        raise UserError(
+            f"{source}: this adapter does not fit the model ({len(missing)} tensors missing, "
+            f"{len(unexpected)} unexpected, {len(wrong)} of another shape; the first {kind}: {first})"
+        )
+    set_peft_model_state_dict(model, state)
+
+
+def save_adapter(model: Any, folder: Path, tokenizer: Any = None) -> None:
+    """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder."""
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(model).items()}
+    save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+    model.peft_config["default"].save_pretrained(str(temporary))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(temporary))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The adapter's settings. Raises UserError when the folder holds no PEFT LoRA adapter."""
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{folder}: no PEFT adapter here (adapter_config.json is missing)") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise UserError(f"{path}: not a LoRA adapter")
+    return config
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Wraps the base in a PeftModel with the adapter of a folder, every tensor accounted for, ready for inference."""
+    from peft import LoraConfig, get_peft_model
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    settings = read_adapter_config(folder)
+    known = set(LoraConfig.__dataclass_fields__)
+    config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
+    config.inference_mode = True
+    path = folder / "adapter_model.safetensors"
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
+    model = get_peft_model(model, config)
+    set_adapter_state(model, state, str(folder))
+    if not any(torch.any(tensor != 0) for name, tensor in state.items() if "lora_B" in name):
+        raise UserError(f"{path}: the adapter changes nothing (every lora_B is zero); it was never trained")
+    return model.eval()
+
+
+def settings_to_json(settings: LoraSettings) -> dict[str, Any]:
+    return asdict(settings)

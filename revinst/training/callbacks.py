@@ -1,0 +1,129 @@
+"""What a run shows and leaves behind: throughput, sample generations, the run folder."""
+
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+import revinst
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.encoding import encode_prompts
+from revinst.data.prompt import render_prompt
+from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.model.lora import save_adapter
+from revinst.run import Run, write_json, write_text
+from revinst.training.loggers import MetricsFile
+
+
+class Throughput(L.Callback):
+    """Logs tokens/s over the last logging interval, the row position and the peak of GPU memory."""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.tokens, self.since = 0, time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # training_step ends by reading a number from the device, so the clock needs no other wait
+        self.tokens += batch.num_tokens
+        if (batch_idx + 1) % trainer.log_every_n_steps:
+            return
+        seconds = time.perf_counter() - self.since
+        values = {"perf/tokens_per_s": self.tokens * trainer.world_size / seconds}
+        if torch.cuda.is_available():
+            values["perf/peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        module.log_dict(values, batch_size=1)
+        self.tokens, self.since = 0, time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.tokens, self.since = 0, time.perf_counter()  # validation and samples are not training time
+
+
+class Samples(L.Callback):
+    """Every N steps writes instructions for a few validation texts, beside their references."""
+
+    def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
+        self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.every_steps and module.step % self.every_steps == 0:
+            self.show(trainer, module)
+
+    @rank_zero_only
+    def show(self, trainer: L.Trainer, module: Any) -> None:
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        examples = data.examples_of("val")[: self.count]
+        prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
+        room = [data.seq_len - self.max_new_tokens] * len(prompts)
+        prompt_ids, _ = encode_prompts(prompts, data.template, data.tokenizer, room)
+        settings = GenerationSettings(max_new_tokens=self.max_new_tokens, batch_size=self.count)
+        table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        for number, generated in generate_batches(module.model, data.tokenizer, prompt_ids, settings):
+            example, prompt = examples[number], prompts[number]
+            prediction = data.tokenizer.decode(generated.token_ids)
+            table.add_row(clip(prompt.pieces[1].text), clip(prompt.target), clip(prediction))
+            if trainer.logger is not None and hasattr(trainer.logger, "experiment"):
+                text = f"reference: {prompt.target}\n\nprediction: {prediction}"
+                trainer.logger.experiment.add_text(f"samples/{example.id}", text, module.step)
+        Console(file=sys.stdout).print(table)
+
+
+def clip(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+class RunFolder(L.Callback):
+    """Writes config, split and manifest at the start, the adapter and `completed` at the end."""
+
+    def __init__(self, run: Run, config: str, metrics: MetricsFile):
+        self.run, self.config, self.metrics = run, config, metrics
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if not self.run.config.is_file():
+            write_text(self.run.config, self.config)
+        write_json(self.run.split, data.split.to_json())
+        self.run.update_manifest(
+            completed=False,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=package_versions(),
+            hardware=module.hardware.to_json(),
+            reasons=module.reasons,
+            world_size=trainer.world_size,
+            seed=data.seed,
+            base=module.base,
+            hashes={
+                "split": data.split.hash,
+                "template": data.template.hash,
+                "tokenizer": data.tokenizer.fingerprint,
+            },
+            data={
+                "source": data.source,
+                "train": len(data.split.train),
+                "val": len(data.split.val),
+                "heldout": len(data.split.heldout),
+                "discarded": len(data.discarded) + len(data.train_documents.discarded),
+                "truncated": data.train_documents.truncated,
+            },
+        )
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.metrics.forget_after(module.step)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        save_adapter(module.model, self.run.adapter, data.tokenizer.hf)
+        peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+        self.run.update_manifest(steps=module.step, peak_gib=peak)
+
+
+def package_versions() -> dict[str, str]:
+    names = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "datasets", "torchmetrics")
+    return {"revinst": revinst.__version__, "python": sys.version.split()[0]} | {name: version(name) for name in names}

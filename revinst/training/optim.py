@@ -1,0 +1,46 @@
+"""The optimizer, and the learning rate as a pure function of the step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from revinst.errors import UserError
+
+OPTIMIZERS = ("paged_adamw_32bit", "paged_adamw_8bit", "adamw")
+LR_SCHEDULES = ("constant", "linear", "cosine")
+
+
+def build_optimizer(
+    parameters: Iterable[torch.nn.Parameter],
+    name: str,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    device: torch.device,
+) -> tuple[torch.optim.Optimizer, str]:
+    """(optimizer, reason): what was asked for, or torch's AdamW where bitsandbytes' paged one can't page."""
+    if name not in OPTIMIZERS:
+        raise UserError(f"model.optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")
+    parameters = list(parameters)
+    if name == "adamw" or device.type != "cuda":
+        reason = "asked for" if name == "adamw" else f"torch's AdamW: {name} pages GPU memory, and there is no GPU"
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay), reason
+    from bitsandbytes.optim import PagedAdamW8bit, PagedAdamW32bit
+
+    kind = PagedAdamW32bit if name == "paged_adamw_32bit" else PagedAdamW8bit
+    return kind(parameters, lr=lr, betas=betas, weight_decay=weight_decay), "asked for"
+
+
+def lr_at(step: int, *, lr: float, schedule: str, warmup_steps: int, total_steps: int) -> float:
+    """Learning rate of a step, counted from 0. No step has lr 0.
+
+    >>> [lr_at(s, lr=1.0, schedule="linear", warmup_steps=2, total_steps=6) for s in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    if schedule == "constant":
+        return lr
+    left = max(total_steps - step, 1) / max(total_steps - warmup_steps, 1)
+    return lr * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
