@@ -1,0 +1,96 @@
+"""What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from revinst.commands.config import RevinstCLI, read_run_config
+from revinst.errors import UserError
+from revinst.model.lora import read_adapter_config
+from revinst.run import Run, open_run
+
+
+@dataclass(slots=True)
+class Trained:
+    """An adapter and how to use it. `run` and `cli` are None for a bare adapter folder."""
+
+    adapter: Path
+    base: str
+    quantization: str
+    template: str
+    with_context: bool
+    seq_len: int
+    run: Run | None = None
+    cli: RevinstCLI | None = None
+
+    @property
+    def output(self) -> Path | None:
+        return self.run.evaluation if self.run else None
+
+
+def open_trained(path: str, unfinished: bool = False) -> Trained:
+    """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder."""
+    folder = Path(path)
+    if (folder / "adapter_config.json").is_file():
+        base = read_adapter_config(folder).get("base_model_name_or_path")
+        if not base:
+            raise UserError(f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path)")
+        return Trained(folder, base, "nf4", "blog", with_context=False, seq_len=2048)
+    run = open_run(folder, unfinished)
+    cli = read_run_config(run.config)
+    data, model = cli.config.data, cli.config.model
+    return Trained(
+        run.adapter, model.base, model.quantization, data.template, data.context == "include", data.seq_len, run, cli
+    )
+
+
+def build_parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"revinst {command}", description=description)
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
+    parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
+    return parser
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max_new_tokens", type=int, default=100)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
+    parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch_size", type=int, default=32)
+
+
+def build_progress() -> Progress:
+    """A bar for one long step, on stderr, so that stdout stays for results."""
+    console = Console(file=sys.stderr)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def quiet_libraries() -> None:
+    """Leaves the screen to our own lines."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module="(transformers|peft|torchmetrics|bitsandbytes).*")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+
+
+def track(progress: Progress, description: str, items: Any) -> Any:
+    return progress.track(items, description=description, total=len(items))

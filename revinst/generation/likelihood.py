@@ -1,0 +1,57 @@
+"""Log-probabilities of given texts under a model."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from revinst.data.batch import collate_rows
+from revinst.data.encoding import Documents
+from revinst.generation.engine import inference_mode_of
+
+
+@torch.no_grad()
+def score_documents(
+    model: Any,
+    documents: Documents,
+    tokens_per_batch: int = 2048,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> np.ndarray:
+    """Sum of -log p(target) of each document, float64 `[num_documents]`; documents are isolated as in training.
+
+    model: a base or PeftModel of `model/`; `documents.targets` says what counts.
+    """
+    losses = np.zeros(len(documents))
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = next(model.parameters()).device
+    with inference_mode_of(model):
+        for numbers in progress(batches_by_tokens(documents.lengths, tokens_per_batch)):
+            batch = collate_rows(documents, [numbers]).to(device)
+            hidden = base.get_decoder()(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                cu_seqlens=batch.cu_seqlens,
+                seq_lens=batch.seq_lens,
+                use_cache=False,
+            ).last_hidden_state[0]
+            logits = base.get_output_embeddings()(hidden[batch.target_index]).float()
+            nll = F.cross_entropy(logits, batch.targets[0, batch.target_index], reduction="none")
+            document = torch.searchsorted(batch.cu_seqlens.long(), batch.target_index, right=True) - 1
+            sums = torch.zeros(len(numbers), dtype=torch.float64, device=device).index_add_(0, document, nll.double())
+            losses[numbers] = sums.cpu().numpy()
+    return losses
+
+
+def batches_by_tokens(lengths: np.ndarray, tokens_per_batch: int) -> list[list[int]]:
+    """Consecutive document numbers whose lengths add up to at most `tokens_per_batch` (a longer one goes alone)."""
+    batches: list[list[int]] = []
+    room = 0
+    for number, length in enumerate(lengths.tolist()):
+        if not batches or length > room:
+            batches.append([])
+            room = tokens_per_batch
+        batches[-1].append(number)
+        room -= length
+    return batches

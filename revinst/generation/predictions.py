@@ -1,0 +1,77 @@
+"""Prediction records: one JSON object a line, appended as rows finish; a killed job goes on at the next row."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from revinst.errors import UserError
+from revinst.run import read_json, write_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model wrote for one text. `reference` is empty where no true instruction is known."""
+
+    id: str
+    category: str
+    response: str
+    reference: str
+    prediction: str
+    num_tokens: int
+    stopped: str  # eos | length
+
+
+class PredictionFile:
+    """A JSONL file of predictions made with one set of settings, kept beside it in `NAME.settings.json`.
+
+    A file made with other settings is replaced, never mixed with.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path, self.settings = path, json.loads(json.dumps(settings))
+        self.settings_path = path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
+
+    def open(self) -> dict[str, Prediction]:
+        """Predictions already there, by id, in file order; a line torn by a kill is cut off."""
+        known = read_json(self.settings_path) if self.settings_path.is_file() else None
+        if known != self.settings:
+            self.path.unlink(missing_ok=True)
+            write_json(self.settings_path, self.settings)
+        if not self.path.is_file():
+            return {}
+        predictions, whole = {}, 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            prediction = parse_prediction(line, self.path)
+            predictions[prediction.id] = prediction
+            whole += len(line)
+        os.truncate(self.path, whole)
+        return predictions
+
+    def append(self, prediction: Prediction) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write((json.dumps(asdict(prediction), ensure_ascii=False) + "\n").encode())
+
+    def replace(self, rows: list[dict[str, Any]]) -> None:
+        """Writes the final file: every row once, in the given order, with its scores."""
+        write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def parse_prediction(line: bytes, path: Path) -> Prediction:
+    """One line of a prediction file; scores in it are left aside."""
+    try:
+        row = json.loads(line)
+        return Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: a line is no prediction ({error}); delete the file to start again") from None
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    with path.open("rb") as lines:
+        for line in lines:
+            yield parse_prediction(line, path)

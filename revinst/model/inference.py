@@ -1,0 +1,43 @@
+"""A trained adapter on its base, ready to write: the base dequantised once where memory allows."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from revinst.model.base import dequantize_base, load_base
+from revinst.model.hardware import choose_hardware
+from revinst.model.lora import load_adapter
+
+
+def load_for_inference(
+    base: str,
+    adapter: Path | None,
+    device: torch.device,
+    quantization: str = "nf4",
+    dtype: torch.dtype = torch.bfloat16,
+    dequantize: bool | None = None,
+) -> Any:
+    """The base with the adapter of a folder (None: the base alone), in eval mode.
+
+    The adapter is computed in `dtype`, as autocast does in training. dequantize: keep the 4-bit weights as bf16 of
+    the same values, so that no forward has to unpack them; None does it where three times the room they need is free.
+    """
+    model = load_base(base, device, quantization, choose_hardware(device).attention, dtype)
+    if quantization == "nf4" and (has_room(model, device) if dequantize is None else dequantize):
+        model = dequantize_base(model)
+    if adapter is not None:
+        model = load_adapter(model, adapter)
+        for parameter in model.parameters():
+            if parameter.dtype == torch.float32:
+                parameter.data = parameter.data.to(dtype)
+    return model.eval()
+
+
+def has_room(model: Any, device: torch.device) -> bool:
+    """Room for the weights in bf16 three times over, so that cache and activations have the rest."""
+    import psutil
+
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)
+    return free > 3 * 4 * packed
