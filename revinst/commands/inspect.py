@@ -1,0 +1,89 @@
+"""`revinst inspect`: what a config makes of its data; loads no model."""
+
+import json
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from revinst.commands.config import RevinstCLI
+from revinst.commands.trained import quiet_libraries
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.encoding import IGNORE_INDEX
+from revinst.data.examples import count_categories
+from revinst.errors import UserError
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+
+
+def main(args: list[str]) -> int:
+    as_json = "--json" in args
+    args = [arg for arg in args if arg != "--json"]
+    if not args or args[0].startswith("-"):
+        raise UserError("usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]")
+    quiet_libraries()
+    cli = RevinstCLI(["--config", *args], train=False)
+    data = InstructionDataModule(**cli.data_arguments())
+    data.setup()
+    summary = summarise_data(data)
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return 0
+    console = Console()
+    table = Table(title=cli.config.data.source if isinstance(cli.config.data.source, str) else "data", show_header=False)
+    for key, value in summary.items():
+        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(table)
+    for category, count in count_categories(data.examples).items():
+        console.print(f"  {category or '(no category)'}: {count}")
+    lengths = np.percentile(data.train_documents.lengths, [5, 50, 95, 100]).round().astype(int)
+    console.print("tokens of a document, 5th, 50th, 95th, 100th percentile:", ", ".join(map(str, lengths)))
+    for row in range(min(3, len(data.train_rows))):
+        console.rule(f"row {row}: what is supervised is reversed; each document has its colour")
+        console.print(render_row(data, row))
+    return 0
+
+
+def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
+    """Counts of the split and of the packed training rows."""
+    documents, split = data.train_documents, data.split
+    assert split is not None
+    dropped = len(data.discarded) + len(documents.discarded)
+    return {
+        "examples": len(split.train) + len(split.val) + len(split.heldout) + len(data.discarded),
+        "train": len(split.train) - len(documents.discarded),
+        "val": len(split.val),
+        "heldout": len(split.heldout),
+        "dropped": dropped,
+        "rows": len(data.train_rows),
+        "fill_pct": round(100 * len(documents.input_ids) / (len(data.train_rows) * data.seq_len), 2),
+        "steps_per_epoch": data.steps_per_epoch,
+        "targets": documents.num_targets,
+        "truncated": documents.truncated,
+    }
+
+
+def render_row(data: InstructionDataModule, row: int) -> Text:
+    """The text of a packed row as the model reads it."""
+    text = Text()
+    documents = data.train_documents
+    for position, number in enumerate(data.train_rows[row]):
+        span = slice(documents.offsets[number], documents.offsets[number + 1])
+        inputs, targets = documents.input_ids[span], documents.targets[span]
+        colour = COLOURS[position % len(COLOURS)]
+        supervised = np.concatenate([[False], targets[:-1] != IGNORE_INDEX])  # input i is the target of i - 1
+        for start, end in runs(supervised):
+            part = data.tokenizer.hf.decode(inputs[start:end].tolist())
+            text.append(part, style=f"{colour} reverse" if supervised[start] else colour)
+        if targets[-1] != IGNORE_INDEX:
+            text.append(data.tokenizer.hf.decode([int(targets[-1])]), style=f"{colour} reverse")
+        text.append("\n")
+    return text
+
+
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches of equal values: `[F, F, T, F]` -> `[(0, 2), (2, 3), (3, 4)]`."""
+    changes = [0, *(np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist(), len(flags)]
+    return list(zip(changes[:-1], changes[1:], strict=True))
