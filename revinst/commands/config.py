@@ -40,7 +40,11 @@ class RevinstCLI(LightningCLI):
                 InstructionDataModule,
                 save_config_callback=None,
                 seed_everything_default=42,
-                parser_kwargs={"exit_on_error": False, "prog": "revinst fit", "description": "Train an adapter."},
+                parser_kwargs={
+                    "exit_on_error": False,
+                    "prog": "revinst fit",
+                    "description": "Train an adapter.",
+                },
                 trainer_defaults={
                     "enable_checkpointing": False,
                     "use_distributed_sampler": False,
@@ -88,7 +92,10 @@ class RevinstCLI(LightningCLI):
 
     def data_arguments(self) -> dict[str, Any]:
         """Arguments of InstructionDataModule, links included."""
-        return self.config.data.as_dict() | {"base": self.config.model.base, "seed": self.config.seed_everything}
+        return self.config.data.as_dict() | {
+            "base": self.config.model.base,
+            "seed": self.config.seed_everything,
+        }
 
 
 def check_linked_keys(args: list[str]) -> None:

@@ -19,7 +19,7 @@ from revinst.commands.trained import (
     quiet_libraries,
     track,
 )
-from revinst.data.encoding import encode_examples, encode_prompts
+from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.examples import Example, load_examples
 from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.split import select_examples
@@ -118,10 +118,9 @@ class Evaluation:
         name = "tuned" if use_adapter else "base"
         if missing:
             prompts = [render_prompt(self.template, example, self.trained.with_context) for example in missing]
-            room = [self.trained.seq_len - self.settings.max_new_tokens] * len(prompts)
-            prompt_ids, _ = encode_prompts(prompts, self.template, self.tokenizer, room)
-            if None in prompt_ids:
-                raise UserError(f"--max_new_tokens {self.settings.max_new_tokens} leaves no room in {self.trained.seq_len}")
+            prompt_ids, _ = encode_to_generate(
+                prompts, self.template, self.tokenizer, self.trained.seq_len, self.settings.max_new_tokens
+            )
             with self.loaded(use_adapter) as model, build_progress() as progress:
                 task = progress.add_task(f"instructions ({name})", total=len(missing))
                 for number, generated in generate_batches(model, self.tokenizer, prompt_ids, self.settings):
@@ -153,7 +152,8 @@ class Evaluation:
         scores = summarise_scores(own, [row.category for row in rows], baselines, self.describe(use_adapter))
         scores["heldout_loss"] = self.heldout_loss(use_adapter)
         scored = [
-            asdict(row) | {name: float(values[number]) for name, values in own.items()} for number, row in enumerate(rows)
+            asdict(row) | {name: float(values[number]) for name, values in own.items()}
+            for number, row in enumerate(rows)
         ]
         PredictionFile(folder / "predictions.jsonl", self.describe(use_adapter)).replace(scored)
         write_json(folder / "scores.json", scores)
@@ -164,7 +164,11 @@ class Evaluation:
     def heldout_loss(self, use_adapter: bool) -> float:
         """-log p per target token of the true instructions."""
         documents = encode_examples(
-            self.examples, self.template, self.tokenizer, self.trained.seq_len, with_context=self.trained.with_context
+            self.examples,
+            self.template,
+            self.tokenizer,
+            self.trained.seq_len,
+            with_context=self.trained.with_context,
         )
         with self.loaded(use_adapter) as model, build_progress() as progress:
             losses = score_documents(

@@ -10,7 +10,7 @@ from revinst.commands.trained import (
     open_trained,
     quiet_libraries,
 )
-from revinst.data.encoding import encode_prompts
+from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import BadRow, Example, check_text, content_id, read_file
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer
@@ -23,7 +23,9 @@ TEXT_SUFFIXES = (".txt", ".md")
 
 def main(args: list[str]) -> int:
     parser = build_parser("generate", "Write an instruction for each text.")
-    parser.add_argument("input", metavar="INPUT", help="jsonl, json, csv, parquet or txt file, or a folder of txt files")
+    parser.add_argument(
+        "input", metavar="INPUT", help="jsonl, json, csv, parquet or txt file, or a folder of txt files"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", default="response", help="the field or column that holds the text")
     parser.add_argument("--limit", type=int, help="only the first N texts")
@@ -62,12 +64,9 @@ def main(args: list[str]) -> int:
         from revinst.model.inference import load_for_inference
 
         prompts = [render_prompt(template, text) for text in missing]
-        room = [trained.seq_len - settings.max_new_tokens] * len(prompts)
-        prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, room)
-        if None in prompt_ids:
-            raise UserError(f"--max_new_tokens {settings.max_new_tokens} leaves no room in rows of {trained.seq_len}")
-        if any(was_cut):
-            print(f"{sum(was_cut)} of {len(missing)} texts were cut to {trained.seq_len} tokens")
+        prompt_ids, was_cut = encode_to_generate(prompts, template, tokenizer, trained.seq_len, settings.max_new_tokens)
+        if was_cut:
+            print(f"{was_cut} of {len(missing)} texts were cut to fit in {trained.seq_len} tokens")
         model = load_for_inference(trained.base, trained.adapter, pick_device(), trained.quantization)
         with build_progress() as progress:
             task = progress.add_task("instructions", total=len(missing))

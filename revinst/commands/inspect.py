@@ -1,6 +1,7 @@
 """`revinst inspect`: what a config makes of its data; loads no model."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ def main(args: list[str]) -> int:
         print(json.dumps(summary, indent=2))
         return 0
     console = Console()
-    table = Table(title=cli.config.data.source if isinstance(cli.config.data.source, str) else "data", show_header=False)
+    table = Table(
+        title=cli.config.data.source if isinstance(cli.config.data.source, str) else "data", show_header=False
+    )
     for key, value in summary.items():
         table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)
@@ -49,7 +52,6 @@ def main(args: list[str]) -> int:
 def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
     """Counts of the split and of the packed training rows."""
     documents, split = data.train_documents, data.split
-    assert split is not None
     dropped = len(data.discarded) + len(documents.discarded)
     return {
         "examples": len(split.train) + len(split.val) + len(split.heldout) + len(data.discarded),
@@ -86,4 +88,4 @@ def render_row(data: InstructionDataModule, row: int) -> Text:
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Stretches of equal values: `[F, F, T, F]` -> `[(0, 2), (2, 3), (3, 4)]`."""
     changes = [0, *(np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist(), len(flags)]
-    return list(zip(changes[:-1], changes[1:], strict=True))
+    return list(pairwise(changes))

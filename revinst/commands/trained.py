@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.errors import UserError
@@ -46,7 +53,14 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
     cli = read_run_config(run.config)
     data, model = cli.config.data, cli.config.model
     return Trained(
-        run.adapter, model.base, model.quantization, data.template, data.context == "include", data.seq_len, run, cli
+        run.adapter,
+        model.base,
+        model.quantization,
+        data.template,
+        data.context == "include",
+        data.seq_len,
+        run,
+        cli,
     )
 
 

@@ -3,7 +3,7 @@
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -48,10 +48,12 @@ class MicroBatch:
 
     def to(self, device, non_blocking: bool = False) -> "MicroBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return MicroBatch(**{
-            name: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
             for name, value in values.items()
-        })
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(slots=True)

@@ -1,9 +1,11 @@
 """InstructionDataModule: wires examples, split, prompt, encoding, packing and batches. Adds no logic of its own."""
 
+import math
 from collections.abc import Iterator
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from revinst.data.batch import MicroBatch, StepBatch, collate_rows
@@ -45,7 +47,7 @@ class StepSampler:
         return self.micro_batch_size * self.micro_batches_per_step * self.world_size
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.rows_per_step)
+        return math.ceil(self.num_rows / self.rows_per_step)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at each epoch's start; a position inside that epoch (a resumed run) is kept."""
@@ -80,10 +82,16 @@ class StepDataset:
         return len(self.rows)
 
     def __getitems__(self, micro_batches: list[list[int]]) -> StepBatch:
-        return StepBatch([
-            collate_rows(self.documents, [self.rows[n] for n in numbers] or [self.rows[0]], supervised=bool(numbers))
-            for numbers in micro_batches
-        ])
+        return StepBatch(
+            [
+                collate_rows(
+                    self.documents,
+                    [self.rows[n] for n in numbers] or [self.rows[0]],
+                    supervised=bool(numbers),
+                )
+                for numbers in micro_batches
+            ]
+        )
 
 
 class ValidationDataset:
@@ -131,6 +139,11 @@ class InstructionDataModule(L.LightningDataModule):
         seed: of the split and the epochs' orders; linked to seed_everything.
     """
 
+    split: Split  # these four come with setup()
+    examples: list[Example]
+    train_documents: Documents
+    val_documents: Documents
+
     def __init__(  # keyword-only: a config names every one
         self,
         *,
@@ -165,12 +178,11 @@ class InstructionDataModule(L.LightningDataModule):
         self.heldout_fraction, self.val_fraction = heldout_fraction, val_fraction
         self.micro_batch_size, self.micro_batches_per_step = micro_batch_size, micro_batches_per_step
         self.base, self.seed = base, seed
-        self.split: Split | None = None
         self.discarded: list[Discarded] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Loads, splits, encodes and packs, once; every rank does the same and gets the same."""
-        if self.split is not None:
+        if hasattr(self, "split"):
             return
         self.tokenizer = load_tokenizer(self.base)
         self.template = load_template(self.template_name, self.tokenizer.hf)
@@ -216,7 +228,13 @@ class InstructionDataModule(L.LightningDataModule):
             self.sampler.rank, self.sampler.world_size = self.trainer.global_rank, self.trainer.world_size
         dataset = StepDataset(self.train_documents, self.train_rows)
         # Batches are slices of arrays: workers would only cost memory, and prefetching would blur the position.
-        return DataLoader(dataset, batch_sampler=self.sampler, collate_fn=unwrap, num_workers=0)  # type: ignore[arg-type]
+        # Its own generator: a DataLoader draws a seed at each epoch, which would shift the dropout of a resumed run.
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,
+            collate_fn=unwrap,
+            generator=torch.Generator(),
+        )
 
     def val_dataloader(self) -> DataLoader | list:
         """One item is one `MicroBatch`; each document is seen once over all ranks."""
@@ -224,7 +242,7 @@ class InstructionDataModule(L.LightningDataModule):
             return []
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         dataset = ValidationDataset(self.val_documents, self.val_rows, self.micro_batch_size, rank, world_size)
-        return DataLoader(dataset, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+        return DataLoader(dataset, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
         return {"next_step": self.sampler.next_step}

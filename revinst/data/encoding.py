@@ -17,6 +17,7 @@ import numpy as np
 from revinst.data.examples import Discarded, Example
 from revinst.data.prompt import Prompt, Template, render_prompt
 from revinst.data.tokenizer import Tokenizer
+from revinst.errors import UserError
 
 IGNORE_INDEX = -100
 
@@ -112,6 +113,18 @@ def encode_prompts(
             pieces[longest] = pieces[longest][: len(pieces[longest]) - excess]
         prompt_ids.append(sum(pieces, bos))
     return prompt_ids, was_cut
+
+
+def encode_to_generate(
+    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, seq_len: int, max_new_tokens: int
+) -> tuple[list[list[int]], int]:
+    """Ids of each prompt that leave room for `max_new_tokens` in `seq_len`, and how many were cut for it."""
+    room = seq_len - max_new_tokens
+    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, [room] * len(prompts))
+    fitting = [ids for ids in prompt_ids if ids is not None]
+    if len(fitting) < len(prompts):
+        raise UserError(f"{max_new_tokens} new tokens leave {room} of {seq_len} for the prompt, less than its template")
+    return fitting, sum(was_cut)
 
 
 def encode_pieces(prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer) -> list[list[list[int]]]:

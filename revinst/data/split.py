@@ -78,8 +78,8 @@ def split_examples(examples: list[Example], heldout_fraction: float, val_fractio
         )
     by_category = defaultdict(list)
     for group in group_duplicates(examples):
-        category = Counter(examples[row].category for row in group).most_common()
-        by_category[min(name for name, count in category if count == category[0][1])].append(group)
+        counts = Counter(examples[row].category for row in group)
+        by_category[min(counts, key=lambda name: (-counts[name], name))].append(group)
 
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for category in sorted(by_category):

@@ -24,7 +24,7 @@ def what_is(responses: Sequence[str]) -> list[str]:
 
 
 def build_baselines(responses: Sequence[str], train_instructions: Sequence[str]) -> dict[str, list[str]]:
-    """Name -> a prediction for each response. The untouched base, the fourth floor, needs a model and is added later."""
+    """Name -> a prediction for each response. The untouched base, the fourth floor, needs a model."""
     return {
         "random_instruction": random_instruction(responses, train_instructions),
         "lead_words": lead_words(responses),

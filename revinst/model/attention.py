@@ -25,9 +25,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq
     from flash_attn import flash_attn_varlen_func
 
     longest = max(seq_lens)
-    return flash_attn_varlen_func(
-        q, k, v, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale, causal=True
-    )
+    return flash_attn_varlen_func(q, k, v, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale, causal=True)
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
@@ -37,11 +35,13 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, se
     longest, groups = max(seq_lens), q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    return varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scale, window_size=(-1, 0))
+    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scale, window_size=(-1, 0))
+    assert isinstance(out, Tensor)
+    return out
 
 
 def by_document(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int], dense: Kernel
+    q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int], *, dense: Kernel
 ) -> Tensor:
     """A dense kernel on each document, or on all at once where they are equally long (full rows)."""
     if len(set(seq_lens)) == 1:
@@ -82,6 +82,7 @@ def attention_forward(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    *,
     kernel: Kernel,
     scaling: float | None = None,
     cu_seqlens: Tensor | None = None,
@@ -98,9 +99,9 @@ def attention_forward(
     return kernel(q, k, v, scale, cu_seqlens, seq_lens)[None], None
 
 
-def padding_mask(*args, attention_mask: Tensor | None = None, **kwargs) -> Tensor | None:
+def padding_mask(**kwargs) -> Tensor | None:
     """transformers' mask interface: packed rows come without a 2D mask and need none; left padding needs SDPA's."""
-    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+    return None if kwargs.get("attention_mask") is None else sdpa_mask(**kwargs)
 
 
 def register_attention(backend: str) -> str:

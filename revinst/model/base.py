@@ -80,7 +80,7 @@ def keep_cpu_training_exact(model: torch.nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
 
 
 def is_quantized(model: torch.nn.Module) -> bool:

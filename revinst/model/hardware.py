@@ -66,7 +66,9 @@ def check_precision(device: torch.device, precision: str) -> None:
     """Refuses bf16 on a GPU that would emulate it."""
     if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
-        raise UserError(f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 16-mixed or 32-true")
+        raise UserError(
+            f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 16-mixed or 32-true"
+        )
 
 
 def pick_device() -> torch.device:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,8 +26,11 @@ def merge_adapter(model: Any) -> Any:
             continue
         layer = module.get_base_layer()
         if type(layer).__name__ == "Linear4bit":
-            raise UserError("merging into 4-bit weights would round most of the adapter away; dequantise the base first")
-        update = module.lora_B["default"].weight.float() @ module.lora_A["default"].weight.float()
+            raise UserError(
+                "merging into 4-bit weights would round most of the adapter away; dequantise the base first"
+            )
+        lora_a, lora_b = (cast(torch.nn.Linear, part["default"]) for part in (module.lora_A, module.lora_B))
+        update = lora_b.weight.float() @ lora_a.weight.float()
         merged = layer.weight.float() + module.scaling["default"] * update
         layer.weight = torch.nn.Parameter(merged.to(layer.weight.dtype), requires_grad=False)
     return model.unload()

