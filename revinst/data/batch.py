@@ -4,6 +4,7 @@ Shapes: T tokens of all documents of a micro-batch, end to end, with no padding;
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class MicroBatch:
 
     def to(self, device, non_blocking: bool = False) -> "MicroBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=non_blocking)
             for name, value in values.items()
             if isinstance(value, Tensor)

@@ -1,0 +1,89 @@
+"""Property 2: a document's logits are the same packed with others as alone, for every attention backend."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from revinst.model.attention import KERNELS, register_attention
+from revinst.model.hardware import choose_attention
+
+SEQ_LENS = [5, 17, 1, 40, 17]
+BACKENDS = [
+    pytest.param("eager"),
+    pytest.param("sdpa"),
+    pytest.param("sdpa", id="sdpa-equal-lengths"),
+    pytest.param("varlen", marks=pytest.mark.gpu),
+    pytest.param("flash", marks=pytest.mark.gpu),
+]
+
+
+def build_llama(backend: str, device: str, dtype: torch.dtype) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=256,
+        intermediate_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    config._attn_implementation = register_attention(backend)
+    return LlamaForCausalLM(config).to(device, dtype)
+
+
+def packed_logits(model: LlamaForCausalLM, ids: torch.Tensor, seq_lens: list[int]) -> torch.Tensor:
+    position_ids = torch.cat([torch.arange(n) for n in seq_lens])[None].to(ids.device)
+    cu_seqlens = torch.tensor([0, *torch.tensor(seq_lens).cumsum(0)], dtype=torch.int32, device=ids.device)
+    out = model(
+        input_ids=ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=seq_lens, use_cache=False
+    )
+    return out.logits[0]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_document_is_alone(backend, training, request):
+    on_gpu = backend in ("flash", "varlen")
+    device, dtype, bound = ("cuda", torch.bfloat16, 3e-2) if on_gpu else ("cpu", torch.float32, 1e-5)
+    seq_lens = [20, 20, 20] if "equal" in request.node.callspec.id else SEQ_LENS
+    model = build_llama(backend, device, dtype).train(training)
+    ids = torch.randint(0, 512, (1, sum(seq_lens)), generator=torch.Generator().manual_seed(1)).to(device)
+    with torch.no_grad():
+        packed = packed_logits(model, ids, seq_lens).split(seq_lens)
+        alone = [packed_logits(model, doc[None], [len(doc)]) for doc in ids[0].split(seq_lens)]
+        # A different first document changes nothing in the others ...
+        changed_ids = ids.clone()
+        changed_ids[0, : seq_lens[0]] = (changed_ids[0, : seq_lens[0]] + 7) % 512
+        changed = packed_logits(model, changed_ids, seq_lens).split(seq_lens)
+        # ... though it would, were the row one document.
+        joined = packed_logits(model, ids, [sum(seq_lens)]).split(seq_lens)
+    scale = alone[1].abs().max()
+    for number, (a, b) in enumerate(zip(packed, alone, strict=True)):
+        assert (a - b).abs().max() <= bound * scale, f"document {number}"
+    assert all(torch.equal(a, b) for a, b in zip(packed[1:], changed[1:], strict=True))
+    assert not torch.equal(packed[0], changed[0])
+    assert (packed[1] - joined[1]).abs().max() > 10 * bound * scale
+
+
+@pytest.mark.gpu
+def test_backends_agree():
+    """flash, varlen and SDPA in bf16 within rounding of the eager reference in fp32, forward and gradients."""
+    ids = torch.randint(0, 512, (1, sum(SEQ_LENS)), device="cuda")
+    results = {}
+    for backend in KERNELS:
+        dtype = torch.float32 if backend == "eager" else torch.bfloat16
+        model = build_llama(backend, "cuda", dtype)
+        logits = packed_logits(model, ids, SEQ_LENS).float()
+        logits.square().mean().backward()
+        results[backend] = (logits.detach(), model.model.layers[0].self_attn.q_proj.weight.grad.float())
+    reference = results.pop("eager")
+    for backend, values in results.items():
+        for got, expected in zip(values, reference, strict=True):
+            error = ((got - expected).norm() / expected.norm()).item()
+            print(f"{backend}: relative error {error:.1e}")
+            assert error < 2e-2, backend
+
+
+def test_choice_is_explained():
+    backend, reason = choose_attention(torch.device("cpu"), "auto")
+    assert backend == "sdpa" and "GPU" in reason
