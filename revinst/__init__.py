@@ -7,7 +7,6 @@ The package is a pipeline; each subpackage is one stage and imports only the one
     generation   instructions for texts; log-probabilities of given instructions
     evaluation   scores, baselines and statistics from prediction files (no model, no GPU)
     training     the loop (`training/module.py`), loss, optimizer, checkpoints
-    corpus       somebody's own texts -> an instruction data set
     commands     one file for each `revinst` command; `cli.py` picks it
 
 Importing `revinst` imports none of them, so that `revinst --help` stays fast.

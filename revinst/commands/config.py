@@ -1,6 +1,7 @@
 """A config file and its overrides, parsed and checked by LightningCLI."""
 
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class RevinstCLI(LightningCLI):
 
 def check_linked_keys(args: list[str]) -> None:
     """jsonargparse ignores a linked key in a file without a word; a user would think it counts."""
-    for name, value in zip(args, [*args[1:], ""], strict=True):
+    for name, value in zip_longest(args, args[1:], fillvalue=""):
         path = value if name in ("-c", "--config") else ""
         if name.startswith("--config="):
             path = name.removeprefix("--config=")

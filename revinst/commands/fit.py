@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -26,6 +27,7 @@ def main(args: list[str]) -> int:
         print(f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)")
         return 0
     checkpoint = find_checkpoint(run, cli)
+    torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
     trainer = build_trainer(run, cli)
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)

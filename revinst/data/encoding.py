@@ -105,14 +105,25 @@ def encode_prompts(
         bos = [tokenizer.bos_id] if tokenizer.bos_id is not None and not template.has_bos else []
         excess = len(bos) + sum(map(len, pieces)) - limit
         was_cut.append(excess > 0)
-        if excess > 0:
-            longest = max(range(len(pieces)), key=lambda i: len(pieces[i]) if prompt.pieces[i].source else -1)
-            if len(pieces[longest]) < excess or not prompt.pieces[longest].source:
-                prompt_ids.append(None)
-                continue
-            pieces[longest] = pieces[longest][: len(pieces[longest]) - excess]
-        prompt_ids.append(sum(pieces, bos))
+        kept = {n: len(ids) for n, ids in enumerate(pieces) if prompt.pieces[n].source}
+        if excess > sum(kept.values()):
+            prompt_ids.append(None)
+            continue
+        kept = cut_longest(kept, excess)
+        prompt_ids.append(sum((ids[: kept.get(n, len(ids))] for n, ids in enumerate(pieces)), bos))
     return prompt_ids, was_cut
+
+
+def cut_longest(lengths: dict[int, int], excess: int) -> dict[int, int]:
+    """Lengths after cutting `excess` off the longest, or off several once they are equal: 9 and 5, by 6 -> 4 and 4."""
+    lengths = dict(lengths)
+    while excess > 0:
+        *shorter, longest = sorted(lengths, key=lengths.__getitem__)
+        lead = lengths[longest] - (lengths[shorter[-1]] if shorter else 0)
+        cut = min(excess, max(lead, 1))
+        lengths[longest] -= cut
+        excess -= cut
+    return lengths
 
 
 def encode_to_generate(

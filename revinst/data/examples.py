@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,20 @@ def load_examples(
                     raise UserError(f"{where}: {reason}; mend the row or set data.on_bad_row: skip") from None
                 discarded.append(Discarded(where, str(reason)))
                 continue
-            repeats[example.id] += 1
-            if repeats[example.id] > 1:
-                unique_id = f"{example.id}-{repeats[example.id]}"
-                example = Example(unique_id, *(getattr(example, field) for field in FIELDS))
-            examples.append(example)
+            examples.append(replace(example, id=make_unique(example.id, repeats)))
         if len(examples) + len(discarded) == before:
             raise UserError(f"{name}: no rows in it; give a file with at least one")
     return examples, discarded
+
+
+def make_unique(row_id: str, repeats: Counter[str]) -> str:
+    """`row_id`, or with -2, -3, ... if `repeats` holds it already: `a a a-2` -> `a a-2 a-2-2`."""
+    unique_id = row_id
+    while unique_id in repeats:
+        repeats[row_id] += 1
+        unique_id = f"{row_id}-{repeats[row_id]}"
+    repeats[unique_id] = 1
+    return unique_id
 
 
 def check_columns(columns: dict[str, str]) -> dict[str, str]:
@@ -113,7 +119,9 @@ def build_example(row: Any, columns: dict[str, str], needs: tuple[str, ...] = RE
     given_id = row.get(columns["id"])
     if given_id is not None and not isinstance(given_id, str | int):
         raise BadRow(f"{columns['id']!r} must be text or a whole number")
-    return Example(id=str(given_id) if given_id is not None else content_id(texts), **texts)
+    has_id = given_id is not None and given_id != ""  # an empty cell of a CSV file is no id
+    row_id = check_text(str(given_id), columns["id"]) if has_id else content_id(texts)
+    return Example(id=row_id, **texts)
 
 
 def check_text(text: str, column: str) -> str:
@@ -202,14 +210,14 @@ def parse_json_line(line: bytes) -> Any:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return BadRow(f"not UTF-8 (byte {error.start})")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
         return BadRow(f"not JSON ({error})")
 
 
 def read_json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: a .json file must hold one list of rows; one row a line belongs in .jsonl")

@@ -77,7 +77,7 @@ def load_template(name: str, chat_template_of=None) -> Template:
         text = shipped.read_text(encoding="utf-8")
     elif path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(f"{path}: a template must be a UTF-8 text file") from None
     else:
@@ -87,14 +87,19 @@ def load_template(name: str, chat_template_of=None) -> Template:
 
 def parse_template(name: str, text: str) -> Template:
     slots = SLOT.findall(text)
-    if len(slots) < 2 or len(set(slots)) != len(slots) or not text.endswith("{" + slots[-1] + "}"):
+    without_context = [slot for slot in slots if slot != "context"]
+    target = without_context[-1] if without_context else ""
+    if len(set(slots)) < len(slots) or len(without_context) < 2 or not text.endswith(f"{{{target}}}"):
         raise UserError(
-            f"data.template {name!r}: it needs a prompt slot and, as its very end, the target's slot, each once "
-            "(of {instruction}, {context}, {response})"
+            f"data.template {name!r}: it needs a prompt slot and, as its very end, the target's slot "
+            "({instruction} and {response}, either way round), each once; {context} is optional"
         )
-    if slots[-1] == "context":
-        raise UserError(f"data.template {name!r}: {{context}} can't be the target")
-    return Template(name, text, target=slots[-1])
+    if SLOT.findall(drop_context(text)) != without_context:
+        raise UserError(
+            f"data.template {name!r}: {{context}} needs a paragraph of its own before the target, between blank lines, "
+            "because that paragraph is left out for rows without context"
+        )
+    return Template(name, text, target)
 
 
 def build_chat_template(tokenizer) -> Template:

@@ -82,10 +82,14 @@ def split_examples(examples: list[Example], heldout_fraction: float, val_fractio
         by_category[min(counts, key=lambda name: (-counts[name], name))].append(group)
 
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    num_rows = 0  # over all categories so far, so that what one's rounding leaves out falls to the next
     for category in sorted(by_category):
         groups = sorted(by_category[category], key=lambda group: group_order(examples, group, seed))
-        num_rows = sum(map(len, groups))
-        room = {"heldout": round(heldout_fraction * num_rows), "val": round(val_fraction * num_rows)}
+        num_rows += sum(map(len, groups))
+        room = {
+            "heldout": round(heldout_fraction * num_rows) - len(parts["heldout"]),
+            "val": round(val_fraction * num_rows) - len(parts["val"]),
+        }
         for group in groups:
             part = next((part for part in room if len(group) <= room[part]), "train")
             if part in room:

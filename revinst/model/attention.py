@@ -1,6 +1,6 @@
 """Causal attention for packed rows: documents of one row never see each other.
 
-Each backend is registered with transformers as `revinst_NAME`. A call that carries `cu_seqlens` (training, scoring)
+Each backend is registered with transformers by `register_attention`. A call that carries `cu_seqlens` (training, scoring)
 runs the backend on documents; one that does not (generation with a cache and left padding) runs transformers' own
 SDPA with the mask it built, so no mode has to be switched.
 
@@ -106,7 +106,8 @@ def padding_mask(**kwargs) -> Tensor | None:
 
 def register_attention(backend: str) -> str:
     """Registers a backend with transformers; returns the name for `attn_implementation`."""
-    name = f"revinst_{backend}"
+    # transformers takes any name with "flash" in it for one of its own kernels and tries to fetch that one
+    name = f"revinst_{backend.replace('flash', 'fa')}"
     AttentionInterface.register(name, partial(attention_forward, kernel=KERNELS[backend]))
     AttentionMaskInterface.register(name, padding_mask)
     return name

@@ -1,0 +1,78 @@
+"""Fixtures shared by all tests. Nothing here, and no test, goes to the network."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def base() -> str:
+    """Folder of the quickstart model."""
+    folder = ROOT / "models" / "smollm2-135m"
+    if not (folder / "config.json").is_file():
+        pytest.skip("models/smollm2-135m is absent: run `make setup`")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def dolly() -> str:
+    """5,983 real rows, some of them duplicates."""
+    path = ROOT.parent / "shared" / "data" / "dolly-6k.jsonl"
+    if not path.is_file():
+        pytest.skip("shared/data/dolly-6k.jsonl is not beside this checkout")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def smollm(base):
+    """SmolLM2's tokenizer: byte-level BPE."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    return load_tokenizer(base)
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_folder(tmp_path_factory) -> Path:
+    """A tokenizer built as Llama 2's is: SentencePiece BPE with byte fallback and a word mark before every text."""
+    import sentencepiece
+
+    from revinst.data.examples import load_examples
+
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    texts = [example.response.replace("\n", " ") for example in load_examples("quickstart")[0]]
+    (folder / "corpus.txt").write_text("\n".join(texts), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=1000,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama(sentencepiece_folder):
+    """A tokenizer like Llama 2's, with 1,000 ids."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    return load_tokenizer(str(sentencepiece_folder))
+
+
+@pytest.fixture(scope="session", params=["smollm", "llama"])
+def tokenizer(request):
+    """Both kinds of tokenizer in turn."""
+    return request.getfixturevalue(request.param)

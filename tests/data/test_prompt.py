@@ -1,0 +1,124 @@
+"""The template: what is rendered, what is left out, what is refused."""
+
+import pytest
+
+from revinst.data.examples import Example
+from revinst.data.prompt import Piece, drop_context, load_template, parse_template, render_prompt
+from revinst.errors import UserError
+
+EXAMPLE = Example("1", "Who sings?", "The bird is on the wire.", "A bird sings.", "")
+BLOG = """\
+### Instruction:
+Use the Input below to create an instruction, which could have been used to generate the input using an LLM.
+
+### Input:
+A bird sings.
+
+### Response:
+"""
+FORWARD = "### Instruction:\nWho sings?\n\n### Input:\nThe bird is on the wire.\n\n### Response:\n"
+
+
+def test_the_blog_template_letter_by_letter():
+    prompt = render_prompt(load_template("blog"), EXAMPLE)
+    assert (prompt.text, prompt.target) == (BLOG, "Who sings?")
+    assert [piece.text for piece in prompt.pieces if piece.source] == ["A bird sings."]
+
+
+@pytest.mark.parametrize("name", ["blog", "alpaca"])
+def test_context_is_dropped_or_included(name):
+    template = load_template(name)
+    without, included = (render_prompt(template, EXAMPLE, with_context).text for with_context in (False, True))
+    section = "### Context:\nThe bird is on the wire.\n\n"
+    assert included.count(section) == 1 and included.replace(section, "") == without
+    assert without.endswith("### Input:\nA bird sings.\n\n### Response:\n")
+
+
+def test_an_empty_context_leaves_no_heading():
+    example = Example("1", "Who sings?", "", "A bird sings.", "")
+    assert render_prompt(load_template("blog"), example, with_context=True).text == BLOG
+
+
+def test_the_forward_template_answers():
+    template = load_template("forward")
+    prompt = render_prompt(template, EXAMPLE, with_context=True)
+    assert (prompt.text, prompt.target) == (FORWARD, "A bird sings.")
+    assert (template.target, template.needs) == ("response", ("instruction",))
+    assert load_template("blog").needs == ("response",)
+
+
+def test_slots_inside_somebodys_text_are_not_filled():
+    text = "Write {instruction} or {context} or {response}, {0} and {{braces}}."
+    prompt = render_prompt(load_template("blog"), Example("1", "{response}", "{instruction}", text, ""), True)
+    assert Piece(text, "response") in prompt.pieces and Piece("{instruction}", "context") in prompt.pieces
+    assert prompt.target == "{response}"
+    assert len(prompt.pieces) == 5
+
+
+def test_a_template_file(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"\xef\xbb\xbfText: {response}\r\n\r\nTask:\r\n{instruction}\r\n\r\n")  # as Windows writes it
+    template = load_template(str(path))
+    assert render_prompt(template, EXAMPLE).text == "Text: A bird sings.\n\nTask:\n"
+
+
+def test_the_hash_is_of_the_text():
+    hashes = {load_template(name).hash for name in ("blog", "alpaca", "forward")}
+    assert len(hashes) == 3
+    assert load_template("blog").hash == parse_template("other name", load_template("blog").text).hash
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no slot", "a prompt slot and, as its very end"),
+        ("only {instruction}", "a prompt slot and, as its very end"),
+        ("{response}\n{instruction} and more", "a prompt slot and, as its very end"),
+        ("{response}\n{instruction} ", "a prompt slot and, as its very end"),
+        ("{response}\n{response}\n{instruction}", "each once"),
+        ("{response}\n{insturction}", "a prompt slot and, as its very end"),
+        ("{response}\n\n{context}", "a prompt slot and, as its very end"),
+        ("{response}\n\n{instruction}\n\n{context}", "a prompt slot and, as its very end"),
+        ("{context}\n\n{instruction}", "a prompt slot and, as its very end"),
+        ("About {context}: {response}\n\n{instruction}", "paragraph of its own"),
+        ("{response}\n\nAbout {context}:\n{instruction}", "paragraph of its own"),
+    ],
+)
+def test_bad_templates_are_refused(text, reason):
+    with pytest.raises(UserError, match=f"data.template 'mine': .*{reason}"):
+        parse_template("mine", text)
+
+
+def test_a_template_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'blgo': neither blog, alpaca, chat, forward nor a file"):
+        load_template("blgo")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 {response}\n{instruction}")
+    with pytest.raises(UserError, match="a template must be a UTF-8 text file"):
+        load_template(str(tmp_path / "latin.txt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a\n\nb {context}\n\nc", "a\n\nc"),
+        ("{context}\n\nc", "c"),
+        ("a\n\n{context}\n\n\nc", "a\n\n\nc"),
+        ("a\nb\n\nc", "a\nb\n\nc"),
+    ],
+)
+def test_drop_context(text, kept):
+    assert drop_context(text) == kept
+
+
+def test_the_chat_template_is_the_bases_own(smollm):
+    template = load_template("chat", smollm.hf)
+    prompt = render_prompt(template, EXAMPLE)
+    assert prompt.text.startswith("<|im_start|>system\n") and template.has_bos
+    assert prompt.text.endswith("with the instruction only.\n\nA bird sings.<|im_end|>\n<|im_start|>assistant\n")
+    included = render_prompt(template, EXAMPLE, with_context=True).text
+    assert included.replace("Context: The bird is on the wire.\n\n", "") == prompt.text != included
+
+
+def test_a_base_without_chat_template_is_refused(llama):
+    with pytest.raises(UserError, match="no chat template; use blog or alpaca"):
+        load_template("chat", llama.hf)

@@ -1,0 +1,170 @@
+"""Property 8: no group of near-duplicates straddles the split, and a random split on the same rows does leak."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from revinst.data.examples import Example, load_examples
+from revinst.data.split import Split, group_duplicates, normalise, select_examples, split_examples
+from revinst.errors import UserError
+
+PARTS = ("train", "val", "heldout")
+
+
+def build_rows(count: int, category: str = "") -> list[Example]:
+    return [
+        Example(f"{category}{n}", f"Question {category} {n}", "", f"A whole answer {category} {n}", category)
+        for n in range(count)
+    ]
+
+
+def plant_duplicates() -> tuple[list[Example], list[list[str]]]:
+    """400 rows, and the groups of ids that must stay together: 20 of each way to be a duplicate."""
+    rows, groups = build_rows(300), []
+    for n in range(0, 100, 5):
+        exact, case, response, context, chained = rows[n : n + 5]
+        rows[n + 3] = context = replace(context, context=f"A shared text {n}")
+        copies = [
+            replace(exact, id=f"exact{n}"),
+            replace(case, id=f"case{n}", instruction=f"  QUESTION, {n + 1}?", response=f"Something else {n}"),
+            replace(response, id=f"response{n}", instruction=f"Asked in other words {n}"),
+            replace(context, id=f"context{n}", instruction=f"About the text {n}", response=f"Another reply {n}"),
+        ]
+        # a chain: the first shares its instruction, the second only the first one's response
+        chain = [
+            replace(chained, id=f"chain{n}", response=f"The link of a chain {n}"),
+            Example(f"end{n}", f"Its end {n}", "", f"the LINK of a chain {n}", ""),
+        ]
+        rows += [*copies, *chain]
+        groups += [[row.id, copy.id] for row, copy in zip((exact, case, response, context), copies, strict=True)]
+        groups.append([chained.id, *(row.id for row in chain)])
+    return rows, groups
+
+
+def part_of(split: Split) -> dict[str, str]:
+    return {row_id: part for part in PARTS for row_id in getattr(split, part)}
+
+
+def split_at_random(examples: list[Example], heldout_fraction: float, seed: int) -> set[str]:
+    ids = [example.id for example in examples]
+    return set(random.Random(seed).sample(ids, round(heldout_fraction * len(ids))))
+
+
+def count_straddling(examples: list[Example], heldout: set[str]) -> int:
+    groups = [{examples[row].id for row in group} for group in group_duplicates(examples)]
+    return sum(bool(group & heldout) and bool(group - heldout) for group in groups)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_planted_group_straddles_but_a_random_split_leaks(seed):
+    examples, groups = plant_duplicates()
+    part = part_of(split_examples(examples, 0.2, 0.1, seed))
+    parts = [{part[row_id] for row_id in group} for group in groups]
+    assert len(groups) == 100 and all(len(found) == 1 for found in parts)
+    assert len(set().union(*parts)) == 3  # they are not simply all in train
+    leaked = split_at_random(examples, 0.2, seed)
+    assert sum(0 < len(leaked & set(group)) < len(group) for group in groups) > 10
+
+
+def test_no_group_of_real_rows_straddles_but_a_random_split_leaks(dolly):
+    examples, _ = load_examples(dolly)
+    assert sum(len(group) > 1 for group in group_duplicates(examples)) > 50
+    split = split_examples(examples, 0.1, 0.05, seed=42)
+    assert count_straddling(examples, set(split.heldout)) == count_straddling(examples, set(split.val)) == 0
+    assert count_straddling(examples, split_at_random(examples, 0.1, seed=42)) > 5
+    assert len(split.heldout) == pytest.approx(598, abs=1)
+    assert len(split.val) == pytest.approx(299, abs=1)
+
+
+def test_groups_are_those_planted_and_no_more():
+    examples, groups = plant_duplicates()
+    found = [{examples[row].id for row in group} for group in group_duplicates(examples)]
+    assert sorted(sorted(group) for group in found if len(group) > 1) == sorted(sorted(group) for group in groups)
+    assert sum(map(len, found)) == len(examples)
+
+
+def test_unrelated_rows_may_share_a_short_response_and_an_empty_context():
+    rows = [Example(str(n), f"Is {n} even?", "", "Yes, it is", "") for n in range(20)]
+    assert len(group_duplicates(rows)) == 20
+    assert len(group_duplicates([replace(row, response="Yes, it certainly is") for row in rows])) == 1
+
+
+@pytest.mark.parametrize(("text", "same"), [("What's  THIS?", "what s this"), ("a_b\n\tc", "a b c"), ("É 中!", "é 中")])
+def test_normalise(text, same):
+    assert normalise(text) == same
+
+
+def test_every_row_is_in_exactly_one_part():
+    examples, _ = plant_duplicates()
+    split = split_examples(examples, 0.2, 0.1, seed=0)
+    ids = Counter([*split.train, *split.val, *split.heldout])
+    assert ids == Counter(example.id for example in examples)
+    assert min(len(split.train), len(split.val), len(split.heldout)) > 30
+
+
+def test_fractions_hold_in_every_category():
+    examples = [row for count, category in [(100, "a"), (200, "b"), (50, "c")] for row in build_rows(count, category)]
+    split = split_examples(examples, 0.1, 0.06, seed=1)
+    category = {example.id: example.category for example in examples}
+    assert Counter(category[row_id] for row_id in split.heldout) == {"a": 10, "b": 20, "c": 5}
+    assert Counter(category[row_id] for row_id in split.val) == {"a": 6, "b": 12, "c": 3}
+
+
+def test_fractions_hold_over_many_small_categories():
+    """A tenth of 3 rows is no row, but a tenth of 100 such categories is 30."""
+    examples = [row for n in range(100) for row in build_rows(3, f"category {n} ")]
+    split = split_examples(examples, 0.1, 0.05, seed=1)
+    assert len(split.heldout) == pytest.approx(30, abs=1)
+    assert len(split.val) == pytest.approx(15, abs=1)
+
+
+def test_a_fraction_of_zero_is_an_empty_part():
+    split = split_examples(build_rows(50), 0.0, 0.1, seed=0)
+    assert (len(split.heldout), len(split.val), len(split.train)) == (0, 5, 45)
+
+
+def test_the_split_does_not_depend_on_the_order_of_rows():
+    examples, _ = plant_duplicates()
+    split = split_examples(examples, 0.2, 0.1, seed=3)
+    for seed in range(3):
+        shuffled = random.Random(seed).sample(examples, len(examples))
+        assert shuffled != examples
+        again = split_examples(shuffled, 0.2, 0.1, seed=3)
+        assert again == split and again.hash == split.hash
+
+
+def test_the_split_changes_with_the_seed():
+    examples, _ = plant_duplicates()
+    splits = [split_examples(examples, 0.2, 0.1, seed) for seed in range(5)]
+    assert len({split.hash for split in splits}) == 5
+    common = set.intersection(*(set(split.heldout) for split in splits))
+    assert len(common) < 10 < len(splits[0].heldout)
+
+
+def test_a_new_row_moves_few_others():
+    """The order comes from hashes of ids, so a grown file keeps nearly all rows where they were."""
+    before = part_of(split_examples(build_rows(1000), 0.1, 0.05, seed=0))
+    after = part_of(split_examples(build_rows(1010), 0.1, 0.05, seed=0))
+    moved = [row_id for row_id, part in before.items() if after[row_id] != part]
+    assert len(moved) <= 10 and len(before) == 1000
+    assert len(set(before.values())) == 3
+
+
+@pytest.mark.parametrize("fractions", [(0.6, 0.4), (1.0, 0.0), (-0.1, 0.2), (0.2, -0.1), (float("nan"), 0.1)])
+def test_fractions_that_leave_no_training_rows_are_refused(fractions):
+    with pytest.raises(UserError, match=r"data.heldout_fraction .* must leave rows to train on"):
+        split_examples(build_rows(50), *fractions, seed=0)
+
+
+def test_too_few_rows_are_refused():
+    with pytest.raises(UserError, match="1 rows are too few to split"):
+        split_examples(build_rows(1), 0.9, 0.0, seed=0)
+
+
+def test_select_examples_keeps_the_order_asked_for():
+    examples = build_rows(5)
+    assert [example.id for example in select_examples(examples, ["3", "0", "4"])] == ["3", "0", "4"]
+    with pytest.raises(UserError, match=r"2 of 3 rows .* the first is 77; the source changed"):
+        select_examples(examples, ["3", "77", "78"])
