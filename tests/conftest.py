@@ -76,3 +76,11 @@ def llama(sentencepiece_folder):
 def tokenizer(request):
     """Both kinds of tokenizer in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(base, tmp_path_factory) -> Path:
+    """A random two-layer Llama with the quickstart model's tokenizer, for what only needs speed."""
+    from tests.tiny import write_tiny_llama
+
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny_llama"), Path(base))

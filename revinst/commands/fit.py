@@ -21,6 +21,8 @@ from revinst.training.loggers import MetricsFile
 def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    if not args:
+        raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
     cli = RevinstCLI(args)
     run = Run(Path(cli.config.runs_dir) / cli.config.run_name)
     if run.is_completed and cli.config.resume == "auto" and not wants_longer(run, cli):

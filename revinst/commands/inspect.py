@@ -16,14 +16,18 @@ from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories
 from revinst.errors import UserError
 
+USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 def main(args: list[str]) -> int:
     as_json = "--json" in args
     args = [arg for arg in args if arg != "--json"]
+    if args and args[0] in ("-h", "--help"):
+        print(f"{USAGE}\n\nShows what a config makes of its data; takes the same overrides as revinst fit.")
+        return 0
     if not args or args[0].startswith("-"):
-        raise UserError("usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]")
+        raise UserError(USAGE)
     quiet_libraries()
     cli = RevinstCLI(["--config", *args], train=False)
     data = InstructionDataModule(**cli.data_arguments())

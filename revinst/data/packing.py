@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from revinst.data.encoding import IGNORE_INDEX, Documents
+from revinst.data.encoding import IGNORE_INDEX, Documents, concatenate
 
 
 def pack_documents(documents: Documents, packing: str, seq_len: int) -> tuple[Documents, list[list[int]]]:
@@ -63,7 +63,7 @@ def join_documents(documents: Documents, seq_len: int) -> Documents:
         targets.append(np.append(documents.targets[start:end], follows))
     num_rows = sum(map(len, input_ids)) // seq_len
     kept = num_rows * seq_len
-    rows = np.concatenate(targets)[:kept].reshape(num_rows, seq_len).copy()
+    rows = concatenate(targets)[:kept].reshape(num_rows, seq_len)
     rows[:, -1] = IGNORE_INDEX
     starts = np.cumsum([0, *map(len, input_ids)])
     ids = [
@@ -77,8 +77,8 @@ def join_documents(documents: Documents, seq_len: int) -> Documents:
         for row in range(num_rows)
     ]
     return Documents(
-        input_ids=np.concatenate(input_ids)[:kept].astype(np.int32),
-        targets=rows.reshape(-1).astype(np.int32),
+        input_ids=concatenate(input_ids)[:kept],
+        targets=rows.reshape(-1),
         offsets=np.arange(num_rows + 1, dtype=np.int64) * seq_len,
         ids=ids,
         truncated=documents.truncated,

@@ -10,12 +10,12 @@ from revinst.run import write_text
 
 
 def build_table(scores: dict[str, Any], tuned: str = "tuned") -> Table:
-    """Tuned model, base and floors by metric; the tuned line with its 95 % interval."""
+    """Tuned model, base and floors by metric; the tuned line with its uncertainty."""
     metrics = list(scores["metrics"])
-    table = Table(title=f"F1 on {scores['n']} held-out rows, 95 % interval")
-    table.add_column("system")
+    table = Table(title=f"F1 on {scores['n']} rows; ± reaches the farther end of the 95 % interval")
+    table.add_column("system", no_wrap=True)
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for name, values in scores["baselines"].items():
         table.add_row(name, *(f"{values[metric]:.3f}" for metric in metrics))
     table.add_section()
@@ -25,7 +25,7 @@ def build_table(scores: dict[str, Any], tuned: str = "tuned") -> Table:
 
 def format_interval(value: dict[str, Any]) -> str:
     low, high = value["ci95"]
-    return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value['mean']:.3f} ±{max(value['mean'] - low, high - value['mean']):.3f}"
 
 
 def write_report(path: Path, title: str, scores: dict[str, Any], rows: list[dict[str, Any]]) -> None:

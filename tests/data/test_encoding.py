@@ -205,10 +205,9 @@ PIECES = st.sampled_from([*HOSTILE, "\n", " ", "\t", "  code", "\n\n- x", "\u202
 TEXTS = st.lists(PIECES | st.text(CHARACTERS, max_size=10), min_size=1, max_size=6).map("".join).filter(str.strip)
 
 
-@pytest.mark.parametrize("template_name", ["blog", "chat"])
-def test_training_ids_start_with_the_prompt_of_generation(request, tokenizer, template_name):
-    if template_name == "chat":
-        tokenizer = request.getfixturevalue("smollm")  # the other has no chat template
+@pytest.mark.parametrize(("name", "template_name"), [("smollm", "blog"), ("smollm", "chat"), ("llama", "blog")])
+def test_training_ids_start_with_the_prompt_of_generation(request, name, template_name):
+    tokenizer = request.getfixturevalue(name)
     template, seen = load_template(template_name, tokenizer.hf), []
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)

@@ -1,0 +1,329 @@
+"""The whole stage: property 3 of the design, the order of steps, resuming, ranks, and what a config may say."""
+
+import csv
+import json
+from collections import Counter
+
+import lightning as L
+import pytest
+import torch
+
+from revinst.data.batch import MicroBatch
+from revinst.data.datamodule import InstructionDataModule, StepSampler, ValidationDataset
+from revinst.data.encoding import IGNORE_INDEX
+from revinst.data.split import select_examples
+from revinst.errors import UserError
+
+ROWS_PER_STEP = 12
+
+
+@pytest.fixture(scope="module")
+def build_data(base):
+    """A module over the quickstart rows in short rows, so that an epoch has many steps."""
+
+    def build(**settings) -> InstructionDataModule:
+        options = {"source": "quickstart", "base": base, "seq_len": 384, "micro_batch_size": 2} | settings
+        data = InstructionDataModule(**options)
+        data.setup()
+        return data
+
+    return build
+
+
+@pytest.fixture
+def rows_csv(tmp_path) -> str:
+    """60 short rows, every third with a context."""
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["instruction", "context", "response"])
+        for n in range(60):
+            context = f"Some text {n}" if n % 3 == 0 else ""
+            writer.writerow([f"Question number {n}", context, f"An answer to question {n}"])
+    return str(path)
+
+
+def run_epoch(data: InstructionDataModule, world_size: int) -> list[list[list[MicroBatch]]]:
+    """[rank][step] -> micro-batches, as each rank's DataLoader gives them."""
+    epoch = []
+    for rank in range(world_size):
+        data.sampler.rank, data.sampler.world_size, data.sampler.next_step = rank, world_size, 0
+        epoch.append([step.micro_batches for step in data.train_dataloader()])
+    return epoch
+
+
+def split_documents(batch: MicroBatch) -> list[tuple[list[int], list[int]]]:
+    """(input_ids, targets) of each document of a micro-batch."""
+    parts = (batch.input_ids[0].split(batch.seq_lens), batch.targets[0].split(batch.seq_lens))
+    return [(ids.tolist(), targets.tolist()) for ids, targets in zip(*parts, strict=True)]
+
+
+# ---- property 3 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "none"])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_data, world_size, packing):
+    data = build_data(packing=packing, micro_batches_per_step=5)
+    instructions = {example.id: example.instruction for example in data.examples_of("train")}
+    ranks = run_epoch(data, world_size)
+    seen, num_targets, num_fillers = Counter(), 0, 0
+    for micro_batches in (step for rank in ranks for step in rank):
+        for batch in micro_batches:
+            num_targets += batch.num_targets
+            num_fillers += batch.num_targets == 0
+            for row_id, (ids, targets) in zip(batch.ids, split_documents(batch), strict=True):
+                supervised = [target for target in targets if target != IGNORE_INDEX]
+                if batch.num_targets:
+                    seen[row_id] += 1
+                    assert supervised[:-1] == ids[len(ids) - len(supervised) + 1 :]  # its own next inputs ...
+                    assert supervised[-1] == data.tokenizer.eos_id  # ... and EOS
+                    assert data.tokenizer.decode(supervised[:-1]) == instructions[row_id]
+    assert seen == Counter(data.split.train) and len(seen) > 300
+    assert num_targets == data.train_documents.num_targets > 3000
+    # every rank makes the same number of forwards, and the last step is a short one
+    counts = [[len(step) for step in rank] for rank in ranks]
+    assert all(count == counts[0] for count in counts) and len(counts[0]) == data.steps_per_epoch >= 3
+    assert counts[0][0] == 5 and len(data.train_rows) % data.sampler.rows_per_step
+    assert num_fillers < world_size
+
+
+def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
+    data = build_data(packing="none", micro_batch_size=1, micro_batches_per_step=2)
+    data.train_rows = data.train_rows[:19]  # over 3 ranks: 6, 6, 6 and 1
+    data.sampler.num_rows = 19
+    ranks = run_epoch(data, world_size=3)
+    assert [[step.num_targets > 0 for step in rank[-1]] for rank in ranks] == [[True], [False], [False]]
+    assert [len(rank) for rank in ranks] == [4, 4, 4]
+    supervised = [row_id for rank in ranks for step in rank for batch in step if batch.num_targets for row_id in batch.ids]
+    assert sorted(supervised) == sorted(data.train_documents.ids[:19])
+
+
+# ---- the order of steps ----------------------------------------------------------------------------------------------
+
+
+def build_sampler(num_rows=100, micro_batch_size=2, micro_batches_per_step=6, seed=0, rank=0, world_size=1) -> StepSampler:
+    sampler = StepSampler(num_rows, micro_batch_size, micro_batches_per_step, seed)
+    sampler.rank, sampler.world_size = rank, world_size
+    return sampler
+
+
+def flatten(step: list[list[int]]) -> list[int]:
+    return [row for micro_batch in step for row in micro_batch]
+
+
+@pytest.mark.parametrize("num_rows", [12, 96, 97, 100, 101, 107])
+@pytest.mark.parametrize(("world_size", "micro_batch_size"), [(2, 2), (3, 2), (2, 3), (6, 1), (4, 1), (12, 1)])
+def test_a_steps_rows_do_not_depend_on_the_ranks(num_rows, world_size, micro_batch_size):
+    one = build_sampler(num_rows)
+    micro_batches = ROWS_PER_STEP // (world_size * micro_batch_size)
+    ranks = [
+        build_sampler(num_rows, micro_batch_size, micro_batches, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert {len(sampler) for sampler in ranks} == {len(one)}
+    for step in range(2 * len(one)):  # two epochs
+        rows = flatten(one.micro_batches_of(step))
+        shares = [sampler.micro_batches_of(step) for sampler in ranks]
+        assert sorted(row for share in shares for row in flatten(share)) == sorted(rows) and len(rows) > 0
+        assert len({len(share) for share in shares}) == 1  # the same number of forwards for all
+        sizes = [len(flatten(share)) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(len(micro_batch) for share in shares for micro_batch in share) <= micro_batch_size
+
+
+def test_each_epoch_is_another_permutation_of_all_rows():
+    sampler = build_sampler(101)
+    epochs = [[row for step in sampler for row in flatten(step)] for _ in range(3)]
+    assert all(sorted(epoch) == list(range(101)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3 and list(range(101)) not in epochs
+    assert epochs[0] != [row for step in build_sampler(101, seed=1) for row in flatten(step)]
+    assert epochs[0] == [row for step in build_sampler(101) for row in flatten(step)]
+
+
+@pytest.mark.parametrize("num_rows", [96, 100])
+def test_resuming_from_any_step_continues_the_sequence(num_rows):
+    whole = build_sampler(num_rows)
+    sequence = [step for _ in range(3) for step in whole]
+    assert len(sequence) == 3 * len(whole) >= 24
+    for next_step in range(len(sequence)):
+        resumed = build_sampler(num_rows)
+        resumed.next_step = next_step
+        epochs = 3 - next_step // len(whole)
+        assert [step for _ in range(epochs) for step in resumed] == sequence[next_step:]
+
+
+def test_the_position_is_the_next_step_while_iterating(build_data):
+    data = build_data(micro_batches_per_step=3)
+    positions = [data.state_dict()["next_step"] for _ in data.train_dataloader()]
+    assert positions == list(range(1, data.steps_per_epoch + 1)) and len(positions) > 5
+
+
+def test_set_epoch_keeps_a_position_inside_the_epoch():
+    sampler = build_sampler(100)  # 9 steps
+    for next_step, epoch, kept in [(13, 1, 13), (9, 1, 9), (13, 2, 18), (13, 0, 0), (0, 0, 0)]:
+        sampler.next_step = next_step
+        sampler.set_epoch(epoch)
+        assert sampler.next_step == kept
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, -1])
+def test_a_loaded_state_continues_mid_epoch(build_data, stop_after):
+    data, again = build_data(micro_batches_per_step=3), build_data(micro_batches_per_step=3)
+    sequence = [step.ids for _ in range(2) for step in data.train_dataloader()]
+    stop_after %= len(sequence) // 2 + 1  # -1: at the end of the epoch
+    data.sampler.next_step = 0
+    steps = iter(data.train_dataloader())
+    for _ in range(stop_after):
+        next(steps)
+    again.load_state_dict(json.loads(json.dumps(data.state_dict())))
+    rest = [step.ids for _ in range(2) for step in again.train_dataloader()]
+    assert rest[: len(sequence) - stop_after] == sequence[stop_after:] and len(sequence) > 12
+
+
+def test_batches_draw_nothing_from_the_global_random_state(build_data):
+    """They would shift the dropout of a resumed run."""
+    data = build_data()
+    state = torch.get_rng_state()
+    count = sum(1 for _ in data.train_dataloader()) + sum(1 for _ in data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), state) and count > 10
+
+
+# ---- a plain Trainer -------------------------------------------------------------------------------------------------
+
+
+class Recorder(L.LightningModule):
+    """Trains nothing; records the ids of its steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.train_ids, self.val_ids = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.train_ids.append(batch.ids)
+
+    def validation_step(self, batch, batch_idx):
+        self.val_ids += batch.ids
+
+    def configure_optimizers(self):
+        return None
+
+
+def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path):
+    data, module = build_data(micro_batches_per_step=3), Recorder()
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, data)
+    steps = data.steps_per_epoch
+    assert len(module.train_ids) == 2 * steps > 10
+    for epoch in (module.train_ids[:steps], module.train_ids[steps:]):
+        assert sorted(row_id for ids in epoch for row_id in ids) == sorted(data.split.train)
+    assert module.train_ids[0] != module.train_ids[steps]
+    assert sorted(module.val_ids) == sorted(2 * data.split.val) and data.split.val
+
+
+# ---- validation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_validation_sees_each_document_once_over_all_ranks(build_data, world_size):
+    data = build_data(val_fraction=0.2, packing="none")
+    ranks = [
+        list(ValidationDataset(data.val_documents, data.val_rows, 4, rank, world_size)[n] for n in range(size))
+        for rank in range(world_size)
+        for size in [len(ValidationDataset(data.val_documents, data.val_rows, 4, rank, world_size))]
+    ]
+    assert len({len(batches) for batches in ranks}) == 1 and len(ranks[0]) > 2
+    ids = [row_id for batches in ranks for batch in batches if batch.num_targets for row_id in batch.ids]
+    assert sorted(ids) == sorted(data.split.val) and len(ids) > 50
+    num_targets = sum(batch.num_targets for batches in ranks for batch in batches)
+    assert num_targets == data.val_documents.num_targets
+
+
+@pytest.mark.parametrize("supervise", ["target", "all"])
+def test_val_loss_is_of_the_same_targets_whatever_training_does(build_data, supervise):
+    plain, other = build_data(), build_data(packing="joined", supervise=supervise)
+    assert other.split == plain.split
+    assert other.val_documents.targets.tolist() == plain.val_documents.targets.tolist()
+    assert sorted(n for row in other.val_rows for n in row) == list(range(len(plain.split.val)))
+    assert set(other.train_documents.lengths.tolist()) == {384} and len(plain.split.val) > 10
+    assert (other.train_documents.num_targets > plain.train_documents.num_targets) == (supervise == "all")
+
+
+def test_no_validation_rows_is_no_validation(build_data):
+    data = build_data(val_fraction=0.0)
+    assert data.val_dataloader() == [] and data.split.val == [] and len(data.split.train) > 300
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_two_modules_are_equal(build_data):
+    """Every rank builds its own."""
+    first, second = build_data(), build_data()
+    assert first.split == second.split and first.train_rows == second.train_rows
+    assert first.train_documents.input_ids.tolist() == second.train_documents.input_ids.tolist()
+    rows = first.train_rows
+    first.setup("fit")  # a second call, as `fit` then `validate` make
+    assert first.train_rows is rows and len(rows) > 100
+
+
+def test_parts_are_disjoint_and_hold_all_examples(build_data):
+    data = build_data()
+    parts = {part: [example.id for example in data.examples_of(part)] for part in ("train", "val", "heldout")}
+    assert sorted(sum(parts.values(), [])) == sorted(example.id for example in data.examples)
+    assert min(map(len, parts.values())) > 10
+    assert not set(data.train_documents.ids) & {*parts["val"], *parts["heldout"]}
+    assert [e.id for e in select_examples(data.examples, data.split.val)] == data.val_documents.ids == parts["val"]
+
+
+def test_context_settings(build_data, rows_csv):
+    drop, include, exclude = (
+        build_data(source=rows_csv, context=context) for context in ("drop", "include", "exclude_rows")
+    )
+    texts = [data.tokenizer.decode(data.train_documents.input_ids) for data in (drop, include, exclude)]
+    assert [text.count("### Context:\nSome text") > 10 for text in texts] == [False, True, False]
+    assert drop.split == include.split and (len(drop.examples), len(exclude.examples)) == (60, 40)
+    assert [row.reason for row in exclude.discarded] == ["has a context"] * 20
+
+
+def test_bad_rows_are_counted(build_data, rows_csv, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"instruction": "a"}\n{"instruction": "a", "response": "b"}\n')
+    source = [rows_csv, str(tmp_path / "bad.jsonl")]
+    with pytest.raises(UserError, match=r"bad.jsonl:1: no column 'response'"):
+        build_data(source=source)
+    data = build_data(source=source, on_bad_row="skip")
+    assert (len(data.examples), [row.where for row in data.discarded]) == (61, [f"{tmp_path}/bad.jsonl:1"])
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "joined", "none"])
+def test_rows_too_short_for_any_document_are_refused(build_data, packing):
+    with pytest.raises(UserError, match="no row of 8 tokens can be filled"):
+        build_data(seq_len=8, packing=packing)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"context": "maybe"}, "data.context 'maybe': choose from drop, include, exclude_rows"),
+        ({"supervise": "none"}, "data.supervise 'none': choose from target, all"),
+        ({"packing": "tight"}, "data.packing 'tight': choose from best_fit, joined, none"),
+        ({"on_bad_row": "ignore"}, "data.on_bad_row 'ignore': choose from stop, skip"),
+        ({"seq_len": 0}, "data.seq_len 0: must be at least 1"),
+        ({"micro_batch_size": 0}, "data.micro_batch_size 0: must be at least 1"),
+        ({"micro_batches_per_step": -1}, "data.micro_batches_per_step -1: must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_loaded(setting, reason):
+    with pytest.raises(UserError, match=reason):
+        InstructionDataModule(source="nowhere", base="nothing", **setting)

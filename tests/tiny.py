@@ -1,0 +1,76 @@
+"""A tiny random Llama with the quickstart model's tokenizer, and fits that take seconds. For speed only."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from revinst.data.datamodule import InstructionDataModule
+from revinst.model.lora import LoraSettings
+from revinst.training.module import InstructionModule
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def write_tiny_llama(folder: Path, tokenizer: Path) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        shutil.copy(tokenizer / name, folder)
+    return folder
+
+
+def build_module(base: Path, **options: Any) -> InstructionModule:
+    defaults: dict[str, Any] = {
+        "base": str(base),
+        "quantization": "none",
+        "optimizer": "adamw",
+        "lora": LoraSettings(r=4, alpha=8, dropout=0.0),
+        "warmup_frac": 0.0,
+        "lr": 1e-3,
+        "max_grad_norm": 1e9,
+    }
+    return InstructionModule(**defaults | options)
+
+
+def build_data(base: Path, **options: Any) -> InstructionDataModule:
+    defaults: dict[str, Any] = {
+        "base": str(base),
+        "source": "quickstart",
+        "seq_len": 256,
+        "heldout_fraction": 0.1,
+        "val_fraction": 0.02,
+        "micro_batch_size": 6,
+        "micro_batches_per_step": 1,
+    }
+    return InstructionDataModule(**defaults | options)
+
+
+def build_trainer(folder: Path, **options: Any) -> L.Trainer:
+    defaults: dict[str, Any] = {
+        "max_steps": 1,
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 0,
+        "use_distributed_sampler": False,
+        "default_root_dir": str(folder),
+    }
+    return L.Trainer(**defaults | options)
