@@ -40,7 +40,8 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if self.rows and str(self.rows[-1]["step"]) == str(step):
+        step = int(step or 0)
+        if self.rows and int(self.rows[-1]["step"]) == step:
             self.rows[-1].update(metrics)
         else:
             self.rows.append({"step": step, **metrics})

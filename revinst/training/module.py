@@ -100,7 +100,9 @@ class InstructionModule(L.LightningModule):
             optimizer.step()
         optimizer.zero_grad()
         self.log("train/loss", mean_loss, prog_bar=True, batch_size=1)
-        self.log_dict({"train/grad_norm": grad_norm, "train/lr": lr, "train/targets": float(num_targets)}, batch_size=1)
+        # Loggers take `step` as their x axis: Lightning's own count is off after a resume and at skipped steps.
+        numbers = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": num_targets}
+        self.log_dict({name: float(number) for name, number in numbers.items()}, batch_size=1)
         self.finish_step(batch, is_finite)
 
     def micro_batch_loss(self, batch: MicroBatch) -> Tensor:
@@ -140,7 +142,8 @@ class InstructionModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         num_targets = self.sum_over_ranks(self.val_targets)
         loss = self.sum_over_ranks(self.val_loss_sum.to(self.device)) / max(num_targets, 1)
-        self.log("val/loss", loss.float(), prog_bar=True, rank_zero_only=False)
+        self.log("val/loss", loss.float(), prog_bar=True)
+        self.log("step", float(self.step - 1))  # on the line of the step before
 
     # ---- building --------------------------------------------------------------------------------------------------
 

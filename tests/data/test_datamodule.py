@@ -95,15 +95,17 @@ def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
     ranks = run_epoch(data, world_size=3)
     assert [[step.num_targets > 0 for step in rank[-1]] for rank in ranks] == [[True], [False], [False]]
     assert [len(rank) for rank in ranks] == [4, 4, 4]
-    supervised = [row_id for rank in ranks for step in rank for batch in step if batch.num_targets for row_id in batch.ids]
-    assert sorted(supervised) == sorted(data.train_documents.ids[:19])
+    batches = [batch for rank in ranks for step in rank for batch in step]
+    assert sorted(row_id for batch in batches if batch.num_targets for row_id in batch.ids) == sorted(
+        data.train_documents.ids[:19]
+    )
 
 
 # ---- the order of steps ----------------------------------------------------------------------------------------------
 
 
-def build_sampler(num_rows=100, micro_batch_size=2, micro_batches_per_step=6, seed=0, rank=0, world_size=1) -> StepSampler:
-    sampler = StepSampler(num_rows, micro_batch_size, micro_batches_per_step, seed)
+def build_sampler(num_rows=100, micro_batch_size=2, micro_batches=6, seed=0, rank=0, world_size=1) -> StepSampler:
+    sampler = StepSampler(num_rows, micro_batch_size, micro_batches, seed)
     sampler.rank, sampler.world_size = rank, world_size
     return sampler
 
@@ -238,11 +240,8 @@ def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_validation_sees_each_document_once_over_all_ranks(build_data, world_size):
     data = build_data(val_fraction=0.2, packing="none")
-    ranks = [
-        list(ValidationDataset(data.val_documents, data.val_rows, 4, rank, world_size)[n] for n in range(size))
-        for rank in range(world_size)
-        for size in [len(ValidationDataset(data.val_documents, data.val_rows, 4, rank, world_size))]
-    ]
+    datasets = [ValidationDataset(data.val_documents, data.val_rows, 4, r, world_size) for r in range(world_size)]
+    ranks = [[dataset[n] for n in range(len(dataset))] for dataset in datasets]
     assert len({len(batches) for batches in ranks}) == 1 and len(ranks[0]) > 2
     ids = [row_id for batches in ranks for batch in batches if batch.num_targets for row_id in batch.ids]
     assert sorted(ids) == sorted(data.split.val) and len(ids) > 50
@@ -275,13 +274,13 @@ def test_two_modules_are_equal(build_data):
     assert first.train_documents.input_ids.tolist() == second.train_documents.input_ids.tolist()
     rows = first.train_rows
     first.setup("fit")  # a second call, as `fit` then `validate` make
-    assert first.train_rows is rows and len(rows) > 100
+    assert first.train_rows is rows and len(rows) > 50
 
 
 def test_parts_are_disjoint_and_hold_all_examples(build_data):
     data = build_data()
     parts = {part: [example.id for example in data.examples_of(part)] for part in ("train", "val", "heldout")}
-    assert sorted(sum(parts.values(), [])) == sorted(example.id for example in data.examples)
+    assert sorted(row_id for ids in parts.values() for row_id in ids) == sorted(e.id for e in data.examples)
     assert min(map(len, parts.values())) > 10
     assert not set(data.train_documents.ids) & {*parts["val"], *parts["heldout"]}
     assert [e.id for e in select_examples(data.examples, data.split.val)] == data.val_documents.ids == parts["val"]

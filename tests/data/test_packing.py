@@ -98,7 +98,7 @@ def test_real_rows_fill_nearly_all(dolly, smollm, seq_len):
     rows = pack_best_fit(lengths, seq_len)
     fewest = math.ceil(sum(lengths) / seq_len)
     assert len(lengths) == 2000 and fewest > 100
-    assert fewest <= len(rows) <= 1.02 * fewest < 0.98 * count_rows_in_order(lengths, seq_len)
+    assert fewest <= len(rows) <= 1.02 * fewest < count_rows_in_order(lengths, seq_len)
 
 
 def test_packing_is_deterministic():
@@ -147,9 +147,7 @@ def test_joined_rows_are_the_exact_stream(supervise):
         assert joined.input_ids.tolist() == stream[: num_rows * seq_len]
         assert joined.lengths.tolist() == [seq_len] * num_rows
         supervised = [
-            supervise == "all" or place >= prompt
-            for prompt, target in sizes
-            for place in range(prompt + target + 1)
+            supervise == "all" or place >= prompt for prompt, target in sizes for place in range(prompt + target + 1)
         ]
         for row in range(num_rows):
             targets = joined.targets[row * seq_len : (row + 1) * seq_len].tolist()

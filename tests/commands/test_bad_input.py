@@ -1,0 +1,129 @@
+"""What a user gets wrong ends in exit 2 and one line that says what, where and what to do; never a traceback."""
+
+import json
+
+import pytest
+import yaml
+
+from revinst import cli
+
+GOOD = {"instruction": "What is a comet?", "context": "", "response": "A ball of ice and dust.", "category": "qa"}
+
+
+def fails(capsys, *args: object) -> str:
+    """Runs a command that must exit 2; returns its one line."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(arg) for arg in args])
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "\n".join(lines)
+    return lines[-1]
+
+
+def config(tmp_path, **changes: object) -> str:
+    """A valid config with changes, as `data__source=...`."""
+    content: dict = {"data": {"source": "quickstart"}, "model": {"base": "models/smollm2-135m"}}
+    for key, value in changes.items():
+        group, _, name = key.partition("__")
+        if name:
+            content.setdefault(group, {})[name] = value
+        else:
+            content[group] = value
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def write_rows(tmp_path, *rows: object) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def test_unknown_command(capsys):
+    assert "evaluate" in fails(capsys, "evalute")
+
+
+def test_no_config(capsys):
+    assert "--config" in fails(capsys, "fit")
+
+
+def test_missing_config(capsys):
+    assert "nowhere.yaml" in fails(capsys, "fit", "--config", "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__sorce": "x"}, "sorce"),
+        ({"model__lr": "fast"}, "lr"),
+        ({"data__base": "x"}, "model.base"),
+        ({"data__packing": "tight"}, "best_fit"),
+        ({"data__seq_len": 0}, "seq_len"),
+        ({"model__lr_schedule": "square"}, "cosine"),
+        ({"model__quantization": "int3"}, "nf4"),
+        ({"model__lora": {"r": 0}}, "r 0"),
+        ({"model__base": "models/nothing-here/at-all"}, "no such folder"),
+        ({"trainer__accumulate_grad_batches": 4}, "data.micro_batches_per_step"),
+        ({"trainer__gradient_clip_val": 1.0}, "model.max_grad_norm"),
+        ({"trainer__precision": "bf16-true"}, "bf16-mixed"),
+        ({"data__heldout_fraction": 1.5}, "heldout_fraction"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_bad_config(capsys, tmp_path, base, changes, says):
+    assert says in fails(capsys, "fit", "--config", config(tmp_path, **changes), "--runs_dir", tmp_path / "runs")
+    assert not list(tmp_path.glob("runs/*/adapter"))
+
+
+def test_config_that_is_not_yaml(capsys, tmp_path):
+    (tmp_path / "c.yaml").write_text("data: [unclosed")
+    assert "c.yaml" in fails(capsys, "fit", "--config", tmp_path / "c.yaml")
+
+
+def test_bad_rows_are_named(capsys, tmp_path, base):
+    for bad, says in (
+        ("{not json", "not JSON"),
+        ({**GOOD, "response": 7}, "must be text"),
+        ({**GOOD, "response": " "}, "empty"),
+        ({"prompt": "x"}, "no column 'instruction'"),
+    ):
+        path = write_rows(tmp_path, GOOD, bad)
+        line = fails(capsys, "inspect", config(tmp_path, data__source=path))
+        assert "rows.jsonl:2" in line and says in line
+
+
+def test_missing_and_empty_data(capsys, tmp_path, base):
+    assert "no such file" in fails(capsys, "inspect", config(tmp_path, data__source="no/such.jsonl"))
+    assert "no rows" in fails(capsys, "inspect", config(tmp_path, data__source=write_rows(tmp_path)))
+
+
+def test_base_without_weights(capsys, tmp_path, tiny_llama):
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for path in tiny_llama.iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    arguments = config(tmp_path, model__base=str(folder)), "--runs_dir", tmp_path / "runs"
+    assert "no *.safetensors weights" in fails(capsys, "fit", "--config", *arguments)
+
+
+def test_run_that_is_none(capsys, tmp_path):
+    assert "no such run folder" in fails(capsys, "evaluate", tmp_path / "nothing")
+    assert "not a run folder" in fails(capsys, "merge", tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_limit_zero(capsys, tmp_path):
+    assert "--limit 0" in fails(capsys, "evaluate", tmp_path, "--limit", 0)
+
+
+def test_instruction_longer_than_a_row_is_dropped_and_counted(capsys, tmp_path, base):
+    rows = [{**GOOD, "instruction": f"What is comet {n}?", "response": f"Comet {n} is a ball of ice."} for n in range(40)]
+    rows.append({**GOOD, "instruction": "why " * 300, "response": "A long story."})
+    path = config(tmp_path, data__source=write_rows(tmp_path, *rows), data__seq_len=128)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["inspect", path, "--json", "--data.heldout_fraction", "0", "--data.val_fraction", "0"])
+    assert stopped.value.code == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["dropped"] == 1 and summary["train"] == 40 and summary["examples"] == 41

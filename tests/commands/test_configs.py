@@ -1,0 +1,34 @@
+"""Every file in configs/ parses, names no unknown key, and says in its header how to launch it."""
+
+from pathlib import Path
+
+import pytest
+
+from revinst.commands.config import RevinstCLI
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+def test_all_are_tested():
+    names = {path.stem for path in CONFIGS}
+    print(f"{len(CONFIGS)} configs")
+    assert {"quickstart", "smollm2-dolly", "llama2-7b", "llama2-7b-blog"} <= names
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config(path):
+    cli = RevinstCLI(["--config", str(path)], train=False)
+    assert cli.config.run_name == path.stem
+    assert f"configs/{path.name}" in path.read_text().split("run_name")[0]
+
+
+def test_blog_recipe():
+    """The values of the blog's recipe table."""
+    config = RevinstCLI(["--config", str(next(p for p in CONFIGS if p.stem == "llama2-7b-blog"))], train=False).config
+    data, model = config.data, config.model
+    assert (data.template, data.supervise, data.packing, data.seq_len) == ("blog", "all", "joined", 2048)
+    assert (data.micro_batch_size, data.micro_batches_per_step, config.trainer.max_epochs) == (6, 2, 3)
+    assert (model.lora.r, model.lora.alpha, model.lora.dropout) == (64, 16, 0.1)
+    assert list(model.lora.target_modules) == ["q_proj", "v_proj"]
+    assert (model.optimizer, model.lr, model.lr_schedule) == ("paged_adamw_32bit", 2e-4, "constant")
+    assert (model.weight_decay, model.max_grad_norm, model.quantization) == (0.0, 0.3, "nf4")

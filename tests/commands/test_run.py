@@ -1,0 +1,199 @@
+"""fit -> evaluate -> generate -> merge through the command, on the tiny model; the run folder as documented."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from revinst import cli
+from revinst.model.inference import load_for_inference
+
+OPTIONS = {
+    "data.source": "quickstart",
+    "data.seq_len": 256,
+    "data.micro_batch_size": 4,
+    "data.micro_batches_per_step": 2,
+    "data.heldout_fraction": 0.03,
+    "data.val_fraction": 0.02,
+    "model.lora": "{r: 4, alpha: 8, dropout: 0.1, target_modules: all-linear}",
+    "model.lr": 0.01,
+    "trainer.max_steps": 6,
+    "trainer.log_every_n_steps": 1,
+    "trainer.enable_progress_bar": "false",
+    "trainer.enable_model_summary": "false",
+    "checkpoint.every_steps": 2,
+    "checkpoint.keep_last": 2,
+    "samples.every_steps": 4,
+}
+
+
+def run_command(*args: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(arg) for arg in args])
+    return int(stopped.value.code or 0)
+
+
+def fit(runs: Path, name: str, base: Path, **options: object) -> int:
+    values = OPTIONS | {"model.base": base, "runs_dir": runs, "run_name": name} | options
+    return run_command("fit", *(part for key, value in values.items() for part in (f"--{key}", value)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads only wait for each other on layers this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_llama, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    assert fit(folder, "one", tiny_llama) == 0
+    return folder
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder(runs, tiny_llama):
+    run = runs / "one"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["completed"] and manifest["steps"] == 6 and manifest["versions"]["torch"] == torch.__version__
+    split = json.loads((run / "split.json").read_text())
+    assert len(split["train"]) + len(split["val"]) + len(split["heldout"]) == 384
+    assert split["hash"] == manifest["hashes"]["split"]
+    rows = metrics(run)
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    assert all(5 < float(row["train/loss"]) < 15 and float(row["train/grad_norm"]) > 0 for row in rows)
+    assert float(rows[0]["train/lr"]) == pytest.approx(0.01) and float(rows[-1]["perf/tokens_per_s"]) > 0
+    assert rows[-1]["val/loss"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000004.ckpt", "step-000006.ckpt"]
+    checkpoint = torch.load(run / "checkpoints" / "step-000006.ckpt", weights_only=True)
+    assert len(checkpoint["state_dict"]) == 28 and all("lora_" in name for name in checkpoint["state_dict"])
+    assert (run / "adapter" / "adapter_model.safetensors").stat().st_size < 100_000
+    assert list(run.glob("tensorboard/events*"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["base"] == str(tiny_llama) and config["model"]["lora"]["r"] == 4
+    assert "base" not in config["data"] and "seed" not in config["data"]
+
+
+def test_config_of_a_run_repeats_it(runs):
+    code = run_command("fit", "--config", runs / "one" / "config.yaml", "--run_name", "again", "--samples.every_steps", 0)
+    assert code == 0
+    first, second = (torch.load(runs / name / "checkpoints" / "step-000006.ckpt") for name in ("one", "again"))
+    assert all(torch.equal(first["state_dict"][key], value) for key, value in second["state_dict"].items())
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_stopped_run_goes_on_to_the_same_end(runs, tiny_llama, stop):
+    """Bit-equal, dropout included: the steps, the optimizer's state and the logged losses."""
+    name = f"stopped-{stop}"
+    assert fit(runs, name, tiny_llama, **{"trainer.max_steps": stop}) == 0
+    assert fit(runs, name, tiny_llama) == 0
+    whole, resumed = (torch.load(runs / n / "checkpoints" / "step-000006.ckpt") for n in ("one", name))
+    assert all(torch.equal(whole["state_dict"][key], value) for key, value in resumed["state_dict"].items())
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (whole, resumed)]
+    assert len(states[0]) == 28
+    assert all(torch.equal(states[0][i]["exp_avg_sq"], states[1][i]["exp_avg_sq"]) for i in states[0])
+    losses = [[row["train/loss"] for row in metrics(runs / n)] for n in ("one", name)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+def test_finished_run_is_left_alone(runs, tiny_llama, capsys):
+    before = (runs / "one" / "metrics.csv").read_bytes()
+    assert fit(runs, "one", tiny_llama) == 0
+    assert "has finished" in capsys.readouterr().out
+    assert (runs / "one" / "metrics.csv").read_bytes() == before
+
+
+def test_changed_config_is_refused(runs, tiny_llama, capsys):
+    assert fit(runs, "stopped-2", tiny_llama, **{"trainer.max_steps": 8, "model.lr": 0.5}) == 2
+    assert "model.lr: 0.01 -> 0.5" in capsys.readouterr().err
+    assert fit(runs, "one", tiny_llama, resume="never") == 2
+
+
+@pytest.fixture(scope="module")
+def evaluation(runs) -> Path:
+    assert run_command("evaluate", runs / "one", "--max_new_tokens", 8) == 0
+    return runs / "one" / "evaluation" / "max-8"
+
+
+def test_evaluation(runs, evaluation, capsys):
+    scores = json.loads((evaluation / "scores.json").read_text())
+    heldout = json.loads((runs / "one" / "split.json").read_text())["heldout"]
+    rows = [json.loads(line) for line in (evaluation / "predictions.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == heldout and len(heldout) == scores["n"] >= 8
+    assert set(scores["baselines"]) == {"base", "random_instruction", "lead_words", "what_is"}
+    mean = sum(row["rougeL"] for row in rows) / len(rows)
+    assert scores["metrics"]["rougeL"]["mean"] == pytest.approx(mean)
+    assert 5 < scores["heldout_loss"] < 15
+    assert all(row["num_tokens"] <= 8 and row["stopped"] in ("eos", "length") for row in rows)
+    assert "what_is" in (evaluation / "report.html").read_text()
+    assert run_command("evaluate", runs / "one", "--max_new_tokens", 8, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == scores
+
+
+def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch):
+    """Two rows and a torn one are there: only the others are made, and the file ends as it was."""
+    path = evaluation / "predictions.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    made = []
+    from revinst.generation.predictions import PredictionFile
+
+    append = PredictionFile.append
+    monkeypatch.setattr(PredictionFile, "append", lambda self, row: (made.append(row.id), append(self, row)))
+    assert run_command("evaluate", runs / "one", "--max_new_tokens", 8) == 0
+    assert len(made) == len(lines) - 2
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "folder"])
+def test_generate(runs, tmp_path, kind):
+    texts = ["Paris is a city.", "Comets, \"dirty snowballs\",\nhave tails."]
+    source = tmp_path / f"texts.{kind}"
+    if kind == "txt":
+        source.write_text(texts[0])
+    elif kind == "jsonl":
+        source.write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
+    elif kind == "csv":
+        with source.open("w", newline="") as file:
+            csv.writer(file).writerows([["body"], *([text] for text in texts)])
+    else:
+        source.mkdir()
+        for number, text in enumerate(texts):
+            (source / f"{number}.txt").write_text(text)
+    out = tmp_path / "out.jsonl"
+    args = ("generate", runs / "one", source, "--output", out, "--column", "body", "--max_new_tokens", 5)
+    assert run_command(*args) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(row["response"] for row in rows) == sorted(texts[:1] if kind == "txt" else texts)
+    assert all(row["stopped"] == "eos" or row["num_tokens"] == 5 for row in rows)
+
+
+def test_merged_model_is_the_tuned_one(runs, tiny_llama, tmp_path, monkeypatch):
+    """Loads with plain transformers; next-token distributions as with the adapter kept apart."""
+    assert run_command("merge", runs / "one", tmp_path / "merged") == 0
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    assert not hasattr(merged.config, "quantization_config") and not hasattr(merged, "peft_config")
+    ids = torch.arange(100, 300)[None]
+    tuned = load_for_inference(
+        str(tiny_llama), runs / "one" / "adapter", torch.device("cpu"), "nf4", torch.bfloat16, dequantize=True
+    ).float()
+    with torch.no_grad():
+        p, q = (model(ids).logits.log_softmax(-1) for model in (tuned, merged))
+        untuned = tuned.disable_adapter()
+        with untuned:
+            base = tuned(ids).logits.log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1)
+    assert kl.mean() < 1e-3 and (p.exp() * (p - base)).sum(-1).mean() > 10 * kl.mean()
+    assert run_command("merge", runs / "one", tmp_path / "merged") == 2, "an existing folder is not overwritten"

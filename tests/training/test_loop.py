@@ -1,0 +1,137 @@
+"""What a step does with numbers that are not finite, with modes and flags, and what validation measures."""
+
+import pytest
+import torch
+
+from revinst.model.lora import adapter_state
+from revinst.training.loss import summed_loss
+from revinst.training.optim import build_optimizer, lr_at
+from tests.tiny import build_data, build_module, build_trainer
+
+
+def snapshot(module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in adapter_state(module.model).items()}
+
+
+def spoil(module, monkeypatch, steps: set[int]) -> None:
+    """Makes the loss NaN in the given steps."""
+    exact = module.micro_batch_loss
+    monkeypatch.setattr(
+        module, "micro_batch_loss", lambda batch: exact(batch) * (float("nan") if module.step in steps else 1.0)
+    )
+
+
+def test_bad_step_is_not_applied_but_counts(tiny_llama, tmp_path, monkeypatch, capsys):
+    module = build_module(tiny_llama)
+    spoil(module, monkeypatch, {1})
+    before = {}
+    step = module.training_step
+
+    def training_step(batch, batch_idx):
+        before[module.step] = snapshot(module)
+        step(batch, batch_idx)
+
+    module.training_step = training_step
+    data = build_data(tiny_llama)
+    build_trainer(tmp_path, max_steps=3).fit(module, datamodule=data)
+    before[module.step] = snapshot(module)
+    assert module.step >= 3 and module.bad_steps_in_a_row == 0
+    assert all(torch.equal(before[1][name], before[2][name]) for name in before[1])
+    assert not all(torch.equal(before[2][name], before[3][name]) for name in before[1])
+    assert all(torch.isfinite(tensor).all() for tensor in before[3].values())
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("step 1:"))
+    first_row = data.train_rows[data.sampler.micro_batches_of(1)[0][0]]
+    assert data.train_documents.ids[first_row[0]] in line
+
+
+def test_bad_steps_in_a_row_stop_the_run(tiny_llama, tmp_path, monkeypatch):
+    module = build_module(tiny_llama, max_bad_steps=2)
+    spoil(module, monkeypatch, {0, 2, 3})
+    with pytest.raises(ValueError, match="2 steps in a row were not finite .the last was step 3"):
+        build_trainer(tmp_path, max_steps=9).fit(module, datamodule=build_data(tiny_llama))
+
+
+def test_gradients_are_clipped_to_the_norm(tiny_llama, tmp_path):
+    module = build_module(tiny_llama, max_grad_norm=1e-3)
+    norms = []
+    configure = module.configure_optimizers
+
+    def configure_optimizers():
+        optimizer = configure()
+        optimizer.register_step_pre_hook(
+            lambda *_: norms.append(torch.stack([p.grad.norm() for p in module.trainable_parameters()]).norm().item())
+        )
+        return optimizer
+
+    module.configure_optimizers = configure_optimizers
+    trainer = build_trainer(tmp_path)
+    trainer.fit(module, datamodule=build_data(tiny_llama))
+    assert norms == [pytest.approx(1e-3, rel=1e-3)]
+    assert trainer.callback_metrics["train/grad_norm"] > 1e-2, "logged is the norm before clipping"
+
+
+@pytest.mark.parametrize("flag", [{"precision": "bf16-true"}, {"precision": "16-true"}])
+def test_precision_that_rounds_updates_away_is_refused(tiny_llama, tmp_path, flag):
+    with pytest.raises(ValueError, match="bf16-mixed"):
+        build_trainer(tmp_path, **flag).fit(build_module(tiny_llama), datamodule=build_data(tiny_llama))
+
+
+def test_validation_loss_is_per_target_whatever_the_batches(tiny_llama, tmp_path):
+    """PITFALLS 49: a mean of batch means depends on the batch size."""
+    losses = []
+    for options in ({"micro_batch_size": 1}, {"micro_batch_size": 5}, {"micro_batch_size": 2, "packing": "none"}):
+        torch.manual_seed(3)
+        module = build_module(tiny_llama)
+        data = build_data(tiny_llama, val_fraction=0.1, **options)
+        trainer = build_trainer(tmp_path, limit_val_batches=1.0)
+        losses.append(trainer.validate(module, datamodule=data, verbose=False)[0]["val/loss"])
+        assert data.val_documents.num_targets > 300
+    assert losses == [pytest.approx(losses[0], rel=1e-6)] * 3 and losses[0] > 9
+
+
+def test_validation_leaves_training_as_it_was(tiny_llama, tmp_path):
+    """The same adapter with and without validation passes between the steps, dropout on."""
+    ends = []
+    for limit in (0, 1.0):
+        torch.manual_seed(3)
+        module = build_module(tiny_llama, quantization="nf4")
+        trainer = build_trainer(tmp_path, max_steps=3, limit_val_batches=limit, val_check_interval=1)
+        trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=2))
+        ends.append(snapshot(module))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_chunks_do_not_change_the_loss(monkeypatch):
+    torch.manual_seed(0)
+    hidden, head = torch.randn(1, 50, 8, requires_grad=True), torch.nn.Linear(8, 30)
+    targets = torch.randint(0, 30, (1, 50))
+    targets[0, ::3] = -100
+    index = (targets[0] != -100).nonzero()[:, 0]
+    reference = torch.nn.functional.cross_entropy(head(hidden)[0], targets[0], ignore_index=-100, reduction="sum")
+    expected = torch.autograd.grad(reference, hidden)[0]
+    for size in (1, 7, 1000):
+        monkeypatch.setattr("revinst.training.loss.CHUNK_TOKENS", size)
+        loss = summed_loss(hidden, head, targets, index)
+        assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+        assert torch.allclose(torch.autograd.grad(loss, hidden)[0], expected, atol=1e-5)
+    assert summed_loss(hidden, head, targets, index[:0]).item() == 0
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_learning_rate(schedule):
+    lrs = [lr_at(s, lr=2.0, schedule=schedule, warmup_steps=10, total_steps=1000) for s in range(1000)]
+    assert lrs[0] == pytest.approx(0.2) and lrs[9] == lrs[10] == 2.0 and min(lrs) > 0
+    assert lrs == sorted(lrs[:10]) + sorted(lrs[10:], reverse=True)
+    assert lrs[-1] == 2.0 if schedule == "constant" else lrs[-1] < 0.02
+    middle = lrs[505]
+    assert middle == (2.0 if schedule == "constant" else pytest.approx(1.0, abs=0.01))
+
+
+def test_paged_optimizer_without_a_gpu_is_said_aloud():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer, reason = build_optimizer(
+        [parameter], "paged_adamw_32bit", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu")
+    )
+    assert type(optimizer) is torch.optim.AdamW and "no GPU" in reason
+    with pytest.raises(ValueError, match="paged_adamw_8bit"):
+        build_optimizer([parameter], "sgd", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
