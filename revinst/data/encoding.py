@@ -140,6 +140,7 @@ def encode_to_generate(
 
 def encode_pieces(prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer) -> list[list[list[int]]]:
     """Ids of each piece of each prompt. Fixed text is encoded once, everybody's text in one batch."""
+    parse_special = template.name == "chat"  # a template file's, like everybody's text, stay text
     fixed: dict[tuple[str, bool], list[int]] = {}
     sources: list[str] = []
     for prompt in prompts:
@@ -148,9 +149,9 @@ def encode_pieces(prompts: Sequence[Prompt], template: Template, tokenizer: Toke
                 sources.append(piece.text.strip())
             elif (piece.text, number == 0) not in fixed:
                 fixed[piece.text, number == 0] = (
-                    tokenizer.encode_fixed(piece.text)
+                    tokenizer.encode_fixed(piece.text, parse_special)
                     if number == 0
-                    else tokenizer.encode_continuations([piece.text], parse_special=template.name == "chat")[0]
+                    else tokenizer.encode_continuations([piece.text], parse_special)[0]
                 )
     source_ids = iter(tokenizer.encode_continuations(sources))
     return [

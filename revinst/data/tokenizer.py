@@ -35,9 +35,9 @@ class Tokenizer:
         content = json.dumps([definition, self.bos_id, self.eos_id])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def encode_fixed(self, text: str) -> list[int]:
-        """Ids of a template's text at the start of a prompt; its special tokens (chat templates) are parsed."""
-        return self.hf(text, add_special_tokens=False).input_ids
+    def encode_fixed(self, text: str, parse_special: bool = False) -> list[int]:
+        """Ids of a template's text at the start of a prompt; parse_special: for a chat template's special tokens."""
+        return self._encode([text], parse_special)[0]
 
     def encode_continuations(self, texts: Sequence[str], parse_special: bool = False) -> list[list[int]]:
         """Ids of texts that follow other text.

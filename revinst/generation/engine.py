@@ -62,6 +62,7 @@ def generate_batches(
         top_p=settings.top_p if settings.temperature > 0 else None,
         top_k=0 if settings.temperature > 0 else None,
         num_beams=1,
+        use_cache=True,
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_id,
         pad_token_id=tokenizer.pad_id,
@@ -79,7 +80,6 @@ def generate_batches(
                     input_ids=input_ids.to(device),
                     attention_mask=attention_mask.to(device),
                     generation_config=config,
-                    use_cache=True,
                 )
             for number, new_ids in zip(numbers, output[:, input_ids.shape[1] :].tolist(), strict=True):
                 yield number, cut_at_eos(new_ids, tokenizer.eos_id)

@@ -212,6 +212,7 @@ class Recorder(L.LightningModule):
         return None
 
 
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers.*", "ignore:.*LeafSpec.*")
 def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path):
     data, module = build_data(micro_batches_per_step=3), Recorder()
     trainer = L.Trainer(

@@ -84,6 +84,15 @@ def test_chat_adds_no_bos_and_keeps_special_tokens_of_the_text_out(smollm):
     assert supervised(hostile[1])[-1] == smollm.eos_id
 
 
+def test_special_tokens_in_a_template_file_stay_text(tokenizer):
+    """Only `chat`, the base's own, has its special tokens parsed; BOS and EOS are always ours."""
+    text = "<s><|im_start|>user\n{response}</s><|im_end|>\n<|im_start|>\n{instruction}"
+    documents = encode_examples([EXAMPLE], parse_template("mine", text), tokenizer, 2048)
+    whole = [*documents.input_ids.tolist(), documents.targets[-1]]
+    assert [n for n, token in enumerate(whole) if token in tokenizer.hf.all_special_ids] == [0, len(whole) - 1]
+    assert tokenizer.decode(whole) == text.replace("{response}", "Hello there!").replace("{instruction}", "Say hi.")
+
+
 def test_targets_are_the_next_inputs(tokenizer):
     """The module's docstring: supervise target, and supervise all."""
     [(input_ids, targets)] = split_documents(encode(tokenizer, EXAMPLE))

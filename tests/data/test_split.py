@@ -120,6 +120,15 @@ def test_fractions_hold_over_many_small_categories():
     assert len(split.val) == pytest.approx(15, abs=1)
 
 
+def test_a_group_larger_than_a_part_goes_to_train():
+    rows = build_rows(100)
+    rows[:30] = [replace(row, context="One text that 30 rows are about") for row in rows[:30]]
+    for seed in range(20):
+        split = split_examples(rows, 0.1, 0.1, seed)
+        assert (len(split.heldout), len(split.val), len(split.train)) == (10, 10, 80)
+        assert {row.id for row in rows[:30]} <= set(split.train)
+
+
 def test_a_fraction_of_zero_is_an_empty_part():
     split = split_examples(build_rows(50), 0.0, 0.1, seed=0)
     assert (len(split.heldout), len(split.val), len(split.train)) == (0, 5, 45)

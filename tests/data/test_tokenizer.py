@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revinst.data.encoding import IGNORE_INDEX, encode_examples
-from revinst.data.examples import Example
+from revinst.data.examples import Example, load_examples
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.errors import UserError
@@ -65,6 +65,13 @@ def test_prompt_and_target_decode_back_to_the_text(tokenizer):
 
     check()
     assert len(seen) >= 150 and sum("<" in text for text in seen) > 20
+
+
+def test_every_word_has_the_ids_it_has_at_the_start_of_a_line(tokenizer):
+    words = sorted({word for row in load_examples("quickstart")[0] for word in row.response.split()})
+    start, *in_line = tokenizer.hf(["#\n", *(f"#\n{word}" for word in words)], add_special_tokens=False).input_ids
+    assert [start + ids for ids in tokenizer.encode_continuations(words)] == in_line
+    assert len(words) > 1000 and sum(len(ids) > 1 for ids in tokenizer.encode_continuations(words)) > 100
 
 
 def test_a_continuation_has_the_ids_it_has_inside_a_line(llama):
