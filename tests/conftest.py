@@ -8,6 +8,7 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 import json
 from pathlib import Path
 
+import lightning  # noqa: F401  (its log handler keeps the stderr of its import, which a test's capture would close)
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]

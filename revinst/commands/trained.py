@@ -48,7 +48,10 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
         base = read_adapter_config(folder).get("base_model_name_or_path")
         if not base:
             raise UserError(f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path)")
-        print(f"{folder} is an adapter folder: an nf4 base, the blog template and 2048 tokens are assumed", file=sys.stderr)
+        print(
+            f"{folder} is an adapter folder: an nf4 base, the blog template and 2048 tokens are assumed",
+            file=sys.stderr,
+        )
         return Trained(folder, base, "nf4", "blog", with_context=False, seq_len=2048)
     run = open_run(folder, unfinished)
     cli = read_run_config(run.config)

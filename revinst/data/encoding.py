@@ -160,5 +160,5 @@ def encode_pieces(prompts: Sequence[Prompt], template: Template, tokenizer: Toke
     ]
 
 
-def concatenate(parts: list[list[int]]) -> np.ndarray:
+def concatenate(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts] or [np.zeros(0, dtype=np.int32)])

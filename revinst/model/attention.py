@@ -1,8 +1,8 @@
 """Causal attention for packed rows: documents of one row never see each other.
 
-Each backend is registered with transformers by `register_attention`. A call that carries `cu_seqlens` (training, scoring)
-runs the backend on documents; one that does not (generation with a cache and left padding) runs transformers' own
-SDPA with the mask it built, so no mode has to be switched.
+Each backend is registered with transformers by `register_attention`. A call that carries `cu_seqlens` (training,
+scoring) runs the backend on documents; one that does not (generation with a cache and left padding) runs
+transformers' own SDPA with the mask it built, so no mode has to be switched.
 
 Shapes: T tokens of all documents, H query heads, K key/value heads (K divides H), D head size.
 """

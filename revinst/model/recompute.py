@@ -60,9 +60,9 @@ def recompute_elementwise(layer: torch.nn.Module) -> None:
     """
     for module in layer.modules():
         if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(checkpoint, module.forward, **CHEAP)  # type: ignore[method-assign]
+            module.forward = partial(checkpoint, module.forward, **CHEAP)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-            module.forward = partial(gated_mlp, module)  # type: ignore[method-assign]
+            module.forward = partial(gated_mlp, module)
 
 
 def gated_mlp(mlp: Any, x: torch.Tensor) -> torch.Tensor:

@@ -85,8 +85,7 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if not self.run.config.is_file():
-            write_text(self.run.config, self.config)
+        write_text(self.run.config, self.config)
         write_json(self.run.split, data.split.to_json())
         self.run.update_manifest(
             completed=False,

@@ -1,11 +1,14 @@
 """What a user gets wrong ends in exit 2 and one line that says what, where and what to do; never a traceback."""
 
+import errno
 import json
 
 import pytest
+import torch
 import yaml
 
 from revinst import cli
+from revinst.model.hardware import check_precision
 
 GOOD = {"instruction": "What is a comet?", "context": "", "response": "A ball of ice and dust.", "category": "qa"}
 
@@ -108,6 +111,43 @@ def test_base_without_weights(capsys, tmp_path, tiny_llama):
     assert "no *.safetensors weights" in fails(capsys, "fit", "--config", *arguments)
 
 
+def test_full_disk_stops_with_the_checkpoint_before(capsys, tmp_path, tiny_llama, monkeypatch):
+    """The disk fills while the second checkpoint is being written: the first stays whole, nothing half-written."""
+    save, calls = torch.save, []
+
+    def fill_disk(content, file):
+        calls.append(1)
+        save(content, file)
+        if len(calls) == 2:
+            file.truncate(1000)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    path = config(
+        tmp_path,
+        model__base=str(tiny_llama),
+        data__seq_len=256,
+        data__micro_batch_size=1,
+        trainer__max_steps=5,
+        trainer__enable_progress_bar=False,
+        checkpoint__every_steps=2,
+        samples={"every_steps": 0},
+    )
+    line = fails(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs", "--run_name", "full")
+    assert "step-000004.ckpt" in line and "No space left" in line and "free some space" in line
+    checkpoints = tmp_path / "runs" / "full" / "checkpoints"
+    assert [file.name for file in checkpoints.iterdir()] == ["step-000002.ckpt"]
+    assert torch.load(checkpoints / "step-000002.ckpt", weights_only=True)["revinst"]["step"] == 2
+
+
+def test_gpu_without_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ValueError, match=r"Tesla T4 has no bf16; use trainer\.precision: 16-mixed"):
+        check_precision(torch.device("cuda"), "bf16-mixed")
+    check_precision(torch.device("cuda"), "16-mixed")
+
+
 def test_run_that_is_none(capsys, tmp_path):
     assert "no such run folder" in fails(capsys, "evaluate", tmp_path / "nothing")
     assert "not a run folder" in fails(capsys, "merge", tmp_path, tmp_path / "out")
@@ -119,7 +159,9 @@ def test_limit_zero(capsys, tmp_path):
 
 
 def test_instruction_longer_than_a_row_is_dropped_and_counted(capsys, tmp_path, base):
-    rows = [{**GOOD, "instruction": f"What is comet {n}?", "response": f"Comet {n} is a ball of ice."} for n in range(40)]
+    rows = [
+        {**GOOD, "instruction": f"What is comet {n}?", "response": f"Comet {n} is a ball of ice."} for n in range(40)
+    ]
     rows.append({**GOOD, "instruction": "why " * 300, "response": "A long story."})
     path = config(tmp_path, data__source=write_rows(tmp_path, *rows), data__seq_len=128)
     with pytest.raises(SystemExit) as stopped:

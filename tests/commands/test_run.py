@@ -86,7 +86,9 @@ def test_run_folder(runs, tiny_llama):
 
 
 def test_config_of_a_run_repeats_it(runs):
-    code = run_command("fit", "--config", runs / "one" / "config.yaml", "--run_name", "again", "--samples.every_steps", 0)
+    code = run_command(
+        "fit", "--config", runs / "one" / "config.yaml", "--run_name", "again", "--samples.every_steps", 0
+    )
     assert code == 0
     first, second = (torch.load(runs / name / "checkpoints" / "step-000006.ckpt") for name in ("one", "again"))
     assert all(torch.equal(first["state_dict"][key], value) for key, value in second["state_dict"].items())
@@ -159,7 +161,7 @@ def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "folder"])
 def test_generate(runs, tmp_path, kind):
-    texts = ["Paris is a city.", "Comets, \"dirty snowballs\",\nhave tails."]
+    texts = ["Paris is a city.", 'Comets, "dirty snowballs",\nhave tails.']
     source = tmp_path / f"texts.{kind}"
     if kind == "txt":
         source.write_text(texts[0])

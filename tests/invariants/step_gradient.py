@@ -48,7 +48,9 @@ def save_gradient(module, data, trainer, out: Path) -> None:
         loop.clip_grad_norm_ = clip
     if trainer.global_rank == 0:
         targets = trainer.callback_metrics["train/targets"]
-        torch.save({"gradient": recorded, "targets": float(targets), "loss": trainer.callback_metrics["train/loss"]}, out)
+        torch.save(
+            {"gradient": recorded, "targets": float(targets), "loss": trainer.callback_metrics["train/loss"]}, out
+        )
 
 
 if __name__ == "__main__":

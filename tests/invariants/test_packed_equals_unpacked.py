@@ -34,9 +34,7 @@ def build_llama(backend: str, device: str, dtype: torch.dtype) -> LlamaForCausal
 def packed_logits(model: LlamaForCausalLM, ids: torch.Tensor, seq_lens: list[int]) -> torch.Tensor:
     position_ids = torch.cat([torch.arange(n) for n in seq_lens])[None].to(ids.device)
     cu_seqlens = torch.tensor([0, *torch.tensor(seq_lens).cumsum(0)], dtype=torch.int32, device=ids.device)
-    out = model(
-        input_ids=ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=seq_lens, use_cache=False
-    )
+    out = model(input_ids=ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=seq_lens, use_cache=False)
     return out.logits[0]
 
 
