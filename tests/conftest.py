@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+# One thread a process (`make test` runs two): sums are then always taken in one order (property 1), and threads of
+# tiny layers would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
 from pathlib import Path

@@ -42,15 +42,6 @@ def fit(runs: Path, name: str, base: Path, **options: object) -> int:
     return run_command("fit", *(part for key, value in values.items() for part in (f"--{key}", value)))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads only wait for each other on layers this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def runs(tiny_llama, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")

@@ -1,6 +1,7 @@
 """The whole stage: property 3 of the design, the order of steps, resuming, ranks, and what a config may say."""
 
 import csv
+import functools
 import json
 from collections import Counter
 
@@ -20,6 +21,7 @@ ROWS_PER_STEP = 12
 @pytest.fixture(scope="module")
 def build_data(base):
     """A module over the quickstart rows in short rows, so that an epoch has many steps."""
+    from revinst.data import datamodule
 
     def build(**settings) -> InstructionDataModule:
         options = {"source": "quickstart", "base": base, "seq_len": 384, "micro_batch_size": 2} | settings
@@ -27,7 +29,9 @@ def build_data(base):
         data.setup()
         return data
 
-    return build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datamodule, "load_tokenizer", functools.cache(datamodule.load_tokenizer))  # for speed only
+        yield build
 
 
 @pytest.fixture

@@ -40,9 +40,15 @@ def save_gradient(module, data, trainer, out: Path) -> None:
         recorded.update({n: p.grad.clone() for n, p in module.model.named_parameters() if p.requires_grad})
         return clip(parameters, max_norm)
 
+    configure = module.configure_model
+
+    def configure_model():
+        torch.manual_seed(1)  # the same fresh adapter, whatever was drawn before
+        configure()
+
+    module.configure_model = configure_model
     loop.clip_grad_norm_ = record
     try:
-        torch.manual_seed(1)
         trainer.fit(module, datamodule=data)
     finally:
         loop.clip_grad_norm_ = clip

@@ -15,15 +15,6 @@ ROWS = 6
 SCRIPT = Path(__file__).with_name("step_gradient.py")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums are taken in another order by another number of threads, and Adam's first step is a sign."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def gradient_of(base: Path, folder: Path, size: int, count: int) -> dict:
     out = folder / f"{size}x{count}.pt"
     data = build_data(base, micro_batch_size=size, micro_batches_per_step=count)
