@@ -1,5 +1,6 @@
 """`revinst generate`: an instruction for each text of a file or folder."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from revinst.commands.trained import (
     quiet_libraries,
 )
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import BadRow, Example, check_text, content_id, read_file
+from revinst.data.examples import BadRow, Example, check_text, content_id, make_unique, read_file
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
@@ -110,7 +111,7 @@ def read_text_file(path: Path) -> Example:
 
 
 def read_text_rows(path: Path, column: str) -> Iterator[Example]:
-    repeats: dict[str, int] = {}
+    repeats: Counter[str] = Counter()
     for where, row in read_file(path):
         if isinstance(row, BadRow):
             raise UserError(f"{where}: {row}")
@@ -126,6 +127,4 @@ def read_text_rows(path: Path, column: str) -> Iterator[Example]:
         except BadRow as reason:
             raise UserError(f"{where}: {reason}") from None
         row_id = str(row["id"]) if row.get("id") is not None else content_id(texts)
-        repeats[row_id] = repeats.get(row_id, 0) + 1
-        unique_id = row_id if repeats[row_id] == 1 else f"{row_id}-{repeats[row_id]}"
-        yield Example(unique_id, category=str(row.get("category") or ""), **texts)
+        yield Example(make_unique(row_id, repeats), category=str(row.get("category") or ""), **texts)

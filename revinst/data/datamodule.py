@@ -49,11 +49,6 @@ class StepSampler:
     def __len__(self) -> int:
         return math.ceil(self.num_rows / self.rows_per_step)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at each epoch's start; a position inside that epoch (a resumed run) is kept."""
-        if self.next_step // len(self) != epoch:
-            self.next_step = epoch * len(self)
-
     def __iter__(self) -> Iterator[list[list[int]]]:
         epoch = self.next_step // len(self)
         while self.next_step // len(self) == epoch:

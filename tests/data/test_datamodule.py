@@ -165,14 +165,6 @@ def test_the_position_is_the_next_step_while_iterating(build_data):
     assert positions == list(range(1, data.steps_per_epoch + 1)) and len(positions) > 5
 
 
-def test_set_epoch_keeps_a_position_inside_the_epoch():
-    sampler = build_sampler(100)  # 9 steps
-    for next_step, epoch, kept in [(13, 1, 13), (9, 1, 9), (13, 2, 18), (13, 0, 0), (0, 0, 0)]:
-        sampler.next_step = next_step
-        sampler.set_epoch(epoch)
-        assert sampler.next_step == kept
-
-
 @pytest.mark.parametrize("stop_after", [1, 4, -1])
 def test_a_loaded_state_continues_mid_epoch(build_data, stop_after):
     data, again = build_data(micro_batches_per_step=3), build_data(micro_batches_per_step=3)
