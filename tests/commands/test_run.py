@@ -59,7 +59,7 @@ def test_run_folder(runs, tiny_llama):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["completed"] and manifest["steps"] == 6 and manifest["versions"]["torch"] == torch.__version__
     split = json.loads((run / "split.json").read_text())
-    assert len(split["train"]) + len(split["val"]) + len(split["heldout"]) == 384
+    assert len(split["train"]) + len(split["val"]) + len(split["heldout"]) == 400
     assert split["hash"] == manifest["hashes"]["split"]
     rows = metrics(run)
     assert [int(row["step"]) for row in rows] == list(range(6))

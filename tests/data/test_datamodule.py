@@ -68,7 +68,7 @@ def split_documents(batch: MicroBatch) -> list[tuple[list[int], list[int]]]:
 @pytest.mark.parametrize("packing", ["best_fit", "none"])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_data, world_size, packing):
-    data = build_data(packing=packing, micro_batches_per_step=5)
+    data = build_data(packing=packing, micro_batches_per_step=7)
     instructions = {example.id: example.instruction for example in data.examples_of("train")}
     ranks = run_epoch(data, world_size)
     seen, num_targets, num_fillers = Counter(), 0, 0
@@ -88,7 +88,7 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
     # every rank makes the same number of forwards, and the last step is a short one
     counts = [[len(step) for step in rank] for rank in ranks]
     assert all(count == counts[0] for count in counts) and len(counts[0]) == data.steps_per_epoch >= 3
-    assert counts[0][0] == 5 and len(data.train_rows) % data.sampler.rows_per_step
+    assert counts[0][0] == 7 and len(data.train_rows) % data.sampler.rows_per_step
     assert num_fillers < world_size
 
 
