@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917  (a kernel takes its pointers and sizes by position)
 """The functions of `twins` as Triton kernels: same names, arguments and results.
 
 One program a row (norms, RoPE) or a piece of a row (the others). Sums and products in fp32, rounded once.
@@ -19,16 +20,13 @@ SEEDS = ["seed_a", "seed_b", "threshold"]  # values that change from call to cal
 
 
 @triton.jit
-def mix(bits):
-    bits = (bits ^ (bits >> 16)) * 0x7FEB352D
-    bits = (bits ^ (bits >> 15)) * 0x846CA68B
-    return bits ^ (bits >> 16)
-
-
-@triton.jit
 def keep_scale(index, seed_a, seed_b, threshold, scale):
     """0 or `scale` for each element by its index, as `mask.scales`."""
-    bits = mix(mix(index.to(tl.uint32) ^ seed_a.to(tl.uint32)) ^ seed_b.to(tl.uint32))
+    bits = index.to(tl.uint32) ^ seed_a.to(tl.uint32)
+    bits = (bits ^ (bits >> 16)) * 0x7FEB352D
+    bits = bits ^ seed_b.to(tl.uint32)
+    bits = (bits ^ (bits >> 15)) * 0x846CA68B
+    bits = bits ^ (bits >> 16)
     return tl.where((bits >> 8).to(tl.int32) >= threshold, scale, 0.0)
 
 
@@ -75,7 +73,7 @@ def norm_backward_kernel(
         keep = keep_scale(here, seed_a, seed_b, threshold, scale)
         if lora is not None:
             g += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
-        normed = normed.to(dropped.dtype.element_ty).to(tl.float32) * keep
+        normed *= keep
     tl.store(dropped + here, normed.to(dropped.dtype.element_ty), mask=inside)
     g *= w
     g = rstd * (g - unit * (tl.sum(g * unit) / columns))
@@ -139,7 +137,7 @@ def swiglu_backward_kernel(
         keep = keep_scale(here, seed_a, seed_b, threshold, scale)
         if lora is not None:
             d += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
-        product = product.to(dropped.dtype.element_ty).to(tl.float32) * keep
+        product *= keep
     target = row * out_stride + column
     tl.store(grad_up + target, (d * g * sigmoid).to(grad_up.dtype.element_ty), mask=inside)
     tl.store(
@@ -149,19 +147,26 @@ def swiglu_backward_kernel(
 
 
 @triton.jit(do_not_specialize=SEEDS)
-def dropout_kernel(x, lora, out, columns, x_stride, seed_a, seed_b, threshold, scale, BLOCK: tl.constexpr):
-    """dropout(x), or x + dropout(lora)."""
+def dropout_kernel(
+    x, lora, copy, out, columns, x_stride, copy_stride, seed_a, seed_b, threshold, scale,
+    DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out: dropout(x), or x + dropout(lora). copy: x, if wanted."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
     here = row * columns + column
-    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32)
-    keep = keep_scale(here, seed_a, seed_b, threshold, scale)
-    if lora is None:
-        value *= keep
-    else:
-        value += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + here, value.to(out.dtype.element_ty), mask=inside)
+    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0)
+    if copy is not None:
+        tl.store(copy + row * copy_stride + column, value, mask=inside)
+    if DROP:
+        value = value.to(tl.float32)
+        keep = keep_scale(here, seed_a, seed_b, threshold, scale)
+        if lora is None:
+            value *= keep
+        else:
+            value += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
+        tl.store(out + here, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -205,21 +210,24 @@ def piece_launch(x: Tensor) -> tuple[tuple[int, int], dict[str, Any]]:
 
 
 def drop(x: Tensor, mask: Mask | None) -> Tensor:
-    if mask is None:
-        return x
-    out = torch.empty_like(x)
-    grid, launch = piece_launch(x)
-    dropout_kernel[grid](x, None, out, x.shape[1], x.stride(0), *mask_arguments(mask), **launch)
-    return out
+    return x if mask is None else launch_dropout(x, None, None, mask)
 
 
 def add_masked(x: Tensor, lora: Tensor | None, mask: Mask | None) -> Tensor:
-    if lora is None:
-        return x
-    assert mask is not None
-    out = torch.empty_like(lora)
+    return x if lora is None else launch_dropout(x, lora, None, mask)
+
+
+def place(x: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
+    return launch_dropout(x, None, out, mask)
+
+
+def launch_dropout(x: Tensor, lora: Tensor | None, copy: Tensor | None, mask: Mask | None) -> Tensor:
+    out = x if mask is None else x.new_empty(x.shape)
     grid, launch = piece_launch(x)
-    dropout_kernel[grid](x, lora, out, x.shape[1], x.stride(0), *mask_arguments(mask), **launch)
+    dropout_kernel[grid](
+        x, lora, copy, out, x.shape[1], x.stride(0), 0 if copy is None else copy.stride(0), *mask_arguments(mask),
+        DROP=mask is not None, **launch,
+    )  # fmt: skip
     return out
 
 
@@ -251,14 +259,13 @@ def norm_backward(
     x: Tensor,
     weight: Tensor,
     eps: float,
-    grad: tuple[Tensor, Tensor | None],
-    residual: Tensor,
+    grads: tuple[Tensor, Tensor | None, Tensor],
     mask: Mask | None,
     out: Tensor,
 ) -> Tensor:
     dropped = torch.empty_like(x)
     norm_backward_kernel[(len(x),)](
-        x, weight, *grad, residual, out, dropped, x.shape[1], residual.stride(0), out.stride(0), eps,
+        x, weight, *grads, out, dropped, x.shape[1], grads[2].stride(0), out.stride(0), eps,
         *mask_arguments(mask), DROP=mask is not None, **row_launch(x.shape[1]),
     )  # fmt: skip
     return dropped
@@ -289,13 +296,12 @@ def swiglu_backward(
     up: Tensor,
     grad: tuple[Tensor, Tensor | None],
     mask: Mask | None,
-    grad_gate: Tensor,
-    grad_up: Tensor,
+    out: tuple[Tensor, Tensor],
 ) -> Tensor:
     dropped = grad[0]  # each program reads its part of it before it writes
     grid, launch = piece_launch(gate)
     swiglu_backward_kernel[grid](
-        gate, up, *grad, grad_gate, grad_up, dropped, gate.shape[1], gate.stride(0), up.stride(0), grad_gate.stride(0),
+        gate, up, *grad, *out, dropped, gate.shape[1], gate.stride(0), up.stride(0), out[0].stride(0),
         *mask_arguments(mask), DROP=mask is not None, **launch,
     )  # fmt: skip
     return dropped
@@ -303,15 +309,18 @@ def swiglu_backward(
 
 def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     weight: Any = base.weight
-    state = getattr(weight, "quant_state", None)
-    ours = (
-        state is not None and state.nested and (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256)
-        and state.dtype == out.dtype and weight.numel() * 2 == out.numel() and out.shape[1] % 2 == 0
-    )  # fmt: skip
-    if not ours:
+    state: Any = getattr(weight, "quant_state", None)
+    if not (is_double_nf4(state) and state.dtype == out.dtype and weight.numel() * 2 == out.numel()):
         return twins.fill_base(base, out)
     count, block = weight.numel(), 1024
     nf4_kernel[(triton.cdiv(count, block),)](
         weight.data, state.code, state.absmax, state.state2.code, state.state2.absmax, state.offset, out, count,
         out.shape[1], out.stride(0), BLOCK=block, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
+
+
+def is_double_nf4(state: Any) -> bool:
+    """bitsandbytes' NF4 with double quantisation in its usual block sizes."""
+    if state is None or not state.nested:
+        return False
+    return (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256)

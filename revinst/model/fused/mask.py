@@ -37,14 +37,13 @@ def draw_masks(p: float) -> list[Mask]:
 
 
 def scales(mask: Mask, rows: int, columns: int, device: torch.device) -> Tensor:
-    """[rows, columns] fp32: 0 where the element is dropped, else 1 / (1 - p)."""
-    index = torch.arange(rows * columns, device=device)
-    bits = mix(mix(index ^ mask.seeds[0]) ^ mask.seeds[1])
-    return ((bits >> 8) >= mask.threshold).view(rows, columns).float() * mask.scale
+    """[rows, columns] fp32: 0 where the element is dropped, else 1 / (1 - p).
 
-
-def mix(bits: Tensor) -> Tensor:
-    """A 32-bit hash, "lowbias32" (https://github.com/skeeto/hash-prospector), in int64."""
+    The hash is "lowbias32" (https://github.com/skeeto/hash-prospector) in 64-bit integers, with a second seed half way.
+    """
+    bits = torch.arange(rows * columns, device=device) ^ mask.seeds[0]
     bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    bits = bits ^ mask.seeds[1]
     bits = ((bits ^ (bits >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    return bits ^ (bits >> 16)
+    bits = bits ^ (bits >> 16)
+    return ((bits >> 8) >= mask.threshold).view(rows, columns).float() * mask.scale

@@ -31,7 +31,9 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
     reasons = ", ".join(sorted({obstacle for obstacle in obstacles.values() if obstacle}))
     if kernels == "fused" and not fusible:
         raise UserError(f"model.kernels fused: no layer of this model can be ({reasons}); use model.kernels: auto")
-    reason = f"{len(fusible)} of {len(obstacles)} layers fused" + (f"; the others stay plain: {reasons}" * bool(reasons))
+    reason = f"{len(fusible)} of {len(obstacles)} layers fused" + (
+        f"; the others stay plain: {reasons}" * bool(reasons)
+    )
     return fusible, reason
 
 

@@ -17,18 +17,29 @@ def exact(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def keep(x: Tensor, mask: Mask | None) -> Tensor | float:
+    """What dropout multiplies each element of x [T, h] by."""
+    return 1.0 if mask is None else scales(mask, x.shape[0], x.shape[1], x.device)
+
+
 def drop(x: Tensor, mask: Mask | None) -> Tensor:
     """x [T, h] -> the same with dropout applied, contiguous."""
     if mask is None:
         return x
-    return (exact(x) * scales(mask, *x.shape, x.device)).to(x.dtype)
+    return (exact(x) * keep(x, mask)).to(x.dtype)
+
+
+def place(x: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
+    """Copies x [T, h] into out. Returns dropout(x), contiguous; x itself without a mask."""
+    out.copy_(x)
+    return drop(x, mask)
 
 
 def add_dropped(x: Tensor, lora: Tensor | None, mask: Mask | None) -> Tensor:
     """x + dropout(lora): two parts of a gradient, each [T, h]. lora None: x alone."""
     if lora is None:
         return exact(x)
-    return exact(x) + (exact(lora) if mask is None else exact(lora) * scales(mask, *x.shape, x.device))
+    return exact(x) + exact(lora) * keep(x, mask)
 
 
 def add_masked(x: Tensor, lora: Tensor | None, mask: Mask | None) -> Tensor:
@@ -40,7 +51,7 @@ def norm(x: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None) 
     """RMSNorm of x [T, h] into out [T, h]. Returns dropout(out), contiguous; out itself without a mask."""
     normed = exact(x) * torch.rsqrt(exact(x).square().mean(-1, keepdim=True) + eps) * exact(weight)
     out.copy_(normed)
-    return out if mask is None else (normed * scales(mask, *x.shape, x.device)).to(x.dtype)
+    return out if mask is None else (normed * keep(x, mask)).to(x.dtype)
 
 
 def add_norm(
@@ -55,21 +66,21 @@ def norm_backward(
     x: Tensor,
     weight: Tensor,
     eps: float,
-    grad: tuple[Tensor, Tensor | None],
-    residual: Tensor,
+    grads: tuple[Tensor, Tensor | None, Tensor],
     mask: Mask | None,
     out: Tensor,
 ) -> Tensor:
     """residual + gradient of x, into out [T, h]. Returns dropout(norm(x)), the LoRA input, once more.
 
-    grad: of the norm's output, through the base and, dropout not applied, through the adapter. All [T, h].
+    grads: of the norm's output through the base and, dropout not applied, through the adapter; the residual. [T, h].
     """
+    base, lora, residual = grads
     wide = exact(x)
     rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     unit = wide * rstd
-    g = add_dropped(*grad, mask) * exact(weight)
+    g = add_dropped(base, lora, mask) * exact(weight)
     out.copy_(exact(residual) + rstd * (g - unit * (g * unit).mean(-1, keepdim=True)))
-    return drop((unit * exact(weight)).to(x.dtype), mask)
+    return (unit * exact(weight) * keep(x, mask)).to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = False) -> None:
@@ -84,7 +95,7 @@ def swiglu(gate: Tensor, up: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
     """silu(gate) * up, each [T, f], into out. Returns dropout(out), contiguous; out itself without a mask."""
     product = F.silu(exact(gate)) * exact(up)
     out.copy_(product)
-    return out if mask is None else (product * scales(mask, *gate.shape, gate.device)).to(gate.dtype)
+    return out if mask is None else (product * keep(gate, mask)).to(gate.dtype)
 
 
 def swiglu_backward(
@@ -92,15 +103,14 @@ def swiglu_backward(
     up: Tensor,
     grad: tuple[Tensor, Tensor | None],
     mask: Mask | None,
-    grad_gate: Tensor,
-    grad_up: Tensor,
+    out: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Gradients of gate and up into grad_gate and grad_up, all [T, f]. Returns dropout(silu(gate) * up)."""
+    """Gradients of gate and up into out, all [T, f]. Returns dropout(silu(gate) * up); may overwrite grad."""
     g, u, d = exact(gate), exact(up), add_dropped(*grad, mask)
     sigmoid = torch.sigmoid(g)
-    grad_up.copy_(d * g * sigmoid)
-    grad_gate.copy_(d * u * sigmoid * (1 + g * (1 - sigmoid)))
-    return drop((g * sigmoid * u).to(gate.dtype), mask)
+    out[1].copy_(d * g * sigmoid)
+    out[0].copy_(d * u * sigmoid * (1 + g * (1 - sigmoid)))
+    return (g * sigmoid * u * keep(gate, mask)).to(gate.dtype)
 
 
 def fill_base(base: torch.nn.Module, out: Tensor) -> None:
