@@ -1,7 +1,7 @@
 """Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
 
 usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
-       [--rounds N] [--out FILE]
+       [--warmup N] [--rounds N] [--out FILE]
 
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-WARMUP = 4  # steps
 LOG_EVERY = 2
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
@@ -53,6 +52,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
     parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--timeout_s", type=int, default=300)
     parser.add_argument("--out", type=Path)
@@ -74,7 +74,8 @@ def main() -> None:
 
 def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     arguments = ["--base", options.base, "--source", options.source, "--config", options.config]
-    command = [sys.executable, __file__, *arguments, "--steps", str(options.steps), "--worker", variant]
+    length = ["--steps", str(options.steps), "--warmup", str(options.warmup)]
+    command = [sys.executable, __file__, *arguments, *length, "--worker", variant]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout_s, check=False)
     except subprocess.TimeoutExpired:
@@ -116,7 +117,7 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
-    speeds = [float(row["perf/tokens_per_s"]) for row in rows][WARMUP // LOG_EVERY :]
+    speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup // LOG_EVERY :]
     return speeds, float(rows[-1]["train/loss"]), 2 if "target_modules" in str(variant) else 7
 
 
@@ -180,7 +181,7 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()], **extra
     )
     loss = trainer.train().training_loss
-    return [12 * len(rows[0]) / seconds for seconds in times[WARMUP:]], loss, len(names)
+    return [12 * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
 
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], Any]:
