@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def choose_rows(trained: Trained, source: str | None, limit: int | None) -> tuple[list[Example], list[str]]:
+def choose_rows(trained: Trained, source: str | None, limit: int | None) -> tuple[Sequence[Example], list[str]]:
     """(rows to score, the training instructions that the random baseline draws from)."""
     if trained.cli is None or trained.run is None:
         if source is None:
@@ -104,7 +105,7 @@ def choose_folder(trained: Trained, options: Any) -> Path:
 class Evaluation:
     """The rows, the model (loaded when first needed) and the settings of one evaluation."""
 
-    def __init__(self, trained: Trained, examples: list[Example], settings: GenerationSettings):
+    def __init__(self, trained: Trained, examples: Sequence[Example], settings: GenerationSettings):
         self.trained, self.examples, self.settings = trained, examples, settings
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
         self.template: Template = load_template(trained.template, self.tokenizer.hf)

@@ -12,8 +12,9 @@ from revinst.commands.trained import (
     quiet_libraries,
 )
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import BadRow, Example, check_text, content_id, make_unique, read_file
+from revinst.data.examples import Example, check_text, content_id, make_unique
 from revinst.data.prompt import load_template, render_prompt
+from revinst.data.sources import BadRow, read_file
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches

@@ -1,7 +1,9 @@
 """What a run shows and leaves behind: throughput, sample generations, the run folder."""
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -87,6 +89,8 @@ class RunFolder(L.Callback):
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         write_text(self.run.config, self.config)
         write_json(self.run.split, data.split.to_json())
+        discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
+        write_text(self.run.discarded, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in discarded))
         self.run.update_manifest(
             completed=False,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -106,7 +110,7 @@ class RunFolder(L.Callback):
                 "train": len(data.split.train),
                 "val": len(data.split.val),
                 "heldout": len(data.split.heldout),
-                "discarded": len(data.discarded) + len(data.train_documents.discarded),
+                "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
             },
         )
