@@ -10,13 +10,14 @@ from revinst.commands.trained import (
     build_progress,
     open_trained,
     quiet_libraries,
+    read_generation_settings,
 )
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import BadRow, Example, check_text, content_id, make_unique, read_file
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.engine import generate_batches
 from revinst.generation.predictions import Prediction, PredictionFile
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -29,14 +30,9 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", default="response", help="the field or column that holds the text")
-    parser.add_argument("--limit", type=int, help="only the first N texts")
     add_generation_options(parser)
     options = parser.parse_args(args)
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit}: must be at least 1")
-    settings = GenerationSettings(
-        options.max_new_tokens, options.temperature, options.top_p, options.seed, options.batch_size
-    )
+    settings = read_generation_settings(options)
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished)
     texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
