@@ -131,6 +131,12 @@ def evaluate(evaluation: Evaluation, rows: EvaluatedRows, folder: Path, options:
             extra["samples"] = [sample[number].prediction for sample in made]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
     write_evaluation(folder, evaluation, use_adapter, made[0], extras, scores)
+    if use_adapter:  # so that `revinst compare` can set the base beside any run
+        of_base = [
+            {"group": group} | {name: none_if_nan(values[number]) for name, values in floors["base"].items()}
+            for number, group in enumerate(rows.groups)
+        ]
+        write_predictions(folder / "base", evaluation, False, base, of_base)
     return scores
 
 
@@ -143,12 +149,23 @@ def write_evaluation(
     scores: dict[str, Any],
 ) -> None:
     trained = evaluation.trained
-    rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    rows = write_predictions(folder, evaluation, use_adapter, predictions, extras)
     write_json(folder / "scores.json", scores)
     title = trained.run.path.name if trained.run else trained.adapter.name
     curves = read_curves(trained.run.metrics) if trained.run else {}
     write_report(folder / "report.html", title, scores, rows, curves, tuned="tuned" if use_adapter else "base")
+
+
+def write_predictions(
+    folder: Path,
+    evaluation: Evaluation,
+    use_adapter: bool,
+    predictions: list[Prediction],
+    extras: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
+    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    return rows
 
 
 def score_predictions(rows: list[Prediction], evaluation: Evaluation) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ class Curve:
     points: str
     low: float
     high: float
+    first_step: int
     last_step: int
     last: float
 
@@ -65,18 +66,19 @@ def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
     low, high = min(value for _, value in kept), max(value for _, value in kept)
     first, last = kept[0][0], kept[-1][0]
     points = " ".join(
-        f"{(step - first) / max(last - first, 1) * WIDTH:.1f},"
-        f"{HEIGHT - (value - low) / (high - low or 1) * HEIGHT:.1f}"
+        f"{(step - first) / max(last - first, 1) * WIDTH:.1f},{HEIGHT - (value - low) / (high - low or 1) * HEIGHT:.1f}"
         for step, value in kept
     )
-    return Curve(name, points, low, high, last, kept[-1][1])
+    return Curve(name, points, low, high, first, last, kept[-1][1])
 
 
 def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> Bars:
     """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like."""
-    found = [
-        (label, part["n"], part[metric], *part["ci95"][metric]) for label, part in parts.items() if part[metric] is not None
-    ]
-    top = max([high for *_, high in found] or [0.0]) or 1.0
+    found = []
+    for label, part in parts.items():
+        mean, (low, high) = part[metric], part["ci95"][metric]
+        if mean is not None:
+            found.append((label, part["n"], mean, *((mean, mean) if low is None else (low, high))))
+    top = max([high for *_, high in found], default=0.0) or 1.0
     bars = [Bar(label or "(none)", n, mean / top, low / top, high / top) for label, n, mean, low, high in found]
     return Bars(title, top, bars)

@@ -43,8 +43,8 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 def format_interval(value: Mapping[str, Any]) -> str:
     low, high = value["ci95"]
-    if value["mean"] is None:
-        return "–"
+    if value["mean"] is None or low is None:
+        return format_number(value["mean"])
     return f"{value['mean']:.3f}±{max(value['mean'] - low, high - value['mean']):.3f}"
 
 

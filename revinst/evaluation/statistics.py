@@ -41,12 +41,12 @@ def bootstrap_intervals(
     """95 % bootstrap intervals of the mean over rows, groups resampled whole: float64 `[metrics, 2]`.
 
     Percentile intervals, widened for few groups as a t interval is (Hesterberg 2015, "What Teachers Should Know About
-    the Bootstrap", 3.3; https://arxiv.org/abs/1411.5279). Of paired differences they are paired intervals. NaN where no
-    value exists.
+    the Bootstrap", 3.3; https://arxiv.org/abs/1411.5279). Of paired differences they are paired intervals. NaN below
+    two groups, or where no value exists.
     """
     sums, counts = sum_by_group(values, groups)
     num_groups, num_metrics = sums.shape
-    if num_groups == 0:
+    if num_groups < 2:
         return np.full((num_metrics, 2), np.nan)
     generator = np.random.default_rng(seed)
     means = np.empty((num_samples, num_metrics))
@@ -65,8 +65,6 @@ def bootstrap_intervals(
 
 def expanded_tail(num_groups: int) -> float:
     """The tail, instead of 2.5 %, that makes a percentile interval as wide as a t interval; 80 groups: 2.1 %."""
-    if num_groups < 2:
-        return 0.0
     return NORMAL.cdf(-t_quantile(0.975, num_groups - 1) * (num_groups / (num_groups - 1)) ** 0.5)
 
 

@@ -1,5 +1,6 @@
 """The content of `scores.json`: means with intervals, beside the floors, by category and by kind of row."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,8 @@ def summarise_parts(
     for row, label in enumerate(labels):
         rows_of[label].append(row)
     parts = {}
-    for label, rows in sorted(rows_of.items()):
+    for label in sorted(rows_of, key=range_order):
+        rows = rows_of[label]
         part = summarise_rows({metric: values[rows] for metric, values in scores.items()}, groups[rows], seed)
         parts[label] = {
             "n": len(rows),
@@ -90,6 +92,12 @@ def summarise_parts(
             "ci95": {metric: value["ci95"] for metric, value in part.items()},
         }
     return parts
+
+
+def range_order(label: str) -> tuple[float, str]:
+    """Ranges by their lower end, other labels by the alphabet: `100 and up` comes after `30-100`."""
+    number = re.match(r"[\d.]+(?=-| and up)", label)
+    return (float(number[0]) if number else 0.0, label)
 
 
 def compare_to_floor(floor: np.ndarray, values: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
@@ -126,12 +134,7 @@ def label_similarities(similarities: Sequence[float]) -> list[str]:
 
 
 def label_ranges(values: Sequence[float], edges: Sequence[float], unit: str) -> list[str]:
-    """`label_ranges([5, 40], (30, 100), " words")` -> `["000-030 words", "030-100 words"]`; the lower end belongs."""
-    width = len(str(edges[-1]))
-
-    def spell(value: float) -> str:
-        return str(value).zfill(width) if isinstance(value, int) else str(value)
-
-    ends = [spell(0 if isinstance(edges[0], int) else 0.0), *map(spell, edges)]
+    """`label_ranges([5, 40], (30, 100), " words")` -> `["0-30 words", "30-100 words"]`; the lower end belongs."""
+    ends = [0, *edges]
     names = [f"{low}-{high}{unit}" for low, high in zip(ends, ends[1:], strict=False)] + [f"{ends[-1]} and up{unit}"]
     return [names[number] for number in np.digitize(values, edges)]

@@ -31,7 +31,9 @@ FIXED = [
     ("first line\nsecond line\n\nthird", "second line\nfirst third line"),
     ("a b c\r\nb c d\x85e f", "b a c d\ne\u2028f"),
 ]
-WORDS = re.findall(r"\S+", "how do you make runs running ran the a of what list city's cities 12 re-use x generalization")
+WORDS = re.findall(
+    r"\S+", "how do you make runs running ran the a of what list city's cities 12 re-use x generalization"
+)
 
 
 def random_pairs(count: int) -> list[tuple[str, str]]:

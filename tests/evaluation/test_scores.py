@@ -13,7 +13,7 @@ from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 from revinst.data.examples import load_examples
 from revinst.evaluation.baselines import FLOORS, best_constant, build_baselines
 from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_rows
-from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, summarise_scores
+from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, range_order, summarise_scores
 
 
 def score_one(prediction: str, reference: str, response: str = "", lines: tuple[str, ...] = ()) -> dict[str, float]:
@@ -136,7 +136,7 @@ def test_summary_has_means_intervals_and_parts():
     assert result["gains"]["what_is"]["rougeL"]["difference"] == pytest.approx(0.5 / 3)
     assert set(result["detectable"]) == set(HEAD_METRICS)
     assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None]}
-    assert list(result["by_response_length"]) == ["000-030 words"]
+    assert list(result["by_response_length"]) == ["0-30 words"]
     assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 
 
@@ -149,6 +149,7 @@ def test_no_score_without_floors():
 
 def test_ranges():
     assert label_ranges([0, 29, 30, 500], (30, 100), " words") == [
-        "000-030 words", "000-030 words", "030-100 words", "100 and up words",
+        "0-30 words", "0-30 words", "30-100 words", "100 and up words",
     ]  # fmt: skip
-    assert label_ranges([0.0, 0.5], (0.1, 0.5), "") == ["0.0-0.1", "0.5 and up"]
+    assert label_ranges([0.0, 0.5], (0.1, 0.5), "") == ["0-0.1", "0.5 and up"]
+    assert sorted(["100 and up", "30-100", "0-30"], key=range_order) == ["0-30", "30-100", "100 and up"]
