@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class EvaluatedRows:
                 floors.setdefault(name, [""] * len(self.examples))[half::2] = texts
         return floors
 
-    def find_nearest(self) -> list[dict[str, object]]:
+    def find_nearest(self) -> list[dict[str, Any]]:
         """The leakage audit of each row: its nearest training row by response, and how alike they are at most."""
         if self.train is None:
             return [{"nearest_train_instruction": None, "max_similarity": None} for _ in self.examples]

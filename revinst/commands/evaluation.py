@@ -103,8 +103,8 @@ class Evaluation:
                 template,
                 self.tokenizer,
                 self.trained.seq_len,
-                self.trained.with_context,
-                lambda batches: track(progress, title, batches),
+                with_context=self.trained.with_context,
+                progress=lambda batches: track(progress, title, batches),
             )
 
     def count_targets(self) -> np.ndarray:

@@ -137,14 +137,14 @@ def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
     for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:
-        spread = "–" if system["sd"] is None else f"{system['sd']:.4f}"
+        spread = "-" if system["sd"] is None else f"{system['sd']:.4f}"
         table.add_row(system["name"], f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
     return [table, *(build_pair_table(pair, result["against"]) for pair in result["pairs"])]
 
 
 def build_pair_table(pair: dict[str, Any], against: str) -> Table:
     table = Table(
-        title=f"{pair['system']} − {against}",
+        title=f"{pair['system']} minus {against}",
         caption=f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}",
     )
     table.add_column("rows", overflow="fold")
@@ -164,4 +164,4 @@ def format_pair(part: dict[str, Any]) -> list[str]:
 
 
 def format_difference(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    return "-" if value is None else f"{value:+.3f}"

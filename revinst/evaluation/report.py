@@ -38,7 +38,7 @@ def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def format_interval(value: Mapping[str, Any]) -> str:

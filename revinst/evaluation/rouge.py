@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain, pairwise
 
 ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ROUGE_SETTINGS = {"stemmer": "porter", "tokens": "a-z0-9", "sentences": "newline"}
@@ -42,7 +43,7 @@ def score_rouge(prediction: str, reference: str) -> tuple[float, float, float, f
     one_line = "\n" not in prediction and "\n" not in reference
     return (
         score_ngrams(ours, theirs),
-        score_ngrams(list(zip(ours, ours[1:], strict=False)), list(zip(theirs, theirs[1:], strict=False))),
+        score_ngrams(list(pairwise(ours)), list(pairwise(theirs))),
         rouge_l,
         rouge_l if one_line else score_sentences(prediction, reference),
     )
@@ -70,7 +71,7 @@ def score_rouge_l(ours: Sequence[str], theirs: Sequence[str]) -> float:
 def score_sentences(prediction: str, reference: str) -> float:
     """ROUGE-Lsum: each line of the reference against all lines of the prediction; no word counts twice."""
     ours, theirs = ([split_stems(line) for line in text.split("\n") if line] for text in (prediction, reference))
-    left_ours, left_theirs = Counter(sum(ours, [])), Counter(sum(theirs, []))
+    left_ours, left_theirs = Counter(chain(*ours)), Counter(chain(*theirs))
     sizes = left_ours.total(), left_theirs.total()
     hits = 0
     for sentence in theirs:

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -136,5 +137,5 @@ def label_similarities(similarities: Sequence[float]) -> list[str]:
 def label_ranges(values: Sequence[float], edges: Sequence[float], unit: str) -> list[str]:
     """`label_ranges([5, 40], (30, 100), " words")` -> `["0-30 words", "30-100 words"]`; the lower end belongs."""
     ends = [0, *edges]
-    names = [f"{low}-{high}{unit}" for low, high in zip(ends, ends[1:], strict=False)] + [f"{ends[-1]} and up{unit}"]
+    names = [f"{low}-{high}{unit}" for low, high in pairwise(ends)] + [f"{ends[-1]} and up{unit}"]
     return [names[number] for number in np.digitize(values, edges)]

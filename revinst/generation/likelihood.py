@@ -21,6 +21,7 @@ def log_likelihoods(
     template: Template,
     tokenizer: Tokenizer,
     seq_len: int,
+    *,
     with_context: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> np.ndarray:
