@@ -87,24 +87,30 @@ def bootstrap_interval(
     return bootstrap_intervals(values, groups, num_samples, seed)[0].tolist()
 
 
-def sign_flip_p(
+def sign_flip_p_values(
     differences: np.ndarray, groups: np.ndarray | None = None, num_flips: int = 10_000, seed: int = 0
-) -> float:
-    """Two-sided p of the mean paired difference, had each group's difference come with either sign alike.
+) -> np.ndarray:
+    """Two-sided p of each mean paired difference, had each group's come with either sign alike; float64 `[metrics]`.
 
-    Counts the observed signs as one of the flips, so it is never 0; equal runs give 1.
+    Counts the observed signs as one of the flips, so p is never 0; equal runs give 1.
     """
-    sums = sum_by_group(differences, groups)[0][:, 0]
-    sums = sums[sums != 0]
-    observed = abs(sums.sum())
-    bound = observed - 1e-9 * np.abs(sums).sum()  # flips that only rounding sets apart count as equal
+    sums, _ = sum_by_group(differences, groups)
+    # Flips that only rounding sets apart from the observed signs count as equal to them.
+    bound = np.abs(sums.sum(0)) - 1e-9 * np.abs(sums).sum(0)
     generator = np.random.default_rng(seed)
-    at_least = 1
+    at_least = np.ones(sums.shape[1])
     for start in range(0, num_flips, SAMPLES_AT_ONCE):
         size = min(SAMPLES_AT_ONCE, num_flips - start)
         signs = generator.integers(2, size=(size, len(sums)), dtype=np.int8) * 2.0 - 1
-        at_least += int((np.abs(signs @ sums) >= bound).sum())
+        at_least += (np.abs(signs @ sums) >= bound).sum(0)
     return at_least / (num_flips + 1)
+
+
+def sign_flip_p(
+    differences: np.ndarray, groups: np.ndarray | None = None, num_flips: int = 10_000, seed: int = 0
+) -> float:
+    """The p value of one metric's mean paired difference."""
+    return float(sign_flip_p_values(differences, groups, num_flips, seed)[0])
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:

@@ -11,7 +11,12 @@ import numpy as np
 
 from revinst.evaluation.baselines import check_floors
 from revinst.evaluation.scores import HEAD_METRICS
-from revinst.evaluation.statistics import bootstrap_intervals, compare_rows, number_groups
+from revinst.evaluation.statistics import (
+    bootstrap_intervals,
+    detectable_difference,
+    number_groups,
+    sign_flip_p_values,
+)
 
 LENGTH_EDGES = (30, 100, 300)  # words
 SIMILARITY_EDGES = (0.1, 0.3, 0.5)
@@ -46,10 +51,7 @@ def summarise_scores(
     check_floors(list(baselines))
     groups = number_groups(kinds.groups)
     by_category = summarise_parts(scores, kinds.categories, groups, seed)
-    gains = {
-        name: {metric: compare_to_floor(floor[metric], scores[metric], groups, seed) for metric in HEAD_METRICS}
-        for name, floor in baselines.items()
-    }
+    gains = {name: compare_to_floor(floor, scores, groups, seed) for name, floor in baselines.items()}
     means = {name: mean_scores(floor) for name, floor in baselines.items()}
     strongest = {metric: max(means, key=lambda name: means[name][metric] or 0.0) for metric in HEAD_METRICS}
     return {
@@ -101,13 +103,19 @@ def range_order(label: str) -> tuple[float, str]:
     return (float(number[0]) if number else 0.0, label)
 
 
-def compare_to_floor(floor: np.ndarray, values: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
-    found = compare_rows(floor, values, groups, seed)
+def compare_to_floor(floor: RowScores, scores: RowScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
+    """Head metric -> the mean paired difference to the floor, its interval and p, and what could be detected."""
+    differences = np.stack([scores[metric] - floor[metric] for metric in HEAD_METRICS], axis=1)
+    intervals = bootstrap_intervals(differences, groups, seed=seed)
+    p_values = sign_flip_p_values(differences, groups, seed=seed)
     return {
-        "difference": none_if_nan(found.difference),
-        "ci95": [none_if_nan(bound) for bound in found.ci95],
-        "p": found.p,
-        "detectable": none_if_nan(found.detectable),
+        metric: {
+            "difference": mean_of(values[~np.isnan(values)].tolist()),
+            "ci95": [none_if_nan(bound) for bound in interval],
+            "p": float(p),
+            "detectable": none_if_nan(detectable_difference(values, groups)),
+        }
+        for metric, values, interval, p in zip(HEAD_METRICS, differences.T, intervals, p_values, strict=True)
     }
 
 

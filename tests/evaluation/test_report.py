@@ -1,4 +1,4 @@
-"""The report: nothing without its floors, everything escaped, no network; in a browser, 15,000 rows without stalling."""
+"""The report: no figure without its floors, everything escaped, no network; 15,000 rows in a browser."""
 
 import io
 import shutil
