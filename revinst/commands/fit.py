@@ -26,6 +26,7 @@ from revinst.training.stop import Stopped, StopSignals
 
 def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     if not args:
         raise UserError("give a config: revinst fit --config configs/quickstart.yaml")

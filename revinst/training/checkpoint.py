@@ -124,8 +124,8 @@ class Checkpoints(L.Callback):
     def log_row(self, trainer: L.Trainer, step: int) -> None:
         """The step's row, which Lightning would log after this hook, when a kill may already have come."""
         if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            values = {name: float(value) for name, value in trainer.logged_metrics.items() if name != "step"}
-            self.metrics.log_metrics(values, step - 1)
+            logged = trainer._logger_connector.metrics["log"]  # `trainer.logged_metrics` keeps an old val/loss
+            self.metrics.log_metrics({name: float(logged[name]) for name in logged if name != "step"}, step - 1)
 
     def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         """A validation pass can be longer than the time between a warning and the kill."""
