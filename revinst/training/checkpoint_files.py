@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
-from revinst.run import read_json, write_json
+from revinst.run import Run, read_json, write_json
 
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
@@ -145,6 +145,24 @@ def newest_checkpoint(folder: Path) -> Path | None:
             f"{folder}: none of its {len(files)} checkpoints is whole; restore one, or choose another --run_name"
         )
     return None
+
+
+def export_newest(run: Run) -> Path:
+    """The adapter of an unfinished run's newest checkpoint, as a PEFT folder `adapter-step-000200`."""
+    from safetensors.torch import save_file
+
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
+    folder = run.path / f"adapter-{checkpoint.stem}"
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    content = read_checkpoint(checkpoint)
+    folder.mkdir(exist_ok=True)
+    state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "adapter_config.json", content["run"]["adapter_config"])  # last: it makes the folder an adapter
+    return folder
 
 
 def set_aside(folder: Path, step: int) -> None:

@@ -60,6 +60,8 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        if not self.rows:
+            return  # nothing was logged: a run that could not start leaves no file
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

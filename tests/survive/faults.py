@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,12 @@ def arguments(runs: Path, name: str, base: Path, **options: object) -> list[str]
     return ["fit", *(str(part) for key, value in values.items() for part in (f"--{key}", value))]
 
 
-def run_process(args: list[str], log: Path, fault: str = "", at: int = -1) -> tuple[int, int]:
-    """(exit code, events seen). fault: kill, or the name of a signal that the process sends itself at event `at`."""
+def run_process(args: list[str], log: Path, fault: str = "", at: int | str = -1) -> tuple[int, int]:
+    """(exit code, events seen).
+
+    fault: names of signals that the process sends itself at event `at` and those after it. at: the event's number, or
+    its name and number, such as `finish_step:6`.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["revinst.commands.fit", "revinst.model.lora", "transformers", "peft"])
     counter = context.Value("i", 0)
@@ -65,16 +70,20 @@ def run_process(args: list[str], log: Path, fault: str = "", at: int = -1) -> tu
     return process.exitcode, counter.value
 
 
-def work(args: list[str], log: str, fault: str, at: int, counter: Any) -> None:
+def work(args: list[str], log: str, fault: str, at: int | str, counter: Any) -> None:
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
 
-    def event() -> None:
-        if counter.value == at:
-            os.kill(os.getpid(), getattr(signal, fault or "SIGKILL"))
+    names, seen = fault.split(), Counter[str]()
+
+    def event(name: str) -> None:
+        is_here = at in (counter.value, f"{name}:{seen[name]}")
         counter.value += 1
+        seen[name] += 1
+        if names and (is_here or len(names) < len(fault.split())):
+            os.kill(os.getpid(), getattr(signal, names.pop(0)))
 
     watch(event)
     from revinst import cli
@@ -83,7 +92,7 @@ def work(args: list[str], log: str, fault: str, at: int, counter: Any) -> None:
     cli.main(args)
 
 
-def watch(event: Callable[[], None]) -> None:
+def watch(event: Callable[[str], None]) -> None:
     """Calls `event` before each of the moments that could lose something."""
     from revinst.training import callbacks, checkpoint_files
     from revinst.training.checkpoint import Checkpoints
@@ -94,7 +103,7 @@ def watch(event: Callable[[], None]) -> None:
         original = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            event()
+            event(name)
             return original(*args, **kwargs)
 
         setattr(owner, name, watched)

@@ -5,25 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.survive.faults import arguments, assert_equal, run_process, state_of, write_rows
-
-
-@pytest.fixture(scope="module")
-def folder(tiny_llama, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("killed")
-    write_rows(folder / "rows.jsonl")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(folder, tiny_llama) -> tuple[dict, int]:
-    """The uninterrupted run, and how many events it has."""
-    code, events = run_process(arguments(folder, "whole", tiny_llama), folder / "whole.log")
-    assert code == 0, (folder / "whole.log").read_text()[-3000:]
-    state = state_of(folder / "whole")
-    assert len(state["rows"]) == state["manifest"]["steps"] >= 14 and len(state["optimizer"]) == 28 and events > 150
-    assert sum(bool(row["val/loss"]) for row in state["rows"]) >= 4 and state["manifest"]["val_loss"] > 5
-    return state, events
+from tests.survive.faults import arguments, assert_equal, run_process, state_of
 
 
 def kill_until_done(folder: Path, base: Path, name: str, moments: list[int], expected: dict) -> int:
