@@ -51,7 +51,7 @@ class AtomicCheckpointIO(CheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as raw:
                 file = HashingFile(raw)
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, file)  # type: ignore[arg-type]  # write and flush are enough
                 file.flush()
                 os.fsync(raw.fileno())
             mark_of(path).unlink(missing_ok=True)  # one of an earlier file of this name
@@ -186,7 +186,7 @@ def prune(folder: Path, keep_last: int, keep_best: int) -> None:
     losses = {path: mark.get("val_loss") for path in checkpoint_files(folder) if (mark := read_mark(path))}
     files = list(losses)
     scored = [path for path in files if isinstance(losses[path], float)]  # others: none yet, or not finite
-    best = sorted(scored, key=lambda path: losses[path])[:keep_best]
+    best = sorted(scored, key=lambda path: float(losses[path] or 0))[:keep_best]
     for path in files[:-keep_last]:
         if path not in best:
             mark_of(path).unlink()
