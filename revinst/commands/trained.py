@@ -21,7 +21,9 @@ from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
 from revinst.model.lora import read_adapter_config
+from revinst.model.merge import check_not_merged
 from revinst.run import Run, open_run
+from revinst.training.checkpoint_files import export_newest
 
 
 @dataclass(slots=True)
@@ -55,12 +57,15 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
             f"{folder} is an adapter folder: an nf4 base, the blog template and 2048 tokens are assumed",
             file=sys.stderr,
         )
+        check_not_merged(base, folder)
         return Trained(folder, base, "nf4", "blog", with_context=False, seq_len=2048)
     run = open_run(folder, unfinished)
     cli = read_run_config(run.config)
     data, model = cli.config.data, cli.config.model
+    adapter = run.adapter if run.is_completed else export_newest(run)
+    check_not_merged(model.base, adapter)
     return Trained(
-        run.adapter,
+        adapter,
         model.base,
         model.quantization,
         data.template,

@@ -69,7 +69,8 @@ def test_run_folder(runs, tiny_llama):
     assert all(5 < float(row["train/loss"]) < 15 and float(row["train/grad_norm"]) > 0 for row in rows)
     assert float(rows[0]["train/lr"]) == pytest.approx(0.01) and float(rows[-1]["perf/tokens_per_s"]) > 0
     assert rows[-1]["val/loss"]
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000004.ckpt", "step-000006.ckpt"]
+    kept = sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
+    assert kept == ["step-000004.ckpt", "step-000006.ckpt"]
     checkpoint = torch.load(run / "checkpoints" / "step-000006.ckpt", weights_only=True)
     assert len(checkpoint["state_dict"]) == 28 and all("lora_" in name for name in checkpoint["state_dict"])
     assert (run / "adapter" / "adapter_model.safetensors").stat().st_size < 100_000
