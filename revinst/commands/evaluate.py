@@ -67,7 +67,7 @@ def build_options() -> ArgumentParser:
         "--likelihood",
         action="store_true",
         help="also log p of the predictions and the round trip through the base; five more passes over the rows, "
-        "on a CPU about as long as the generation",
+        "on a CPU a few seconds a row",
     )
     parser.add_argument(
         "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
