@@ -28,13 +28,23 @@ def main(args: list[str]) -> int:
         raise UserError(f"--samples {options.samples}: greedy samples are all the same; give --temperature, e.g. 0.8")
     if options.samples < 1:
         raise UserError(f"--samples {options.samples}: must be at least 1")
+    if options.semantic:
+        from revinst.generation.embedding import check_encoder
+
+        check_encoder(options.semantic)
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished)
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings)
     scores = score_evaluation(
-        evaluation, rows, folder, options.adapter == "run", num_samples=options.samples, likelihood=options.likelihood
+        evaluation,
+        rows,
+        folder,
+        options.adapter == "run",
+        num_samples=options.samples,
+        likelihood=options.likelihood,
+        encoder=options.semantic,
     )
     if options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
@@ -57,7 +67,10 @@ def build_options() -> ArgumentParser:
         "--likelihood",
         action="store_true",
         help="also log p of the predictions and the round trip through the base; five more passes over the rows, "
-        "on a CPU about as long as the generation",
+        "on a CPU a few seconds a row",
+    )
+    parser.add_argument(
+        "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
     )
     add_generation_options(parser)
     return parser

@@ -33,8 +33,10 @@ def score_evaluation(
     rows: EvaluatedRows,
     folder: Path,
     use_adapter: bool,
+    *,
     num_samples: int = 1,
     likelihood: bool = False,
+    encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json."""
     base = evaluation.predict(folder / "base" if use_adapter else folder, use_adapter=False)
@@ -44,10 +46,11 @@ def score_evaluation(
         for sample in range(1, num_samples)
     ]
     own = score_predictions(first, evaluation) | measure_likelihoods(evaluation, first, use_adapter, likelihood)
+    own |= measure_meaning(first, encoder)
     floors = {"base": score_predictions(base, evaluation)}
     floors |= {name: score_texts(texts, evaluation) for name, texts in rows.build_baselines().items()}
     nearest = rows.find_nearest()
-    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood)
+    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood, encoder)
     scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
@@ -93,6 +96,16 @@ def measure_likelihoods(
     return found
 
 
+def measure_meaning(rows: Sequence[Prediction], encoder: Path | None) -> RowScores:
+    """`semantic` where an encoder was given."""
+    if encoder is None:
+        return {}
+    from revinst.generation.embedding import semantic_similarity
+
+    texts, references = [row.prediction for row in rows], [row.reference for row in rows]
+    return {"semantic": semantic_similarity(encoder, texts, references)}
+
+
 def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> RowKinds:
     strata = {"response_length": label_lengths([example.response for example in rows.examples])}
     if rows.train is not None:
@@ -130,10 +143,13 @@ def write_report_of(
     write_report(folder / "report.html", title, scores, rows, curves, tuned=tuned)
 
 
-def describe_metrics(evaluation: Evaluation, rows: EvaluatedRows, likelihood: bool) -> dict[str, Any]:
+def describe_metrics(
+    evaluation: Evaluation, rows: EvaluatedRows, likelihood: bool, encoder: Path | None
+) -> dict[str, Any]:
     described = metric_settings(prompt_lines(evaluation.template))
     described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
+    described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
     if likelihood:
         described["gain"] = {
             "unit": "nats",

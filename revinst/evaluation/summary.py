@@ -51,7 +51,7 @@ def summarise_scores(
     check_floors(list(baselines))
     groups = number_groups(kinds.groups)
     by_category = summarise_parts(scores, kinds.categories, groups, seed)
-    gains = {name: compare_to_floor(floor, scores, groups, seed) for name, floor in baselines.items()}
+    gains = compare_to_floors(baselines, scores, groups, seed)
     means = {name: mean_scores(floor) for name, floor in baselines.items()}
     strongest = {metric: max(means, key=lambda name: means[name][metric] or 0.0) for metric in HEAD_METRICS}
     return {
@@ -103,20 +103,23 @@ def range_order(label: str) -> tuple[float, str]:
     return (float(number[0]) if number else 0.0, label)
 
 
-def compare_to_floor(floor: RowScores, scores: RowScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
-    """Head metric -> the mean paired difference to the floor, its interval and p, and what could be detected."""
-    differences = np.stack([scores[metric] - floor[metric] for metric in HEAD_METRICS], axis=1)
+def compare_to_floors(
+    floors: Mapping[str, RowScores], scores: RowScores, groups: np.ndarray, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Floor -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
+    pairs = [(name, metric) for name in floors for metric in HEAD_METRICS]
+    differences = np.stack([scores[metric] - floors[name][metric] for name, metric in pairs], axis=1)
     intervals = bootstrap_intervals(differences, groups, seed=seed)
     p_values = sign_flip_p_values(differences, groups, seed=seed)
-    return {
-        metric: {
+    gains: dict[str, dict[str, Any]] = {name: {} for name in floors}
+    for (name, metric), values, interval, p in zip(pairs, differences.T, intervals, p_values, strict=True):
+        gains[name][metric] = {
             "difference": mean_of(values[~np.isnan(values)].tolist()),
             "ci95": [none_if_nan(bound) for bound in interval],
             "p": float(p),
             "detectable": none_if_nan(detectable_difference(values, groups)),
         }
-        for metric, values, interval, p in zip(HEAD_METRICS, differences.T, intervals, p_values, strict=True)
-    }
+    return gains
 
 
 def mean_scores(scores: RowScores) -> dict[str, float | None]:
