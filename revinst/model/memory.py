@@ -107,7 +107,7 @@ def activation_gib(shape: Shape, tokens: int, recomputed: int, dropout: bool) ->
     """
     kept = (shape.layers - recomputed) * layer_bytes_per_token(shape, dropout, is_recomputed=False)
     inputs = recomputed * 2 * shape.hidden
-    in_backward = 4 * shape.mlp + 4 * shape.hidden
+    in_backward: float = 4 * shape.mlp + 4 * shape.hidden
     if recomputed:
         in_backward += layer_bytes_per_token(shape, dropout, is_recomputed=True)
     return tokens * (kept + inputs + in_backward) / GIB
