@@ -22,6 +22,7 @@ class Run:
         self.config = self.path / "config.yaml"
         self.manifest = self.path / "manifest.json"
         self.split = self.path / "split.json"
+        self.discarded = self.path / "discarded.jsonl"
         self.metrics = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"

@@ -1,7 +1,10 @@
 """What a run shows and leaves behind: throughput, sample generations, the run folder."""
 
+import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -61,7 +64,7 @@ class Samples(L.Callback):
         if self.every_steps and module.step % self.every_steps == 0:
             self.show(trainer, module)
 
-    def encode(self, data: InstructionDataModule) -> tuple[list[Example], list[Prompt], list[list[int]]]:
+    def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
         """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
         examples = data.examples_of("val")[: self.count]
         prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
@@ -107,6 +110,8 @@ class RunFolder(L.Callback):
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.write_split(data)
         write_text(self.run.config, self.config)
+        discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
+        write_text(self.run.discarded, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in discarded))
         self.run.update_manifest(
             completed=False,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,7 +127,7 @@ class RunFolder(L.Callback):
                 "train": len(data.split.train),
                 "val": len(data.split.val),
                 "heldout": len(data.split.heldout),
-                "discarded": len(data.discarded) + len(data.train_documents.discarded),
+                "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
             },
         )

@@ -66,7 +66,15 @@ def test_paths_exist(root, readme, code):
     pattern = r"(?<![\w/.:-])(?:[\w.-]+/)*[\w-]+\.(?:py|yaml|md|txt|jsonl|json|csv)\b"
     named = {match for text in code if "import" not in text for match in re.findall(pattern, text)}
     named |= set(re.findall(r"\]\(([^)#:]+)\)", readme))
-    inside_a_run = {"config.yaml", "manifest.json", "split.json", "metrics.csv", "predictions.jsonl", "scores.json"}
+    inside_a_run = {
+        "config.yaml",
+        "discarded.jsonl",
+        "manifest.json",
+        "split.json",
+        "metrics.csv",
+        "predictions.jsonl",
+        "scores.json",
+    }
     to_check = {name for name in named if not name.startswith(MADE_BY_RUNNING) and name not in inside_a_run | STAND_INS}
     assert {"configs/quickstart.yaml", "revinst/training/module.py", "docs/change-the-loop.md"} <= to_check
     assert {name for name in to_check if not (root / name).is_file()} == set()
