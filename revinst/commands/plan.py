@@ -130,7 +130,7 @@ def split_options(args: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
     data, model, trainer = cli.config.data, cli.config.model, cli.config.trainer
-    devices = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
+    devices = count_devices(trainer.devices)
     asked_for_gpu = trainer.accelerator in ("gpu", "cuda") or devices > 1
     on_gpu = (
         device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
@@ -148,8 +148,22 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
     )
 
 
-def memory_of(shape: Shape, settings: Settings, room_gib: float | None, tokens: int) -> tuple[Memory, int]:
+def count_devices(devices: Any) -> int:
+    """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's."""
+    if isinstance(devices, list):
+        return len(devices)
+    if "," in str(devices):
+        return len(str(devices).strip(",").split(","))
+    if str(devices).isdigit():
+        return int(devices)
+    return max(1, torch.cuda.device_count())
+
+
+def memory_of(
+    shape: Shape, settings: Settings, room_gib: float | None, data: InstructionDataModule
+) -> tuple[Memory, int]:
     """Memory at the peak, and how many layers recompute."""
+    tokens, targets = largest_micro_batch(data, settings)
     budget = settings.activation_memory_gib
     if budget == "auto" and settings.on_gpu and room_gib is not None:
         budget = 0.8 * room_gib  # as count_recomputed_layers takes of what the GPU has free
@@ -158,6 +172,7 @@ def memory_of(shape: Shape, settings: Settings, room_gib: float | None, tokens: 
     memory = predict_memory(
         shape,
         tokens=tokens,
+        targets=targets,
         recomputed=recomputed,
         dropout=settings.dropout,
         quantization=settings.quantization,
@@ -185,8 +200,7 @@ def build_plan(
     steps = min(limits) if limits else 1000 * steps_per_epoch
     epochs = steps / steps_per_epoch
     room = device_memory_gib(settings.on_gpu) if memory_gib is None else memory_gib
-    tokens = largest_micro_batch(data, settings)
-    memory, recomputed = memory_of(shape, settings, room, tokens)
+    memory, recomputed = memory_of(shape, settings, room, data)
     speed, source = predict_speed(shape, recomputed, settings)
     total_tokens = round(epochs * len(documents.input_ids))
     checkpoint = checkpoint_gib(shape, settings.optimizer)
@@ -212,11 +226,12 @@ def build_plan(
     }
 
 
-def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> int:
-    """Tokens of the fullest rows together: rows are not padded, so short documents take less."""
-    lengths = data.train_documents.lengths
-    rows = sorted((int(sum(lengths[n] for n in row)) for row in data.train_rows), reverse=True)
-    return sum(rows[: settings.micro_batch_size])
+def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> tuple[int, int]:
+    """Tokens of the fullest rows together, which are not padded, and how many of them have a target on average."""
+    documents = data.train_documents
+    rows = sorted((int(sum(documents.lengths[n] for n in row)) for row in data.train_rows), reverse=True)
+    tokens = sum(rows[: settings.micro_batch_size])
+    return tokens, math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1))
 
 
 def device_memory_gib(on_gpu: bool) -> float | None:
@@ -265,7 +280,7 @@ def first_change(shape: Shape, settings: Settings, room: float, data: Instructio
         smaller = Settings(**vars(smaller) | {"quantization": "nf4"})
         candidates.append(("model.quantization: nf4", smaller))
     for change, candidate in candidates:
-        if memory_of(shape, candidate, room, largest_micro_batch(data, candidate))[0].needed <= room:
+        if memory_of(shape, candidate, room, data)[0].needed <= room:
             return change
     return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
 

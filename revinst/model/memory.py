@@ -14,8 +14,10 @@ from revinst.model.lora import LoraSettings, attach_lora
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
 OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}  # of both moments, a parameter
-LOGIT_BYTES = 10  # a logit of a chunk: bf16 output, fp32 copy, fp32 gradient
+LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
+CHUNK_TARGETS = 1024  # of training/loss.py
 CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
+CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
 FRAGMENTATION = 0.03  # what PyTorch's allocator reserves beyond what is allocated
 
 
@@ -48,9 +50,11 @@ class Memory:
 
     @property
     def needed(self) -> float:
-        """Activations and logits are not in memory at the same time: the larger one counts."""
-        parts = asdict(self)
-        return sum(parts.values()) - min(self.activations, self.logits)
+        """On a GPU logits and a layer's activations take turns; the CPU's allocator gives neither back."""
+        at_rest = self.fragmentation + self.process + self.base + self.adapter + self.gradients + self.optimizer
+        if self.process:
+            return at_rest + self.activations + self.logits
+        return at_rest + max(self.activations, self.logits)
 
     @property
     def peak(self) -> float:
@@ -96,7 +100,8 @@ def layer_bytes_per_token(shape: Shape, dropout: bool, is_recomputed: bool) -> f
     Against 29 x 2h counted with saved-tensor hooks on Llama 2 7B with everything kept, this gives 31 x 2h.
     """
     h, f = shape.hidden, shape.mlp
-    kept = 12 * h + 4 * f + (3 * shape.lora_inputs if dropout else 2 * (3 * h + f))
+    adapted = 3 * shape.lora_inputs if dropout else 2 * (3 * h + f)
+    kept = 12 * h + 4 * f + adapted
     return kept if is_recomputed else kept + 8 * h + 2 * f
 
 
@@ -117,14 +122,14 @@ def predict_memory(
     shape: Shape,
     *,
     tokens: int,
+    targets: int,
     recomputed: int,
     dropout: bool,
     quantization: str = "nf4",
     optimizer: str = "paged_adamw_32bit",
     on_gpu: bool = True,
-    chunk_tokens: int = 1024,
 ) -> Memory:
-    """tokens: of the largest micro-batch.
+    """tokens, targets: of the largest micro-batch.
 
     On a GPU a paged optimizer's state is not counted: PyTorch does not allocate it, and it may leave the GPU.
     """
@@ -137,8 +142,8 @@ def predict_memory(
         "adapter": 4 * adapter / GIB,
         "gradients": 4 * adapter / GIB,
         "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / GIB,
-        "activations": activations,
-        "logits": min(chunk_tokens, tokens) * shape.vocabulary * LOGIT_BYTES / GIB,
+        "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
+        "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
     }
     fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
     return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
