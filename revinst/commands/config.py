@@ -83,6 +83,8 @@ class RevinstCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         check_trainer_flags(self.config.trainer)
+        if not isinstance(self.config.get("samples"), Namespace):
+            raise UserError(f"samples {self.config.get('samples')!r}: give every_steps and count")
         Samples(self.config.samples.every_steps, self.config.samples.count)
         if self.train:
             self.config_init = self.parser.instantiate_classes(self.config)

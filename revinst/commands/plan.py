@@ -202,7 +202,9 @@ def build_plan(
     room = device_memory_gib(settings.on_gpu) if memory_gib is None else memory_gib
     memory, recomputed = memory_of(shape, settings, room, data)
     speed, source = predict_speed(shape, recomputed, settings)
-    total_tokens = round(epochs * len(documents.input_ids))
+    epoch_tokens = sum(int(documents.lengths[row].sum()) for row in data.train_rows)  # weights repeat documents
+    total_tokens = round(epochs * epoch_tokens)
+    supervised = documents.num_targets / max(len(documents.input_ids), 1)
     checkpoint = checkpoint_gib(shape, settings.optimizer)
     kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
     fits = room is None or memory.needed <= room
@@ -212,7 +214,7 @@ def build_plan(
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
         "tokens": total_tokens,
-        "supervised_tokens": round(epochs * documents.num_targets),
+        "supervised_tokens": round(total_tokens * supervised),
         "memory_gib": describe(memory),
         "recomputed_layers": [recomputed, shape.layers],
         "device_memory_gib": room and round(room, 1),

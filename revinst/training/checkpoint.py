@@ -82,6 +82,8 @@ class Checkpoints(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["run"]
         self.place = Place(**saved["place"])
+        if saved["world_size"] != trainer.world_size and not self.place.is_epoch_end:
+            self.place.steps = steps_before(trainer)
         rank = trainer.global_rank
         self.rng = saved["rng"][rank] if rank < len(saved["rng"]) else None
         checkpoint["loops"] = {"fit_loop": loop_state(self.place, checkpoint["revinst"]["step"])}
@@ -167,6 +169,7 @@ class Checkpoints(L.Callback):
             "config": self.config,
             "hashes": self.hashes,
             "place": vars(self.place).copy(),
+            "world_size": trainer.world_size,
             "rng": module.gather_over_ranks(collect_rng()),
             "adapter_config": plain(module.model.peft_config["default"].to_dict()),
         }
@@ -223,6 +226,15 @@ def validation_follows(trainer: L.Trainer) -> bool:
     """Whether Lightning validates after this step."""
     loop = trainer.fit_loop
     return bool(loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def steps_before(trainer: L.Trainer) -> int:
+    """Steps of the epoch that lie behind the data's position, in steps of this many ranks: its length less the rest."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    (position,) = data.state_dict().values()
+    num_rows = len(data.train_rows)
+    rows_per_step = data.micro_batch_size * data.micro_batches_per_step * trainer.world_size
+    return math.ceil(num_rows / rows_per_step) - math.ceil((num_rows - position % num_rows) / rows_per_step)
 
 
 def run_validation(trainer: L.Trainer) -> None:
