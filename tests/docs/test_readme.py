@@ -112,10 +112,10 @@ def test_configs_and_overrides_parse(root, command_lines, monkeypatch):
     monkeypatch.chdir(root)
     parsed = 0
     for _, command, *args in command_lines:
-        if command in ("fit", "inspect") and args:
+        if command in ("fit", "inspect", "plan") and args:
             RevinstCLI(args if command == "fit" else ["--config", *args], train=False)
             parsed += 1
-    assert parsed == 3
+    assert parsed == 4
 
 
 def test_make_targets_exist(root, code):
@@ -129,4 +129,5 @@ def test_make_targets_exist(root, code):
 def test_run_folder_is_laid_out_as_drawn(code):
     (drawn,) = [text for text in code if text.startswith("runs/quickstart/\n")]
     names = {line.split()[0].rstrip("/") for line in drawn.splitlines()[1:]}
-    assert names == {path.name for name, path in vars(Run("runs/quickstart")).items() if name != "path"}
+    paths = vars(Run("runs/quickstart"))
+    assert names == {path.name for name, path in paths.items() if name not in ("path", "lock_file")}
