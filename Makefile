@@ -47,5 +47,9 @@ lint: $(VENV)/.installed  ## ruff and import rules
 type: $(VENV)/.installed  ## mypy
 	$(BIN)/mypy
 
-bench: setup  ## speed of the data stage and of training steps on this machine
+DATA ?= revinst/data/quickstart.jsonl
+
+bench: setup  ## speed of data preparation (beside TRL's) and of training steps; DATA=FILE.jsonl for other rows
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) trl
+	$(OFFLINE) $(BIN)/python scripts/bench_data.py --data $(DATA)
 	$(OFFLINE) $(BIN)/python scripts/bench_steps.py

@@ -10,8 +10,10 @@ from revinst.errors import UserError
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
     "evaluate": "score a run on its held-out rows, beside baselines",
+    "compare": "test runs against each other on the same rows",
     "generate": "write an instruction for each text of a file or folder",
     "merge": "write a standalone model with the adapter merged in",
+    "plan": "what a config will cost in memory, time and disk; loads nothing",
     "inspect": "show what a config makes of its data; loads no model",
 }
 

@@ -1,7 +1,13 @@
-"""The run folder: where each file of a run lies, and its manifest."""
+"""The run folder: where each file of a run lies, its manifest, and its lock."""
 
+import fcntl
 import json
 import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +22,28 @@ class Run:
         self.config = self.path / "config.yaml"
         self.manifest = self.path / "manifest.json"
         self.split = self.path / "split.json"
+        self.discarded = self.path / "discarded.jsonl"
         self.metrics = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"
         self.evaluation = self.path / "evaluation"
+        self.tensorboard = self.path / "tensorboard"
+        self.lock_file = self.path / ".lock"
+
+    @property
+    def exists(self) -> bool:
+        """Something was written here that a new run would mix with."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(path not in (self.lock_file, self.tensorboard) for path in self.path.iterdir())
 
     def read_manifest(self) -> dict[str, Any]:
-        return read_json(self.manifest) if self.manifest.is_file() else {}
+        if not self.manifest.is_file():
+            return {}
+        manifest = read_json(self.manifest)
+        if not isinstance(manifest, dict):
+            raise UserError(f"{self.manifest}: not a manifest (a mapping is expected)")
+        return manifest
 
     @property
     def is_completed(self) -> bool:
@@ -31,18 +52,60 @@ class Run:
     def update_manifest(self, **values: Any) -> None:
         write_json(self.manifest, self.read_manifest() | values)
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second `fit` out. The kernel gives the lock back when its owner dies, however it dies."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{self.path} is a file; choose another --run_name") from None
+        with self.lock_file.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            owner = file.read().strip()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path} is in use by {owner or 'another process'}; wait for it, or choose another --run_name"
+                ) from None
+            if owner:
+                print(f"{self.path}: taken over from {owner}, which has ended")
+            file.truncate(0)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+                self.drop_if_never_started()
+
+    def drop_if_never_started(self) -> None:
+        """A run that was refused leaves no folder behind; TensorBoard's comes before the base is even found."""
+        if not self.config.is_file() and not self.exists:
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
+            self.lock_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
+                self.path.parent.rmdir()
+
 
 def open_run(path: str | Path, unfinished: bool = False) -> Run:
-    """A run that trained to its end. Raises UserError for a folder that is no run, or an unfinished one."""
+    """A run that trained to its end. Raises UserError for a folder that is no run, or an unfinished one.
+
+    unfinished: accept one that was stopped; it may have no adapter yet, only checkpoints.
+    """
     run = Run(path)
     if not run.path.is_dir():
         raise UserError(f"{path}: no such run folder")
     if not run.config.is_file() or not run.manifest.is_file():
         raise UserError(f"{path}: not a run folder (config.yaml or manifest.json is missing)")
-    if not run.is_completed and not unfinished:
+    if unfinished:
+        return run
+    if not run.is_completed:
         raise UserError(f"{path}: this run has not finished; go on with `revinst fit`, or pass --unfinished")
     if not (run.adapter / "adapter_config.json").is_file():
-        raise UserError(f"{path}: no adapter in it yet; go on with `revinst fit`")
+        raise UserError(f"{path}: its adapter is gone; `revinst fit` with the same command writes it again")
     return run
 
 
@@ -58,11 +121,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file as a whole: a reader sees the old or the new content, never half of it."""
+    """Replaces a file as a whole: a reader sees the old or the new content, never half of it, power cut or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,14 +1,17 @@
 """Fixtures shared by all tests. Nothing here, and no test, goes to the network."""
 
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 # One thread a process (`make test` runs two): sums are then always taken in one order (property 1), and threads of
 # tiny layers would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["REVINST_CACHE"] = tempfile.mkdtemp(prefix="revinst-test-cache-")
 
 import json
+import shutil
 from pathlib import Path
 
 import lightning  # noqa: F401  (its log handler keeps the stderr of its import, which a test's capture would close)
@@ -88,3 +91,7 @@ def tiny_llama(base, tmp_path_factory) -> Path:
     from tests.tiny import write_tiny_llama
 
     return write_tiny_llama(tmp_path_factory.mktemp("tiny_llama"), Path(base))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["REVINST_CACHE"], ignore_errors=True)

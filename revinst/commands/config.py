@@ -5,12 +5,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
+from revinst.model.hardware import check_precision
+from revinst.training.callbacks import Samples
 from revinst.training.checkpoint import CheckpointSettings
 from revinst.training.module import InstructionModule
 
@@ -21,6 +24,10 @@ REPLACED_FLAGS = {
     "gradient_clip_val": (None, "model.max_grad_norm"),
     "use_distributed_sampler": (False, "data.micro_batch_size (each rank takes its own rows)"),
     "enable_checkpointing": (False, "checkpoint.*"),
+    "fast_dev_run": (False, "trainer.max_steps"),
+    "min_steps": (None, "trainer.max_steps"),
+    "min_epochs": (None, "trainer.max_epochs"),
+    "max_time": (None, "a signal: SIGTERM saves a checkpoint and stops"),
 }
 # A resumed run may change these: they don't change what a step computes.
 FREE_ON_RESUME = re.compile(
@@ -76,6 +83,9 @@ class RevinstCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         check_trainer_flags(self.config.trainer)
+        if not isinstance(self.config.get("samples"), Namespace):
+            raise UserError(f"samples {self.config.get('samples')!r}: give every_steps and count")
+        Samples(self.config.samples.every_steps, self.config.samples.count)
         if self.train:
             self.config_init = self.parser.instantiate_classes(self.config)
             self.datamodule, self.model = self.config_init.data, self.config_init.model
@@ -126,8 +136,11 @@ def check_trainer_flags(trainer: Namespace) -> None:
     for flag, (value, instead) in REPLACED_FLAGS.items():
         if trainer.get(flag) not in (value, None):
             raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
-    if str(trainer.precision) in ("bf16-true", "16-true", "transformer-engine"):
-        raise UserError(f"trainer.precision {trainer.precision} would round the adapter's updates away; use bf16-mixed")
+    precision = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(trainer.precision))
+    check_precision(torch.device("cpu"), precision or str(trainer.precision))
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
+    if epochs == 0 or steps == 0 or (epochs or 0) < -1 or (steps or 0) < -1 or (epochs == -1 and steps in (-1, None)):
+        raise UserError(f"trainer.max_epochs {epochs}, trainer.max_steps {steps}: give one of them, at least 1")
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
@@ -152,12 +165,19 @@ def read_run_config(path: Path) -> RevinstCLI:
 
 def config_difference(old: str, new: str) -> list[str]:
     """Lines `key: old -> new` for what a resumed run may not change."""
-    before, after = flatten(yaml.safe_load(old)), flatten(yaml.safe_load(new))
+    before, after = flatten(read_yaml(old)), flatten(read_yaml(new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not FREE_ON_RESUME.fullmatch(key)
     ]
+
+
+def read_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"the run's config is not YAML any more ({' '.join(str(error).split())[:200]})") from None
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

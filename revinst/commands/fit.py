@@ -1,83 +1,144 @@
 """`revinst fit`: trains into `runs/NAME`, or goes on where it stopped."""
 
+import math
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from revinst.commands.config import RevinstCLI, config_difference
 from revinst.errors import UserError
+from revinst.model.base import check_folder
 from revinst.run import Run
 from revinst.training.callbacks import RunFolder, Samples, Throughput
-from revinst.training.checkpoint import AtomicCheckpointIO, Checkpoints, newest_checkpoint
+from revinst.training.checkpoint import Checkpoints
+from revinst.training.checkpoint_files import newest_checkpoint, read_checkpoint, read_mark, why_unusable
+from revinst.training.fingerprint import fingerprints, hash_difference
 from revinst.training.loggers import MetricsFile
+from revinst.training.stop import Stopped, StopSignals
 
 
 def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     if not args:
         raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
-    cli = RevinstCLI(args)
+    with StopSignals() as signals:
+        try:
+            return train(RevinstCLI(args), signals)
+        except Stopped as stopped:
+            print(f"stopped by {stopped.name} before training; nothing is lost")
+            return stopped.exit_code
+
+
+def train(cli: RevinstCLI, signals: StopSignals) -> int:
+    """Everything a user can get wrong is looked for before the first write; every rank decides by the same files."""
     run = Run(Path(cli.config.runs_dir) / cli.config.run_name)
-    if run.is_completed and cli.config.resume == "auto" and not wants_longer(run, cli):
+    if is_finished(run, cli):
         print(f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)")
         return 0
-    checkpoint = find_checkpoint(run, cli)
-    torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
-    trainer = build_trainer(run, cli)
-    try:
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-    except SIGTERMException:
-        print(f"stopped by SIGTERM at step {cli.model.step}; the same command goes on from the last checkpoint")
-        return 143
-    if trainer.interrupted:
-        print(f"stopped at step {cli.model.step}; the same command goes on from the last checkpoint")
-        return 130
+    check_folder(cli.model.base)
+    trainer = build_trainer(run, cli, signals)
+    with run.lock() if trainer.is_global_zero else nullcontext():
+        cli.datamodule.setup()
+        check_against_data(trainer, cli)
+        checkpoint = find_checkpoint(run, cli)
+        torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
+        try:
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        except Stopped as stopped:
+            if trainer.is_global_zero:
+                print(f"stopped by {stopped.name} at step {cli.model.step}; {where_to_go_on(run)}")
+            # Lightning kills the first rank when one that it launched ends with another code than 0.
+            return stopped.exit_code if trainer.is_global_zero else 0
     if trainer.is_global_zero:
-        run.update_manifest(completed=True)
         print(f"{run.path}: {cli.model.step} steps done; adapter in {run.adapter}")
     return 0
 
 
-def wants_longer(run: Run, cli: RevinstCLI) -> bool:
-    """A finished run whose length was raised goes on."""
-    return run.read_manifest().get("length") != run_length(cli)
+def where_to_go_on(run: Run) -> str:
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return "there is no checkpoint yet; the same command starts again"
+    return f"the same command goes on from {checkpoint}"
 
 
-def run_length(cli: RevinstCLI) -> list[Any]:
-    return [cli.config.trainer.max_epochs, cli.config.trainer.max_steps]
+def is_finished(run: Run, cli: RevinstCLI) -> bool:
+    """Whether there is nothing left to do. Refuses a finished run's name for another config."""
+    if cli.config.resume != "auto" or not run.is_completed or not run.adapter.is_dir():
+        return False
+    if not cli.config.resume_force:
+        check_config(run, run.config.read_text(encoding="utf-8"), cli)
+    manifest, trainer = run.read_manifest(), cli.config.trainer
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    length = epochs * manifest.get("steps_per_epoch", math.inf) if epochs and epochs > 0 else math.inf
+    return min(length, steps if steps and steps > 0 else math.inf) <= manifest.get("steps", 0)
 
 
 def find_checkpoint(run: Run, cli: RevinstCLI) -> Path | None:
     """The checkpoint to go on from, or None to start. Refuses what would mix two runs."""
     resume = cli.config.resume
     if resume == "never":
-        if run.path.exists() and any(run.path.iterdir()):
+        if run.exists:
             raise UserError(f"{run.path} exists and --resume is never; choose another --run_name")
         return None
-    if resume != "auto":
-        if not Path(resume).is_file():
+    if resume == "auto":
+        checkpoint = newest_checkpoint(run.checkpoints)
+    else:
+        checkpoint = Path(resume)
+        if not checkpoint.is_file():
             raise UserError(f"--resume {resume}: neither auto, never nor a checkpoint file")
-        return Path(resume)
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is not None and run.config.is_file() and not cli.config.resume_force:
-        difference = config_difference(run.config.read_text(encoding="utf-8"), cli.as_yaml)
-        if difference:
-            raise UserError(
-                f"{run.path} was started with another config ({'; '.join(difference)}); "
-                "choose another --run_name, or --resume_force true"
-            )
+        if read_mark(checkpoint) and (reason := why_unusable(checkpoint)):
+            raise UserError(f"--resume {resume}: {reason}; give another checkpoint")
+    if checkpoint is not None:
+        started = read_checkpoint(checkpoint)["run"]
+        if not cli.config.resume_force:
+            check_config(run, started["config"], cli)
+            check_hashes(run, started["hashes"], cli)
     return checkpoint
 
 
-def build_trainer(run: Run, cli: RevinstCLI) -> L.Trainer:
-    """The Trainer of the config with our loggers, callbacks and checkpoint writer."""
+def check_config(run: Run, started_with: str, cli: RevinstCLI) -> None:
+    if difference := config_difference(started_with, cli.as_yaml):
+        raise UserError(
+            f"{run.path} was started with another config ({'; '.join(difference)}); "
+            "choose another --run_name, or --resume_force true"
+        )
+
+
+def check_hashes(run: Run, started_with: dict[str, str], cli: RevinstCLI) -> None:
+    """The config can be the same while the files that it names are not."""
+    if difference := hash_difference(started_with, fingerprints(cli.datamodule, cli.model.base)):
+        raise UserError(
+            f"{run.path} was started on other inputs ({'; '.join(difference)}); "
+            "restore them, choose another --run_name, or --resume_force true"
+        )
+
+
+def check_against_data(trainer: L.Trainer, cli: RevinstCLI) -> None:
+    """What only the data can tell to be wrong: samples without room, a validation interval that never comes."""
+    samples = cli.config.samples
+    if samples.every_steps:
+        Samples(samples.every_steps, samples.count).encode(cli.datamodule)
+    data = cli.datamodule
+    rows_per_step = data.micro_batch_size * data.micro_batches_per_step * trainer.world_size
+    steps, interval = math.ceil(len(data.train_rows) / rows_per_step), trainer.val_check_interval
+    if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:
+        raise UserError(
+            f"trainer.val_check_interval {interval}: an epoch has {steps} steps; lower it, or set "
+            "trainer.check_val_every_n_epoch: null to count over epochs"
+        )
+
+
+def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
+    """The Trainer of the config with our loggers, callbacks and checkpoint writer; writes nothing."""
     options = dict(cli.config_init.trainer)
     metrics = MetricsFile(run.metrics)
     loggers: list[Any] = [metrics]
@@ -86,20 +147,23 @@ def build_trainer(run: Run, cli: RevinstCLI) -> L.Trainer:
     elif options["logger"]:
         given = options["logger"]
         loggers = [*(given if isinstance(given, list) else [given]), metrics]
+    checkpoints = Checkpoints(run, cli.config_init.checkpoint, cli.as_yaml, metrics, signals)
     ours = [
         RunFolder(run, cli.as_yaml, metrics),
         Throughput(),
         Samples(cli.config.samples.every_steps, cli.config.samples.count),
-        Checkpoints(run, cli.config_init.checkpoint),
+        checkpoints,  # after what logs: a checkpoint vouches for the rows before it
+        signals,
     ]
     if options.get("enable_progress_bar") is not False:
         ours.append(RichProgressBar(leave=True))
     options |= {
         "logger": loggers,
         "callbacks": [*(options.get("callbacks") or []), *ours],
-        "plugins": [*(options.get("plugins") or []), AtomicCheckpointIO()],
+        "plugins": [*(options.get("plugins") or []), checkpoints.io],
         "default_root_dir": str(run.path),
     }
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.update_manifest(completed=False, length=run_length(cli))
-    return L.Trainer(**options)
+    try:
+        return L.Trainer(**options)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error

@@ -1,19 +1,25 @@
 """`revinst generate`: an instruction for each text of a file or folder."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from revinst.commands.trained import (
+    Trained,
     add_generation_options,
     build_parser,
     build_progress,
     open_trained,
     quiet_libraries,
+    read_generation_settings,
 )
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import BadRow, Example, check_text, content_id, make_unique, read_file
+from revinst.data.examples import Example, check_text, content_id, make_unique, strip_marks
 from revinst.data.prompt import load_template, render_prompt
+from revinst.data.sources import BadRow, read_file
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
@@ -29,50 +35,43 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", default="response", help="the field or column that holds the text")
-    parser.add_argument("--limit", type=int, help="only the first N texts")
     add_generation_options(parser)
     options = parser.parse_args(args)
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit}: must be at least 1")
-    settings = GenerationSettings(
-        options.max_new_tokens, options.temperature, options.top_p, options.seed, options.batch_size
-    )
+    settings = read_generation_settings(options)
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished)
+    check_output(options.output, Path(options.input).expanduser())
     texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
     if not texts:
         raise UserError(f"{options.input}: no texts in it")
-    if options.output.suffix != ".jsonl":
-        raise UserError(f"--output {options.output}: the output is a .jsonl file")
+    if trained.strip_citations:
+        texts = [strip_marks(text) for text in texts]
     tokenizer = load_tokenizer(trained.base)
     template = load_template(trained.template, tokenizer.hf)
-    file = PredictionFile(
-        options.output,
-        {
-            "adapter": str(trained.adapter),
-            "input": str(options.input),
-            "limit": options.limit,
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "seed": settings.seed,
-            "max_new_tokens": settings.max_new_tokens,
-        },
+    if template.target != "instruction":
+        raise UserError(f"{options.run}: trained to write the {template.target} (data.template), not instructions")
+    prompt_ids, was_cut = encode_to_generate(
+        [render_prompt(template, text) for text in texts],
+        template,
+        tokenizer,
+        trained.seq_len,
+        settings.max_new_tokens,
+        cut=trained.cut,
     )
-    done = file.open()
-    missing = [text for text in texts if text.id not in done]
+    if was_cut:
+        print(f"{was_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
+    file = PredictionFile(options.output, describe(trained, template.hash, settings))
+    done = {row_id: row for row_id, row in file.open().items()}
+    missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
     if missing:
         from revinst.model.hardware import pick_device
         from revinst.model.inference import load_for_inference
 
-        prompts = [render_prompt(template, text) for text in missing]
-        prompt_ids, was_cut = encode_to_generate(prompts, template, tokenizer, trained.seq_len, settings.max_new_tokens)
-        if was_cut:
-            print(f"{was_cut} of {len(missing)} texts were cut to fit in {trained.seq_len} tokens")
         model = load_for_inference(trained.base, trained.adapter, pick_device(), trained.quantization)
         with build_progress() as progress:
             task = progress.add_task("instructions", total=len(missing))
-            for number, generated in generate_batches(model, tokenizer, prompt_ids, settings):
-                text = missing[number]
+            for number, generated in generate_batches(model, tokenizer, [prompt_ids[n] for n in missing], settings):
+                text = texts[missing[number]]
                 prediction = tokenizer.decode(generated.token_ids).strip()
                 done[text.id] = Prediction(
                     text.id, text.category, text.response, text.instruction, prediction,
@@ -80,8 +79,32 @@ def main(args: list[str]) -> int:
                 )  # fmt: skip
                 file.append(done[text.id])
                 progress.advance(task)
+    asked = {text.id for text in texts}
+    others = [row for row_id, row in done.items() if row_id not in asked]  # of an earlier call with a larger --limit
+    file.replace([asdict(row) for row in (*(done[text.id] for text in texts), *others)])
     print(f"{len(texts)} instructions in {options.output}")
     return 0
+
+
+def check_output(output: Path, source: Path) -> None:
+    if output.suffix != ".jsonl":
+        raise UserError(f"--output {output}: the output is a .jsonl file")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UserError(f"--output {output}: this is the input; choose another file")
+
+
+def describe(trained: Trained, template_hash: str, settings: GenerationSettings) -> dict[str, Any]:
+    """What the instructions depend on besides their texts."""
+    adapter = (trained.adapter / "adapter_model.safetensors").read_bytes()
+    generation = asdict(settings)
+    del generation["batch_size"]
+    return {
+        "base": trained.base,
+        "quantization": trained.quantization,
+        "adapter": hashlib.sha256(adapter).hexdigest()[:16],
+        "template": template_hash,
+        "generation": generation,
+    }
 
 
 def read_texts(path: Path, column: str) -> Iterator[Example]:

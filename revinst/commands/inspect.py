@@ -1,6 +1,8 @@
 """`revinst inspect`: what a config makes of its data; loads no model."""
 
 import json
+import re
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +13,11 @@ from rich.text import Text
 
 from revinst.commands.config import RevinstCLI
 from revinst.commands.trained import quiet_libraries
+from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories
+from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
@@ -35,40 +39,60 @@ def main(args: list[str]) -> int:
     summary = summarise_data(data)
     if as_json:
         print(json.dumps(summary, indent=2))
-        return 0
-    console = Console()
-    table = Table(
-        title=cli.config.data.source if isinstance(cli.config.data.source, str) else "data", show_header=False
-    )
-    for key, value in summary.items():
-        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
-    console.print(table)
-    for category, count in count_categories(data.examples).items():
-        console.print(f"  {category or '(no category)'}: {count}")
-    lengths = np.percentile(data.train_documents.lengths, [5, 50, 95, 100]).round().astype(int)
-    console.print("tokens of a document, 5th, 50th, 95th, 100th percentile:", ", ".join(map(str, lengths)))
-    for row in range(min(3, len(data.train_rows))):
-        console.rule(f"row {row}: what is supervised is reversed; each document has its colour")
-        console.print(render_row(data, row))
+    else:
+        show(data, summary)
     return 0
 
 
 def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
-    """Counts of the split and of the packed training rows."""
+    """Counts of the split, its audit, and the packed training rows; train + val + heldout + dropped = examples."""
     documents, split = data.train_documents, data.split
-    dropped = len(data.discarded) + len(documents.discarded)
+    dropped = [*data.discarded, *documents.discarded, *data.val_documents.discarded]
+    audit, at_random = audit_split(data.examples, split), audit_random_split(data.examples, split, data.seed)
+    tokens = sum(documents.lengths[row].sum() for row in data.train_rows)
     return {
-        "examples": len(split.train) + len(split.val) + len(split.heldout) + len(data.discarded),
+        "examples": len(data.examples) + len(data.discarded),
+        "groups": len(data.examples) - sum(len(group) - 1 for group in split.groups),
         "train": len(split.train) - len(documents.discarded),
-        "val": len(split.val),
+        "val": len(split.val) - len(data.val_documents.discarded),
         "heldout": len(split.heldout),
-        "dropped": dropped,
+        "dropped": len(dropped),
+        "dropped_by_reason": dict(Counter(re.sub(r"\d+", "N", row.reason) for row in dropped)),
+        "moved_by_grouping": count_moved(data.examples, split, data.seed),
+        "audited": len(audit.ids),
+        "max_similarity": audit.max_similarity,
+        "leaked": audit.leaked,
+        "leaked_in_random_split": at_random.leaked,
         "rows": len(data.train_rows),
-        "fill_pct": round(100 * len(documents.input_ids) / (len(data.train_rows) * data.seq_len), 2),
+        "documents_per_row": round(sum(map(len, data.train_rows)) / len(data.train_rows), 2),
+        "fill_pct": round(100 * float(tokens) / (len(data.train_rows) * data.seq_len), 2),
         "steps_per_epoch": data.steps_per_epoch,
+        "tokens_per_step": round(float(tokens) / data.steps_per_epoch),
         "targets": documents.num_targets,
         "truncated": documents.truncated,
     }
+
+
+def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title=str(data.source), show_header=False)
+    for key, value in summary.items():
+        if key != "dropped_by_reason":
+            table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+    console.print(table)
+    for reason, count in summary["dropped_by_reason"].items():
+        console.print(f"  dropped: {count:,}: {reason}", markup=False)
+    for category, count in count_categories(data.examples).items():
+        console.print(f"  {category or '(no category)'}: {count:,}", markup=False)
+    lengths = np.percentile(data.train_documents.lengths, [5, 50, 95, 100]).round().astype(int)
+    console.print("tokens of a document, 5th, 50th, 95th, 100th percentile:", ", ".join(map(str, lengths)))
+    number = int(np.random.default_rng(data.seed).integers(len(data.split.train)))
+    prompt = render_prompt(data.template, data.examples_of("train")[number], data.context == "include")
+    console.rule("a formatted sample")
+    console.print(Text(prompt.text), Text(prompt.target, style="reverse"), sep="")
+    for row in range(min(3, len(data.train_rows))):
+        console.rule(f"row {row}: what is supervised is reversed; each document has its colour")
+        console.print(render_row(data, row))
 
 
 def render_row(data: InstructionDataModule, row: int) -> Text:

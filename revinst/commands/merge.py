@@ -1,6 +1,5 @@
 """`revinst merge`: a standalone model that plain transformers loads."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from revinst.commands.trained import build_parser, open_trained, quiet_libraries
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.model.inference import load_for_inference
-from revinst.model.merge import check_not_merged, merge_adapter, save_merged
+from revinst.model.merge import adapter_sha256, merge_adapter, save_merged
 
 
 def main(args: list[str]) -> int:
@@ -22,7 +21,6 @@ def main(args: list[str]) -> int:
         raise UserError(f"{options.out} exists; give a new folder")
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished)
-    check_not_merged(trained.base)
     # On the CPU and in fp32 for the sum: merging is one pass over the weights, and any machine has to do it alike.
     model = load_for_inference(
         trained.base, None, torch.device("cpu"), trained.quantization, torch.bfloat16, dequantize=True
@@ -39,25 +37,23 @@ def main(args: list[str]) -> int:
 
 
 def merge_record(trained: Any) -> dict[str, Any]:
-    adapter = (trained.adapter / "adapter_model.safetensors").read_bytes()
     return {
         "base": trained.base,
         "quantization": trained.quantization,
         "onto": "nf4" if trained.quantization == "nf4" else "16bit",
-        "adapter_sha256": hashlib.sha256(adapter).hexdigest(),
+        "adapter_sha256": adapter_sha256(trained.adapter),
     }
 
 
 def push(folder: Path, repository: str) -> None:
     """Uploads the folder; the token comes from the environment or `hf auth login`, never from us."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         api = HfApi()
         api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=str(folder))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--push_to_hub {repository}: {reason}; the merged model is in {folder}") from error
     print(f"uploaded to {repository} (private)")

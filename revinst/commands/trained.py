@@ -19,8 +19,11 @@ from rich.progress import (
 
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.errors import UserError
+from revinst.generation.engine import GenerationSettings
 from revinst.model.lora import read_adapter_config
+from revinst.model.merge import check_not_merged
 from revinst.run import Run, open_run
+from revinst.training.checkpoint_files import export_newest
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class Trained:
     template: str
     with_context: bool
     seq_len: int
+    cut: str = "end"
+    strip_citations: bool = False
     run: Run | None = None
     cli: RevinstCLI | None = None
 
@@ -52,17 +57,22 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
             f"{folder} is an adapter folder: an nf4 base, the blog template and 2048 tokens are assumed",
             file=sys.stderr,
         )
+        check_not_merged(base, folder)
         return Trained(folder, base, "nf4", "blog", with_context=False, seq_len=2048)
     run = open_run(folder, unfinished)
     cli = read_run_config(run.config)
     data, model = cli.config.data, cli.config.model
+    adapter = run.adapter if run.is_completed else export_newest(run)
+    check_not_merged(model.base, adapter)
     return Trained(
-        run.adapter,
+        adapter,
         model.base,
         model.quantization,
         data.template,
         data.context == "include",
         data.seq_len,
+        data.cut,
+        data.strip_citations,
         run,
         cli,
     )
@@ -76,11 +86,22 @@ def build_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """`--limit` and how to decode; read back by `read_generation_settings`."""
+    parser.add_argument("--limit", type=int, help="only the first N rows")
     parser.add_argument("--max_new_tokens", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
     parser.add_argument("--top_p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, default=32)
+
+
+def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
+    """Raises UserError for values that mean nothing."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: must be at least 1")
+    return GenerationSettings(
+        options.max_new_tokens, options.temperature, options.top_p, options.seed, options.batch_size
+    )
 
 
 def build_progress() -> Progress:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -9,17 +11,19 @@ import torch
 from torch.utils.data import DataLoader
 
 from revinst.data.batch import MicroBatch, StepBatch, collate_rows
-from revinst.data.encoding import Documents, encode_examples
-from revinst.data.examples import Discarded, Example, load_examples
-from revinst.data.packing import pack_documents
+from revinst.data.cache import cache_documents, hash_inputs
+from revinst.data.encoding import Documents, encode_blocks
+from revinst.data.examples import Discarded, Examples, load_examples
+from revinst.data.packing import join_documents, pack_documents
 from revinst.data.prompt import load_template
-from revinst.data.split import Split, select_examples, split_examples
+from revinst.data.split import Split, read_split, select_examples, split_examples
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 
 CHOICES = {
     "context": ("drop", "include", "exclude_rows"),
     "supervise": ("target", "all"),
+    "cut": ("end", "middle"),
     "packing": ("best_fit", "joined", "none"),
     "on_bad_row": ("stop", "skip"),
 }
@@ -28,10 +32,11 @@ CHOICES = {
 class StepSampler:
     """Yields the rows of one optimizer step at a time, for one rank, already divided into micro-batches.
 
-    Step s of an epoch takes rows [s*G, (s+1)*G) of the epoch's order, G = `rows_per_step` over all ranks, so a
-    step's rows do not depend on how many ranks share them; ranks take turns row by row. The order is a permutation
-    seeded by (seed, epoch). The position is one number, `next_step`, counted over all epochs. Each rank gets the
-    same number of micro-batches; `[]` stands for one that has no rows left (the last step of an epoch).
+    A step takes the next G rows of the epoch's order, G = `rows_per_step` over all ranks, so a step's rows do not
+    depend on how many ranks share them; ranks take turns row by row. The order is a permutation seeded by (seed,
+    epoch). The position is one number, `next_row`, counted over all epochs: a run that goes on with another G goes on
+    at the same row. Each rank gets the same number of micro-batches; `[]` stands for one that has no rows left (the
+    last step of an epoch).
     """
 
     def __init__(self, num_rows: int, micro_batch_size: int, micro_batches_per_step: int, seed: int):
@@ -40,7 +45,7 @@ class StepSampler:
         self.micro_batches_per_step = micro_batches_per_step
         self.seed = seed
         self.rank, self.world_size = 0, 1
-        self.next_step = 0
+        self.next_row = 0
 
     @property
     def rows_per_step(self) -> int:
@@ -50,17 +55,17 @@ class StepSampler:
         return math.ceil(self.num_rows / self.rows_per_step)
 
     def __iter__(self) -> Iterator[list[list[int]]]:
-        epoch = self.next_step // len(self)
-        while self.next_step // len(self) == epoch:
-            step = self.next_step
-            self.next_step += 1
-            yield self.micro_batches_of(step)
+        epoch = self.next_row // self.num_rows
+        while self.next_row // self.num_rows == epoch:
+            row = self.next_row
+            self.next_row = min(row + self.rows_per_step, (epoch + 1) * self.num_rows)
+            yield self.micro_batches_at(row)
 
-    def micro_batches_of(self, step: int) -> list[list[int]]:
-        """Row numbers of each of this rank's micro-batches of a step."""
-        epoch, step_in_epoch = divmod(step, len(self))
+    def micro_batches_at(self, row: int) -> list[list[int]]:
+        """Row numbers of each of this rank's micro-batches of the step that begins at a position."""
+        epoch, start = divmod(row, self.num_rows)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-        rows = order[step_in_epoch * self.rows_per_step : (step_in_epoch + 1) * self.rows_per_step]
+        rows = order[start : start + self.rows_per_step]
         most_rows = -(-len(rows) // self.world_size)
         mine = rows[self.rank :: self.world_size].tolist()
         size = self.micro_batch_size
@@ -118,15 +123,19 @@ class InstructionDataModule(L.LightningDataModule):
     """Instruction data as packed training steps and validation micro-batches.
 
     Args:
-        source: `quickstart`, a hub id, a file, a folder, or a list of them.
+        source: `quickstart`, a hub id, a file, a folder, or a list of them; in a list `{source: FILE, weight: 2}`
+            trains the rows of FILE twice an epoch (a weight below 1: that share of them).
         columns: our field -> the source's column, where they differ.
         template: blog, alpaca, chat, forward, or the path of a template file.
         context: drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one).
+        strip_citations: remove marks such as [12] from responses and contexts.
         supervise: target (instruction and EOS) or all (every token, as the blog does).
         seq_len: tokens in a packed row.
+        cut: where a response too long for its row is cut: end, or middle (its head and its tail stay).
         packing: best_fit (documents isolated), joined (the blog's) or none (one document a row).
         heldout_fraction: share of rows that are only reported on.
         val_fraction: share of rows for val/loss, samples and every choice.
+        split: the split.json of another run, used as it is; null: split by the fractions.
         micro_batch_size: rows in one forward, per rank.
         micro_batches_per_step: forwards in one optimizer step, per rank.
         on_bad_row: stop, or skip (and count).
@@ -135,22 +144,25 @@ class InstructionDataModule(L.LightningDataModule):
     """
 
     split: Split  # these four come with setup()
-    examples: list[Example]
+    examples: Examples
     train_documents: Documents
     val_documents: Documents
 
     def __init__(  # keyword-only: a config names every one
         self,
         *,
-        source: str | list[str] = "databricks/databricks-dolly-15k",
+        source: str | list[str | dict[str, Any]] = "databricks/databricks-dolly-15k",
         columns: dict[str, str] | None = None,
         template: str = "blog",
         context: str = "drop",
+        strip_citations: bool = False,
         supervise: str = "target",
         seq_len: int = 2048,
+        cut: str = "end",
         packing: str = "best_fit",
         heldout_fraction: float = 0.1,
         val_fraction: float = 0.05,
+        split: str | None = None,
         micro_batch_size: int = 6,
         micro_batches_per_step: int = 2,
         on_bad_row: str = "stop",
@@ -169,8 +181,9 @@ class InstructionDataModule(L.LightningDataModule):
             raise UserError(f"data.micro_batches_per_step {micro_batches_per_step}: must be at least 1")
         self.source, self.columns, self.on_bad_row = source, columns, on_bad_row
         self.template_name, self.context, self.supervise = template, context, supervise
+        self.strip_citations, self.cut = strip_citations, cut
         self.seq_len, self.packing = seq_len, packing
-        self.heldout_fraction, self.val_fraction = heldout_fraction, val_fraction
+        self.heldout_fraction, self.val_fraction, self.split_path = heldout_fraction, val_fraction, split
         self.micro_batch_size, self.micro_batches_per_step = micro_batch_size, micro_batches_per_step
         self.base, self.seed = base, seed
         self.discarded: list[Discarded] = []
@@ -182,36 +195,67 @@ class InstructionDataModule(L.LightningDataModule):
         self.tokenizer = load_tokenizer(self.base)
         self.template = load_template(self.template_name, self.tokenizer.hf)
         self.examples = self.load_examples()
-        self.split = split_examples(self.examples, self.heldout_fraction, self.val_fraction, self.seed)
-        self.train_documents, self.train_rows = self.encode_part(self.split.train, self.supervise, self.packing)
-        packing = "none" if self.packing == "joined" else self.packing  # val/loss is per document, always
-        self.val_documents, self.val_rows = self.encode_part(self.split.val, "target", packing)
+        if self.split_path is None:
+            self.split = split_examples(self.examples, self.heldout_fraction, self.val_fraction, self.seed)
+        else:
+            self.split = read_split(Path(self.split_path), self.examples)
+        self.train_documents, self.train_rows = self.encode_train()
+        self.val_documents = self.encode_part("val", "target")
+        # val/loss is of isolated documents, always
+        packing = "none" if self.packing == "joined" else self.packing
+        self.val_rows = pack_documents(self.val_documents.lengths.tolist(), packing, self.seq_len)
         if not self.train_rows:
             raise UserError(f"data: no row of {self.seq_len} tokens can be filled; lower data.seq_len or add rows")
         sampler = StepSampler(len(self.train_rows), self.micro_batch_size, self.micro_batches_per_step, self.seed)
         self.sampler = sampler
 
-    def load_examples(self) -> list[Example]:
-        examples, self.discarded = load_examples(self.source, self.columns, self.on_bad_row)
-        if self.context == "exclude_rows":
-            self.discarded += [Discarded(example.id, "has a context") for example in examples if example.context]
-            examples = [example for example in examples if not example.context]
+    def load_examples(self) -> Examples:
+        examples, self.discarded = load_examples(
+            self.source,
+            self.columns,
+            self.on_bad_row,
+            context=self.context,
+            strip_citations=self.strip_citations,
+        )
         return examples
 
-    def examples_of(self, part: str) -> list[Example]:
+    def examples_of(self, part: str) -> Examples:
         """Examples of `train`, `val` or `heldout`, in the split's order."""
         return select_examples(self.examples, getattr(self.split, part))
 
-    def encode_part(self, ids: list[str], supervise: str, packing: str) -> tuple[Documents, list[list[int]]]:
-        documents = encode_examples(
-            select_examples(self.examples, ids),
-            self.template,
-            self.tokenizer,
-            self.seq_len,
-            supervise,
-            with_context=self.context == "include",
-        )
-        return pack_documents(documents, packing, self.seq_len)
+    def encode_train(self) -> tuple[Documents, list[list[int]]]:
+        """Training documents and the rows that they are packed into, each as often as its source's weight says."""
+        documents = self.encode_part("train", self.supervise, joined=self.packing == "joined")
+        if self.packing == "joined":  # weights were applied before joining
+            return documents, pack_documents(documents.lengths.tolist(), "none", self.seq_len)
+        row_of = {row_id: number for number, row_id in enumerate(documents.ids)}
+        numbers = [row_of[row_id] for row_id in self.repeat_by_weight(self.split.train) if row_id in row_of]
+        rows = pack_documents(documents.lengths[numbers].tolist(), self.packing, self.seq_len)
+        return documents, [[numbers[place] for place in row] for row in rows]
+
+    def repeat_by_weight(self, ids: list[str]) -> list[str]:
+        """Ids as often as an epoch trains them: 2.5 is twice for all and a third time for a seeded half."""
+        weights = self.examples.weights[self.examples.rows_of(ids)]
+        drawn = np.random.default_rng([self.seed, len(ids)]).random(len(ids))
+        copies = np.floor(weights).astype(int) + (drawn < weights % 1)
+        return [row_id for row_id, count in zip(ids, copies.tolist(), strict=True) for _ in range(count)]
+
+    def encode_part(self, part: str, supervise: str, joined: bool = False) -> Documents:
+        ids = getattr(self.split, part)
+        examples = select_examples(self.examples, self.repeat_by_weight(ids) if joined else ids)
+        settings: dict[str, Any] = {
+            "seq_len": self.seq_len,
+            "supervise": supervise,
+            "with_context": self.context == "include",
+            "cut": self.cut,
+        }
+
+        def build() -> Iterator[Documents]:
+            blocks = encode_blocks(examples, self.template, self.tokenizer, **settings)
+            return join_documents(blocks, self.seq_len) if joined else blocks
+
+        hashes = {"tokenizer": self.tokenizer.fingerprint, "template": self.template.hash, "joined": joined}
+        return cache_documents(hash_inputs(examples, **settings, **hashes), build)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -240,8 +284,8 @@ class InstructionDataModule(L.LightningDataModule):
         return DataLoader(dataset, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
-        return {"next_step": self.sampler.next_step}
+        return {"next_row": self.sampler.next_row}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.setup()
-        self.sampler.next_step = state["next_step"]
+        self.sampler.next_row = state["next_row"]

@@ -9,8 +9,10 @@ the first, so targets are shifted here, per document, before packing: none can e
     targets      p1  p2  t1  t2  EOS          (supervise: all)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 
 IGNORE_INDEX = -100
+BLOCK_EXAMPLES = 8192
+CUT_MARKER = " [...] "
 
 
 @dataclass(slots=True)
@@ -48,6 +52,9 @@ class Documents:
     def num_targets(self) -> int:
         return int((self.targets != IGNORE_INDEX).sum())
 
+    def with_counts(self, truncated: int, discarded: list[Discarded]) -> "Documents":
+        return replace(self, truncated=truncated, discarded=discarded)
+
 
 def encode_examples(
     examples: Sequence[Example],
@@ -55,63 +62,128 @@ def encode_examples(
     tokenizer: Tokenizer,
     seq_len: int,
     supervise: str = "target",
+    *,
     with_context: bool = False,
+    cut: str = "end",
 ) -> Documents:
     """Encodes examples as documents of at most `seq_len` inputs.
 
-    The target is never cut: an over-long source loses its end (counted in `truncated`), and an example whose target
-    leaves no room for its prompt is dropped (named in `discarded`). supervise: `target`, or `all` for every id but
-    the first, as the blog does.
+    The target is never cut: an over-long source loses its end, or with `cut: middle` what lies between its head and
+    its tail (counted in `truncated`), and an example whose target leaves no room for its prompt is dropped (named in
+    `discarded`). supervise: `target`, or `all` for every id but the first, as the blog does.
     """
-    prompts = [render_prompt(template, example, with_context) for example in examples]
-    target_ids = tokenizer.encode_continuations([prompt.target.strip() for prompt in prompts])
-    room = [seq_len - len(ids) for ids in target_ids]
-    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, room)
+    blocks = encode_blocks(examples, template, tokenizer, seq_len, supervise, with_context=with_context, cut=cut)
+    return concatenate_documents(list(blocks))
 
-    inputs, targets, lengths, ids = [], [], [0], []
-    discarded = []
-    for example, prompt, target in zip(examples, prompt_ids, target_ids, strict=True):
-        if prompt is None:
-            reason = f"the target has {len(target)} tokens, with the template more than a row of {seq_len} holds"
-            discarded.append(Discarded(example.id, reason))
-            continue
-        tokens = [*prompt, *target, tokenizer.eos_id]
-        first = len(prompt) if supervise == "target" else 1
-        inputs.append(tokens[:-1])
-        targets.append([IGNORE_INDEX] * (first - 1) + tokens[first:])
-        lengths.append(len(tokens) - 1)
-        ids.append(example.id)
+
+def encode_blocks(
+    examples: Sequence[Example],
+    template: Template,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    supervise: str = "target",
+    *,
+    with_context: bool = False,
+    cut: str = "end",
+) -> Iterator[Documents]:
+    """The same, BLOCK_EXAMPLES at a time, so that memory does not grow with the data."""
+    for start in range(0, len(examples), BLOCK_EXAMPLES):
+        block = list(examples[start : start + BLOCK_EXAMPLES])
+        prompts = [render_prompt(template, example, with_context) for example in block]
+        target_ids = tokenizer.encode_continuations([prompt.target.strip() for prompt in prompts])
+        room = [seq_len - len(ids) for ids in target_ids]
+        prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, room, cut)
+        kept = [number for number, ids in enumerate(prompt_ids) if ids is not None]
+        yield build_documents(
+            [prompt_ids[number] or [] for number in kept],
+            [target_ids[number] for number in kept],
+            [block[number].id for number in kept],
+            tokenizer.eos_id,
+            supervise,
+        ).with_counts(
+            truncated=sum(was_cut[number] for number in kept),
+            discarded=[
+                Discarded(
+                    block[number].id,
+                    f"the target has {len(target_ids[number])} tokens, with the template more than a row of {seq_len} "
+                    "holds",
+                )
+                for number, ids in enumerate(prompt_ids)
+                if ids is None
+            ],
+        )
+
+
+def build_documents(
+    prompts: list[list[int]], targets: list[list[int]], ids: list[str], eos_id: int, supervise: str
+) -> Documents:
+    """Joins prompt, target and EOS of each document and shifts inputs against targets."""
+    tokens = array("i")
+    for prompt, target in zip(prompts, targets, strict=True):
+        tokens.extend(prompt)
+        tokens.extend(target)
+        tokens.append(eos_id)
+    flat = np.frombuffer(tokens, dtype=np.int32) if tokens else np.zeros(0, dtype=np.int32)
+    prompt_lengths = np.fromiter(map(len, prompts), np.int64, len(prompts))
+    lengths = prompt_lengths + np.fromiter(map(len, targets), np.int64, len(targets)) + 1  # EOS
+    ends = np.cumsum(lengths)
+    is_input, is_answer = np.ones(len(flat), dtype=bool), np.ones(len(flat), dtype=bool)
+    is_input[ends - 1] = False
+    is_answer[ends - lengths] = False
+    shifted = flat[is_answer]
+    if supervise == "target":
+        unsupervised = np.stack([prompt_lengths - 1, lengths - prompt_lengths], axis=1).reshape(-1)
+        shifted[np.repeat(np.tile([True, False], len(prompts)), unsupervised)] = IGNORE_INDEX
+    return Documents(flat[is_input], shifted, np.concatenate([[0], np.cumsum(lengths - 1)]), ids)
+
+
+def concatenate_documents(parts: Sequence[Documents]) -> Documents:
+    """One after the other, counts added up."""
+    lengths = [part.lengths for part in parts]
     return Documents(
-        input_ids=concatenate(inputs),
-        targets=concatenate(targets),
-        offsets=np.cumsum(lengths, dtype=np.int64),
-        ids=ids,
-        truncated=sum(cut and prompt is not None for cut, prompt in zip(was_cut, prompt_ids, strict=True)),
-        discarded=discarded,
+        input_ids=np.concatenate([np.zeros(0, np.int32), *(part.input_ids for part in parts)]),
+        targets=np.concatenate([np.zeros(0, np.int32), *(part.targets for part in parts)]),
+        offsets=np.concatenate([[0], *lengths]).cumsum(),
+        ids=[row_id for part in parts for row_id in part.ids],
+        truncated=sum(part.truncated for part in parts),
+        discarded=[row for part in parts for row in part.discarded],
     )
 
 
 def encode_prompts(
-    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, room: Sequence[int]
+    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, room: Sequence[int], cut: str = "end"
 ) -> tuple[list[list[int] | None], list[bool]]:
     """Ids of each prompt in at most `room[i]` tokens, BOS included, and whether its source was cut to fit.
 
-    The ids are the same in training and generation. None where not even an empty source fits.
+    The ids are the same in training and generation. None where not even a token of the source fits.
     """
     piece_ids = encode_pieces(prompts, template, tokenizer)
+    bos = [tokenizer.bos_id] if tokenizer.bos_id is not None and not template.has_bos else []
+    marker = tokenizer.encode_continuations([CUT_MARKER])[0] if cut == "middle" else []
     prompt_ids: list[list[int] | None] = []
     was_cut = []
     for prompt, pieces, limit in zip(prompts, piece_ids, room, strict=True):
-        bos = [tokenizer.bos_id] if tokenizer.bos_id is not None and not template.has_bos else []
         excess = len(bos) + sum(map(len, pieces)) - limit
         was_cut.append(excess > 0)
-        kept = {n: len(ids) for n, ids in enumerate(pieces) if prompt.pieces[n].source}
-        if excess > sum(kept.values()):
+        if excess <= 0:
+            prompt_ids.append([*bos, *chain.from_iterable(pieces)])
+            continue
+        lengths = {number: len(ids) for number, ids in enumerate(pieces) if prompt.pieces[number].source}
+        if excess >= sum(lengths.values()):
             prompt_ids.append(None)
             continue
-        kept = cut_longest(kept, excess)
-        prompt_ids.append(sum((ids[: kept.get(n, len(ids))] for n, ids in enumerate(pieces)), bos))
+        kept = cut_longest(lengths, excess)
+        cut_ids = (cut_source(ids, kept.get(n, len(ids)), marker) for n, ids in enumerate(pieces))
+        prompt_ids.append([*bos, *chain.from_iterable(cut_ids)])
     return prompt_ids, was_cut
+
+
+def cut_source(ids: list[int], length: int, marker: list[int]) -> list[int]:
+    """The first `length` ids, or head, marker and tail: `cut_source([1, 2, 3, 4, 5, 6], 4, [0])` -> `[1, 2, 0, 6]`."""
+    room = length - len(marker)
+    if length >= len(ids) or not marker or room < 2:
+        return ids[:length]
+    return [*ids[: room - room // 2], *marker, *ids[len(ids) - room // 2 :]]
 
 
 def cut_longest(lengths: dict[int, int], excess: int) -> dict[int, int]:
@@ -127,11 +199,17 @@ def cut_longest(lengths: dict[int, int], excess: int) -> dict[int, int]:
 
 
 def encode_to_generate(
-    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, seq_len: int, max_new_tokens: int
+    prompts: Sequence[Prompt],
+    template: Template,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    max_new_tokens: int,
+    *,
+    cut: str = "end",
 ) -> tuple[list[list[int]], int]:
     """Ids of each prompt that leave room for `max_new_tokens` in `seq_len`, and how many were cut for it."""
     room = seq_len - max_new_tokens
-    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, [room] * len(prompts))
+    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, [room] * len(prompts), cut)
     fitting = [ids for ids in prompt_ids if ids is not None]
     if len(fitting) < len(prompts):
         raise UserError(f"{max_new_tokens} new tokens leave {room} of {seq_len} for the prompt, less than its template")
@@ -158,7 +236,3 @@ def encode_pieces(prompts: Sequence[Prompt], template: Template, tokenizer: Toke
         [next(source_ids) if piece.source else fixed[piece.text, n == 0] for n, piece in enumerate(prompt.pieces)]
         for prompt in prompts
     ]
-
-
-def concatenate(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts] or [np.zeros(0, dtype=np.int32)])

@@ -1,22 +1,26 @@
-"""Rows of text from a hub data set, a folder or a file, as `Example`s."""
+"""Rows of text as `Example`s: checked one by one, kept in an Arrow file that is read on demand."""
 
-import csv
 import hashlib
-import json
-import sys
+import re
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any, overload
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from revinst.data.sources import MAX_ROW_BYTES, BadRow, read_rows
 from revinst.errors import UserError
 
 FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-MAX_ROW_BYTES = 10_000_000
+CITATION = re.compile(r"\[\d{1,3}\]")  # Dolly's card: passages from Wikipedia carry such marks, best removed
+SCHEMA = pa.schema([*((name, pa.large_string()) for name in ("id", *FIELDS)), ("weight", pa.float32())])
+BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,46 +42,160 @@ class Discarded:
     reason: str
 
 
-class BadRow(ValueError):
-    """Why a row can't become an `Example`; `load_examples` adds where."""
+class Examples(Sequence[Example]):
+    """A sequence of Examples over an Arrow table: an Example is made when it is asked for.
+
+    table: columns id, instruction, context, response, category and weight (how often an epoch trains the row).
+    """
+
+    def __init__(self, table: pa.Table):
+        self.table = table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @overload
+    def __getitem__(self, row: int) -> Example: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Examples": ...
+    def __getitem__(self, row: int | slice) -> "Example | Examples":
+        if isinstance(row, slice):
+            start, stop, step = row.indices(len(self))
+            return (
+                Examples(self.table.slice(start, max(stop - start, 0)))
+                if step == 1
+                else self.take(range(len(self))[row])
+            )
+        row = range(len(self))[row]
+        return Example(*(self.table.column(name)[row].as_py() for name in ("id", *FIELDS)))
+
+    def __iter__(self) -> Iterator[Example]:
+        for batch in self.table.to_batches(max_chunksize=BLOCK_ROWS):
+            columns = [batch.column(name).to_pylist() for name in ("id", *FIELDS)]
+            yield from map(Example, *columns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: Iterable[int]) -> "Examples":
+        return Examples(self.table.take(pa.array(rows, pa.int64())))
+
+    def texts(self, field: str) -> list[str]:
+        """One column: id, instruction, context, response or category."""
+        return self.table.column(field).to_pylist()
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float32 `[num_examples]`."""
+        return self.table.column("weight").to_numpy()
+
+    def rows_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Row numbers of ids, int64; -1 for an id that is not there."""
+        found = pc.index_in(pa.array(ids, pa.large_string()), self.table.column("id"))
+        return found.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def load_examples(
-    source: str | list[str],
+    source: str | Sequence[str | dict[str, Any]],
     columns: dict[str, str] | None = None,
     on_bad_row: str = "stop",
     needs: tuple[str, ...] = REQUIRED,
-) -> tuple[list[Example], list[Discarded]]:
-    """Reads every row of `source`.
+    context: str = "drop",
+    strip_citations: bool = False,
+) -> tuple[Examples, list[Discarded]]:
+    """Reads every row of `source`, and what was left out.
 
     source: `quickstart` (the rows shipped with revinst), a jsonl, json, csv or parquet file, a folder of them,
-        a `datasets` folder, a hub id, or a list of these.
+        a `datasets` folder, a hub id, or a list of these; `{source: FILE, weight: 2}` in a list trains its rows twice
+        an epoch, a weight below 1 that share of them.
     columns: our field -> the source's column, where they differ, e.g. `{"instruction": "prompt"}`.
     on_bad_row: `stop` raises at the first bad row; `skip` leaves it out and returns it in the second list.
     needs: the fields that may not be empty.
+    context: `exclude_rows` leaves out rows that have one.
+    strip_citations: removes marks such as [12] from responses and contexts.
 
     Raises UserError naming file and line.
     """
-    columns = check_columns(columns or {})
-    examples: list[Example] = []
-    discarded: list[Discarded] = []
-    repeats: Counter[str] = Counter()
-    for name in [source] if isinstance(source, str) else source:
-        before = len(examples) + len(discarded)
-        for where, row in read_rows(name):
+    checked = CheckedRows(check_columns(columns or {}), on_bad_row, needs, context, strip_citations)
+    # A file that is unlinked at once: rows take no memory but the page cache, and nothing is left behind.
+    with tempfile.NamedTemporaryFile(prefix="revinst-rows-", suffix=".arrow") as file:
+        with pa.OSFile(file.name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            for name, weight in list_sources(source):
+                rows = checked.read(name)
+                while block := list(islice(rows, BLOCK_ROWS)):
+                    arrays = [
+                        pa.array([getattr(example, field) for example in block], pa.large_string())
+                        for field in ("id", *FIELDS)
+                    ]
+                    arrays.append(pa.array([weight] * len(block), pa.float32()))
+                    writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+    return Examples(table), checked.discarded
+
+
+def build_examples(examples: Iterable[Example]) -> Examples:
+    """Examples that are in memory already, as a table."""
+    rows = [asdict(example) | {"weight": 1.0} for example in examples]
+    return Examples(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def list_sources(source: str | Sequence[str | dict[str, Any]]) -> list[tuple[str, float]]:
+    """(name, weight) of each source. Raises UserError for an entry that is neither a name nor {source, weight}."""
+    named = []
+    for entry in [source] if isinstance(source, str) else source:
+        if isinstance(entry, str):
+            named.append((entry, 1.0))
+            continue
+        name, weight = entry.get("source"), entry.get("weight", 1.0)
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not isinstance(name, str) or set(entry) - {"source", "weight"} or not is_number or not 0 < weight < 1000:
+            raise UserError(f"data.source: {entry} must be {{source: NAME, weight: NUMBER above 0}}")
+        named.append((name, float(weight)))
+    if not named:
+        raise UserError("data.source is an empty list; name at least one source")
+    return named
+
+
+class CheckedRows:
+    """Rows that became Examples, with unique ids over all sources; the others in `discarded`, each with a reason."""
+
+    def __init__(
+        self, columns: dict[str, str], on_bad_row: str, needs: tuple[str, ...], context: str, strip_citations: bool
+    ):
+        self.columns, self.on_bad_row, self.needs = columns, on_bad_row, needs
+        self.context, self.strip_citations = context, strip_citations
+        self.repeats: Counter[str] = Counter()
+        self.discarded: list[Discarded] = []
+
+    def read(self, name: str) -> Iterator[Example]:
+        number = -1
+        for number, (where, row) in enumerate(read_rows(name)):  # noqa: B007
             try:
                 if isinstance(row, BadRow):
                     raise row
-                example = build_example(row, columns, needs)
+                example = build_example(row, self.columns, self.needs)
+                if self.strip_citations:
+                    example = strip_marks(example)
             except BadRow as reason:
-                if on_bad_row == "stop":
+                if self.on_bad_row == "stop":
                     raise UserError(f"{where}: {reason}; mend the row or set data.on_bad_row: skip") from None
-                discarded.append(Discarded(where, str(reason)))
+                self.discarded.append(Discarded(where, str(reason)))
                 continue
-            examples.append(replace(example, id=make_unique(example.id, repeats)))
-        if len(examples) + len(discarded) == before:
+            if self.context == "exclude_rows" and example.context:
+                self.discarded.append(Discarded(where, "has a context"))
+                continue
+            yield replace(example, id=make_unique(example.id, self.repeats))
+        if number < 0:
             raise UserError(f"{name}: no rows in it; give a file with at least one")
-    return examples, discarded
+
+
+def strip_marks(example: Example) -> Example:
+    response = CITATION.sub("", example.response).strip()
+    if not response:
+        raise BadRow("the response holds nothing but citation marks")
+    return replace(example, response=response, context=CITATION.sub("", example.context).strip())
 
 
 def make_unique(row_id: str, repeats: Counter[str]) -> str:
@@ -107,7 +225,8 @@ def build_example(row: Any, columns: dict[str, str], needs: tuple[str, ...] = RE
         column = columns[field]
         value = row.get(column)
         if value is None:
-            if field in needs and column not in row:
+            # a column that the config names must exist; one that is only Dolly's may be missing
+            if column not in row and (field in needs or column != field):
                 raise BadRow(f"no column {column!r} (it has {', '.join(map(str, row)) or 'none'}); set data.columns")
             value = ""
         if not isinstance(value, str):
@@ -140,115 +259,6 @@ def content_id(texts: dict[str, str]) -> str:
     """16 hex digits of SHA-256 over instruction, context and response; NUL separates (no text holds one)."""
     content = "\0".join(texts[field] for field in ("instruction", "context", "response"))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def read_rows(name: str) -> Iterator[tuple[str, Any]]:
-    """Yields (where, row) for each row of one source; a row that can't be parsed comes as a BadRow."""
-    if name == "quickstart":
-        yield from read_file(Path(str(files("revinst.data").joinpath("quickstart.jsonl"))))
-        return
-    path = Path(name).expanduser()
-    if path.is_file():
-        yield from read_file(path)
-    elif path.is_dir():
-        yield from read_folder(path)
-    elif path.suffix in FILE_SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UserError(f"{name}: no such file or folder; check data.source")
-    else:
-        yield from read_hub(name)
-
-
-def read_folder(path: Path) -> Iterator[tuple[str, Any]]:
-    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-        from datasets import DatasetDict, load_from_disk
-
-        dataset = load_from_disk(str(path))
-        parts = dataset.items() if isinstance(dataset, DatasetDict) else [("train", dataset)]
-        for part, rows in parts:
-            yield from ((f"{path}[{part}]:{number}", row) for number, row in enumerate(rows))
-        return
-    found = sorted(file for file in path.iterdir() if file.suffix in FILE_SUFFIXES)
-    if not found:
-        raise UserError(f"{path}: no {', '.join(FILE_SUFFIXES)} file in this folder")
-    for file in found:
-        yield from read_file(file)
-
-
-def read_hub(name: str) -> Iterator[tuple[str, Any]]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(name, split="train")
-    except Exception as error:  # the hub client raises many kinds: offline, unknown id, gated, no such split
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{name}: neither a file nor a data set that the hub gave ({reason})") from error
-    yield from ((f"{name}:{number}", row) for number, row in enumerate(rows))
-
-
-def read_file(path: Path) -> Iterator[tuple[str, Any]]:
-    readers = {".jsonl": read_jsonl, ".json": read_json, ".csv": read_csv, ".parquet": read_parquet}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; give {', '.join(FILE_SUFFIXES)}")
-    try:
-        yield from reader(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", parse_json_line(line)
-
-
-def parse_json_line(line: bytes) -> Any:
-    if len(line) > MAX_ROW_BYTES:
-        return BadRow(f"the line is {len(line):,} bytes long, more than {MAX_ROW_BYTES:,}")
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return BadRow(f"not UTF-8 (byte {error.start})")
-    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
-        return BadRow(f"not JSON ({error})")
-
-
-def read_json(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: a .json file must hold one list of rows; one row a line belongs in .jsonl")
-    yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
-
-
-def read_csv(path: Path) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                short_or_long = None in row or None in row.values()
-                yield where, BadRow("another number of columns than the header") if short_or_long else row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}:{reader.line_num}: not a CSV file in UTF-8 ({error})") from None
-
-
-def read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        number = 0
-        for batch in pq.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                yield f"{path}[{number}]", row
-                number += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
 
 
 def count_categories(examples: Iterable[Example]) -> dict[str, int]:

@@ -15,6 +15,7 @@ A paragraph (between blank lines) with a `{context}` slot is left out for rows w
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -115,13 +116,16 @@ def build_chat_template(tokenizer) -> Template:
 
 def render_prompt(template: Template, example: Example, with_context: bool = False) -> Prompt:
     """Fills the template. Slots are filled once, in place: `{response}` inside somebody's text stays as it is."""
-    context = example.context if with_context else ""
-    text = template.text if context else drop_context(template.text)
-    pieces = []
-    for number, part in enumerate(SLOT.split(text)[:-2]):  # the last two are the target's slot and ""
-        if part:
-            pieces.append(Piece(getattr(example, part), part) if number % 2 else Piece(part))
+    layout = split_template(template.text, with_context and bool(example.context))
+    pieces = [Piece(getattr(example, piece.source), piece.source) if piece.source else piece for piece in layout]
     return Prompt(pieces, target=getattr(example, template.target))
+
+
+@cache
+def split_template(text: str, has_context: bool) -> tuple[Piece, ...]:
+    """The prompt's pieces, a slot's as an empty text with its field."""
+    parts = SLOT.split(text if has_context else drop_context(text))[:-2]  # the last two are the target's slot and ""
+    return tuple(Piece("", part) if number % 2 else Piece(part) for number, part in enumerate(parts) if part)
 
 
 def drop_context(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from revinst.data.fast_tokenizer import FastTokenizer, build_fast_tokenizer
 from revinst.errors import UserError
 
 
@@ -22,6 +23,8 @@ class Tokenizer:
     bos_id: int | None
     eos_id: int
     pad_id: int
+    fast: FastTokenizer | None = None
+    reason: str = ""  # why there is no fast one
     _sentinel_ids: dict[str, list[int]] = field(default_factory=dict)
 
     @property
@@ -63,6 +66,8 @@ class Tokenizer:
     def _encode(self, texts: list[str], parse_special: bool) -> list[list[int]]:
         if not texts:
             return []
+        if self.fast is not None and not parse_special and len(texts) > 1:
+            return self.fast.encode(texts)
         return self.hf(texts, add_special_tokens=False, split_special_tokens=not parse_special).input_ids
 
     def _ids_of_sentinel(self, sentinel: str) -> list[int]:
@@ -90,7 +95,8 @@ def load_tokenizer(base: str) -> Tokenizer:
     if hf.eos_token_id is None:
         raise UserError(f"model.base {base}: its tokenizer has no end-of-sequence token, so nothing could ever stop")
     pad_id = hf.unk_token_id if hf.unk_token_id is not None else hf.eos_token_id
-    return Tokenizer(hf, bos_id=hf.bos_token_id, eos_id=hf.eos_token_id, pad_id=pad_id)
+    fast, reason = build_fast_tokenizer(hf)
+    return Tokenizer(hf, hf.bos_token_id, hf.eos_token_id, pad_id, fast, reason)
 
 
 def looks_local(base: str) -> bool:

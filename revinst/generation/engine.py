@@ -1,5 +1,7 @@
 """Batched decoding: prompts as ids in, new ids out."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ class GenerationSettings:
         max_new_tokens: at most this many, EOS included.
         temperature: 0 is greedy.
         top_p: smallest set of tokens with this probability is sampled from.
-        seed: of the sampling; each batch is seeded with it and its first row's number.
+        seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
         batch_size: prompts decoded together.
     """
 
@@ -32,8 +34,8 @@ class GenerationSettings:
     def __post_init__(self):
         if self.max_new_tokens < 1 or self.batch_size < 1:
             raise UserError("--max_new_tokens and --batch_size must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise UserError("--temperature must be 0 (greedy) or more, --top_p in (0, 1]")
+        if not (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3) or not 0 < self.top_p <= 1:
+            raise UserError("--temperature must be 0 (greedy) or between 0.001 and 1000, --top_p in (0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,7 @@ def generate_batches(
 
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
-        do_sample=settings.temperature > 0,
-        temperature=settings.temperature if settings.temperature > 0 else None,
-        top_p=settings.top_p if settings.temperature > 0 else None,
-        top_k=0 if settings.temperature > 0 else None,
+        do_sample=False,  # `Sampler` leaves one token where sampling was asked for
         num_beams=1,
         use_cache=True,
         bos_token_id=tokenizer.bos_id,
@@ -73,16 +72,45 @@ def generate_batches(
         for start in range(0, len(order), settings.batch_size):
             numbers = order[start : start + settings.batch_size]
             input_ids, attention_mask = pad_left([prompts[number] for number in numbers], tokenizer.pad_id)
-            with torch.random.fork_rng(enabled=settings.temperature > 0):
-                if settings.temperature > 0:
-                    torch.manual_seed(settings.seed * 1_000_003 + start)
-                output = model.generate(
-                    input_ids=input_ids.to(device),
-                    attention_mask=attention_mask.to(device),
-                    generation_config=config,
-                )
+            sampler = (
+                [Sampler(settings, [prompts[number] for number in numbers], device)] if settings.temperature else []
+            )
+            output = model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=attention_mask.to(device),
+                generation_config=config,
+                logits_processor=sampler,
+            )
             for number, new_ids in zip(numbers, output[:, input_ids.shape[1] :].tolist(), strict=True):
                 yield number, cut_at_eos(new_ids, tokenizer.eos_id)
+
+
+class Sampler:
+    """Temperature and top-p sampling with a random generator for each prompt, as a logits processor.
+
+    The token with the largest logit + Gumbel noise is a sample of the softmax; all others get -inf.
+    """
+
+    def __init__(self, settings: GenerationSettings, prompts: list[list[int]], device: torch.device):
+        self.settings = settings
+        self.generators = []
+        for prompt in prompts:
+            digest = hashlib.sha256(json.dumps([settings.seed, prompt]).encode()).digest()
+            self.generators.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:7])))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """scores [batch, vocabulary] -> the same with one finite value a row."""
+        scores = scores.float() / self.settings.temperature
+        if self.settings.top_p < 1:
+            ordered, order = scores.sort(dim=-1, descending=True)
+            before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+            ordered[before >= self.settings.top_p] = float("-inf")
+            scores = torch.empty_like(scores).scatter_(1, order, ordered)
+        noise = torch.stack(
+            [torch.empty_like(scores[0]).exponential_(generator=generator) for generator in self.generators]
+        )
+        best = (scores - noise.log()).argmax(dim=-1, keepdim=True)
+        return torch.full_like(scores, float("-inf")).scatter_(1, best, 0.0)
 
 
 @contextmanager

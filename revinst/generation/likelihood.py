@@ -1,6 +1,6 @@
 """Log-probabilities of given texts under a model."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,31 @@ import torch
 import torch.nn.functional as F
 
 from revinst.data.batch import collate_rows
-from revinst.data.encoding import Documents
+from revinst.data.encoding import Documents, encode_examples
+from revinst.data.examples import Example
+from revinst.data.prompt import Template
+from revinst.data.tokenizer import Tokenizer
 from revinst.generation.engine import inference_mode_of
+
+
+def log_likelihoods(
+    model: Any,
+    examples: Sequence[Example],
+    template: Template,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    *,
+    with_context: bool = False,
+    cut: str = "end",
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> np.ndarray:
+    """log p(target, EOS | prompt) of each example in nats, float64 `[examples]`.
+
+    What the target is, the template says. NaN where the target leaves no room for its prompt in `seq_len` tokens.
+    """
+    documents = encode_examples(examples, template, tokenizer, seq_len, with_context=with_context, cut=cut)
+    losses = dict(zip(documents.ids, score_documents(model, documents, progress=progress), strict=True))
+    return np.array([-losses.get(example.id, np.nan) for example in examples])
 
 
 @torch.no_grad()

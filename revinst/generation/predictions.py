@@ -27,17 +27,29 @@ class Prediction:
 class PredictionFile:
     """A JSONL file of predictions made with one set of settings, kept beside it in `NAME.settings.json`.
 
-    A file made with other settings is replaced, never mixed with.
+    A file made with other settings is never mixed with, and one that has no settings beside it is somebody else's.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path, self.settings = path, json.loads(json.dumps(settings))
         self.settings_path = path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
 
-    def open(self) -> dict[str, Prediction]:
-        """Predictions already there, by id, in file order; a line torn by a kill is cut off."""
+    def open(self, replace: bool = False) -> dict[str, Prediction]:
+        """Predictions already there, by id, in file order; a line torn by a kill is cut off.
+
+        replace: whether a file made with other settings may go. Raises UserError rather than lose it.
+        """
         known = read_json(self.settings_path) if self.settings_path.is_file() else None
+        if self.path.exists() and known is None:
+            raise UserError(f"{self.path}: this file was not made by revinst; choose another output or move it away")
         if known != self.settings:
+            if self.path.exists() and not replace:
+                changed = [
+                    key for key in self.settings if not isinstance(known, dict) or known.get(key) != self.settings[key]
+                ]
+                raise UserError(
+                    f"{self.path}: made with another {', '.join(changed)}; choose another output or delete the file"
+                )
             self.path.unlink(missing_ok=True)
             write_json(self.settings_path, self.settings)
         if not self.path.is_file():

@@ -7,6 +7,16 @@ import torch
 
 from revinst.errors import UserError
 
+PRECISIONS = ("bf16-mixed", "32-true")
+ROUNDED = "it would round the adapter's updates away"
+PRECISION_REASONS = {
+    "16-mixed": "its loss scaling does not reach into the manual loop",
+    "bf16-true": ROUNDED,
+    "16-true": ROUNDED,
+    "transformer-engine": ROUNDED,
+    "transformer-engine-float16": ROUNDED,
+    "64-true": "the base computes in bf16 or fp32",
+}
 ATTENTION_BACKENDS = ("auto", "flash", "varlen", "sdpa", "eager")
 
 
@@ -63,12 +73,12 @@ def why_not_varlen(device: torch.device) -> str:
 
 
 def check_precision(device: torch.device, precision: str) -> None:
-    """Refuses bf16 on a GPU that would emulate it."""
+    """Refuses what the loop does not train right in, and bf16 on a GPU that would emulate it."""
+    if precision not in PRECISIONS:
+        raise UserError(f"trainer.precision {precision}: {PRECISION_REASONS.get(precision, 'unknown')}; use bf16-mixed")
     if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
-        raise UserError(
-            f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 16-mixed or 32-true"
-        )
+        raise UserError(f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 32-true")
 
 
 def pick_device() -> torch.device:

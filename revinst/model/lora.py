@@ -11,6 +11,29 @@ from torch import Tensor
 
 from revinst.errors import UserError
 
+# Settings of an adapter that loading and merging follow exactly.
+EXACT = {
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "exclude_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "layers_to_transform",
+    "layers_pattern",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "peft_type",
+    "megatron_core",  # this and the next mean something only beside other settings
+    "qalora_group_size",
+}
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -50,8 +73,22 @@ def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
         model = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise UserError(f"model.lora.target_modules {settings.target_modules}: {str(error).splitlines()[0]}") from error
+    check_targets(model, settings.target_modules)
     model.peft_config["default"].base_model_name_or_path = base
     return model
+
+
+def check_targets(model: Any, targets: str | list[str]) -> None:
+    """Raises UserError for an entry that matches no layer, which PEFT passes over, or one that is not linear."""
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    entries = [] if isinstance(targets, str) else targets
+    unmatched = [entry for entry in entries if not any(f".{name}".endswith(f".{entry}") for name in layers)]
+    if unmatched or not layers:
+        raise UserError(f"model.lora.target_modules: {unmatched or targets} matches no layer of the base")
+    for name, layer in layers.items():
+        if not isinstance(layer.get_base_layer(), torch.nn.Linear):
+            kind = type(layer.get_base_layer()).__name__
+            raise UserError(f"model.lora.target_modules: {name} is no linear layer but {kind}")
 
 
 def adapter_state(model: Any) -> dict[str, Tensor]:
@@ -105,7 +142,19 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise UserError(f"{path}: not a LoRA adapter")
+    check_plain(config, path)
     return config
+
+
+def check_plain(config: dict[str, Any], path: Path) -> None:
+    """Refuses what merging does not do exactly, or what would change the base on loading (PiSSA, OLoRA, LoftQ)."""
+    from peft import LoraConfig
+
+    defaults = LoraConfig().to_dict()
+    for key, value in config.items():
+        is_plain = not value or key in EXACT or value == defaults.get(key)
+        if not is_plain and not (key == "init_lora_weights" and value == "gaussian"):
+            raise UserError(f"{path}: {key} {value!r} is not supported; revinst takes plain LoRA on linear layers")
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -116,14 +165,19 @@ def load_adapter(model: Any, folder: Path) -> Any:
 
     settings = read_adapter_config(folder)
     known = set(LoraConfig.__dataclass_fields__)
-    config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
-    config.inference_mode = True
     path = folder / "adapter_model.safetensors"
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
-    model = get_peft_model(model, config)
+    try:
+        config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
+        config.inference_mode = True
+        model = get_peft_model(model, config)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{folder}/adapter_config.json: it does not fit the base ({str(error).splitlines()[0]})"
+        ) from error
     set_adapter_state(model, state, str(folder))
     if not any(torch.any(tensor != 0) for name, tensor in state.items() if "lora_B" in name):
         raise UserError(f"{path}: the adapter changes nothing (every lora_B is zero); it was never trained")

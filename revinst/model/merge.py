@@ -1,5 +1,6 @@
 """The adapter merged into its base: one ordinary model that needs neither PEFT nor bitsandbytes."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +26,8 @@ def merge_adapter(model: Any) -> Any:
         if not isinstance(module, LoraLayer):
             continue
         layer = module.get_base_layer()
+        if not isinstance(layer, torch.nn.Linear):
+            raise UserError(f"an adapter on {type(layer).__name__} can't be merged exactly; only linear layers can")
         if type(layer).__name__ == "Linear4bit":
             raise UserError(
                 "merging into 4-bit weights would round most of the adapter away; dequantise the base first"
@@ -51,7 +54,24 @@ def save_merged(model: Any, tokenizer: Any, folder: Path, record: dict[str, Any]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_not_merged(base: str) -> None:
-    """Refuses an adapter on a model that already has one merged in."""
-    if (Path(base) / MARKER).is_file():
-        raise UserError(f"{base}: an adapter is already merged into this model; give the base it came from")
+def check_not_merged(base: str, adapter: Path) -> None:
+    """Refuses an adapter on a model that it is already merged into: it would count twice. Another one may go on top."""
+    marker = Path(base).expanduser() / MARKER
+    if not marker.is_file():
+        return
+    try:
+        merged = json.loads(marker.read_text(encoding="utf-8"))["adapter_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{marker}: can't be read, so nobody knows which adapter is in this model") from None
+    if merged == adapter_sha256(adapter):
+        raise UserError(f"{base}: this adapter is already merged into this model; give the base it came from")
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """Of the adapter's tensors, whatever folder they lie in."""
+    path = adapter / "adapter_model.safetensors"
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from None

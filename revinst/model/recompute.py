@@ -13,24 +13,8 @@ CHEAP: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  #
 AUTO_SHARE = 0.8  # of the memory that is free when the model is loaded; the rest is for logits and fragmentation
 
 
-def layer_bytes_per_token(config: Any, dropout: bool, fused_rank: int | None = None) -> int:
-    """Bytes that one decoder layer keeps per token for backward, counted from its operations in bf16 with LoRA.
-
-    h = hidden size, f = MLP size, q and k = sizes of queries and keys. Plain: two norms in fp32 (2 x 8h), q, k, v and
-    output around attention (10h), the gated product (8f), and for each LoRA input what dropout leaves: a mask and a
-    copy (3 bytes), or the input itself. Fused (fused_rank: the adapters' rank): what `fused/layer.py` names.
-    """
-    h, f = config.hidden_size, config.intermediate_size
-    if fused_rank is not None:
-        head = getattr(config, "head_dim", None) or h // config.num_attention_heads
-        q, k = head * config.num_attention_heads, head * config.num_key_value_heads
-        return 2 * (2 * h + 2 * q + 2 * k + 2 * f + 7 * fused_rank) + 4 * config.num_attention_heads
-    lora_inputs = 6 * h + f
-    return 16 * h + 10 * h + 8 * f + (3 * lora_inputs if dropout else 2 * (h + h + h + f))
-
-
 def count_recomputed_layers(
-    layers: int, activation_memory_gib: float | str, layer_bytes: int, device: torch.device
+    layers: int, activation_memory_gib: float | str, layer_bytes: float, device: torch.device
 ) -> int:
     """How many layers must recompute so that the others' activations fit the budget.
 

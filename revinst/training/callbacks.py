@@ -1,7 +1,10 @@
 """What a run shows and leaves behind: throughput, sample generations, the run folder."""
 
+import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,10 +18,13 @@ from rich.table import Table
 import revinst
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import encode_to_generate
-from revinst.data.prompt import render_prompt
+from revinst.data.examples import Example
+from revinst.data.prompt import Prompt, render_prompt
+from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.lora import save_adapter
-from revinst.run import Run, write_json, write_text
+from revinst.run import Run, read_json, write_json, write_text
+from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile
 
 
@@ -31,7 +37,7 @@ class Throughput(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # training_step ends by reading a number from the device, so the clock needs no other wait
         self.tokens += batch.num_tokens
-        if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if module.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self.since
         values = {"perf/tokens_per_s": self.tokens * trainer.world_size / seconds}
@@ -48,18 +54,32 @@ class Samples(L.Callback):
     """Every N steps writes instructions for a few validation texts, beside their references."""
 
     def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
+        if every_steps < 0:
+            raise UserError(f"samples.every_steps {every_steps}: must be at least 0 (0: none)")
+        if every_steps and count < 1:
+            raise UserError(f"samples.count {count}: must be at least 1; for no samples, samples.every_steps: 0")
         self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.every_steps and module.step % self.every_steps == 0:
             self.show(trainer, module)
 
+    def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
+        """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
+        examples = data.examples_of("val")[: self.count]
+        prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
+        if data.seq_len <= self.max_new_tokens:
+            raise UserError(
+                f"data.seq_len {data.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or set "
+                "samples.every_steps: 0"
+            )
+        ids, _ = encode_to_generate(prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens)
+        return examples, prompts, ids
+
     @rank_zero_only
     def show(self, trainer: L.Trainer, module: Any) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        examples = data.examples_of("val")[: self.count]
-        prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
-        prompt_ids, _ = encode_to_generate(prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens)
+        examples, prompts, prompt_ids = self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, batch_size=self.count)
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
         for number, generated in generate_batches(module.model, data.tokenizer, prompt_ids, settings):
@@ -77,7 +97,10 @@ def clip(text: str, length: int = 200) -> str:
 
 
 class RunFolder(L.Callback):
-    """Writes config, split and manifest at the start, the adapter and `completed` at the end."""
+    """Writes config, split and manifest at the start, rows of bad steps on the way, adapter and `completed` at the end.
+
+    Nothing before `on_fit_start`: until then every rank looks at the folder to decide where to go on.
+    """
 
     def __init__(self, run: Run, config: str, metrics: MetricsFile):
         self.run, self.config, self.metrics = run, config, metrics
@@ -85,8 +108,10 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self.write_split(data)
         write_text(self.run.config, self.config)
-        write_json(self.run.split, data.split.to_json())
+        discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
+        write_text(self.run.discarded, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in discarded))
         self.run.update_manifest(
             completed=False,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,30 +121,53 @@ class RunFolder(L.Callback):
             world_size=trainer.world_size,
             seed=data.seed,
             base=module.base,
-            hashes={
-                "split": data.split.hash,
-                "template": data.template.hash,
-                "tokenizer": data.tokenizer.fingerprint,
-            },
+            hashes=fingerprints(data, module.base),
             data={
                 "source": data.source,
                 "train": len(data.split.train),
                 "val": len(data.split.val),
                 "heldout": len(data.split.heldout),
-                "discarded": len(data.discarded) + len(data.train_documents.discarded),
+                "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
             },
         )
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        self.metrics.forget_after(module.step)
+    def write_split(self, data: InstructionDataModule) -> None:
+        """The split of the run; one that another split replaces (--resume_force) is kept beside it."""
+        if self.run.split.is_file():
+            if read_json(self.run.split).get("hash") == data.split.hash:
+                return
+            number = len(list(self.run.path.glob("split-before-*.json"))) + 1
+            self.run.split.rename(self.run.path / f"split-before-{number}.json")
+        write_json(self.run.split, data.split.to_json())
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A loss spike can be traced to its rows: their place in the data's order, and the ids of bad ones."""
+        (position,) = trainer.datamodule.state_dict().values()  # type: ignore[attr-defined]
+        module.log("data/position", float(position), batch_size=1)
+        self.write_bad_rows(module)
+
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        self.write_bad_rows(module)
 
     @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+    def write_bad_rows(self, module: Any) -> None:
+        for step, ids in module.bad_rows.items():
+            self.metrics.add(step, {"bad_rows": " ".join(ids)})
+        module.bad_rows.clear()
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         save_adapter(module.model, self.run.adapter, data.tokenizer.hf)
-        peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-        self.run.update_manifest(steps=module.step, peak_gib=peak)
+        self.metrics.save()
+        self.run.update_manifest(
+            completed=True,
+            steps=module.step,
+            steps_per_epoch=int(trainer.num_training_batches),
+            val_loss=self.metrics.value("val/loss", module.step - 1),
+            peak_gib=torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None,
+        )
 
 
 def package_versions() -> dict[str, str]:

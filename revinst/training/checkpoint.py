@@ -1,27 +1,34 @@
-"""Checkpoints: adapter, optimizer, data position and RNG, nothing of the frozen base; written atomically."""
+"""Checkpoints: adapter, optimizer, data position and RNG, nothing of the frozen base; saved between two steps."""
 
-import os
-import random
-import re
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 
 from revinst.errors import UserError
-from revinst.run import Run
-
-STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
+from revinst.run import Run, write_json
+from revinst.training.checkpoint_files import (
+    AtomicCheckpointIO,
+    mark_of,
+    prune,
+    read_mark,
+    remove_leftovers,
+    set_aside,
+)
+from revinst.training.fingerprint import fingerprints
+from revinst.training.loggers import MetricsFile
+from revinst.training.optim import page_state
+from revinst.training.rng import collect_rng, restore_rng
+from revinst.training.stop import Stopped, StopSignals
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """When to save, and what to keep.
+    """When to save, and what to keep. The last step is always saved.
 
     Attributes:
         every_steps: optimizer steps between checkpoints.
@@ -40,126 +47,230 @@ class CheckpointSettings:
     def __post_init__(self):
         if self.keep_last < 1 or self.keep_best < 0:
             raise UserError("checkpoint: keep_last must be at least 1 and keep_best at least 0")
+        for name in ("every_steps", "every_epochs", "every_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"checkpoint.{name} {value}: must be above 0, or null for none")
 
 
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the target, flushes to disk, then renames: a full disk or a kill leaves the old file whole."""
+@dataclass
+class Place:
+    """Where in Lightning's epochs a checkpoint stands: after `steps` steps of epoch `epoch`, counted from 0."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-            raise UserError(
-                f"{path}: the checkpoint can't be written ({error}); free some space and run the same command again, "
-                "it goes on from the checkpoint before"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        Path(path).unlink(missing_ok=True)
-
-
-def newest_checkpoint(run: Run) -> Path | None:
-    """The newest checkpoint that loads; torn ones are skipped with a word."""
-    for path in sorted(run.checkpoints.glob("step-*.ckpt"), reverse=True):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            if "revinst" in content:
-                return path
-            reason = "not written by revinst"
-        except Exception as error:  # a torn zip or pickle fails in many ways
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        print(f"{path}: skipped ({reason})")
-    return None
+    epoch: int = 0
+    steps: int = 0
+    is_epoch_end: bool = False
+    val_due: bool = False  # validation belongs to this step and has not been run yet
 
 
 class Checkpoints(L.Callback):
-    """Saves at step boundaries; keeps the last few and the best by val/loss."""
+    """Saves at step boundaries, when due and when told to stop; keeps the last few and the best by val/loss.
 
-    def __init__(self, run: Run, settings: CheckpointSettings):
-        self.run, self.settings = run, settings
-        self.scores: dict[str, float] = {}  # file name -> val/loss
+    Lightning's record of its own loops depends on the hook that a checkpoint was saved in, and on resuming skips the
+    validation that was due. Here one `Place` is saved, and the loops' state is made from it.
+    """
+
+    def __init__(self, run: Run, settings: CheckpointSettings, config: str, metrics: MetricsFile, signals: StopSignals):
+        self.run, self.settings, self.config = run, settings, config
+        self.metrics, self.signals, self.io = metrics, signals, AtomicCheckpointIO()
+        self.place, self.validated_step = Place(), -1
         self.rng: dict[str, Any] | None = None  # to restore, in a resumed run
         self.last_save = time.monotonic()
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.last_save = time.monotonic()
+    # ---- going on ------------------------------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["run"]
+        self.place = Place(**saved["place"])
+        if saved["world_size"] != trainer.world_size and not self.place.is_epoch_end:
+            self.place.steps = steps_before(trainer)
+        rank = trainer.global_rank
+        self.rng = saved["rng"][rank] if rank < len(saved["rng"]) else None
+        checkpoint["loops"] = {"fit_loop": loop_state(self.place, checkpoint["revinst"]["step"])}
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.hashes = fingerprints(data, module.base)  # the base is in the cache now
+        if trainer.is_global_zero:
+            remove_leftovers(self.run.checkpoints)
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Brings a resumed run to where it was: paging, the validation that was due, then the random state."""
+        for optimizer in trainer.optimizers:
+            page_state(optimizer)
+        self.metrics.forget_after(module.step)
+        if trainer.is_global_zero:
+            set_aside(self.run.checkpoints, module.step)
+        if self.place.val_due and "val_loss" in (mark := read_mark(self.path_of(module.step))):
+            self.place.val_due = mark["val_loss"] is None
+            self.validated_step = -1 if self.place.val_due else module.step
+        if trainer.strategy.broadcast(self.place.val_due):
+            run_validation(trainer)
         if self.rng is not None:
             restore_rng(self.rng)
+        self.last_save = time.monotonic()
+        self.stop_at_length(trainer, module.step)
+
+    # ---- saving ----------------------------------------------------------------------------------------------------
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        settings, step = self.settings, module.step
-        if 0 < trainer.max_steps <= step:
-            trainer.should_stop = True  # Lightning's own count misses steps that were skipped
-        due = settings.every_steps and step % settings.every_steps == 0
-        if settings.every_epochs and trainer.is_last_batch:
-            due = due or (trainer.current_epoch + 1) % settings.every_epochs == 0
-        if settings.every_minutes:
-            late = time.monotonic() - self.last_save >= 60 * settings.every_minutes
-            due = due or trainer.strategy.broadcast(late)
-        if due:
-            self.save(trainer, step)
+        self.stop_at_length(trainer, module.step)
+        self.place = Place(trainer.current_epoch, batch_idx + 1, trainer.is_last_batch, validation_follows(trainer))
+        stop, late = self.over_ranks(module, self.signals.received, self.is_late())
+        if stop or late or self.is_due(trainer, module.step):
+            self.log_row(trainer, module.step)
+            self.save(trainer, module.step)
+        if stop:
+            raise Stopped(stop)
+
+    def log_row(self, trainer: L.Trainer, step: int) -> None:
+        """The step's row, which Lightning would log after this hook, when a kill may already have come."""
+        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            logged = trainer._logger_connector.metrics["log"]  # `trainer.logged_metrics` keeps an old val/loss
+            self.metrics.log_metrics({name: float(logged[name]) for name in logged if name != "step"}, step - 1)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        """A validation pass can be longer than the time between a warning and the kill."""
+        (stop,) = self.over_ranks(module, self.signals.received)
+        if stop and trainer.state.fn == "fit":
+            if not self.is_saved(trainer, module.step):
+                self.save(trainer, module.step)
+            raise Stopped(stop)
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Saves a checkpoint that is among the best."""
+        """Writes val/loss to the step's mark; saves a checkpoint that is among the best."""
         loss = trainer.callback_metrics.get("val/loss")
-        if trainer.sanity_checking or trainer.state.fn != "fit" or loss is None or not self.settings.keep_best:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        best = sorted(self.scores.values())[: self.settings.keep_best]
-        if len(best) < self.settings.keep_best or float(loss) < best[-1]:
-            self.scores[self.path_of(module.step).name] = float(loss)
+        self.place.val_due, self.validated_step = False, module.step
+        if loss is None:
+            return
+        if not math.isfinite(loss):
+            module.print(f"step {module.step}: val/loss is {float(loss)}; this step can't be the best")
+        self.metrics.save()
+        is_saved = self.is_saved(trainer, module.step)
+        if not is_saved and self.is_best(trainer, float(loss)):
             self.save(trainer, module.step)
+            is_saved = True
+        if is_saved and trainer.is_global_zero:
+            path = self.path_of(module.step)
+            known = float(loss) if math.isfinite(loss) else "not finite"
+            write_json(mark_of(path), read_mark(path) | {"val_loss": known})
+            prune(self.run.checkpoints, self.settings.keep_last, self.settings.keep_best)
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        """The finished adapter has a val/loss, wherever the last validation fell."""
+        if trainer.enable_validation and self.validated_step != module.step:
+            run_validation(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """All that a later run needs to go on, or to refuse to."""
+        checkpoint["run"] = {
+            "config": self.config,
+            "hashes": self.hashes,
+            "place": vars(self.place).copy(),
+            "world_size": trainer.world_size,
+            "rng": module.gather_over_ranks(collect_rng()),
+            "adapter_config": plain(module.model.peft_config["default"].to_dict()),
+        }
 
     def save(self, trainer: L.Trainer, step: int) -> None:
+        """Rows of metrics.csv first: a checkpoint on disk vouches for every row before it."""
+        self.metrics.save()
         trainer.save_checkpoint(self.path_of(step))
+        if error := trainer.strategy.broadcast(self.io.error):
+            raise UserError(error)
         self.last_save = time.monotonic()
         if trainer.is_global_zero:
-            self.prune()
+            prune(self.run.checkpoints, self.settings.keep_last, self.settings.keep_best)
 
     def path_of(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step:06d}.ckpt"
 
-    def prune(self) -> None:
-        files = sorted(self.run.checkpoints.glob("step-*.ckpt"))
-        best = sorted(self.scores, key=lambda name: self.scores[name])[: self.settings.keep_best]
-        for path in files[: -self.settings.keep_last]:
-            if path.name not in best:
-                path.unlink()
+    # ---- when ------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"scores": self.scores, "rng": collect_rng()}
+    def stop_at_length(self, trainer: L.Trainer, step: int) -> None:
+        if 0 < trainer.max_steps <= step:
+            trainer.should_stop = True  # Lightning's own count misses steps that were skipped
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scores = dict(state["scores"])
-        self.rng = state["rng"]
+    def is_due(self, trainer: L.Trainer, step: int) -> bool:
+        settings, epoch = self.settings, trainer.current_epoch + 1
+        is_end = trainer.should_stop or (trainer.is_last_batch and epoch == trainer.max_epochs)
+        by_steps = settings.every_steps and step % settings.every_steps == 0
+        by_epochs = settings.every_epochs and trainer.is_last_batch and epoch % settings.every_epochs == 0
+        return bool(is_end or by_steps or by_epochs)
+
+    def is_late(self) -> int:
+        minutes = self.settings.every_minutes
+        return int(minutes is not None and time.monotonic() - self.last_save >= 60 * minutes)
+
+    def is_saved(self, trainer: L.Trainer, step: int) -> bool:
+        return trainer.strategy.broadcast(self.path_of(step).is_file())
+
+    def is_best(self, trainer: L.Trainer, loss: float) -> bool:
+        keep = self.settings.keep_best
+        known = [read_mark(path).get("val_loss") for path in self.run.checkpoints.glob("step-*.ckpt")]
+        best = sorted(value for value in known if isinstance(value, float))[:keep]
+        is_best = keep > 0 and math.isfinite(loss) and (len(best) < keep or loss < best[-1])
+        return trainer.strategy.broadcast(is_best)
+
+    def over_ranks(self, module: Any, *values: int) -> list[int]:
+        """The largest of each value over all ranks: what one rank was told, all do."""
+        if module.trainer.world_size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=module.device)
+        return [int(value) for value in module.trainer.strategy.reduce(tensor, reduce_op="max")]
 
 
-def collect_rng() -> dict[str, Any]:
-    """States of the generators that training draws from; plain types and tensors, so that loading runs no code."""
-    name, keys, *rest = np.random.get_state()
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning validates after this step."""
+    loop = trainer.fit_loop
+    return bool(loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def steps_before(trainer: L.Trainer) -> int:
+    """Steps of the epoch that lie behind the data's position, in steps of this many ranks: its length less the rest."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    (position,) = data.state_dict().values()
+    num_rows = len(data.train_rows)
+    rows_per_step = data.micro_batch_size * data.micro_batches_per_step * trainer.world_size
+    return math.ceil(num_rows / rows_per_step) - math.ceil((num_rows - position % num_rows) / rows_per_step)
+
+
+def run_validation(trainer: L.Trainer) -> None:
+    """A validation pass as Lightning's loop runs it between two steps."""
+    val_loop = trainer.fit_loop.epoch_loop.val_loop
+    val_loop.restarting = False
+    trainer.validating = True
+    val_loop.run()
+    trainer.training = True
+
+
+def loop_state(place: Place, step: int) -> dict[str, Any]:
+    """Lightning's state of its loops, as it would save it in `on_train_batch_end` of that step.
+
+    The count of optimizer steps, which only `max_steps` reads, stays one short: a run that is at its length then
+    enters the loop and ends in the ordinary way, with `on_train_end`, and is not skipped (lightning 2.6.6).
+    """
+    epochs = {"ready": place.epoch + 1, "started": place.epoch + 1, "processed": place.epoch, "completed": place.epoch}
+    batches, total = ({"ready": n, "started": n, "processed": n, "completed": n - 1} for n in (place.steps, step))
+    optimizer_steps = {"ready": step - 1, "completed": step - 1}
     return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.array(keys, dtype=np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "epoch_progress": {"total": epochs, "current": dict(epochs)},
+        "epoch_loop.state_dict": {"_batches_that_stepped": step - 1},
+        "epoch_loop.batch_progress": {"total": total, "current": batches, "is_last_batch": place.is_epoch_end},
+        "epoch_loop.manual_optimization.optim_step_progress": {
+            "total": optimizer_steps,
+            "current": dict(optimizer_steps),
+        },
     }
 
 
-def restore_rng(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+def plain(value: Any) -> Any:
+    """JSON's types only, which `weights_only` loads and adapter_config.json holds."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [plain(item) for item in value]
+        return sorted(items) if isinstance(value, set | frozenset) else items
+    return value.value if hasattr(value, "value") else value

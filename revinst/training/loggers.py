@@ -2,13 +2,17 @@
 
 import csv
 import io
+import math
 from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from revinst.errors import UserError
 from revinst.run import write_text
 
 
@@ -20,8 +24,7 @@ class MetricsFile(Logger):
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_rows(path)
 
     @property
     def name(self) -> str:
@@ -41,13 +44,24 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         step = int(step or 0)
+        self.add(step, metrics)
+
+    def value(self, name: str, step: int) -> float | None:
+        """A number of a step, or None where it is missing or not finite."""
+        found = [float(row[name]) for row in self.rows if int(row["step"]) == step and row.get(name)]
+        return found[-1] if found and math.isfinite(found[-1]) else None
+
+    def add(self, step: int, values: Mapping[str, Any]) -> None:
+        """To the step's row; also what is no number, which Lightning would not log."""
         if self.rows and int(self.rows[-1]["step"]) == step:
-            self.rows[-1].update(metrics)
+            self.rows[-1].update(values)
         else:
-            self.rows.append({"step": step, **metrics})
+            self.rows.append({"step": step, **values})
 
     @rank_zero_only
     def save(self) -> None:
+        if not self.rows:
+            return  # nothing was logged: a run that could not start leaves no file
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -57,4 +71,18 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()
+        # After a failure that is often a full disk, and its own message says more.
+        with nullcontext() if status == "success" else suppress(OSError):
+            self.save()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.csv. Raises UserError when somebody's edit has spoilt it."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"])
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path}: not a metrics file any more ({error}); move it away to go on without it") from None
+    return rows

@@ -17,7 +17,8 @@ from revinst.model.base import load_base
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import check_precision, choose_hardware
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
-from revinst.model.recompute import count_recomputed_layers, layer_bytes_per_token, recompute_layers
+from revinst.model.memory import layer_bytes_per_token, shape_of
+from revinst.model.recompute import count_recomputed_layers, recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, lr_at
 
@@ -63,6 +64,14 @@ class InstructionModule(L.LightningModule):
         super().__init__()
         if lr_schedule not in LR_SCHEDULES:
             raise UserError(f"model.lr_schedule {lr_schedule!r}: choose from {', '.join(LR_SCHEDULES)}")
+        check_arguments(
+            betas=betas,
+            lr=lr,
+            weight_decay=weight_decay,
+            warmup_frac=warmup_frac,
+            max_grad_norm=max_grad_norm,
+            max_bad_steps=max_bad_steps,
+        )
         if kernels not in CHOICES:
             raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
         self.base, self.quantization, self.attention, self.kernels = base, quantization, attention, kernels
@@ -74,6 +83,7 @@ class InstructionModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
         self.bad_steps_in_a_row = 0
+        self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
         self.reasons: dict[str, str] = {}
         self.model: Any = None
 
@@ -82,7 +92,7 @@ class InstructionModule(L.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One optimizer step: count, accumulate, clip, check, step, log."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        num_targets = self.sum_over_ranks(batch.num_targets)
+        num_targets = max(self.sum_over_ranks(batch.num_targets), 1)  # joined rows may hold none
         loss_sum = torch.zeros((), device=self.device)
         for micro_step, micro_batch in enumerate(batch.micro_batches):
             is_last = micro_step == len(batch.micro_batches) - 1
@@ -122,13 +132,15 @@ class InstructionModule(L.LightningModule):
         """Counts the step. One that was not finite was not applied: its rows are named, and many in a row stop."""
         self.bad_steps_in_a_row = 0 if is_finite else self.bad_steps_in_a_row + 1
         if not is_finite:
-            rows = ", ".join(batch.ids[:20]) + (", ..." if len(batch.ids) > 20 else "")
+            ids = [row_id for ids in self.gather_over_ranks(batch.ids) for row_id in ids]
+            self.bad_rows[self.step] = ids
+            rows = ", ".join(ids[:20]) + (", ..." if len(ids) > 20 else "")
             self.print(f"step {self.step}: loss or gradient is not finite; the step was skipped. Rows: {rows}")
         self.step += 1
         if self.bad_steps_in_a_row >= self.max_bad_steps:
             raise UserError(
                 f"{self.max_bad_steps} steps in a row were not finite (the last was step {self.step - 1}, from row "
-                f"{batch.ids[0]}); lower model.lr or look at those rows"
+                f"{self.bad_rows[self.step - 1][0]}); lower model.lr or look at those rows"
             )
 
     # ---- validation: loss per supervised token -------------------------------------------------------------------
@@ -150,10 +162,6 @@ class InstructionModule(L.LightningModule):
     # ---- building --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        if self.trainer.precision.endswith("-true") and self.trainer.precision not in ("32-true", "64-true"):
-            raise UserError(
-                f"trainer.precision {self.trainer.precision} would round the adapter's updates away; use bf16-mixed"
-            )
         check_precision(self.trainer.strategy.root_device, self.trainer.precision)
 
     def configure_model(self) -> None:
@@ -168,7 +176,7 @@ class InstructionModule(L.LightningModule):
         self.model = attach_lora(base, self.lora, self.base)
         layers = base.get_decoder().layers
         fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
-        layer_bytes = layer_bytes_per_token(base.config, self.lora.dropout > 0, self.lora.r if fused else None)
+        layer_bytes = layer_bytes_per_token(shape_of(self.model), self.lora.dropout > 0, fused=bool(fused))
         recomputed = count_recomputed_layers(
             len(layers), self.activation_memory_gib, layer_bytes * self.tokens_per_micro_batch(), device
         )
@@ -232,6 +240,13 @@ class InstructionModule(L.LightningModule):
         tensor = torch.as_tensor(value, dtype=torch.float64, device=self.device)
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
+    def gather_over_ranks(self, value: Any) -> list[Any]:
+        """What each rank has, on every rank."""
+        values: list[Any] = [value] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
+
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
         """Gradients cross ranks once a step: on all micro-batches but the last, DDP must not average."""
         replica: Any = self.trainer.strategy.model
@@ -251,3 +266,26 @@ class InstructionModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.step = checkpoint["revinst"]["step"]
         self.bad_steps_in_a_row = checkpoint["revinst"]["bad_steps_in_a_row"]
+
+
+def check_arguments(
+    *,
+    betas: tuple[float, float],
+    lr: float,
+    weight_decay: float,
+    warmup_frac: float,
+    max_grad_norm: float,
+    max_bad_steps: int,
+) -> None:
+    """Raises UserError for numbers that no optimizer takes. Not a number fails every comparison."""
+    checks = (
+        ("lr", lr, 0 < lr < math.inf, "above 0"),
+        ("betas", list(betas), len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)"),
+        ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
+        ("warmup_frac", warmup_frac, 0 <= warmup_frac <= 1, "in [0, 1]"),
+        ("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0"),
+        ("max_bad_steps", max_bad_steps, max_bad_steps >= 1, "at least 1"),
+    )
+    for name, value, is_right, range_ in checks:
+        if not is_right:
+            raise UserError(f"model.{name} {value}: must be {range_}")

@@ -33,6 +33,23 @@ def build_optimizer(
     return kind(parameters, lr=lr, betas=betas, weight_decay=weight_decay), "asked for"
 
 
+def page_state(optimizer: torch.optim.Optimizer) -> None:
+    """Puts a paged optimizer's large buffers back into paged memory.
+
+    bitsandbytes restores them as ordinary GPU tensors, so that a run that fitted would not fit any more once resumed
+    (0.50.2, `optim/optimizer.py`, `load_state_dict`).
+    """
+    if not getattr(optimizer, "is_paged", False):
+        return
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if not isinstance(value, torch.Tensor) or value.shape != parameter.shape or hasattr(value, "is_paged"):
+                continue
+            buffer = optimizer.get_state_buffer(parameter, dtype=value.dtype)  # type: ignore[attr-defined]
+            buffer.copy_(value)
+            state[name] = buffer
+
+
 def lr_at(step: int, *, lr: float, schedule: str, warmup_steps: int, total_steps: int) -> float:
     """Learning rate of a step, counted from 0. No step has lr 0.
 

@@ -1,7 +1,7 @@
 """What a user gets wrong ends in exit 2 and one line that says what, where and what to do; never a traceback."""
 
-import errno
 import json
+import resource
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ import yaml
 
 from revinst import cli
 from revinst.model.hardware import check_precision
+from revinst.training.checkpoint_files import why_unusable
 
 GOOD = {"instruction": "What is a comet?", "context": "", "response": "A ball of ice and dust.", "category": "qa"}
 
@@ -70,13 +71,32 @@ def test_missing_config(capsys):
         ({"trainer__accumulate_grad_batches": 4}, "data.micro_batches_per_step"),
         ({"trainer__gradient_clip_val": 1.0}, "model.max_grad_norm"),
         ({"trainer__precision": "bf16-true"}, "bf16-mixed"),
+        ({"trainer__precision": "16-mixed"}, "bf16-mixed"),
+        ({"trainer__fast_dev_run": True}, "trainer.max_steps"),
+        ({"trainer__max_time": "00:01:00:00"}, "SIGTERM"),
+        ({"trainer__max_epochs": 0}, "trainer.max_epochs 0"),
+        ({"trainer__max_steps": 0}, "trainer.max_steps 0"),
+        ({"trainer__accelerator": "gpu"}, "trainer: "),
+        ({"trainer__val_check_interval": 100000}, "val_check_interval 100000"),
+        ({"model__lr": -1.0}, "model.lr -1.0"),
+        ({"model__lr": ".nan"}, "model.lr"),
+        ({"model__betas": [0.9, 1.0]}, "model.betas"),
+        ({"model__weight_decay": -0.1}, "model.weight_decay"),
+        ({"model__warmup_frac": 1.5}, "model.warmup_frac"),
+        ({"model__max_grad_norm": 0}, "model.max_grad_norm"),
+        ({"model__max_bad_steps": 0}, "model.max_bad_steps"),
+        ({"samples": {"count": 0}}, "samples.count 0"),
+        ({"data__seq_len": 48}, "48"),
+        ({"checkpoint__every_steps": 0}, "checkpoint.every_steps 0"),
+        ({"checkpoint__every_minutes": -1}, "checkpoint.every_minutes"),
+        ({"resume": "nowhere.ckpt"}, "neither auto, never nor"),
         ({"data__heldout_fraction": 1.5}, "heldout_fraction"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_bad_config(capsys, tmp_path, base, changes, says):
     assert says in fails(capsys, "fit", "--config", config(tmp_path, **changes), "--runs_dir", tmp_path / "runs")
-    assert not list(tmp_path.glob("runs/*/adapter"))
+    assert not (tmp_path / "runs").exists(), "refused before anything is made"
 
 
 def test_config_that_is_not_yaml(capsys, tmp_path):
@@ -112,15 +132,16 @@ def test_base_without_weights(capsys, tmp_path, tiny_llama):
 
 
 def test_full_disk_stops_with_the_checkpoint_before(capsys, tmp_path, tiny_llama, monkeypatch):
-    """The disk fills while the second checkpoint is being written: the first stays whole, nothing half-written."""
+    """The kernel refuses the second half of the second checkpoint: the first stays whole, nothing half-written."""
     save, calls = torch.save, []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_disk(content, file):
         calls.append(1)
-        save(content, file)
         if len(calls) == 2:
-            file.truncate(1000)
-            raise OSError(errno.ENOSPC, "No space left on device")
+            size = (checkpoints / "step-000002.ckpt").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+        save(content, file)
 
     monkeypatch.setattr(torch, "save", fill_disk)
     path = config(
@@ -133,19 +154,27 @@ def test_full_disk_stops_with_the_checkpoint_before(capsys, tmp_path, tiny_llama
         checkpoint__every_steps=2,
         samples={"every_steps": 0},
     )
-    line = fails(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs", "--run_name", "full")
-    assert "step-000004.ckpt" in line and "No space left" in line and "free some space" in line
     checkpoints = tmp_path / "runs" / "full" / "checkpoints"
-    assert [file.name for file in checkpoints.iterdir()] == ["step-000002.ckpt"]
-    assert torch.load(checkpoints / "step-000002.ckpt", weights_only=True)["revinst"]["step"] == 2
+    arguments = ("fit", "--config", path, "--runs_dir", tmp_path / "runs", "--run_name", "full")
+    try:
+        line = fails(capsys, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "step-000004.ckpt" in line and "too large" in line and "free some space" in line
+    assert sorted(file.name for file in checkpoints.iterdir()) == ["step-000002.ckpt", "step-000002.json"]
+    assert why_unusable(checkpoints / "step-000002.ckpt") == ""
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(arg) for arg in arguments])
+    assert done.value.code == 0, "with room again, the same command goes on"
 
 
 def test_gpu_without_bf16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    with pytest.raises(ValueError, match=r"Tesla T4 has no bf16; use trainer\.precision: 16-mixed"):
+    with pytest.raises(ValueError, match=r"Tesla T4 has no bf16; use trainer\.precision: 32-true"):
         check_precision(torch.device("cuda"), "bf16-mixed")
-    check_precision(torch.device("cuda"), "16-mixed")
+    check_precision(torch.device("cuda"), "32-true")
 
 
 def test_run_that_is_none(capsys, tmp_path):

@@ -10,8 +10,11 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
+from revinst.data.examples import load_examples
+from revinst.evaluation.baselines import FLOORS
 from revinst.model.inference import load_for_inference
 
+GAINS = ("prediction", "reference", "shuffled")
 OPTIONS = {
     "data.source": "quickstart",
     "data.seq_len": 256,
@@ -66,7 +69,8 @@ def test_run_folder(runs, tiny_llama):
     assert all(5 < float(row["train/loss"]) < 15 and float(row["train/grad_norm"]) > 0 for row in rows)
     assert float(rows[0]["train/lr"]) == pytest.approx(0.01) and float(rows[-1]["perf/tokens_per_s"]) > 0
     assert rows[-1]["val/loss"]
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000004.ckpt", "step-000006.ckpt"]
+    kept = sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
+    assert kept == ["step-000004.ckpt", "step-000006.ckpt"]
     checkpoint = torch.load(run / "checkpoints" / "step-000006.ckpt", weights_only=True)
     assert len(checkpoint["state_dict"]) == 28 and all("lora_" in name for name in checkpoint["state_dict"])
     assert (run / "adapter" / "adapter_model.safetensors").stat().st_size < 100_000
@@ -124,7 +128,7 @@ def test_evaluation(runs, evaluation, capsys):
     heldout = json.loads((runs / "one" / "split.json").read_text())["heldout"]
     rows = [json.loads(line) for line in (evaluation / "predictions.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == heldout and len(heldout) == scores["n"] >= 8
-    assert set(scores["baselines"]) == {"base", "random_instruction", "lead_words", "what_is"}
+    assert set(scores["baselines"]) == set(FLOORS)
     mean = sum(row["rougeL"] for row in rows) / len(rows)
     assert scores["metrics"]["rougeL"]["mean"] == pytest.approx(mean)
     assert 5 < scores["heldout_loss"] < 15
@@ -148,6 +152,88 @@ def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch
     assert run_command("evaluate", runs / "one", "--max_new_tokens", 8) == 0
     assert len(made) == len(lines) - 2
     assert path.read_bytes() == whole
+
+
+def test_changed_settings_start_a_new_file(runs, evaluation):
+    """The same folder with other settings: no row of the first is taken over."""
+    from revinst.generation.predictions import PredictionFile
+
+    path = runs / "predictions.jsonl"
+    path.write_bytes((evaluation / "predictions.jsonl").read_bytes())
+    settings = json.loads((evaluation / "predictions.settings.json").read_text())
+    (runs / "predictions.settings.json").write_text(json.dumps(settings))
+    assert len(PredictionFile(path, settings).open(replace=True)) >= 8
+    assert PredictionFile(path, settings | {"template": "other"}).open(replace=True) == {} and not path.exists()
+
+
+def test_likelihoods_and_samples(runs, tmp_path):
+    """Null where a row does not fit, else what the model gives; picks lie between the worst and the best sample."""
+    options = ("--limit", 8, "--max_new_tokens", 4, "--samples", 3, "--temperature", 1, "--likelihood")
+    assert run_command("evaluate", runs / "one", *options, "--output", tmp_path) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and all(len(row["samples"]) == 3 and row["samples"][0] == row["prediction"] for row in rows)
+    assert len({text for row in rows for text in row["samples"]}) > 8
+    for row in rows:
+        assert row["logp_reference"] < -5 and row["logp_prediction"] < -5
+        assert all(row[f"gain_{name}"] is None or abs(row[f"gain_{name}"]) < 100 for name in GAINS)
+    known = [row["gain_prediction"] for row in rows if row["gain_prediction"] is not None]
+    assert len(known) >= 4 and scores["metrics"]["gain_prediction"]["mean"] == pytest.approx(sum(known) / len(known))
+    samples = scores["samples"]
+    assert samples["k"] == 3 and samples["best_of_k"]["rougeL"]["mean"] >= samples["mean"]["rougeL"]["mean"]
+    assert 0 <= samples["self_agreement"]["mean"] <= 1 and set(samples["likelihood"]) == set(samples["consensus"])
+    assert "NaN" not in (tmp_path / "scores.json").read_text() + (tmp_path / "predictions.jsonl").read_text()
+
+
+def test_samples_need_a_temperature(runs, capsys):
+    assert run_command("evaluate", runs / "one", "--samples", 2) == 2
+    assert "--temperature" in capsys.readouterr().err
+
+
+def test_rows_of_the_training_part_are_refused(runs, tmp_path, capsys):
+    """Known by id, or by their words under another id."""
+    train = json.loads((runs / "one" / "split.json").read_text())["train"]
+    by_id = {example.id: example for example in load_examples("quickstart")[0]}
+    chosen = [by_id[row_id] for row_id in train[:2]]
+    new = {"id": "new", "instruction": "Is this row a new one?", "response": "It is, of all rows here."}
+    again = {"id": "again", "instruction": chosen[1].instruction.upper(), "response": chosen[1].response + " "}
+    first = {"instruction": chosen[0].instruction, "context": chosen[0].context, "response": chosen[0].response}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (new, again, first)))
+    args = ("evaluate", runs / "one", "--input", path, "--output", tmp_path / "out", "--max_new_tokens", 2)
+    assert run_command(*args) == 2
+    assert "trained on 2 of its 3 rows, the first is again;" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run_command(*args, "--allow_trained_rows") == 0
+    rows = {row["id"]: row for row in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())}
+    assert rows["again"]["max_similarity"] == 1 > rows["new"]["max_similarity"]
+
+
+def test_bare_adapter_takes_floors_from_the_other_half(runs, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    pairs = [{"instruction": f"Write {n}?", "response": f"It is the number {n}."} for n in ("one", "two", "three")]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    out = tmp_path / "out"
+    adapter = runs / "one" / "adapter"
+    assert run_command("evaluate", adapter, "--input", path, "--output", out, "--max_new_tokens", 2) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert set(scores["baselines"]) == set(FLOORS) and "other half" in scores["settings"]["floors"]["from"]
+    assert scores["baselines"]["nearest_response"]["exact_match"] == 0, "no row is its own nearest"
+
+
+def test_compare(runs, evaluation, tmp_path, capsys):
+    assert run_command("compare", evaluation, evaluation / "base", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    scores = json.loads((evaluation / "scores.json").read_text())
+    (pair,) = result["pairs"]
+    gain = scores["gains"]["base"]["rougeL"]
+    assert pair["difference"] == pytest.approx(-gain["difference"]) and pair["p"] == gain["p"]
+    assert run_command("compare", evaluation, evaluation / "predictions.jsonl") == 0
+    assert "1.0000" in capsys.readouterr().out
+    lines = (evaluation / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "predictions.jsonl").write_text("".join(lines[1:]))
+    assert run_command("compare", evaluation, tmp_path) == 2
+    assert json.loads(lines[0])["id"] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "folder"])
@@ -190,3 +276,25 @@ def test_merged_model_is_the_tuned_one(runs, tiny_llama, tmp_path, monkeypatch):
     kl = (p.exp() * (p - q)).sum(-1)
     assert kl.mean() < 1e-3 and (p.exp() * (p - base)).sum(-1).mean() > 10 * kl.mean()
     assert run_command("merge", runs / "one", tmp_path / "merged") == 2, "an existing folder is not overwritten"
+
+
+def test_generate_deletes_nothing_that_it_did_not_make(runs, tmp_path, capsys):
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    texts = ["Paris is a city.", "Comets have tails of dust.", "Salt melts ice on roads."]
+    source.write_text("".join(json.dumps({"id": str(n), "response": text}) + "\n" for n, text in enumerate(texts)))
+    before = source.read_bytes()
+    args = ("generate", runs / "one", source, "--max_new_tokens", 5)
+    assert run_command(*args, "--output", source) == 2 and source.read_bytes() == before
+    out.write_bytes(b'{"mine": 1}\n')
+    assert run_command(*args, "--output", out) == 2 and out.read_bytes() == b'{"mine": 1}\n'
+    assert "not made by revinst" in capsys.readouterr().err
+    out.unlink()
+    assert run_command(*args, "--output", out) == 0
+    made = out.read_bytes()
+    assert [json.loads(line)["id"] for line in made.splitlines()] == ["0", "1", "2"]
+    assert run_command(*args, "--output", out, "--temperature", 1) == 2 and out.read_bytes() == made
+    assert run_command(*args, "--output", out, "--limit", 1) == 0 and out.read_bytes() == made
+    source.write_text(source.read_text().replace("Paris is a city.", "Rome has seven hills."))
+    assert run_command(*args, "--output", out) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["response"] for row in rows] == ["Rome has seven hills.", *texts[1:]]

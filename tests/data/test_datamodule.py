@@ -51,7 +51,7 @@ def run_epoch(data: InstructionDataModule, world_size: int) -> list[list[list[Mi
     """[rank][step] -> micro-batches, as each rank's DataLoader gives them."""
     epoch = []
     for rank in range(world_size):
-        data.sampler.rank, data.sampler.world_size, data.sampler.next_step = rank, world_size, 0
+        data.sampler.rank, data.sampler.world_size, data.sampler.next_row = rank, world_size, 0
         epoch.append([step.micro_batches for step in data.train_dataloader()])
     return epoch
 
@@ -128,9 +128,10 @@ def test_a_steps_rows_do_not_depend_on_the_ranks(num_rows, world_size, micro_bat
         for rank in range(world_size)
     ]
     assert {len(sampler) for sampler in ranks} == {len(one)}
-    for step in range(2 * len(one)):  # two epochs
-        rows = flatten(one.micro_batches_of(step))
-        shares = [sampler.micro_batches_of(step) for sampler in ranks]
+    positions = [epoch * num_rows + row for epoch in range(2) for row in range(0, num_rows, ROWS_PER_STEP)]
+    for position in positions:
+        rows = flatten(one.micro_batches_at(position))
+        shares = [sampler.micro_batches_at(position) for sampler in ranks]
         assert sorted(row for share in shares for row in flatten(share)) == sorted(rows) and len(rows) > 0
         assert len({len(share) for share in shares}) == 1  # the same number of forwards for all
         sizes = [len(flatten(share)) for share in shares]
@@ -150,19 +151,36 @@ def test_each_epoch_is_another_permutation_of_all_rows():
 @pytest.mark.parametrize("num_rows", [96, 100])
 def test_resuming_from_any_step_continues_the_sequence(num_rows):
     whole = build_sampler(num_rows)
-    sequence = [step for _ in range(3) for step in whole]
-    assert len(sequence) == 3 * len(whole) >= 24
-    for next_step in range(len(sequence)):
+    positions, sequence = [], []
+    for _ in range(3):
+        for step in whole:
+            sequence.append(step)
+            positions.append(whole.next_row)
+    assert len(sequence) == 3 * len(whole) >= 24 and positions[-1] == 3 * num_rows
+    for number, position in enumerate(positions[:-1]):
         resumed = build_sampler(num_rows)
-        resumed.next_step = next_step
-        epochs = 3 - next_step // len(whole)
-        assert [step for _ in range(epochs) for step in resumed] == sequence[next_step:]
+        resumed.next_row = position
+        epochs = 3 - position // num_rows
+        assert [step for _ in range(epochs) for step in resumed] == sequence[number + 1 :]
 
 
-def test_the_position_is_the_next_step_while_iterating(build_data):
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_going_on_with_more_ranks_skips_and_repeats_no_row(world_size):
+    sampler = build_sampler(100)
+    first = [row for _, step in zip(range(5), sampler, strict=False) for row in flatten(step)]
+    rest = []
+    for rank in range(world_size):
+        resumed = build_sampler(100, rank=rank, world_size=world_size)
+        resumed.next_row = 5 * ROWS_PER_STEP
+        rest += [row for step in resumed for row in flatten(step)]
+    assert sorted(first + rest) == list(range(100)) and len(first) == 60
+
+
+def test_the_position_is_the_rows_taken_while_iterating(build_data):
     data = build_data(micro_batches_per_step=3)
-    positions = [data.state_dict()["next_step"] for _ in data.train_dataloader()]
-    assert positions == list(range(1, data.steps_per_epoch + 1)) and len(positions) > 5
+    positions = [data.state_dict()["next_row"] for _ in data.train_dataloader()]
+    assert positions == [min(6 * n, len(data.train_rows)) for n in range(1, data.steps_per_epoch + 1)]
+    assert len(positions) > 5
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, -1])
@@ -170,7 +188,7 @@ def test_a_loaded_state_continues_mid_epoch(build_data, stop_after):
     data, again = build_data(micro_batches_per_step=3), build_data(micro_batches_per_step=3)
     sequence = [step.ids for _ in range(2) for step in data.train_dataloader()]
     stop_after %= len(sequence) // 2 + 1  # -1: at the end of the epoch
-    data.sampler.next_step = 0
+    data.sampler.next_row = 0
     steps = iter(data.train_dataloader())
     for _ in range(stop_after):
         next(steps)
@@ -323,3 +341,72 @@ def test_rows_too_short_for_any_document_are_refused(build_data, packing):
 def test_wrong_settings_are_refused_before_anything_is_loaded(setting, reason):
     with pytest.raises(UserError, match=reason):
         InstructionDataModule(source="nowhere", base="nothing", **setting)
+
+
+# ---- weights, cutting, splits of other runs, the cache ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("weight", "copies"), [(2, 2), (2.5, 2.5), (0.25, 0.25)])
+@pytest.mark.parametrize("packing", ["best_fit", "none"])
+def test_weights_repeat_training_rows_and_no_others(build_data, rows_csv, weight, copies, packing):
+    data = build_data(source=["quickstart", {"source": rows_csv, "weight": weight}], packing=packing)
+    one = build_data(source=["quickstart", rows_csv], packing=packing)
+    assert one.split == data.split
+    own = {example.id for example in data.examples if example.instruction.startswith("Question number")}
+    counts = Counter(data.train_documents.ids[number] for row in data.train_rows for number in row)
+    own_train = own & {*data.split.train}
+    assert sum(counts[row_id] for row_id in own_train) == pytest.approx(copies * len(own_train), abs=8)
+    assert all(counts[row_id] == 1 for row_id in data.split.train if row_id not in own) and len(own_train) > 30
+    assert Counter(data.val_documents.ids) == Counter(data.split.val)
+
+
+@pytest.mark.parametrize("source", [[], [{"weight": 2}], [{"source": "quickstart", "weight": 0}], [{"path": "x"}]])
+def test_sources_that_are_none_are_refused(build_data, source):
+    with pytest.raises(UserError, match=r"data\.source"):
+        build_data(source=source)
+
+
+def test_a_split_of_another_run_is_used_as_it_is(build_data, tmp_path, rows_csv):
+    first = build_data(seed=1)
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(first.split.to_json()))
+    second = build_data(seed=2, split=str(path), heldout_fraction=0.5)
+    assert second.split == first.split != build_data(seed=2).split
+    with pytest.raises(UserError, match="a split is only valid for the data that it was made from"):
+        build_data(source=rows_csv, split=str(path))
+    path.write_text(json.dumps(first.split.to_json() | {"train": first.split.train[1:]}))
+    with pytest.raises(UserError, match="it was edited or cut off"):
+        build_data(split=str(path))
+
+
+def test_the_cache_gives_what_encoding_gives(build_data, tmp_path, monkeypatch):
+    from revinst.data.encoding import encode_examples
+
+    monkeypatch.setenv("REVINST_CACHE", str(tmp_path))
+    built, mapped = build_data(), build_data()
+    direct = encode_examples(built.examples_of("train"), built.template, built.tokenizer, 384)
+    for data in (built, mapped):
+        assert data.train_documents.input_ids.tolist() == direct.input_ids.tolist()
+        assert data.train_documents.targets.tolist() == direct.targets.tolist()
+        assert data.train_documents.ids == direct.ids and len(direct) > 300
+    folders = sorted(path.name for path in (tmp_path / "documents").iterdir())
+    assert len(folders) == 2 and not any(name.startswith(".") for name in folders)  # train and val, nothing left over
+    build_data(cut="middle")
+    assert len(list((tmp_path / "documents").iterdir())) == 4
+
+
+def test_a_cache_that_can_not_be_written_is_done_without(build_data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REVINST_CACHE", str(tmp_path / "file"))
+    data = build_data()
+    assert len(data.train_documents) > 300 and "encoded in memory" in capsys.readouterr().out
+
+
+def test_builders_at_the_same_time_get_the_same_arrays(build_data, tmp_path, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setenv("REVINST_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(lambda _: build_data().train_documents.input_ids.tolist(), range(4)))
+    assert all(array == arrays[0] for array in arrays) and len(arrays[0]) > 10_000
+    assert len(list((tmp_path / "documents").iterdir())) == 2

@@ -8,13 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revinst.data.encoding import IGNORE_INDEX, Documents, encode_examples
+from revinst.data import packing as stage
+from revinst.data.encoding import IGNORE_INDEX, Documents, concatenate_documents, encode_examples
 from revinst.data.examples import load_examples
-from revinst.data.packing import join_documents, pack_best_fit, pack_documents
+from revinst.data.packing import pack_best_fit
 from revinst.data.prompt import load_template
 
 EOS = 2
 LENGTHS = st.lists(st.integers(1, 50), min_size=20, max_size=60)
+
+
+def join_documents(documents, seq_len):
+    return concatenate_documents(list(stage.join_documents([documents], seq_len)))
+
+
+def pack_documents(documents, packing, seq_len):
+    documents = join_documents(documents, seq_len) if packing == "joined" else documents
+    return documents, stage.pack_documents(documents.lengths.tolist(), packing, seq_len)
 
 
 def fit_best_slowly(lengths: list[int], seq_len: int) -> list[list[int]]:
@@ -171,3 +181,18 @@ def test_joining_no_documents_gives_no_rows():
     none = Documents(documents.input_ids[:0], documents.targets[:0], documents.offsets[:1], [])
     joined, rows = pack_documents(none, "joined", seq_len=4)
     assert (len(joined), rows, joined.num_targets) == (0, [], 0)
+
+
+@pytest.mark.parametrize("supervise", ["target", "all"])
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_joining_block_by_block_is_joining_at_once(smollm, monkeypatch, supervise, size):
+    from revinst.data import encoding
+    from revinst.data.prompt import load_template
+
+    examples = load_examples("quickstart")[0][:60]
+    arguments = (examples, load_template("blog"), smollm, 2048, supervise)
+    whole = join_documents(encoding.encode_examples(*arguments), 100)
+    monkeypatch.setattr(encoding, "BLOCK_EXAMPLES", size)
+    parts = concatenate_documents(list(stage.join_documents(encoding.encode_blocks(*arguments), 100)))
+    assert parts.input_ids.tolist() == whole.input_ids.tolist() and len(whole) > 50
+    assert parts.targets.tolist() == whole.targets.tolist() and parts.ids == whole.ids

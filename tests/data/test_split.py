@@ -1,21 +1,31 @@
 """Property 8: no group of near-duplicates straddles the split, and a random split on the same rows does leak."""
 
+import itertools
 import random
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from revinst.data.examples import Example, load_examples
-from revinst.data.split import Split, group_duplicates, normalise, select_examples, split_examples
+from revinst.data.audit import audit_random_split, audit_split, count_moved
+from revinst.data.examples import Example, build_examples, load_examples
+from revinst.data.overlap import near_duplicates, nearest_rows, normalise
+from revinst.data.split import Split, group_duplicates, select_examples, split_examples
 from revinst.errors import UserError
 
 PARTS = ("train", "val", "heldout")
 
 
+def write_words(seed: str, count: int) -> str:
+    """Words that are no near-duplicate of any others."""
+    draw = random.Random(seed)
+    return " ".join("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(count))
+
+
 def build_rows(count: int, category: str = "") -> list[Example]:
     return [
-        Example(f"{category}{n}", f"Question {category} {n}", "", f"A whole answer {category} {n}", category)
+        Example(f"{category}{n}", write_words(f"q{category}{n}", 5), "", write_words(f"a{category}{n}", 8), category)
         for n in range(count)
     ]
 
@@ -25,17 +35,24 @@ def plant_duplicates() -> tuple[list[Example], list[list[str]]]:
     rows, groups = build_rows(300), []
     for n in range(0, 100, 5):
         exact, case, response, context, chained = rows[n : n + 5]
-        rows[n + 3] = context = replace(context, context=f"A shared text {n}")
+        rows[n + 3] = context = replace(context, context=write_words(f"context {n}", 9))
         copies = [
             replace(exact, id=f"exact{n}"),
-            replace(case, id=f"case{n}", instruction=f"  QUESTION, {n + 1}?", response=f"Something else {n}"),
-            replace(response, id=f"response{n}", instruction=f"Asked in other words {n}"),
-            replace(context, id=f"context{n}", instruction=f"About the text {n}", response=f"Another reply {n}"),
+            replace(
+                case, id=f"case{n}", instruction=f"  {case.instruction.upper()}?", response=write_words(f"else {n}", 8)
+            ),
+            replace(response, id=f"response{n}", instruction=write_words(f"other words {n}", 5)),
+            replace(
+                context,
+                id=f"context{n}",
+                instruction=write_words(f"about {n}", 5),
+                response=write_words(f"reply {n}", 8),
+            ),
         ]
         # a chain: the first shares its instruction, the second only the first one's response
         chain = [
-            replace(chained, id=f"chain{n}", response=f"The link of a chain {n}"),
-            Example(f"end{n}", f"Its end {n}", "", f"the LINK of a chain {n}", ""),
+            replace(chained, id=f"chain{n}", response=write_words(f"chain {n}", 8)),
+            Example(f"end{n}", write_words(f"end {n}", 5), "", write_words(f"chain {n}", 8).upper(), ""),
         ]
         rows += [*copies, *chain]
         groups += [[row.id, copy.id] for row, copy in zip((exact, case, response, context), copies, strict=True)]
@@ -86,7 +103,7 @@ def test_groups_are_those_planted_and_no_more():
 
 
 def test_unrelated_rows_may_share_a_short_response_and_an_empty_context():
-    rows = [Example(str(n), f"Is {n} even?", "", "Yes, it is", "") for n in range(20)]
+    rows = [replace(row, response="Yes, it is") for row in build_rows(20)]
     assert len(group_duplicates(rows)) == 20
     assert len(group_duplicates([replace(row, response="Yes, it certainly is") for row in rows])) == 1
 
@@ -174,6 +191,64 @@ def test_too_few_rows_are_refused():
 
 def test_select_examples_keeps_the_order_asked_for():
     examples = build_rows(5)
-    assert [example.id for example in select_examples(examples, ["3", "0", "4"])] == ["3", "0", "4"]
+    assert [example.id for example in select_examples(build_examples(examples), ["3", "0", "4"])] == ["3", "0", "4"]
     with pytest.raises(UserError, match=r"2 of 3 rows .* the first is 77; the source changed"):
-        select_examples(examples, ["3", "77", "78"])
+        select_examples(build_examples(examples), ["3", "77", "78"])
+
+
+# ---- near-duplicates -------------------------------------------------------------------------------------------------
+
+
+def jaccard(a: str, b: str) -> float:
+    """The textbook: sets of 5-character strings."""
+    sets = [{text[n : n + 5] for n in range(max(len(text) - 4, 1))} for text in map(normalise, (a, b))]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def test_one_changed_word_is_a_near_duplicate_and_none_crosses():
+    rows, pairs = build_rows(300), []
+    for n in range(0, 300, 6):
+        words = rows[n].response.split()
+        changed = replace(
+            rows[n], id=f"changed{n}", instruction=write_words(f"i{n}", 5), response=" ".join([*words[:-1], "zz"])
+        )
+        rows.append(changed)
+        if jaccard(rows[n].response, changed.response) >= 0.7:
+            pairs.append({rows[n].id, changed.id})
+    groups = [{rows[row].id for row in group} for group in group_duplicates(rows) if len(group) > 1]
+    assert sorted(map(sorted, groups)) == sorted(map(sorted, pairs)) and len(pairs) > 25
+    for seed in range(5):
+        parts = part_of(split_examples(rows, 0.2, 0.1, seed))
+        assert all(len({parts[row_id] for row_id in pair}) == 1 for pair in pairs)
+
+
+def test_pairs_and_nearest_rows_are_those_of_brute_force():
+    draw = random.Random(0)
+    texts = [write_words(f"t{n}", 6) for n in range(60)]
+    for _ in range(240):
+        letters = list(draw.choice(texts))
+        for _ in range(draw.randint(1, 4)):
+            letters[draw.randrange(len(letters))] = draw.choice("abcdefghij ")
+        texts.append(normalise("".join(letters)))
+    texts = sorted({text for text in texts if text})
+    table = np.array([[jaccard(a, b) for b in texts] for a in texts])
+    expected = {(i, j) for i, j in itertools.combinations(range(len(texts)), 2) if table[i, j] >= 0.7}
+    assert {tuple(sorted(pair)) for pair in near_duplicates(texts)} == expected and len(expected) > 50
+    index, similarity = nearest_rows(texts[:40], texts[40:])
+    assert similarity.tolist() == pytest.approx(table[:40, 40:].max(axis=1).tolist())
+    rows = [row for row in range(40) if index[row] >= 0]
+    assert [table[row, 40 + index[row]] for row in rows] == pytest.approx(similarity[rows].tolist()) and len(rows) > 10
+
+
+def test_real_rows_a_random_split_leaks_and_ours_does_not(dolly):
+    """Property 8 on Dolly, checked without the code that made the split."""
+    examples, _ = load_examples(dolly)
+    split = split_examples(examples, 0.1, 0.05, seed=42)
+    audit, at_random = audit_split(examples, split), audit_random_split(examples, split, seed=42)
+    assert len(audit.ids) == len(split.heldout) == 598
+    assert audit.max_similarity < 0.7 and audit.leaked == 0 and at_random.leaked > 10
+    worst = int(audit.similarity.argmax())
+    a, b = select_examples(examples, split.heldout)[worst], select_examples(examples, split.train)[audit.nearest[worst]]
+    largest = max(jaccard(a.instruction, b.instruction), jaccard(a.response, b.response))
+    assert largest == pytest.approx(audit.max_similarity)
+    assert 0 < count_moved(examples, split, seed=42) < 200

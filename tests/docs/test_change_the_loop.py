@@ -100,7 +100,7 @@ def test_changes_of_the_loss_compute_what_they_say(results):
 
 def test_noise_changes_the_first_loss(results):
     unchanged, noisy = results["unchanged"]["losses"], results["Noise on the embeddings"]["losses"]
-    assert abs(noisy[0] - unchanged[0]) > 1e-3 * unchanged[0]
+    assert abs(noisy[0] - unchanged[0]) > 1e-4 * unchanged[0]  # equal runs differ by less than 1e-6
 
 
 def test_changes_of_the_update_change_the_second_loss_only(results):

@@ -66,7 +66,15 @@ def test_paths_exist(root, readme, code):
     pattern = r"(?<![\w/.:-])(?:[\w.-]+/)*[\w-]+\.(?:py|yaml|md|txt|jsonl|json|csv)\b"
     named = {match for text in code if "import" not in text for match in re.findall(pattern, text)}
     named |= set(re.findall(r"\]\(([^)#:]+)\)", readme))
-    inside_a_run = {"config.yaml", "manifest.json", "split.json", "metrics.csv", "predictions.jsonl", "scores.json"}
+    inside_a_run = {
+        "config.yaml",
+        "discarded.jsonl",
+        "manifest.json",
+        "split.json",
+        "metrics.csv",
+        "predictions.jsonl",
+        "scores.json",
+    }
     to_check = {name for name in named if not name.startswith(MADE_BY_RUNNING) and name not in inside_a_run | STAND_INS}
     assert {"configs/quickstart.yaml", "revinst/training/module.py", "docs/change-the-loop.md"} <= to_check
     assert {name for name in to_check if not (root / name).is_file()} == set()
@@ -104,10 +112,10 @@ def test_configs_and_overrides_parse(root, command_lines, monkeypatch):
     monkeypatch.chdir(root)
     parsed = 0
     for _, command, *args in command_lines:
-        if command in ("fit", "inspect") and args:
+        if command in ("fit", "inspect", "plan") and args:
             RevinstCLI(args if command == "fit" else ["--config", *args], train=False)
             parsed += 1
-    assert parsed == 3
+    assert parsed == 4
 
 
 def test_make_targets_exist(root, code):
@@ -121,4 +129,5 @@ def test_make_targets_exist(root, code):
 def test_run_folder_is_laid_out_as_drawn(code):
     (drawn,) = [text for text in code if text.startswith("runs/quickstart/\n")]
     names = {line.split()[0].rstrip("/") for line in drawn.splitlines()[1:]}
-    assert names == {path.name for name, path in vars(Run("runs/quickstart")).items() if name != "path"}
+    paths = vars(Run("runs/quickstart"))
+    assert names == {path.name for name, path in paths.items() if name not in ("path", "lock_file")}

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401  (importe
 @torch.no_grad()
 def first_step_losses(module, data) -> dict[str, float]:
     """The first step's loss computed the long way, one document at a time: as it is, smoothed, documents alike."""
-    step_batch = data.train_dataloader().dataset.__getitems__(data.sampler.micro_batches_of(0))
+    step_batch = data.train_dataloader().dataset.__getitems__(data.sampler.micro_batches_at(0))
     nll, uniform = [], []  # of each document's targets: -log p(target), and the mean of -log p over the vocabulary
     for batch in step_batch.micro_batches:
         inputs = {name: getattr(batch, name) for name in ("input_ids", "position_ids", "cu_seqlens", "seq_lens")}

@@ -1,47 +1,23 @@
-"""Property 10: ROUGE equals Google's `rouge_score`; floors are always beside a score."""
+"""Every metric on texts small enough to count; equal to the reference packages; fast; no figure without floors."""
 
-import random
-import re
+import json
+import time
 
 import numpy as np
 import pytest
-from rouge_score.rouge_scorer import RougeScorer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU, CHRF
+from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
-from revinst.evaluation.baselines import build_baselines
-from revinst.evaluation.report import build_table, write_report
-from revinst.evaluation.scores import METRICS, USE_STEMMER, score_rows, summarise_scores
-from revinst.evaluation.statistics import bootstrap_interval
-
-FIXED = [
-    ("What is the capital of France?", "Which city is the capital of France?"),
-    ("Give me a list of running shoes", "List the shoes that runners like"),
-    ("", "What is a comet?"),
-    ("identical words here", "identical words here"),
-    ("Que é isto?", "Was ist das?"),
-    ("one", "two"),
-    ("the the the", "the cat the dog the"),
-    ("Don't stop-gap 3.5% it's", "dont stop gap 35 its"),
-]
-WORDS = re.findall(r"\S+", "how do you make runs running ran the a of what list city's cities 12 re-use x")
+from revinst.data.examples import load_examples
+from revinst.evaluation.baselines import FLOORS, best_constant, build_baselines
+from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_rows
+from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, range_order, summarise_scores
 
 
-def random_pairs(count: int) -> list[tuple[str, str]]:
-    draw = random.Random(0)
-    return [
-        (" ".join(draw.choices(WORDS, k=draw.randint(0, 25))), " ".join(draw.choices(WORDS, k=draw.randint(1, 25))))
-        for _ in range(count)
-    ]
-
-
-def test_rouge_equals_googles():
-    pairs = FIXED + random_pairs(300)
-    scores = score_rows([a for a, _ in pairs], [b for _, b in pairs])
-    reference = RougeScorer(list(METRICS), use_stemmer=USE_STEMMER)
-    for row, (prediction, target) in enumerate(pairs):
-        expected = reference.score(target, prediction)
-        for name in METRICS:
-            assert scores[name][row] == pytest.approx(expected[name].fmeasure, abs=1e-6), (prediction, target, name)
-    assert 0.1 < scores["rougeL"].mean() < 0.9 and scores["rougeL"][3] == 1
+def score_one(prediction: str, reference: str, response: str = "", lines: tuple[str, ...] = ()) -> dict[str, float]:
+    return {name: values[0] for name, values in score_rows([prediction], [reference], [response], lines).items()}
 
 
 def test_unequal_lengths_are_refused():
@@ -49,47 +25,131 @@ def test_unequal_lengths_are_refused():
         score_rows(["a", "b"], ["a"])
 
 
+def test_words_counted_by_hand():
+    scores = score_one("What is a red comet?", "What's a comet, a COMET?", "A red comet is a comet. What?")
+    # what is a red comet | what s a comet a comet: what, a, comet shared; 3/5 and 3/6
+    assert scores["token_f1"] == pytest.approx(2 * 0.6 * 0.5 / 1.1)
+    assert scores["length_ratio"] == pytest.approx(5 / 6)
+    assert scores["copy_rate"] == pytest.approx(3 / 5)  # "a red comet"
+    assert scores["exact_match"] == 0 and score_one("what, IS it", "What is it?")["exact_match"] == 1
+    assert score_one("Что это?", "что это")["token_f1"] == 1, "words of any script count"
+
+
+def test_missing_values_are_nan():
+    assert np.isnan(score_one("a", "?!")["length_ratio"])
+    assert np.isnan(score_rows(["a"], ["a"])["copy_rate"]).all()
+    assert set(score_rows([], [])) == set(TEXT_METRICS)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "degenerate"),
+    [
+        ("", 1),
+        ("... !", 1),
+        ("List the words. " * 3, 1),
+        ("Why? Why? Why? Why? Why? Why?", 1),
+        ("Is it very very very good?", 0),
+        ("What is it? ### Input: a text", 1),
+        ("What is the input?", 0),
+        ("x " * 3000, 1),
+    ],
+)
+def test_degenerate(prediction, degenerate):
+    assert score_one(prediction, "What is it?", lines=("### Input:",))["degenerate"] == degenerate
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60)), min_size=1, max_size=4))
+def test_bleu_and_chrf_are_sacrebleus(pairs):
+    predictions, references = zip(*pairs, strict=True)
+    scores = score_rows(predictions, references, references)
+    bleu, chrf = BLEU(effective_order=True), CHRF()
+    for row, (prediction, reference) in enumerate(pairs):
+        assert scores["bleu"][row] == pytest.approx(bleu.sentence_score(prediction, [reference]).score / 100)
+        assert scores["chrf"][row] == pytest.approx(chrf.sentence_score(prediction, [reference]).score / 100)
+        assert all(0 <= scores[name][row] <= 1 + 1e-9 for name in TEXT_METRICS if name != "length_ratio")
+
+
+def test_corpus_level_is_torchmetrics_too():
+    examples = load_examples("quickstart")[0][:60]
+    references = [example.instruction for example in examples]
+    predictions = [" ".join(reference.split()[:-1]) for reference in references]
+    corpus = score_corpus(predictions, references)
+    assert corpus["bleu"] == pytest.approx(float(sacre_bleu_score(predictions, [[r] for r in references])), abs=1e-5)
+    # torchmetrics sums n-grams of each sentence with spaces, sacrebleu without: close, not equal
+    assert corpus["chrf"] == pytest.approx(float(chrf_score(predictions, [[r] for r in references], 6, 0)), abs=0.01)
+    assert 0.7 < corpus["bleu"] < 0.95
+
+
+def test_settings_name_the_packages():
+    described = metric_settings(["### Input:"])
+    assert "nrefs:1" in described["chrf"]["sacrebleu"] and "version:" in described["bleu"]["sacrebleu"]
+    assert described["degenerate"]["prompt_lines"] == ["### Input:"]
+    assert {"rouge", "eos", *TEXT_METRICS[4:]} <= set(described)
+
+
+def test_15000_rows_in_under_20_s():
+    examples = list(load_examples("quickstart")[0])
+    examples = (examples * (3000 // len(examples) + 1))[:3000]
+    references = [example.instruction for example in examples]
+    responses = [example.response for example in examples]
+    predictions = references[1:] + references[:1]
+    start = time.perf_counter()
+    score_rows(predictions, references, responses)
+    assert time.perf_counter() - start < 20 / 5
+
+
+TRAIN = ["How do I cook rice?", "What is a comet?", "What is a sun?"]
+TRAIN_RESPONSES = ["Boil it in water.", "Comets are balls of ice and dust.", "A star."]
+
+
 def test_baselines_are_what_they_say():
-    responses = ["Comets are balls of ice and dust that orbit the Sun.", "Six"]
-    floors = build_baselines(responses, ["How do I cook rice?"])
-    assert floors["lead_words"] == ["Comets are balls of ice and dust", "Six"]
-    assert floors["what_is"] == ["What is Comets are balls of ice and dust?", "What is Six?"]
-    assert floors["random_instruction"] == ["How do I cook rice?"] * 2
+    responses = ["Comets are balls of ice and dust that orbit the Sun.", "Six", "It was boiled in water"]
+    floors = build_baselines(responses, TRAIN_RESPONSES, TRAIN, ["What is a moon?"] * 20)
+    assert {"base", *floors} == set(FLOORS)
+    assert floors["lead_words"] == ["Comets are balls of ice and dust", "Six", "It was boiled in water"]
+    assert floors["what_is"][1] == "What is Six?"
+    assert set(floors["random_instruction"]) <= set(TRAIN)
+    assert set(floors["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
+    assert floors["nearest_response"] == ["What is a comet?", floors["best_constant"][0], "How do I cook rice?"]
 
 
-def summary() -> dict:
-    scores = {name: np.array([0.2, 0.4, 0.9]) for name in METRICS}
-    floors = {name: scores for name in ("base", "random_instruction", "lead_words", "what_is")}
-    return summarise_scores(scores, ["qa", "qa", "poem"], floors, {"base": "x"})
+def test_best_constant_is_chosen_on_validation_rows():
+    assert best_constant(TRAIN, ["How do I cook an egg?"] * 20) == "How do I cook rice?"
+    assert best_constant(TRAIN, ["How do I cook an egg?"]).startswith("What is"), "too few: on the training rows"
 
 
-def test_summary_has_means_intervals_and_categories():
-    result = summary()
-    assert result["n"] == 3 and result["metrics"]["rougeL"]["mean"] == pytest.approx(0.5)
+def build_summary(**changes: np.ndarray) -> dict:
+    scores = {name: np.array([0.2, 0.4, 0.9]) for name in TEXT_METRICS} | changes
+    floor = {name: np.array([0.1, 0.4, 0.5]) for name in TEXT_METRICS}
+    kinds = RowKinds(["qa", "qa", "poem"], ["a", "b", "c"], {"response_length": label_lengths(["a"] * 3)})
+    return summarise_scores(scores, kinds, dict.fromkeys(FLOORS, floor), {"base": "x"})
+
+
+def test_summary_has_means_intervals_and_parts():
+    result = build_summary(copy_rate=np.full(3, np.nan))
+    assert result["n"] == result["num_groups"] == 3 and result["metrics"]["rougeL"]["mean"] == pytest.approx(0.5)
     low, high = result["metrics"]["rougeL"]["ci95"]
     assert 0.2 <= low < 0.5 < high <= 0.9
-    assert result["by_category"]["qa"] == {"n": 2, **{name: pytest.approx(0.3) for name in METRICS}}
+    assert result["by_category"]["qa"]["rougeL"] == pytest.approx(0.3) and result["by_category"]["qa"]["n"] == 2
+    assert result["macro"]["rougeL"] == pytest.approx(0.6)
+    assert result["gains"]["what_is"]["rougeL"]["difference"] == pytest.approx(0.5 / 3)
+    assert set(result["detectable"]) == set(HEAD_METRICS)
+    assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None]}
+    assert list(result["by_response_length"]) == ["0-30 words"]
+    assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 
 
 def test_no_score_without_floors():
-    scores = {name: np.array([1.0]) for name in METRICS}
+    scores = {name: np.array([1.0]) for name in TEXT_METRICS}
+    floors = {name: scores for name in FLOORS if name != "what_is"}
     with pytest.raises(AssertionError, match="what_is"):
-        summarise_scores(scores, ["qa"], {"base": scores, "random_instruction": scores, "lead_words": scores}, {})
+        summarise_scores(scores, RowKinds(["qa"], ["a"]), floors, {})
 
 
-def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    hits = 0
-    for trial in range(200):
-        low, high = bootstrap_interval(generator.exponential(size=80), num_samples=300, seed=trial)
-        hits += low <= 1 <= high
-    assert 0.89 <= hits / 200 <= 0.98
-
-
-def test_report_escapes_what_comes_from_data(tmp_path):
-    rows = [{"response": "<script>alert(1)</script>", "reference": "a & b", "prediction": "<b>", "rougeL": 0.5}]
-    write_report(tmp_path / "report.html", "run", summary(), rows)
-    html = (tmp_path / "report.html").read_text()
-    assert "<script>" not in html and "&lt;script&gt;alert(1)&lt;/script&gt;" in html and "a &amp; b" in html
-    assert "http://" not in html and "https://" not in html
-    assert "what_is" in html and build_table(summary()).row_count == 5
+def test_ranges():
+    assert label_ranges([0, 29, 30, 500], (30, 100), " words") == [
+        "0-30 words", "0-30 words", "30-100 words", "100 and up words",
+    ]  # fmt: skip
+    assert label_ranges([0.0, 0.5], (0.1, 0.5), "") == ["0-0.1", "0.5 and up"]
+    assert sorted(["100 and up", "30-100", "0-30"], key=range_order) == ["0-30", "30-100", "100 and up"]

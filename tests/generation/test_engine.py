@@ -8,7 +8,7 @@ import torch
 from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template, render_prompt
-from revinst.generation.engine import Generated, GenerationSettings, generate_batches
+from revinst.generation.engine import Generated, GenerationSettings, Sampler, generate_batches
 from revinst.generation.likelihood import score_documents
 from revinst.model.base import dequantize_base, is_quantized, load_base
 
@@ -96,3 +96,38 @@ def test_dequantised_base_is_the_4_bit_one(base):
         got = dequantised(ids).logits
     assert (got - expected).abs().max() <= 2e-2 * expected.abs().max()
     assert (got.argmax(-1) == expected.argmax(-1)).float().mean() > 0.95
+
+
+def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
+    """Not on the batch, the order, or which rows a killed job had already done."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.model.inference import load_for_inference
+
+    model = load_for_inference(str(tiny_llama), None, torch.device("cpu"), "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    prompts = [[5 + n, *range(100, 110 + n)] for n in range(9)]
+
+    def sample(numbers, **options):
+        settings = GenerationSettings(max_new_tokens=12, temperature=1.0, **options)
+        made = generate_batches(model, tokenizer, [prompts[n] for n in numbers], settings)
+        return {numbers[place]: generated.token_ids for place, generated in made}
+
+    whole = sample(range(9), batch_size=9)
+    assert sample(range(9), batch_size=2) == whole and sample([7, 3, 0], batch_size=4) == {
+        n: whole[n] for n in (7, 3, 0)
+    }
+    assert len({tuple(ids) for ids in whole.values()}) == 9
+    assert sum(sample(range(9), batch_size=9, seed=1)[n] != whole[n] for n in range(9)) == 9
+
+
+def test_samples_follow_the_distribution():
+    """10,000 draws of one logit row at temperature 2, and a nucleus of its three likeliest tokens."""
+    logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
+    for settings, expected in (
+        (GenerationSettings(temperature=2.0), (logits / 2).softmax(-1)),
+        (GenerationSettings(temperature=1.0, top_p=0.9), torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
+    ):
+        sampler = Sampler(settings, [[n] for n in range(10_000)], torch.device("cpu"))
+        picked = sampler(torch.zeros(10_000, 1), logits.repeat(10_000, 1)).argmax(-1)
+        shares = torch.bincount(picked, minlength=5) / 10_000
+        assert (shares - expected).abs().max() < 0.02

@@ -131,16 +131,18 @@ def test_dropout_is_as_strong_as_pefts():
     """The same mean and spread over 40 draws, though q, k, v and gate, up share a mask here."""
     model = build(dropout=0.1)
     expected, _ = run(model.eval())
-    spreads = []
+    means, spreads = [], []
     for fused in (False, True):
         model = fuse(model) if fused else model
         assert error(run(model.eval())[0], expected) < 2e-6  # none in eval mode
         model.train()
         torch.manual_seed(0)
         draws = torch.stack([run(model)[0] for _ in range(40)])
-        assert error(draws.mean(0), expected) < 0.4 * error(draws[0], expected)
+        means.append(draws.mean(0))
         spreads.append(draws.std(0).norm().item())
     assert spreads[1] == pytest.approx(spreads[0], rel=0.1) and spreads[0] > 1
+    # each mean is off by a spread / sqrt(40)
+    assert (means[1] - means[0]).norm().item() < 1.5 * 2**0.5 * spreads[0] / 40**0.5
 
 
 def test_masks_are_fair_and_follow_torchs_seed():

@@ -40,7 +40,7 @@ def test_bad_step_is_not_applied_but_counts(tiny_llama, tmp_path, monkeypatch, c
     assert not all(torch.equal(before[2][name], before[3][name]) for name in before[1])
     assert all(torch.isfinite(tensor).all() for tensor in before[3].values())
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("step 1:"))
-    first_row = data.train_rows[data.sampler.micro_batches_of(1)[0][0]]
+    first_row = data.train_rows[data.sampler.micro_batches_at(data.sampler.rows_per_step)[0][0]]
     assert data.train_documents.ids[first_row[0]] in line
 
 

@@ -1,6 +1,7 @@
 """Which layers of a model can be fused, and fusing them."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,8 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
         return [], "plain: asked for"
     if kernels == "auto" and device.type != "cuda":
         return [], "plain: fused layers are for CUDA GPUs"
+    if kernels == "auto" and find_spec("triton") is None:
+        return [], "plain: Triton is not installed"
     obstacles = {number: why_not(layer) for number, layer in enumerate(layers)}
     fusible = [number for number, obstacle in obstacles.items() if not obstacle]
     reasons = ", ".join(sorted({obstacle for obstacle in obstacles.values() if obstacle}))

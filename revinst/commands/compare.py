@@ -1,0 +1,33 @@
+"""`revinst compare`: evaluations of the same rows against each other."""
+
+import argparse
+import json
+
+from rich.console import Console
+
+from revinst.errors import UserError
+from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+
+
+def main(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="revinst compare", description="Test each evaluation against the first, row by row."
+    )
+    parser.add_argument(
+        "systems",
+        metavar="A",
+        nargs="+",
+        help="a run folder, an evaluation folder or a predictions.jsonl file; A1,A2,A3: one system over several seeds",
+    )
+    parser.add_argument("--metric", default="rougeL", help="a score that the rows have; higher counts as a win")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    options = parser.parse_args(args)
+    if len(options.systems) < 2 and "," not in options.systems[0]:
+        raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
+    result = compare_systems([read_system(text) for text in options.systems], options.metric)
+    if options.json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+        return 0
+    for table in build_comparison_tables(result):
+        Console().print(table)
+    return 0

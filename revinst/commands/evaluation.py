@@ -1,0 +1,173 @@
+"""One evaluation: the rows, the model (loaded when first needed) and the settings."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revinst.commands.trained import Trained, build_progress, track
+from revinst.data.encoding import encode_to_generate
+from revinst.data.examples import Example
+from revinst.data.prompt import Template, load_template, render_prompt
+from revinst.data.tokenizer import Tokenizer, load_tokenizer
+from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.likelihood import log_likelihoods
+from revinst.generation.predictions import Prediction, PredictionFile
+
+SHUFFLE_SEED = 0
+
+
+class Evaluation:
+    """Predictions and log-likelihoods of some rows, under the tuned model and under its base."""
+
+    def __init__(self, trained: Trained, examples: Sequence[Example], settings: GenerationSettings):
+        self.trained, self.examples, self.settings = trained, examples, settings
+        self.tokenizer: Tokenizer = load_tokenizer(trained.base)
+        self.template: Template = load_template(trained.template, self.tokenizer.hf)
+        self.forward: Template = load_template("forward")
+        self.model: Any = None
+
+    def predict(self, folder: Path, use_adapter: bool, sample: int = 0) -> list[Prediction]:
+        """Predictions of all rows, in their order; those already in the folder are not made again.
+
+        sample: which of several samples; each has a seed of its own.
+        """
+        settings = replace(self.settings, seed=self.settings.seed + sample)
+        file = PredictionFile(folder / "predictions.jsonl", self.describe(use_adapter, settings))
+        done = file.open(replace=True)
+        missing = [example for example in self.examples if example.id not in done]
+        if missing:
+            prompts = [render_prompt(self.template, example, self.trained.with_context) for example in missing]
+            prompt_ids, _ = encode_to_generate(
+                prompts,
+                self.template,
+                self.tokenizer,
+                self.trained.seq_len,
+                settings.max_new_tokens,
+                cut=self.trained.cut,
+            )
+            with self.loaded(use_adapter) as model, build_progress() as progress:
+                name = "tuned" if use_adapter else "base"
+                task = progress.add_task(
+                    f"instructions ({name}{f', sample {sample + 1}' if sample else ''})", total=len(missing)
+                )
+                for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings):
+                    example, prompt = missing[number], prompts[number]
+                    done[example.id] = Prediction(
+                        id=example.id,
+                        category=example.category,
+                        response=prompt_source(prompt),
+                        reference=prompt.target,
+                        prediction=self.tokenizer.decode(generated.token_ids).strip(),
+                        num_tokens=len(generated.token_ids),
+                        stopped=generated.stopped,
+                    )
+                    file.append(done[example.id])
+                    progress.advance(task)
+        return [done[example.id] for example in self.examples]
+
+    def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
+        """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
+        return self.measure("log p(instruction)", self.template, use_adapter, instructions)
+
+    def round_trip(self, predictions: Sequence[str]) -> dict[str, np.ndarray]:
+        """How many nats an instruction adds to log p(response) under the untouched base and the forward template.
+
+        The prediction, the reference, and another row's reference; each against an empty instruction.
+        """
+        references = [example.instruction for example in self.examples]
+        order = np.random.default_rng(SHUFFLE_SEED).permutation(len(references))
+        shuffled = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        instructions = {
+            "gain_prediction": predictions,
+            "gain_reference": references,
+            "gain_shuffled": [references[shuffled[row]] for row in range(len(references))],
+        }
+        alone = self.measure("log p(response)", self.forward, False, [""] * len(references))
+        return {
+            name: self.measure(f"log p(response), {name}", self.forward, False, texts) - alone
+            for name, texts in instructions.items()
+        }
+
+    def measure(
+        self, title: str, template: Template, use_adapter: bool, instructions: Sequence[str] | None
+    ) -> np.ndarray:
+        examples = list(self.examples)
+        if instructions is not None:
+            examples = [
+                replace(example, instruction=text) for example, text in zip(examples, instructions, strict=True)
+            ]
+        with self.loaded(use_adapter) as model, build_progress() as progress:
+            return log_likelihoods(
+                model,
+                examples,
+                template,
+                self.tokenizer,
+                self.trained.seq_len,
+                with_context=self.trained.with_context,
+                cut=self.trained.cut,
+                progress=lambda batches: track(progress, title, batches),
+            )
+
+    def count_targets(self) -> np.ndarray:
+        """Tokens of each row's reference with EOS, which its log p is a sum over; int64 `[rows]`."""
+        references = [example.instruction.strip() for example in self.examples]
+        return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations(references)])
+
+    def loaded(self, use_adapter: bool) -> AbstractContextManager[Any]:
+        """The model as a context: with the adapter, or with it switched off."""
+        from revinst.model.hardware import pick_device
+        from revinst.model.inference import load_for_inference
+
+        if self.model is None:
+            self.model = load_for_inference(
+                self.trained.base, self.trained.adapter, pick_device(), self.trained.quantization
+            )
+        return use_model(self.model, use_adapter)
+
+    def describe(self, use_adapter: bool, settings: GenerationSettings | None = None) -> dict[str, Any]:
+        """What the predictions depend on; a prediction file made with anything else is not continued."""
+        adapter = hashlib.sha256((self.trained.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+        generation = asdict(settings or self.settings)
+        if not generation["temperature"]:
+            del generation["seed"], generation["top_p"]
+        del generation["batch_size"]
+        return {
+            "base": self.trained.base,
+            "quantization": self.trained.quantization,
+            "adapter": adapter if use_adapter else None,
+            "template": self.template.hash,
+            "generation": generation,
+            "rows": hash_rows(self.examples),
+        }
+
+
+def hash_rows(examples: Sequence[Example]) -> str:
+    """16 hex digits over ids and texts: rows of another file may have the same ids."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update("\0".join([example.id, example.instruction, example.context, example.response, ""]).encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def use_model(model: Any, use_adapter: bool) -> Iterator[Any]:
+    if use_adapter:
+        yield model
+    else:
+        with model.disable_adapter():
+            yield model
+
+
+def prompt_source(prompt: Any) -> str:
+    """The text that the prompt is about."""
+    return next((piece.text for piece in prompt.pieces if piece.source == "response"), prompt.text)
+
+
+def prompt_lines(template: Template) -> list[str]:
+    """The template's own lines that hold no slot: what no prediction should repeat."""
+    return [line.strip() for line in template.text.splitlines() if len(line.strip()) > 3 and "{" not in line]

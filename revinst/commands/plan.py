@@ -1,0 +1,310 @@
+"""`revinst plan`: steps, memory, disk and time of a config before any weights are loaded; builds no Trainer."""
+
+import contextlib
+import json
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from revinst.commands.config import RevinstCLI
+from revinst.commands.trained import quiet_libraries
+from revinst.data.datamodule import InstructionDataModule
+from revinst.errors import UserError
+from revinst.model.lora import LoraSettings
+from revinst.model.memory import (
+    OPTIMIZER_BYTES,
+    Memory,
+    Shape,
+    checkpoint_gib,
+    describe,
+    flop_per_token,
+    layer_bytes_per_token,
+    predict_memory,
+    read_shape,
+)
+from revinst.model.recompute import count_recomputed_layers
+
+USAGE = """usage: revinst plan CONFIG [--KEY VALUE ...] [--device cuda|cpu] [--memory_gib N] [--json] [--measure]
+
+Says what a config will cost before anything is loaded; takes the same overrides as revinst fit.
+  --device      plan for a GPU or the CPU (default: this machine's; several devices are GPUs)
+  --memory_gib  memory of the device to plan for (default: this machine's)
+  --measure     take two real steps, and report the second beside the plan"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured speed that others are scaled from. parameters: that a token is multiplied with."""
+
+    device: str
+    tflop_per_s: float
+    parameters: float
+    fused: bool
+    where: str
+
+
+# FLOP are counted by `flop_per_token`: 6P a token with everything recomputed, 4P with nothing.
+SPEEDS = (
+    Speed("cuda", 341.0, 6.6e9, False, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 564.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,246 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 20.4, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
+    Speed("cpu", 0.15, 0.135e9, False, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
+)
+# Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
+DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of a config decides memory and time."""
+
+    micro_batch_size: int
+    micro_batches_per_step: int
+    seq_len: int
+    quantization: str
+    optimizer: str
+    kernels: str
+    dropout: bool
+    activation_memory_gib: float | str
+    devices: int
+    on_gpu: bool
+
+
+def main(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if args[0].startswith("-"):
+        raise UserError(USAGE.splitlines()[0])
+    args, own = split_options(args)
+    quiet_libraries()
+    cli = RevinstCLI(["--config", *args], train=False)
+    data = InstructionDataModule(**cli.data_arguments())
+    data.setup()
+    model = cli.config.model
+    shape = read_shape(model.base, LoraSettings(**model.lora.as_dict()))
+    settings = read_settings(cli, own["device"])
+    plan = build_plan(cli, data, shape, settings, own["memory_gib"])
+    if own["measure"]:
+        plan["measured"] = measure(cli, data)
+    if own["json"]:
+        print(json.dumps(plan, indent=2))
+    else:
+        render_plan(plan, cli.config.run_name)
+    return 0
+
+
+def measure(cli: RevinstCLI, data: InstructionDataModule) -> dict[str, float]:
+    from revinst.training.module import InstructionModule
+    from revinst.training.trial import measure_step
+
+    model, trainer = cli.config.model.as_dict(), cli.config.trainer
+    module = InstructionModule(**model | {"lora": LoraSettings(**model["lora"]), "betas": tuple(model["betas"])})
+    with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
+        return measure_step(module, data, accelerator=trainer.accelerator, precision=trainer.precision)
+
+
+def split_options(args: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Our own options, and what is left for the config's parser."""
+    own: dict[str, Any] = {"device": None, "memory_gib": None, "json": "--json" in args, "measure": "--measure" in args}
+    rest = [arg for arg in args if arg not in ("--json", "--measure")]
+    for name in ("device", "memory_gib"):
+        for position, arg in enumerate(rest):
+            key, equals, value = arg.partition("=")
+            if key != f"--{name}":
+                continue
+            value = value if equals else "".join(rest[position + 1 : position + 2])
+            del rest[position : position + (1 if equals else 2)]
+            own[name] = value
+            break
+    if own["device"] not in (None, "cuda", "cpu"):
+        raise UserError(f"--device {own['device']}: choose from cuda, cpu")
+    if own["memory_gib"] is not None:
+        try:
+            own["memory_gib"] = float(own["memory_gib"])
+        except ValueError:
+            raise UserError(f"--memory_gib {own['memory_gib']}: a number of GiB") from None
+    return rest, own
+
+
+def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
+    data, model, trainer = cli.config.data, cli.config.model, cli.config.trainer
+    devices = count_devices(trainer.devices)
+    asked_for_gpu = trainer.accelerator in ("gpu", "cuda") or devices > 1
+    on_gpu = (
+        device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
+    )
+    return Settings(
+        data.micro_batch_size,
+        data.micro_batches_per_step,
+        data.seq_len,
+        model.quantization,
+        model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
+        model.kernels,
+        model.lora.dropout > 0,
+        model.activation_memory_gib,
+        devices * (trainer.num_nodes or 1),
+        on_gpu,
+    )
+
+
+def count_devices(devices: Any) -> int:
+    """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's."""
+    if isinstance(devices, list):
+        return len(devices)
+    if "," in str(devices):
+        return len(str(devices).strip(",").split(","))
+    if str(devices).isdigit():
+        return int(devices)
+    return max(1, torch.cuda.device_count())
+
+
+def memory_of(
+    shape: Shape, settings: Settings, room_gib: float | None, data: InstructionDataModule
+) -> tuple[Memory, int]:
+    """Memory at the peak, and how many layers recompute."""
+    tokens, targets = largest_micro_batch(data, settings)
+    budget = settings.activation_memory_gib
+    if budget == "auto" and settings.on_gpu and room_gib is not None:
+        budget = 0.8 * room_gib  # as count_recomputed_layers takes of what the GPU has free
+    fused = is_fused(shape, settings)
+    layer_bytes = layer_bytes_per_token(shape, settings.dropout, fused) * tokens
+    recomputed = count_recomputed_layers(shape.layers, budget, layer_bytes, torch.device("cpu"))
+    memory = predict_memory(
+        shape,
+        tokens=tokens,
+        targets=targets,
+        recomputed=recomputed,
+        dropout=settings.dropout,
+        fused=fused,
+        quantization=settings.quantization,
+        optimizer=settings.optimizer,
+        on_gpu=settings.on_gpu,
+    )
+    return memory, recomputed
+
+
+def is_fused(shape: Shape, settings: Settings) -> bool:
+    return settings.on_gpu and settings.kernels != "plain" and shape.fusible_layers == shape.layers
+
+
+def build_plan(
+    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: Settings, memory_gib: float | None
+) -> dict[str, Any]:
+    documents, trainer = data.train_documents, cli.config.trainer
+    rows_per_step = settings.micro_batch_size * settings.micro_batches_per_step * settings.devices
+    steps_per_epoch = math.ceil(len(data.train_rows) / rows_per_step)
+    limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
+    limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
+    steps = min(limits) if limits else 1000 * steps_per_epoch
+    epochs = steps / steps_per_epoch
+    room = device_memory_gib(settings.on_gpu) if memory_gib is None else memory_gib
+    memory, recomputed = memory_of(shape, settings, room, data)
+    speed, source = predict_speed(shape, recomputed, settings)
+    epoch_tokens = sum(int(documents.lengths[row].sum()) for row in data.train_rows)  # weights repeat documents
+    total_tokens = round(epochs * epoch_tokens)
+    supervised = documents.num_targets / max(len(documents.input_ids), 1)
+    checkpoint = checkpoint_gib(shape, settings.optimizer)
+    kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
+    fits = room is None or memory.needed <= room
+    return {
+        "device": "cuda" if settings.on_gpu else "cpu",
+        "devices": settings.devices,
+        "steps": steps,
+        "steps_per_epoch": steps_per_epoch,
+        "tokens": total_tokens,
+        "supervised_tokens": round(total_tokens * supervised),
+        "memory_gib": describe(memory),
+        "recomputed_layers": [recomputed, shape.layers],
+        "device_memory_gib": room and round(room, 1),
+        "fits": fits,
+        "change_first": "" if fits or room is None else first_change(shape, settings, room, data),
+        "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
+        "checkpoint_gib": round(checkpoint, 3),
+        "tokens_per_s": speed and round(speed),
+        "hours": speed and round(total_tokens / speed / 3600, 2),
+        "speed_from": source,
+    }
+
+
+def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> tuple[int, int]:
+    """Tokens of the fullest rows together, which are not padded, and how many of them have a target on average."""
+    documents = data.train_documents
+    rows = sorted((int(sum(documents.lengths[n] for n in row)) for row in data.train_rows), reverse=True)
+    tokens = sum(rows[: settings.micro_batch_size])
+    return tokens, math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1))
+
+
+def device_memory_gib(on_gpu: bool) -> float | None:
+    if on_gpu:
+        return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
+    import psutil
+
+    return psutil.virtual_memory().available / 2**30
+
+
+def predict_speed(shape: Shape, recomputed: int, settings: Settings) -> tuple[float | None, str]:
+    """Tokens/s over all devices, and where it comes from: the measured speed of the base nearest in size."""
+    kind = "cuda" if settings.on_gpu else "cpu"
+    parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
+    known = [speed for speed in SPEEDS if speed.device == kind]
+    fused = is_fused(shape, settings)
+    nearest = min(known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != fused))
+    speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
+    if kind == "cpu":
+        return speed * torch.get_num_threads() / 2, source
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        sheet = next((value for part, value in DATA_SHEETS.items() if part in name), None)
+        if sheet is None:
+            return None, f"no figure for {name}; --measure takes one"
+        speed, source = speed * sheet / DATA_SHEETS["H200"], f"{source}, by data sheet for {name}"
+    return speed * settings.devices, source
+
+
+def first_change(shape: Shape, settings: Settings, room: float, data: InstructionDataModule) -> str:
+    """The mildest change that makes it fit: the same steps first, then another model."""
+    candidates: list[tuple[str, Settings]] = []
+    smaller = Settings(**vars(settings) | {"activation_memory_gib": 0})
+    if settings.activation_memory_gib != 0:
+        candidates.append(("model.activation_memory_gib: 0 (every layer recomputes)", smaller))
+    size, count = settings.micro_batch_size, settings.micro_batches_per_step
+    while size > 1 and size % 2 == 0:
+        size, count = size // 2, count * 2
+        smaller = Settings(**vars(smaller) | {"micro_batch_size": size, "micro_batches_per_step": count})
+        candidates.append(
+            (f"data.micro_batch_size: {size}, data.micro_batches_per_step: {count} (the same steps)", smaller)
+        )
+    if settings.micro_batch_size > 1:
+        smaller = Settings(**vars(smaller) | {"micro_batch_size": 1})
+        candidates.append(("data.micro_batch_size: 1", smaller))
+    if settings.quantization == "none":
+        smaller = Settings(**vars(smaller) | {"quantization": "nf4"})
+        candidates.append(("model.quantization: nf4", smaller))
+    for change, candidate in candidates:
+        if memory_of(shape, candidate, room, data)[0].needed <= room:
+            return change
+    return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
+
+
+def render_plan(plan: dict[str, Any], name: str) -> None:
+    table = Table(title=f"plan of {name}", show_header=False)
+    for key in ("device", "devices", "steps", "steps_per_epoch", "tokens", "supervised_tokens"):
+        table.add_row(key, f"{plan[key]:,}" if isinstance(plan[key], int) else plan[key])
+    for part, gib in plan["memory_gib"].items():
+        table.add_row(f"memory: {part}", f"{gib:.2f} GiB")
+    table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
+    table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
+    speed = f"{plan['tokens_per_s']:,} tokens/s, {plan['hours']} h" if plan["tokens_per_s"] else "unknown"
+    table.add_row("time", f"{speed} ({plan['speed_from']})")
+    for key, value in plan.get("measured", {}).items():
+        table.add_row(f"measured: {key}", f"{value:,}")
+    Console().print(table)
+    if not plan["fits"]:
+        room = plan["device_memory_gib"]
+        print(f"does not fit in {room} GiB; change first: {plan['change_first']}", file=sys.stderr)

@@ -1,0 +1,181 @@
+"""From predictions to scores.json, report.html and the scored rows."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revinst.commands.evaluated_rows import EvaluatedRows
+from revinst.commands.evaluation import SHUFFLE_SEED, Evaluation, prompt_lines
+from revinst.evaluation.charts import read_curves
+from revinst.evaluation.report import write_report
+from revinst.evaluation.samples import SampleScores, score_samples
+from revinst.evaluation.scores import metric_settings, score_corpus, score_rows
+from revinst.evaluation.statistics import number_groups
+from revinst.evaluation.summary import (
+    RowKinds,
+    label_lengths,
+    label_similarities,
+    none_if_nan,
+    summarise_rows,
+    summarise_scores,
+)
+from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.run import write_json
+
+RowScores = dict[str, np.ndarray]
+
+
+def score_evaluation(
+    evaluation: Evaluation,
+    rows: EvaluatedRows,
+    folder: Path,
+    use_adapter: bool,
+    *,
+    num_samples: int = 1,
+    likelihood: bool = False,
+    encoder: Path | None = None,
+) -> dict[str, Any]:
+    """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json."""
+    base = evaluation.predict(folder / "base" if use_adapter else folder, use_adapter=False)
+    first = evaluation.predict(folder, use_adapter=True) if use_adapter else base
+    samples = [first] + [
+        evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample)
+        for sample in range(1, num_samples)
+    ]
+    own = score_predictions(first, evaluation) | measure_likelihoods(evaluation, first, use_adapter, likelihood)
+    own |= measure_meaning(first, encoder)
+    floors = {"base": score_predictions(base, evaluation)}
+    floors |= {name: score_texts(texts, evaluation) for name, texts in rows.build_baselines().items()}
+    nearest = rows.find_nearest()
+    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood, encoder)
+    scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
+    scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
+    scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
+
+    extras = [
+        group | audit | values for group, audit, values in zip(name_groups(rows), nearest, by_row(own), strict=True)
+    ]
+    if num_samples > 1:
+        found = pick_samples(evaluation, samples, use_adapter)
+        scores["samples"] = summarise_samples(found, rows.groups, num_samples)
+        for number, extra in enumerate(extras):
+            extra["samples"] = [sample[number].prediction for sample in samples]
+            extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
+    scored = write_predictions(folder, evaluation, use_adapter, first, extras)
+    if use_adapter:  # so that `revinst compare` can set the base beside any run
+        of_base = [group | values for group, values in zip(name_groups(rows), by_row(floors["base"]), strict=True)]
+        write_predictions(folder / "base", evaluation, False, base, of_base)
+    write_json(folder / "scores.json", scores)
+    write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
+    return scores
+
+
+def score_predictions(rows: Sequence[Prediction], evaluation: Evaluation) -> RowScores:
+    scores = score_texts([row.prediction for row in rows], evaluation)
+    return scores | {"eos": np.array([float(row.stopped == "eos") for row in rows])}
+
+
+def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
+    references = [example.instruction for example in evaluation.examples]
+    responses = [example.response for example in evaluation.examples]
+    return score_rows(texts, references, responses, prompt_lines(evaluation.template))
+
+
+def measure_likelihoods(
+    evaluation: Evaluation, rows: Sequence[Prediction], use_adapter: bool, everything: bool
+) -> RowScores:
+    """log p of the references, which the held-out loss needs anyway; of the predictions and the round trip if asked."""
+    found = {"logp_reference": evaluation.log_p(use_adapter)}
+    if everything:
+        texts = [row.prediction for row in rows]
+        found["logp_prediction"] = evaluation.log_p(use_adapter, texts)
+        found |= evaluation.round_trip(texts)
+    return found
+
+
+def measure_meaning(rows: Sequence[Prediction], encoder: Path | None) -> RowScores:
+    """`semantic` where an encoder was given."""
+    if encoder is None:
+        return {}
+    from revinst.generation.embedding import semantic_similarity
+
+    texts, references = [row.prediction for row in rows], [row.reference for row in rows]
+    return {"semantic": semantic_similarity(encoder, texts, references)}
+
+
+def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> RowKinds:
+    strata = {"response_length": label_lengths([example.response for example in rows.examples])}
+    if rows.train is not None:
+        strata["similarity"] = label_similarities([row["max_similarity"] for row in nearest])
+    return RowKinds([example.category for example in rows.examples], rows.groups, strata)
+
+
+def name_groups(rows: EvaluatedRows) -> list[dict[str, Any]]:
+    return [{"group": group} for group in rows.groups]
+
+
+def by_row(scores: RowScores) -> list[dict[str, Any]]:
+    """`{"a": [1, 2]}` -> `[{"a": 1}, {"a": 2}]`; NaN becomes None."""
+    rows = zip(*(values.tolist() for values in scores.values()), strict=True)
+    return [dict(zip(scores, map(none_if_nan, row), strict=True)) for row in rows]
+
+
+def write_predictions(
+    folder: Path,
+    evaluation: Evaluation,
+    use_adapter: bool,
+    predictions: Sequence[Prediction],
+    extras: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
+    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    return rows
+
+
+def write_report_of(
+    evaluation: Evaluation, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
+) -> None:
+    run, adapter = evaluation.trained.run, evaluation.trained.adapter
+    title, curves = (run.path.name, read_curves(run.metrics)) if run else (adapter.name, {})
+    write_report(folder / "report.html", title, scores, rows, curves, tuned=tuned)
+
+
+def describe_metrics(
+    evaluation: Evaluation, rows: EvaluatedRows, likelihood: bool, encoder: Path | None
+) -> dict[str, Any]:
+    described = metric_settings(prompt_lines(evaluation.template))
+    described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
+    described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
+    described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
+    if likelihood:
+        described["gain"] = {
+            "unit": "nats",
+            "of": "log p(response | instruction) - log p(response | empty instruction)",
+            "model": evaluation.trained.base,
+            "template": evaluation.forward.hash,
+            "shuffle_seed": SHUFFLE_SEED,
+        }
+    return described
+
+
+def loss_per_token(evaluation: Evaluation, log_p: np.ndarray) -> float | None:
+    """-log p per target token over the rows whose reference fits."""
+    fits = ~np.isnan(log_p)
+    num_targets = evaluation.count_targets()[fits].sum()
+    return float(-log_p[fits].sum() / num_targets) if num_targets else None
+
+
+def pick_samples(evaluation: Evaluation, made: list[list[Prediction]], use_adapter: bool) -> SampleScores:
+    texts = [[row.prediction for row in sample] for sample in made]
+    log_p = np.stack([evaluation.log_p(use_adapter, sample) for sample in texts])
+    return score_samples(texts, [row.reference for row in made[0]], log_p)
+
+
+def summarise_samples(found: SampleScores, groups: list[str], count: int) -> dict[str, Any]:
+    numbers = number_groups(groups)
+    picks = {name: summarise_rows(scores, numbers, seed=0) for name, scores in found.scores.items()}
+    agreement = summarise_rows({"self_agreement": found.self_agreement}, numbers, seed=0)
+    return {"k": count} | picks | agreement

@@ -1,0 +1,96 @@
+"""Encoded documents on disk, under a hash of everything that they depend on, mapped into memory.
+
+Two runs that build the same one both get it: each writes a folder of its own and renames it, and the second rename
+finds the first one's. Nothing is ever changed in place, so the folder may be deleted at any time between runs.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revinst.data.encoding import Documents, concatenate_documents
+from revinst.data.examples import BLOCK_ROWS, Discarded, Examples
+
+FORMAT = 1  # raised when the same inputs would give other arrays
+
+
+def cache_folder() -> Path:
+    """`$REVINST_CACHE`, else revinst/ in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "revinst"
+    return Path(os.environ.get("REVINST_CACHE") or default)
+
+
+def hash_inputs(examples: Examples, **settings: Any) -> str:
+    """32 hex digits over the texts and the settings."""
+    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+    for batch in examples.table.to_batches(max_chunksize=BLOCK_ROWS):
+        for name in ("id", "instruction", "context", "response"):
+            digest.update("\0".join(batch.column(name).to_pylist()).encode() + b"\0\0")
+    return digest.hexdigest()[:32]
+
+
+def cache_documents(key: str, build: Callable[[], Iterator[Documents]]) -> Documents:
+    """The documents with this key, built block by block if they are not there yet.
+
+    Where the cache can't be written (a read-only home, a full disk), they are built in memory.
+    """
+    folder = cache_folder() / "documents" / key
+    try:
+        if not (folder / "meta.json").is_file():
+            write_documents(folder, build())
+        return open_documents(folder)
+    except OSError as error:
+        print(f"{folder}: no cache ({error.strerror or error}); encoded in memory")
+        return concatenate_documents(list(build()))
+
+
+def write_documents(folder: Path, blocks: Iterator[Documents]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        lengths, truncated = [np.zeros(0, np.int64)], 0
+        ids: list[str] = []
+        discarded: list[dict[str, str]] = []
+        with (temporary / "input_ids.i32").open("wb") as inputs, (temporary / "targets.i32").open("wb") as targets:
+            for block in blocks:
+                inputs.write(np.ascontiguousarray(block.input_ids, dtype="<i4").data)
+                targets.write(np.ascontiguousarray(block.targets, dtype="<i4").data)
+                lengths.append(block.lengths)
+                ids += block.ids
+                truncated += block.truncated
+                discarded += map(asdict, block.discarded)
+        np.save(temporary / "lengths.npy", np.concatenate(lengths).astype(np.int32))
+        (temporary / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+        (temporary / "meta.json").write_text(json.dumps({"truncated": truncated, "discarded": discarded}))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").is_file():  # else another run was first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_documents(folder: Path) -> Documents:
+    meta = json.loads((folder / "meta.json").read_text())
+    lengths = np.load(folder / "lengths.npy")
+    input_ids, targets = (
+        np.memmap(folder / name, dtype="<i4", mode="r") if lengths.any() else np.zeros(0, np.int32)
+        for name in ("input_ids.i32", "targets.i32")
+    )
+    return Documents(
+        input_ids,
+        targets,
+        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        json.loads((folder / "ids.json").read_text(encoding="utf-8")),
+        meta["truncated"],
+        [Discarded(**row) for row in meta["discarded"]],
+    )

@@ -1,0 +1,147 @@
+"""How alike texts are: Jaccard similarity of character 5-grams, near-duplicates, nearest texts.
+
+Shingles are the distinct 5-character windows of the normalised text, as 64-bit hashes. Pairs come from MinHash with
+banding (https://en.wikipedia.org/wiki/MinHash) and are then checked exactly. W windows of all texts, end to end.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+SHINGLE = 5
+THRESHOLD = 0.7
+# A pair at the threshold shares a band of 4 with probability 0.7^4, so all 48 miss it with (1 - 0.7^4)^48 = 2e-6.
+ROWS_PER_BAND = 4
+BANDS_PER_ROUND = 16  # 64 bytes a text are kept at a time
+ROUNDS = 3
+BLOCK_CHARACTERS = 2_000_000
+FACTORS = np.random.default_rng(0).integers(0, 2**63, size=1024, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+def normalise(text: str) -> str:
+    """Lower case, letters and digits only, single spaces: `"What's  THIS?"` -> `"what s this"`."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def hash_windows(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(uint64 `[W]`, int64 `[len(texts) + 1]`): hashes of all windows and where each text's begin.
+
+    A text shorter than a window is one window, an empty one has none.
+    """
+    padded = [text.ljust(SHINGLE, "\0") if text else "" for text in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    lengths = np.fromiter(map(len, padded), np.int64, len(padded))
+    counts = np.maximum(lengths - (SHINGLE - 1), 0)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    position = np.repeat(first - offsets[:-1], counts) + np.arange(offsets[-1])
+    hashes = np.zeros(len(position), dtype=np.uint64)
+    for place in range(SHINGLE):
+        hashes += codes[position + place] * FACTORS[place]
+    for shift in (32, 29):
+        hashes = (hashes ^ (hashes >> np.uint64(shift))) * FACTORS[SHINGLE]
+    return hashes ^ (hashes >> np.uint64(32)), offsets
+
+
+def shingles_of(text: str) -> np.ndarray:
+    """Distinct window hashes of one normalised text, sorted."""
+    return np.unique(hash_windows([text])[0])
+
+
+def jaccards(text: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Similarity of one set of shingles to each of the others, float64."""
+    sizes = np.fromiter(map(len, others), np.int64, len(others))
+    joined = np.concatenate(others)
+    place = np.minimum(np.searchsorted(text, joined), len(text) - 1)
+    shared = np.add.reduceat(text[place] == joined, np.cumsum(sizes) - sizes, dtype=np.int64)
+    return shared / (len(text) + sizes - shared)
+
+
+def near_duplicates(
+    texts: Sequence[str], threshold: float = THRESHOLD, skip: Callable[[int, int], bool] = lambda i, j: False
+) -> Iterator[tuple[int, int]]:
+    """Yields pairs (i, j) of distinct, non-empty normalised texts whose similarity is at least `threshold`.
+
+    skip: pairs for which it is true are not compared, e.g. because they are known to belong together.
+    """
+    shingles = lru_cache(maxsize=20_000)(lambda row: shingles_of(texts[row]))
+    compared: set[int] = set()
+    for bands in range(ROUNDS):
+        for keys in band_keys(texts, bands).T:
+            for run in equal_runs(keys):
+                for number, i in enumerate(run[:-1]):
+                    others = [j for j in run[number + 1 :] if i * len(texts) + j not in compared and not skip(i, j)]
+                    if not others:
+                        continue
+                    compared.update(i * len(texts) + j for j in others)
+                    similar = jaccards(shingles(i), [shingles(j) for j in others]) >= threshold
+                    yield from ((i, j) for j, is_similar in zip(others, similar, strict=True) if is_similar)
+
+
+def band_keys(texts: Sequence[str], number: int) -> np.ndarray:
+    """uint32 `[len(texts), BANDS_PER_ROUND]`: equal keys in a column make two texts candidates."""
+    keys = np.empty((len(texts), BANDS_PER_ROUND), dtype=np.uint32)
+    base = SHINGLE + 1 + number * BANDS_PER_ROUND * ROWS_PER_BAND
+    for start, block in blocks_of(texts):
+        stop = start + len(block)
+        hashes, offsets = hash_windows(block)
+        for band in range(BANDS_PER_ROUND):
+            key = np.zeros(stop - start, dtype=np.uint64)
+            for row in range(ROWS_PER_BAND):
+                values = (hashes * FACTORS[base + band * ROWS_PER_BAND + row]) >> np.uint64(32)
+                key = (key + np.minimum.reduceat(values, offsets[:-1])) * FACTORS[-1 - row]
+            keys[start:stop, band] = key >> np.uint64(32)
+    return keys
+
+
+def equal_runs(keys: np.ndarray) -> Iterator[list[int]]:
+    """Rows with equal keys, two or more at a time: `[7, 3, 7, 7]` -> `[0, 2, 3]`."""
+    order = np.argsort(keys, kind="stable")
+    bounds = np.flatnonzero(np.diff(keys[order])) + 1
+    starts, stops = np.concatenate([[0], bounds]), np.concatenate([bounds, [len(keys)]])
+    for number in np.flatnonzero(stops - starts > 1):
+        yield order[starts[number] : stops[number]].tolist()
+
+
+def blocks_of(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first text, texts) of about BLOCK_CHARACTERS each, so that memory does not grow with the data."""
+    start, block, characters = 0, [], 0
+    for text in texts:
+        block.append(text)
+        characters += len(text)
+        if characters >= BLOCK_CHARACTERS:
+            yield start, block
+            start, block, characters = start + len(block), [], 0
+    if block:
+        yield start, block
+
+
+def nearest_rows(texts: Sequence[str], others: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """For each text the index in `others` of the most similar one and its similarity, exact.
+
+    texts, others: as people wrote them; they are normalised here. Returns int64 and float64 `[len(texts)]`; -1 and 0.0
+    where nothing shares a shingle (an empty text never does). Time grows with both lengths multiplied.
+    """
+    queries = [shingles_of(normalise(text)) for text in texts]
+    best, index = np.zeros(len(texts)), np.full(len(texts), -1, dtype=np.int64)
+    for start, block in blocks_of(map(normalise, others)):
+        sets = [shingles_of(other) for other in block]
+        sizes = np.fromiter(map(len, sets), np.int64, len(sets))
+        joined = np.concatenate([*sets, np.zeros(0, np.uint64)])
+        order = np.argsort(joined, kind="stable")
+        postings, owner = joined[order], np.repeat(np.arange(len(sets)), sizes)[order]
+        for number, query in enumerate(queries):
+            low = np.searchsorted(postings, query)
+            counts = np.searchsorted(postings, query, side="right") - low
+            ends = np.cumsum(counts)
+            if not len(ends) or not ends[-1]:
+                continue
+            hits = np.repeat(low - ends + counts, counts) + np.arange(ends[-1])
+            shared = np.bincount(owner[hits], minlength=len(sets))
+            similarity = shared / (len(query) + sizes - shared)
+            row = int(similarity.argmax())
+            if similarity[row] > best[number]:
+                best[number], index[number] = similarity[row], start + row
+    return index, best

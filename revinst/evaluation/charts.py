@@ -1,0 +1,84 @@
+"""Where the marks of a plot go, in SVG units; the report's template draws them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WIDTH, HEIGHT = 560, 200
+MAX_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line over steps: `points` for an SVG polyline, the first at the left; `low` and `high` end the y axis."""
+
+    name: str
+    points: str
+    low: float
+    high: float
+    first_step: int
+    last_step: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One label's mean with its interval, in units of 0-1 of the plot's width."""
+
+    label: str
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars over one axis that ends at `top`."""
+
+    title: str
+    top: float
+    bars: list[Bar] = field(default_factory=list)
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Logged name -> (step, value) from a run's metrics.csv; empty without the file."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if not path.is_file():
+        return curves
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if name and name != "step" and value:
+                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    return curves
+
+
+def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
+    """None below two finite values. Long runs are thinned to MAX_POINTS."""
+    finite = [(step, value) for step, value in values if abs(value) < float("inf")]
+    if len(finite) < 2:
+        return None
+    stride = -(-len(finite) // MAX_POINTS)
+    kept = finite[::stride] if finite[::stride][-1] == finite[-1] else [*finite[::stride], finite[-1]]
+    low, high = min(value for _, value in kept), max(value for _, value in kept)
+    first, last = kept[0][0], kept[-1][0]
+    points = " ".join(
+        f"{(step - first) / max(last - first, 1) * WIDTH:.1f},{HEIGHT - (value - low) / (high - low or 1) * HEIGHT:.1f}"
+        for step, value in kept
+    )
+    return Curve(name, points, low, high, first, last, kept[-1][1])
+
+
+def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> Bars:
+    """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like."""
+    found = []
+    for label, part in parts.items():
+        mean, (low, high) = part[metric], part["ci95"][metric]
+        if mean is not None:
+            found.append((label, part["n"], mean, *((mean, mean) if low is None else (low, high))))
+    top = max([high for *_, high in found], default=0.0) or 1.0
+    bars = [Bar(label or "(none)", n, mean / top, low / top, high / top) for label, n, mean, low, high in found]
+    return Bars(title, top, bars)

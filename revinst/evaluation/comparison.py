@@ -1,0 +1,167 @@
+"""Paired comparison of evaluations of the same rows: what `revinst compare` prints."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from revinst.errors import UserError
+from revinst.evaluation.statistics import adjust_holm, compare_rows, number_groups
+from revinst.evaluation.summary import none_if_nan
+
+MAX_NAMED_IDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Prediction rows of one system by id, one dict for each of its seeds."""
+
+    name: str
+    seeds: list[dict[str, dict[str, Any]]]
+
+    def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
+        """float64 `[seeds, rows]`; NaN where a row has no such value."""
+        rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
+        return np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+
+
+def read_system(text: str) -> System:
+    """`PATH`, or `PATH,PATH,...` for several seeds: run folders, evaluation folders or predictions.jsonl files."""
+    return System(text, [read_rows(find_predictions(Path(part))) for part in text.split(",")])
+
+
+def find_predictions(path: Path) -> Path:
+    for found in (path, path / "predictions.jsonl", path / "evaluation" / "predictions.jsonl"):
+        if found.is_file():
+            return found
+    raise UserError(f"{path}: no predictions.jsonl there or in its evaluation folder; run `revinst evaluate` first")
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            row_id = row["id"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: no prediction row ({error})") from None
+        if row_id in rows:
+            raise UserError(f"{path}:{number}: a second row with the id {row_id}")
+        rows[row_id] = row
+    if not rows:
+        raise UserError(f"{path}: no rows in it")
+    return rows
+
+
+def check_same_rows(systems: Sequence[System]) -> list[str]:
+    """The ids, in the order of the first. Raises UserError naming ids that another one lacks, or whose text differs."""
+    first = systems[0].seeds[0]
+    for system in systems:
+        for rows in system.seeds:
+            for missing, where in ((first.keys() - rows.keys(), system), (rows.keys() - first.keys(), systems[0])):
+                if missing:
+                    named = ", ".join(sorted(missing)[:MAX_NAMED_IDS]) + (
+                        ", ..." if len(missing) > MAX_NAMED_IDS else ""
+                    )
+                    raise UserError(
+                        f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
+                    )
+            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
+            if changed:
+                raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
+    return list(first)
+
+
+def compare_systems(systems: Sequence[System], metric: str = "rougeL") -> dict[str, Any]:
+    """Each system's mean and spread over seeds, and each against the first: overall and by category.
+
+    Several seeds of a system count as their mean on each row. p values are adjusted by Holm's method: over the
+    systems, and over the categories of each pair.
+    """
+    ids = check_same_rows(systems)
+    first = systems[0].seeds[0]
+    groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
+    categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)
+    values = [system.values(ids, metric) for system in systems]
+    for system, found in zip(systems, values, strict=True):
+        if np.isnan(found).all():
+            raise UserError(f"{system.name}: its rows have no {metric}; score them with `revinst evaluate`")
+    rows = [found.mean(0) for found in values]
+    pairs = [
+        {"system": system.name} | compare_pair(rows[0], other, groups, categories)
+        for system, other in zip(systems[1:], rows[1:], strict=True)
+    ]
+    for pair, adjusted in zip(pairs, adjust_holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_holm"] = adjusted
+    return {
+        "metric": metric,
+        "n": len(ids),
+        "num_groups": int(groups.max()) + 1,
+        "systems": [describe_seeds(system.name, found) for system, found in zip(systems, values, strict=True)],
+        "against": systems[0].name,
+        "pairs": pairs,
+    }
+
+
+def describe_seeds(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Mean over seeds, and their standard deviation (None for one seed)."""
+    means = np.nanmean(values, axis=1)
+    spread = float(means.std(ddof=1)) if len(means) > 1 else None
+    return {"name": name, "mean": float(means.mean()), "seeds": means.tolist(), "sd": spread}
+
+
+def compare_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray, categories: np.ndarray) -> dict[str, Any]:
+    by_category = {}
+    for category in sorted(set(categories)):
+        chosen = categories == category
+        by_category[category] = describe_pair(a[chosen], b[chosen], groups[chosen])
+    for part, adjusted in zip(by_category.values(), adjust_holm([p["p"] for p in by_category.values()]), strict=True):
+        part["p_holm"] = adjusted
+    return describe_pair(a, b, groups) | {"by_category": by_category}
+
+
+def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """A Comparison as JSON."""
+    found = asdict(compare_rows(a, b, groups))
+    found["ci95"] = [none_if_nan(bound) for bound in found["ci95"]]
+    return found | {name: none_if_nan(found[name]) for name in ("difference", "detectable")}
+
+
+def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
+    """The systems, and a table for each pair."""
+    table = Table(title=f"{result['metric']} on {result['n']} rows in {result['num_groups']} groups")
+    for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for system in result["systems"]:
+        spread = "-" if system["sd"] is None else f"{system['sd']:.4f}"
+        table.add_row(system["name"], f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
+    return [table, *(build_pair_table(pair, result["against"]) for pair in result["pairs"])]
+
+
+def build_pair_table(pair: dict[str, Any], against: str) -> Table:
+    table = Table(
+        title=f"{pair['system']} minus {against}",
+        caption=f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}",
+    )
+    table.add_column("rows", overflow="fold")
+    for name in ("n", "diff", "95 % interval", "p", "win/tie/loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("all", *format_pair(pair), style="bold")
+    table.add_section()
+    for category, part in pair["by_category"].items():
+        table.add_row(category or "(none)", *format_pair(part))
+    return table
+
+
+def format_pair(part: dict[str, Any]) -> list[str]:
+    low, high = map(format_difference, part["ci95"])
+    outcomes = f"{part['wins']}/{part['ties']}/{part['losses']}"
+    return [str(part["n"]), format_difference(part["difference"]), f"{low} {high}", f"{part['p_holm']:.4f}", outcomes]
+
+
+def format_difference(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"

@@ -1,0 +1,51 @@
+"""Several samples of one row: how good they are on average, at best, and by picks that need no reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from revinst.evaluation.rouge import score_rouge_l, split_stems
+from revinst.evaluation.scores import HEAD_METRICS, score_rows
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScores:
+    """Row scores of each way to use K samples: pick -> metric -> float64 `[rows]`.
+
+    `mean` over the samples; `best_of_k`: the sample with the highest ROUGE-L to the reference (an upper bound, it needs
+    the reference); `consensus`: the one most like the others; `likelihood`: the one the model finds likeliest.
+    self_agreement: mean ROUGE-L between a row's samples, `[rows]`. picked: pick -> number of the sample, `[rows]`.
+    """
+
+    scores: dict[str, dict[str, np.ndarray]]
+    picked: dict[str, np.ndarray]
+    self_agreement: np.ndarray
+
+
+def score_samples(
+    samples: Sequence[Sequence[str]], references: Sequence[str], log_likelihoods: np.ndarray
+) -> SampleScores:
+    """samples: `[K][rows]`, K at least 2; log_likelihoods: `[K, rows]`, NaN where unknown."""
+    rows = np.arange(len(references))
+    by_sample = [score_rows(texts, references) for texts in samples]
+    values = {metric: np.stack([scores[metric] for scores in by_sample]) for metric in HEAD_METRICS}  # [K, rows]
+    agreement = np.array([agree(texts) for texts in zip(*samples, strict=True)]).reshape(len(rows), len(samples))
+    picked = {
+        "best_of_k": values["rougeL"].argmax(0),
+        "consensus": agreement.argmax(1),
+        "likelihood": np.where(np.isnan(log_likelihoods), -np.inf, log_likelihoods).argmax(0),
+    }
+    scores = {"mean": {metric: of_samples.mean(0) for metric, of_samples in values.items()}}
+    scores |= {
+        name: {metric: of_samples[numbers, rows] for metric, of_samples in values.items()}
+        for name, numbers in picked.items()
+    }
+    return SampleScores(scores, picked, agreement.mean(1))
+
+
+def agree(texts: Sequence[str]) -> list[float]:
+    """Mean ROUGE-L of each text to the others: `agree(["a b", "a b", "c"])` -> `[0.5, 0.5, 0.0]`."""
+    stems = [split_stems(text) for text in texts]
+    pairs = np.array([[score_rouge_l(ours, theirs) for theirs in stems] for ours in stems])
+    return ((pairs.sum(1) - pairs.diagonal()) / (len(texts) - 1)).tolist()

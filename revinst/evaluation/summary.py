@@ -1,0 +1,152 @@
+"""The content of `scores.json`: means with intervals, beside the floors, by category and by kind of row."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from revinst.evaluation.baselines import check_floors
+from revinst.evaluation.scores import HEAD_METRICS
+from revinst.evaluation.statistics import (
+    bootstrap_intervals,
+    detectable_difference,
+    number_groups,
+    sign_flip_p_values,
+)
+
+LENGTH_EDGES = (30, 100, 300)  # words
+SIMILARITY_EDGES = (0.1, 0.3, 0.5)
+RowScores = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class RowKinds:
+    """What is known of each row beside its scores; every list has one entry a row.
+
+    groups: rows with the same name are near-duplicates of each other, and are resampled together.
+    strata: name of a division -> the label of each row in it.
+    """
+
+    categories: Sequence[str]
+    groups: Sequence[str]
+    strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def summarise_scores(
+    scores: RowScores,
+    kinds: RowKinds,
+    baselines: Mapping[str, RowScores],
+    settings: dict[str, Any],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Means over rows (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
+
+    `gains` are paired differences to each floor, `detectable` the smallest difference to the strongest floor that this
+    many rows could show.
+    """
+    check_floors(list(baselines))
+    groups = number_groups(kinds.groups)
+    by_category = summarise_parts(scores, kinds.categories, groups, seed)
+    gains = compare_to_floors(baselines, scores, groups, seed)
+    means = {name: mean_scores(floor) for name, floor in baselines.items()}
+    strongest = {metric: max(means, key=lambda name: means[name][metric] or 0.0) for metric in HEAD_METRICS}
+    return {
+        "n": len(kinds.categories),
+        "num_groups": int(groups.max(initial=-1)) + 1,
+        "metrics": summarise_rows(scores, groups, seed),
+        "macro": {metric: mean_of([part[metric] for part in by_category.values()]) for metric in scores},
+        "baselines": means,
+        "gains": gains,
+        "detectable": {metric: gains[name][metric]["detectable"] for metric, name in strongest.items()},
+        "by_category": by_category,
+        **{f"by_{name}": summarise_parts(scores, labels, groups, seed) for name, labels in kinds.strata.items()},
+        "settings": settings | {"bootstrap": {"samples": 2000, "seed": seed, "unit": "group of near-duplicates"}},
+    }
+
+
+def summarise_rows(scores: RowScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
+    """Metric -> mean and ci95."""
+    intervals = bootstrap_intervals(np.stack(list(scores.values()), axis=1), groups, seed=seed)
+    means = mean_scores(scores)
+    return {
+        metric: {"mean": means[metric], "ci95": [none_if_nan(bound) for bound in interval]}
+        for metric, interval in zip(scores, intervals, strict=True)
+    }
+
+
+def summarise_parts(
+    scores: RowScores, labels: Sequence[str], groups: np.ndarray, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Label -> n, the mean of each metric, and their intervals under `ci95`."""
+    rows_of = defaultdict(list)
+    for row, label in enumerate(labels):
+        rows_of[label].append(row)
+    parts = {}
+    for label in sorted(rows_of, key=range_order):
+        rows = rows_of[label]
+        part = summarise_rows({metric: values[rows] for metric, values in scores.items()}, groups[rows], seed)
+        parts[label] = {
+            "n": len(rows),
+            **{metric: value["mean"] for metric, value in part.items()},
+            "ci95": {metric: value["ci95"] for metric, value in part.items()},
+        }
+    return parts
+
+
+def range_order(label: str) -> tuple[float, str]:
+    """Ranges by their lower end, other labels by the alphabet: `100 and up` comes after `30-100`."""
+    number = re.match(r"[\d.]+(?=-| and up)", label)
+    return (float(number[0]) if number else 0.0, label)
+
+
+def compare_to_floors(
+    floors: Mapping[str, RowScores], scores: RowScores, groups: np.ndarray, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Floor -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
+    pairs = [(name, metric) for name in floors for metric in HEAD_METRICS]
+    differences = np.stack([scores[metric] - floors[name][metric] for name, metric in pairs], axis=1)
+    intervals = bootstrap_intervals(differences, groups, seed=seed)
+    p_values = sign_flip_p_values(differences, groups, seed=seed)
+    gains: dict[str, dict[str, Any]] = {name: {} for name in floors}
+    for (name, metric), values, interval, p in zip(pairs, differences.T, intervals, p_values, strict=True):
+        gains[name][metric] = {
+            "difference": mean_of(values[~np.isnan(values)].tolist()),
+            "ci95": [none_if_nan(bound) for bound in interval],
+            "p": float(p),
+            "detectable": none_if_nan(detectable_difference(values, groups)),
+        }
+    return gains
+
+
+def mean_scores(scores: RowScores) -> dict[str, float | None]:
+    return {metric: mean_of(values[~np.isnan(values)].tolist()) for metric, values in scores.items()}
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that exist; None without any."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def label_lengths(responses: Sequence[str]) -> list[str]:
+    """Each response's number of words as one of a few ranges; the names sort by length."""
+    return label_ranges([len(response.split()) for response in responses], LENGTH_EDGES, " words")
+
+
+def label_similarities(similarities: Sequence[float]) -> list[str]:
+    return label_ranges(similarities, SIMILARITY_EDGES, "")
+
+
+def label_ranges(values: Sequence[float], edges: Sequence[float], unit: str) -> list[str]:
+    """`label_ranges([5, 40], (30, 100), " words")` -> `["0-30 words", "30-100 words"]`; the lower end belongs."""
+    ends = [0, *edges]
+    names = [f"{low}-{high}{unit}" for low, high in pairwise(ends)] + [f"{ends[-1]} and up{unit}"]
+    return [names[number] for number in np.digitize(values, edges)]

@@ -1,0 +1,192 @@
+"""How much memory training takes, from the base's config alone: counted where it can be, fitted where it can't.
+
+Letters: h hidden size, f MLP size, T tokens of a micro-batch, L decoder layers, P parameters.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from revinst.errors import UserError
+from revinst.model.fused.support import why_not
+from revinst.model.lora import LoraSettings, attach_lora
+
+GIB = 2**30
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
+OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}  # of both moments, a parameter
+LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
+CHUNK_TARGETS = 1024  # of training/loss.py
+CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
+CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
+FRAGMENTATION = 0.03  # what PyTorch's allocator reserves beyond what is allocated
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a base and its adapter consist of; nothing is loaded."""
+
+    layers: int
+    hidden: int
+    mlp: int
+    vocabulary: int
+    linear_parameters: int  # of the layers that are quantised
+    other_parameters: int  # embeddings, head and norms; a tied head counts once
+    adapter_parameters: int
+    lora_inputs: int  # widths of the inputs of one layer's adapted modules, summed
+    lora_ranks: int  # their ranks, summed
+    queries: int  # heads x their size
+    keys: int
+    heads: int
+    fusible_layers: int  # on a GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """GiB of each part at the peak of a step, on one device."""
+
+    process: float
+    base: float
+    adapter: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    fragmentation: float
+
+    @property
+    def needed(self) -> float:
+        """On a GPU logits and a layer's activations take turns; the CPU's allocator gives neither back."""
+        at_rest = self.fragmentation + self.process + self.base + self.adapter + self.gradients + self.optimizer
+        if self.process:
+            return at_rest + self.activations + self.logits
+        return at_rest + max(self.activations, self.logits)
+
+    @property
+    def peak(self) -> float:
+        """What `torch.cuda.max_memory_allocated` shows (perf/peak_gib in metrics.csv); on the CPU, of the process."""
+        return self.needed - self.fragmentation
+
+
+def read_shape(base: str, lora: LoraSettings) -> Shape:
+    """Builds base and adapter without weights, on the meta device. Raises UserError as loading would."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
+    with torch.device("meta"):
+        return shape_of(attach_lora(model, lora, base))
+
+
+def shape_of(model: Any) -> Shape:
+    """Of a base with its adapter, quantised or not, on the meta device or loaded."""
+    base = model.get_base_model()
+    config, head, layers = base.config, base.get_output_embeddings(), base.get_decoder().layers
+    frozen = {name: module for name, module in base.named_modules() if "lora_" not in name and module is not head}
+    linear = [module for module in frozen.values() if isinstance(module, torch.nn.Linear)]
+    in_linear = {id(parameter) for module in linear for parameter in module.parameters(recurse=False)}
+    adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen_parameters = [parameter for parameter in base.parameters() if not parameter.requires_grad]
+    adapted = [module for module in layers.modules() if hasattr(module, "lora_A") and hasattr(module, "in_features")]
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(
+        layers=len(layers),
+        hidden=config.hidden_size,
+        mlp=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        linear_parameters=sum(module.in_features * module.out_features for module in linear),
+        other_parameters=sum(p.numel() for p in frozen_parameters if id(p) not in in_linear),
+        adapter_parameters=sum(p.numel() for p in adapter),
+        lora_inputs=sum(module.in_features for module in adapted) // len(layers),
+        lora_ranks=sum(module.r["default"] for module in adapted) // len(layers),
+        queries=head_size * config.num_attention_heads,
+        keys=head_size * config.num_key_value_heads,
+        heads=config.num_attention_heads,
+        fusible_layers=sum(not why_not(layer) for layer in layers),
+    )
+
+
+def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:
+    """What one layer keeps for its backward, bytes a token, when nothing of it is recomputed.
+
+    Fused: what `fused/layer.py` names. Plain: the inputs of two norms with their fp32 copies (12h), q, k, v and the
+    output of attention (8h), gate, up and their product (6f); and of each adapted module's input what dropout leaves, a
+    mask and a copy (3 bytes), or without dropout the inputs that modules share (2 bytes). Against 29 x 2h counted with
+    saved-tensor hooks on Llama 2 7B, the plain one gives 31 x 2h.
+    """
+    h, f = shape.hidden, shape.mlp
+    if fused:
+        return 2 * (2 * h + 2 * shape.queries + 2 * shape.keys + 2 * f + shape.lora_ranks) + 4 * shape.heads
+    return 20 * h + 6 * f + (3 * shape.lora_inputs if dropout else 2 * (3 * h + f))
+
+
+def activation_gib(shape: Shape, tokens: int, recomputed: int, dropout: bool, fused: bool) -> float:
+    """At the peak of a step, when one layer is in its backward.
+
+    Plain: inputs of the recomputed layers (2h), all of the others, the layer itself without its norms' copies and gated
+    product, and the gradients of gate, up and two hidden states (4f + 4h). Fused: inputs of recomputed layers are on
+    the host but for two layers' (8h); the layer's gradients and the wide input of its GEMM take 8f + 8h, gate and up
+    once more 4f. The fused figures were fitted to two peaks of Llama 2 7B (dev/LOG.md).
+    """
+    h, f = shape.hidden, shape.mlp
+    kept = (shape.layers - recomputed) * layer_bytes_per_token(shape, dropout, fused)
+    if fused:
+        return tokens * (kept + 8 * h + 8 * f + (8 * h + 4 * f if recomputed else 0)) / GIB
+    inputs = recomputed * 2 * h
+    layer = layer_bytes_per_token(shape, dropout, fused) - 8 * h - 2 * f if recomputed else 0
+    return tokens * (kept + inputs + layer + 4 * f + 4 * h) / GIB
+
+
+def predict_memory(
+    shape: Shape,
+    *,
+    tokens: int,
+    targets: int,
+    recomputed: int,
+    dropout: bool,
+    fused: bool = False,
+    quantization: str = "nf4",
+    optimizer: str = "paged_adamw_32bit",
+    on_gpu: bool = True,
+) -> Memory:
+    """tokens, targets: of the largest micro-batch.
+
+    On a GPU a paged optimizer's state is not counted: PyTorch does not allocate it, and it may leave the GPU.
+    """
+    is_paged = on_gpu and optimizer.startswith("paged")
+    linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
+    adapter = shape.adapter_parameters
+    activations = activation_gib(shape, tokens, recomputed, dropout, fused)
+    parts = {
+        "base": (linear + 2 * shape.other_parameters) / GIB,
+        "adapter": 4 * adapter / GIB,
+        "gradients": 4 * adapter / GIB,
+        "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / GIB,
+        "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
+        "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
+    }
+    fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
+    return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
+
+
+def checkpoint_gib(shape: Shape, optimizer: str) -> float:
+    """Adapter and both moments."""
+    return shape.adapter_parameters * (4 + OPTIMIZER_BYTES[optimizer]) / GIB
+
+
+def flop_per_token(shape: Shape, recomputed: int) -> float:
+    """Forward 2P, backward through frozen weights 2P (their own gradients are not taken), recomputing 2P."""
+    parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
+    return parameters * (4 + 2 * recomputed / shape.layers)
+
+
+def describe(memory: Memory) -> dict[str, Any]:
+    return {name: round(value, 3) for name, value in asdict(memory).items()} | {
+        "peak": round(memory.peak, 2),
+        "needed": round(memory.needed, 2),
+    }

@@ -1,0 +1,197 @@
+"""Checkpoint files: `step-000200.ckpt`, and beside it `step-000200.json`, which marks it complete.
+
+The mark is written last. It holds the file's length and SHA-256, and later the val/loss at that step.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+
+from revinst.errors import UserError
+from revinst.run import Run, read_json, write_json
+
+STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
+ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
+
+
+class HashingFile:
+    """A file that knows the SHA-256 and length of what was written, so that no second pass over gigabytes is needed."""
+
+    def __init__(self, file: Any):
+        self.file, self.sha256, self.length = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.length += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes beside the target, flushes to disk, renames, marks: a full disk or a kill leaves the old files whole.
+
+    `error` keeps what went wrong: raised here, on one rank, it would leave the others waiting for ever.
+    """
+
+    error: str | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.error = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as raw:
+                file = HashingFile(raw)
+                torch.save(checkpoint, file)  # type: ignore[arg-type]  # write and flush are enough
+                file.flush()
+                os.fsync(raw.fileno())
+            mark_of(path).unlink(missing_ok=True)  # one of an earlier file of this name
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            write_json(mark_of(path), {"bytes": file.length, "sha256": file.sha256.hexdigest(), "val_loss": None})
+        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+            self.error = (
+                f"{path}: the checkpoint can't be written ({first_line(error)}); free some space and run the same "
+                "command again, it goes on from the checkpoint before"
+            )
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, oldest step first, complete or not."""
+    return sorted((path for path in folder.glob("step-*.ckpt") if STEP_FILE.fullmatch(path.name)), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    match = STEP_FILE.fullmatch(path.name)
+    return int(match.group(1)) if match else -1
+
+
+def mark_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def read_mark(path: Path) -> dict[str, Any]:
+    """The mark of a checkpoint; {} when it has none that can be read."""
+    try:
+        mark = read_json(mark_of(path))
+    except UserError:
+        return {}
+    return mark if isinstance(mark, dict) and {"bytes", "sha256"} <= mark.keys() else {}
+
+
+def why_unusable(path: Path) -> str:
+    """What is wrong with a checkpoint of a run folder, or ""."""
+    mark = read_mark(path)
+    if not mark:
+        return "not marked complete"
+    if path.stat().st_size != mark["bytes"]:
+        return f"{path.stat().st_size} bytes instead of {mark['bytes']}"
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != mark["sha256"]:
+            return "its checksum is wrong"
+    return ""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; loading runs no code. Raises UserError unless revinst wrote it."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a torn zip or a foreign pickle fails in many ways
+        raise UserError(f"{path}: not a checkpoint that can be read ({first_line(error)[:120]})") from None
+    if not isinstance(content, dict) or "revinst" not in content or "run" not in content:
+        raise UserError(f"{path}: not a checkpoint of revinst")
+    return content
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; others are skipped with a word. None: there is not one file.
+
+    Raises UserError when there are files and none is whole: starting over would bury what can perhaps be saved.
+    """
+    files = checkpoint_files(folder)
+    for path in reversed(files):
+        reason = why_unusable(path)
+        if not reason:
+            return path
+        rank_zero_only(print)(f"{path}: skipped ({reason})")
+    if files:
+        raise UserError(
+            f"{folder}: none of its {len(files)} checkpoints is whole; restore one, or choose another --run_name"
+        )
+    return None
+
+
+def export_newest(run: Run) -> Path:
+    """The adapter of an unfinished run's newest checkpoint, as a PEFT folder `adapter-step-000200`."""
+    from safetensors.torch import save_file
+
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
+    folder = run.path / f"adapter-{checkpoint.stem}"
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    content = read_checkpoint(checkpoint)
+    folder.mkdir(exist_ok=True)
+    state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "adapter_config.json", content["run"]["adapter_config"])  # last: it makes the folder an adapter
+    return folder
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Moves checkpoints beyond `step` away: a run that goes on from there must neither resume nor prune by them."""
+    for path in checkpoint_files(folder):
+        if step_of(path) > step:
+            (folder / ASIDE).mkdir(exist_ok=True)
+            for file in (path, mark_of(path)):
+                if file.exists():
+                    os.replace(file, folder / ASIDE / file.name)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Half-written files of a process that was killed; the run's lock says that nobody writes them now."""
+    for path in folder.glob(".step-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def prune(folder: Path, keep_last: int, keep_best: int) -> None:
+    """Deletes complete checkpoints that are neither among the newest nor among the best by val/loss."""
+    losses = {path: mark.get("val_loss") for path in checkpoint_files(folder) if (mark := read_mark(path))}
+    files = list(losses)
+    scored = [path for path in files if isinstance(losses[path], float)]  # others: none yet, or not finite
+    best = sorted(scored, key=lambda path: float(losses[path] or 0))[:keep_best]
+    for path in files[:-keep_last]:
+        if path not in best:
+            mark_of(path).unlink()
+            path.unlink()
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,70 @@
+"""What a run was trained on, as hashes that a resumed run is compared by."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.encoding import Documents
+
+SAMPLE_BYTES = 1 << 20
+
+
+def fingerprints(data: InstructionDataModule, base: str) -> dict[str, str]:
+    """16 hex digits each. `documents` covers every id and target that a step reads, so also a changed encoding."""
+    return {
+        "split": data.split.hash,
+        "template": data.template.hash,
+        "tokenizer": data.tokenizer.fingerprint,
+        "documents": digest(
+            hash_rows(data.train_documents, data.train_rows), hash_rows(data.val_documents, data.val_rows)
+        ),
+        "base": fingerprint_base(base),
+    }
+
+
+def hash_rows(documents: Documents, rows: list[list[int]]) -> bytes:
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.array([number for row in rows for number in row], dtype=np.int64)
+    parts = (documents.input_ids, documents.targets, documents.offsets, lengths, order)
+    return b"".join(hashlib.sha256(np.ascontiguousarray(part).tobytes()).digest() for part in parts)
+
+
+def fingerprint_base(base: str) -> str:
+    """Of config.json and, of each weight file, name, size and a MiB at its start, middle and end.
+
+    All of 13 GB would take longer to read than the model takes to load. For a hub id: of the snapshot in the cache,
+    or `unknown` before the first download.
+    """
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        cached: Any = try_to_load_from_cache(base, "config.json")
+        if not isinstance(cached, str):
+            return "unknown"
+        folder = Path(cached).parent
+    parts = []
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        size = path.stat().st_size
+        parts.append(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for start in sorted({0, max(0, size // 2), max(0, size - SAMPLE_BYTES)}):
+                file.seek(start)
+                parts.append(file.read(SAMPLE_BYTES))
+    return digest(*parts)
+
+
+def digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def hash_difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Lines `name: old -> new` for what differs; a hash that one side does not know is no difference."""
+    return [
+        f"{name}: {old[name]} -> {new[name]}"
+        for name in new
+        if old.get(name, "unknown") != "unknown" and new[name] not in ("unknown", old[name])
+    ]

@@ -1,0 +1,147 @@
+"""`revinst plan`: what it predicts, held to what was measured; it needs no weights, no GPU and no Trainer."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from revinst import cli
+from revinst.model.lora import LoraSettings
+from revinst.model.memory import checkpoint_gib, predict_memory, read_shape
+
+LLAMA_7B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32000,
+}
+ALL, QV = LoraSettings(), LoraSettings(target_modules=["q_proj", "v_proj"])
+SMALL = LoraSettings(r=16, alpha=32, dropout=0.0)
+
+
+def run_plan(capsys, *args: object) -> dict:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["plan", *(str(arg) for arg in args), "--json"])
+    assert ended.value.code == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def llama_7b(base, tmp_path_factory) -> Path:
+    """Llama 2 7B's config with the quickstart model's tokenizer; no weights."""
+    folder = tmp_path_factory.mktemp("llama-7b")
+    (folder / "config.json").write_text(json.dumps(LLAMA_7B))
+    for path in Path(base).glob("*token*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "lora", "tokens", "recomputed", "peak"),
+    [
+        ("7b", ALL, 6 * 2048, 32, 10.82),
+        ("7b", QV, 6 * 2048, 32, 9.29),
+        ("135m", ALL, 8 * 2048, 0, 16.1),
+    ],
+)
+def test_plain_peak_on_the_h200(base, llama_7b, name, lora, tokens, recomputed, peak):  # noqa: PLR0917
+    """Within 10 % of dev/LOG.md's figures."""
+    shape = read_shape(str(llama_7b if name == "7b" else base), lora)
+    memory = predict_memory(shape, tokens=tokens, targets=tokens, recomputed=recomputed, dropout=True)
+    assert memory.peak == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "recomputed", "peak"), [(False, 0, 40.66), (True, 0, 40.75), (False, 32, 6.81), (True, 32, 7.06)]
+)
+def test_fused_peak_on_the_h200(llama_7b, dropout, recomputed, peak):
+    """Within 10 % of dev/LOG.md's figures, taken without an optimizer."""
+    lora = LoraSettings(dropout=0.1 * dropout)
+    shape = read_shape(str(llama_7b), lora)
+    assert shape.fusible_layers == 32
+    tokens = 6 * 2048
+    memory = predict_memory(shape, tokens=tokens, targets=tokens, recomputed=recomputed, dropout=dropout, fused=True)
+    assert memory.peak == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("lora", "tokens", "recomputed", "dropout", "peak"),
+    [
+        (SMALL, 2048, 0, False, 3.45),
+        (SMALL, 2048, 30, False, 1.40),
+        (SMALL, 8192, 30, False, 2.99),
+        (LoraSettings(), 4096, 0, True, 8.63),
+    ],
+)
+def test_peak_on_the_cpu(base, lora, tokens, recomputed, dropout, peak):
+    """Within 20 % of what `--measure` gave (dev/LOG.md)."""
+    memory = predict_memory(
+        read_shape(base, lora),
+        tokens=tokens,
+        targets=round(0.13 * tokens),
+        recomputed=recomputed,
+        dropout=dropout,
+        on_gpu=False,
+    )
+    assert memory.peak == pytest.approx(peak, rel=0.2)
+
+
+def test_checkpoints_of_the_7b(llama_7b):
+    shape = read_shape(str(llama_7b), ALL)
+    assert shape.adapter_parameters == 159_907_840
+    assert checkpoint_gib(shape, "paged_adamw_32bit") * 2**30 < 2.2e9 and 4 * shape.adapter_parameters < 0.7e9
+
+
+def test_plan_of_the_quickstart(capsys, base):
+    plan = run_plan(capsys, "configs/quickstart.yaml", "--model.base", base, "--device", "cpu")
+    assert plan["steps"] == 2 * plan["steps_per_epoch"] > 20 and plan["fits"] and plan["hours"] > 0
+    assert plan["tokens"] > plan["supervised_tokens"] > 5000
+    assert plan["recomputed_layers"] == [0, 30]
+
+
+def test_eight_gpus_on_a_laptop(capsys, llama_7b):
+    args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
+    one = run_plan(capsys, *args, "--memory_gib", 16)
+    eight = run_plan(capsys, *args, "--memory_gib", 16, "--trainer.devices", 8)
+    assert eight["devices"] == 8 and eight["steps_per_epoch"] < one["steps_per_epoch"]
+    assert eight["tokens_per_s"] == pytest.approx(8 * one["tokens_per_s"], rel=0.01)
+    assert one["fits"] and one["memory_gib"]["peak"] < 16
+
+
+@pytest.mark.parametrize(
+    ("room", "says"),
+    [
+        (12, "activation_memory_gib: 0"),
+        (6.5, "data.micro_batch_size: 3, data.micro_batches_per_step: 4"),
+        (3, "smaller"),
+    ],
+)
+def test_what_to_change_first(capsys, llama_7b, room, says):
+    args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
+    plan = run_plan(capsys, *args, "--memory_gib", room, "--model.activation_memory_gib", 30)
+    assert not plan["fits"] and says in plan["change_first"]
+
+
+def test_measured_beside_the_plan(capsys, tiny_llama):
+    args = (
+        "configs/quickstart.yaml",
+        "--model.base",
+        tiny_llama,
+        "--data.seq_len",
+        256,
+        "--trainer.accelerator",
+        "cpu",
+    )
+    plan = run_plan(capsys, *args, "--measure")
+    assert plan["measured"]["step_tokens"] > 200 and plan["measured"]["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize("bad", [["--device", "tpu"], ["--memory_gib", "lots"], ["--data.sorce", "x"]])
+def test_bad_options(capsys, bad):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["plan", "configs/quickstart.yaml", *bad])
+    captured = capsys.readouterr()
+    assert ended.value.code == 2 and bad[0].lstrip("-").split(".")[-1] in captured.err and not captured.out

@@ -1,0 +1,80 @@
+"""`compare`: same rows only, seeds as one system, Holm over categories."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from revinst.errors import UserError
+from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+
+
+def write_rows(path: Path, values: np.ndarray, skip: int = 0, **changes: str) -> Path:
+    rows = [
+        {"id": f"r{n}", "category": "qa" if n % 2 else "poem", "reference": f"What is {n}?", "rougeL": value}
+        | ({"group": f"g{n // 2}"})
+        | changes
+        for n, value in enumerate(values.tolist())
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[skip:]))
+    return path
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    return np.random.default_rng(0).random(1000)
+
+
+def compare(*paths: object) -> dict:
+    return compare_systems([read_system(str(path)) for path in paths])
+
+
+def test_identical_and_planted(values, tmp_path):
+    a = write_rows(tmp_path / "a.jsonl", values)
+    noise = np.random.default_rng(1).normal(0.05, 0.3, size=1000)
+    b = write_rows(tmp_path / "b.jsonl", values + noise)
+    result = compare(a, a, b)
+    same, better = result["pairs"]
+    assert result["n"] == 1000 and result["num_groups"] == 500 and result["against"] == str(a)
+    assert same["p"] == same["p_holm"] == 1 and same["ties"] == 1000
+    assert better["p_holm"] == pytest.approx(2 * better["p"]) and better["p_holm"] < 0.01 and better["ci95"][0] > 0
+    parts = better["by_category"]
+    assert sum(part["n"] for part in parts.values()) == 1000
+    assert all(part["p_holm"] >= part["p"] for part in parts.values())
+    assert max(part["p_holm"] for part in parts.values()) > min(part["p"] for part in parts.values())
+    assert [table.row_count for table in build_comparison_tables(result)] == [3, 3, 3]
+
+
+def test_other_rows_are_refused_by_name(values, tmp_path):
+    a = write_rows(tmp_path / "a.jsonl", values[:9])
+    fewer = write_rows(tmp_path / "b.jsonl", values[:9], skip=5)
+    with pytest.raises(UserError, match=r"b.jsonl lacks 5 rows .*\(r0, r1, r2, \.\.\.\)"):
+        compare(a, fewer)
+    with pytest.raises(UserError, match=r"b.jsonl lacks 5 rows"):
+        compare(fewer, a)
+    other = write_rows(tmp_path / "c.jsonl", values[:9], reference="another")
+    with pytest.raises(UserError, match="row r0 has another reference"):
+        compare(a, other)
+
+
+def test_seeds_are_one_system(values, tmp_path):
+    seeds = [write_rows(tmp_path / f"{n}.jsonl", values + shift) for n, shift in enumerate((0.0, 0.1, 0.2))]
+    result = compare(seeds[0], ",".join(map(str, seeds)))
+    one, three = result["systems"]
+    assert (
+        one["sd"] is None and three["sd"] == pytest.approx(0.1) and three["mean"] == pytest.approx(values.mean() + 0.1)
+    )
+    assert result["pairs"][0]["difference"] == pytest.approx(0.1) and len(three["seeds"]) == 3
+
+
+def test_what_is_no_evaluation(values, tmp_path):
+    with pytest.raises(UserError, match="revinst evaluate"):
+        read_system(str(tmp_path))
+    (tmp_path / "x.jsonl").write_text("[]\n")
+    with pytest.raises(UserError, match=r"x.jsonl:1: no prediction row"):
+        read_system(str(tmp_path / "x.jsonl"))
+    unscored = tmp_path / "u.jsonl"
+    unscored.write_text('{"id": "a", "reference": "b"}\n')
+    with pytest.raises(UserError, match="have no rougeL"):
+        compare(unscored, unscored)

@@ -1,0 +1,175 @@
+"""The report: no figure without its floors, everything escaped, no network; 15,000 rows in a browser."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from revinst.evaluation.baselines import FLOORS
+from revinst.evaluation.charts import build_bars, build_curve, read_curves
+from revinst.evaluation.report import build_table, embed_json, write_report
+from revinst.evaluation.scores import METRICS
+from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
+
+NASTY = '</script><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
+CATEGORIES = ("qa", "poem & song", "<b>list</b>")
+
+
+def build_rows(count: int) -> list[dict]:
+    generator = np.random.default_rng(0)
+    return [
+        {
+            "id": f"id-{n}",
+            "category": CATEGORIES[n % 3],
+            "response": NASTY if n == 0 else f"A text about thing number {n}. " * 20,
+            "reference": f"What is thing {n}?",
+            "prediction": f"Name thing {n}.",
+            "nearest_train_instruction": "What is a thing?",
+            "max_similarity": float(generator.random()),
+            "stopped": "eos",
+            **{name: float(generator.random()) for name in METRICS},
+        }
+        for n in range(count)
+    ]
+
+
+def build_scores(rows: list[dict]) -> dict:
+    values = {name: np.array([row[name] for row in rows]) for name in METRICS}
+    kinds = RowKinds(
+        [row["category"] for row in rows],
+        [row["id"] for row in rows],
+        {"response_length": label_lengths([row["response"] for row in rows])},
+    )
+    return summarise_scores(values, kinds, dict.fromkeys(FLOORS, values), {"base": "x"})
+
+
+@pytest.fixture(scope="module")
+def few():
+    rows = build_rows(30)
+    return build_scores(rows), rows
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_nothing_is_rendered_without_every_floor(few, tmp_path, floor):
+    scores, rows = few
+    without = scores | {"baselines": {name: value for name, value in scores["baselines"].items() if name != floor}}
+    with pytest.raises(AssertionError, match=floor):
+        build_table(without)
+    with pytest.raises(AssertionError, match=floor):
+        write_report(tmp_path / "report.html", "run", without, rows)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_table_fits_80_columns(few):
+    console = Console(width=80, file=io.StringIO())
+    console.print(build_table(few[0]))
+    text = console.file.getvalue()
+    assert "…" not in text and all(name in text for name in (*FLOORS, "tuned", "rougeL", "±"))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
+    scores, rows = few
+    curves = {"train/loss": [(0, 3.0), (1, 2.0), (2, float("nan"))]}
+    write_report(tmp_path / "report.html", "<i>run</i>", scores, rows, curves)
+    html = (tmp_path / "report.html").read_text()
+    assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
+    assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
+    assert all(name in html for name in FLOORS) and html.count("<polyline") == 1
+
+
+def test_embedded_json_spells_what_could_end_a_script():
+    assert embed_json(["</script>&\u2028"]) == '["\\u003c/script\\u003e\\u0026\\u2028"]'
+
+
+def test_curves_and_bars(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n0,4,\n1,3,\n2,2,2.5\n")
+    curves = read_curves(tmp_path / "metrics.csv")
+    assert curves == {"train/loss": [(0, 4), (1, 3), (2, 2)], "val/loss": [(2, 2.5)]}
+    curve = build_curve("train/loss", curves["train/loss"])
+    assert curve.points == "0.0,0.0 280.0,100.0 560.0,200.0" and (curve.low, curve.high) == (2, 4)
+    assert build_curve("val/loss", curves["val/loss"]) is None and read_curves(tmp_path / "none") == {}
+    long = build_curve("x", [(n, n) for n in range(5000)])
+    assert 300 < len(long.points.split()) <= 402 and long.last == 4999
+    bars = build_bars(
+        "t",
+        {"a": {"n": 1, "m": 0.5, "ci95": {"m": [None, None]}}, "": {"n": 0, "m": None, "ci95": {"m": [None, None]}}},
+        "m",
+    )
+    assert bars.top == 0.5 and [(bar.label, bar.low, bar.mean) for bar in bars.bars] == [("a", 1, 1)]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The report of 15,000 rows in headless Chromium, where one is installed."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    rows = build_rows(15_000)
+    write_report(path, "run", build_scores(rows), rows, {"train/loss": [(0, 3.0), (1, 2.0)]})
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("request", lambda request: page.problems.append(request.url) if "file:" not in request.url else None)
+        page.goto(path.as_uri())
+        yield page
+        browser.close()
+
+
+def in_view(page) -> list[int]:
+    return page.evaluate("[...document.querySelectorAll('#canvas .row')].map((row) => +row.dataset.row)")
+
+
+def timed(page, action: str) -> float:
+    """Seconds until the page has drawn what `action` changes."""
+    return page.evaluate(
+        "async () => { const start = performance.now(); " + action + ";"
+        "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
+        "return (performance.now() - start) / 1000; }"
+    )
+
+
+def test_browser_shows_15000_rows_without_stalling(page):
+    assert page.title() == "run: evaluation" and page.problems == []
+    assert page.inner_text("#count") == "15,000 of 15,000 rows"
+    assert "</script><script>" in page.inner_text("#canvas .row >> nth=0"), "markup in a response stays text"
+    assert page.query_selector("#canvas img") is None
+    assert len(in_view(page)) < 30
+    assert timed(page, "list.scrollTop = list.scrollHeight") < 1
+    page.wait_for_function("document.querySelector('#canvas .row:last-child').dataset.row === '14999'")
+    assert timed(page, "search.value = 'number 14321.'; select()") < 1.5
+    assert in_view(page) == [14321]
+    assert timed(page, "search.value = ''; order.value = 'worst'; select()") < 1.5
+    scores = page.evaluate("shown.slice(0, 100).map((number) => rows[number].rougeL)")
+    assert scores == sorted(scores) and scores[0] < 0.01
+    for name, field in (("best", "rougeL"), ("copied", "copy_rate"), ("similar", "max_similarity")):
+        page.select_option("#order", name)
+        assert page.evaluate(f"rows[shown[0]].{field} === Math.max(...rows.map((row) => row.{field}))")
+    page.select_option("#category", label="poem & song")
+    assert page.inner_text("#count") == "5,000 of 15,000 rows" and {number % 3 for number in in_view(page)} == {1}
+
+
+def test_browser_opens_a_row_and_prints(page):
+    page.click("#canvas .row >> nth=0")
+    assert page.is_visible("dialog") and "gain" not in page.inner_text("#whole")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("dialog")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("#printed .row").count() == 50 and not page.is_visible("#list")
+    page.emulate_media(media="screen")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_browser_on_a_phone_and_in_the_dark(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") == 360, "nothing sticks out sideways"
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) < 150) == (scheme == "dark")

@@ -1,0 +1,96 @@
+"""Intervals cover as often as they say, by groups; p values behave; what is planted is found."""
+
+import numpy as np
+import pytest
+
+from revinst.evaluation.statistics import (
+    adjust_holm,
+    bootstrap_interval,
+    bootstrap_intervals,
+    compare_rows,
+    detectable_difference,
+    sign_flip_p,
+    t_quantile,
+)
+
+
+def draw_clusters(generator: np.random.Generator, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Skewed values whose true mean is 1 and that rows of one group mostly share; groups of 1 to 6 rows."""
+    groups = np.repeat(np.arange(num_groups), generator.integers(1, 7, size=num_groups))
+    shared = generator.gamma(4.0, 0.25, size=num_groups)[groups]
+    return 0.8 * shared + 0.2 * generator.gamma(4.0, 0.25, size=len(groups)), groups
+
+
+@pytest.mark.parametrize("num_groups", [58, 150])
+def test_grouped_interval_covers_the_mean_as_often_as_it_says(num_groups):
+    generator = np.random.default_rng(0)
+    hits, hits_of_rows, trials = 0, 0, 1000
+    for trial in range(trials):
+        values, groups = draw_clusters(generator, num_groups)
+        low, high = bootstrap_interval(values, groups, num_samples=600, seed=trial)
+        hits += low <= 1 <= high
+        if trial % 4 == 0:
+            low, high = bootstrap_interval(values, num_samples=600, seed=trial)
+            hits_of_rows += low <= 1 <= high
+    assert 0.93 <= hits / trials <= 0.97
+    assert hits_of_rows / (trials / 4) < 0.9, "rows taken as independent must be seen to cover too rarely"
+
+
+def test_columns_and_missing_values():
+    values = np.array([[0.0, np.nan, 1.0], [1.0, np.nan, 1.0], [0.5, np.nan, np.nan], [0.1, np.nan, 1.0]])
+    intervals = bootstrap_intervals(values)
+    assert intervals[0].tolist() == bootstrap_interval(values[:, 0])
+    assert np.isnan(intervals[1]).all() and intervals[2].tolist() == [1, 1]
+    assert np.isnan(bootstrap_interval(np.zeros(0))).all()
+
+
+@pytest.mark.parametrize(("freedom", "expected"), [(5, 2.5706), (30, 2.0423), (1000, 1.9623)])
+def test_t_quantile_is_the_tables(freedom, expected):
+    assert t_quantile(0.975, freedom) == pytest.approx(expected, rel=1e-3)
+
+
+def test_identical_runs():
+    values = np.random.default_rng(0).random(200)
+    same = compare_rows(values, values.copy())
+    assert same.p == 1 and same.difference == 0 and same.ci95 == [0, 0]
+    assert (same.wins, same.ties, same.losses) == (0, 200, 0)
+
+
+def test_planted_difference_is_found_both_ways():
+    """+0.05 in 1,000 rows whose differences spread as ROUGE-L's do (0.3)."""
+    generator = np.random.default_rng(1)
+    a = generator.random(1000)
+    b = a + generator.normal(0.05, 0.3, size=1000)
+    found = compare_rows(a, b)
+    assert found.p < 0.001 and found.ci95[0] > 0 and found.difference == pytest.approx(0.05, abs=0.03)
+    assert found.wins > found.losses and found.wins + found.losses == 1000
+    back = compare_rows(b, a)
+    assert back.p == found.p and back.difference == -found.difference
+    assert found.detectable == pytest.approx(2.8 * 0.3 / 1000**0.5, rel=0.1)
+
+
+def test_p_is_uniform_without_a_difference():
+    generator = np.random.default_rng(2)
+    p_values = []
+    for trial in range(300):
+        values, groups = draw_clusters(generator, 60)
+        p_values.append(sign_flip_p((values - 1) * generator.choice([-1, 1], size=60)[groups], groups, 500, trial))
+    assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.09
+    assert 0.45 <= np.mean(p_values) <= 0.55
+
+
+def test_groups_make_evidence_weaker():
+    differences = np.tile(np.random.default_rng(3).normal(0.3, 1, size=30), 10)
+    groups = np.tile(np.arange(30), 10)
+    assert sign_flip_p(differences) < 0.001 < sign_flip_p(differences, groups)
+    assert detectable_difference(differences, groups) > 3 * detectable_difference(differences)
+
+
+def test_missing_rows_are_left_out_of_a_pair():
+    found = compare_rows(np.array([0.1, np.nan, 0.3]), np.array([0.2, 0.5, np.nan]))
+    assert found.n == 1 and found.difference == pytest.approx(0.1)
+
+
+def test_holm():
+    assert adjust_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_holm([0.9, 0.8]) == [1, 1] and adjust_holm([]) == []

@@ -1,0 +1,89 @@
+"""What is taken as an adapter, and what is refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from revinst.model.lora import LoraSettings, attach_lora, load_adapter, read_adapter_config, save_adapter
+from revinst.model.merge import MARKER, adapter_sha256, check_not_merged, merge_adapter
+
+
+def tiny(folder: Path):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def write_adapter(tiny_llama: Path, folder: Path, **settings: object) -> Path:
+    """A random adapter; settings: changes of adapter_config.json."""
+    torch.manual_seed(1)
+    model = attach_lora(tiny(tiny_llama), LoraSettings(r=2, dropout=0.0), str(tiny_llama))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    save_adapter(model, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return folder
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_prj"], [], ["all-linear"], "v_prj", ["q_proj", "embed_tokens"]])
+def test_targets_that_match_no_linear_layer(tiny_llama, targets):
+    with pytest.raises(ValueError, match="target_modules"):
+        attach_lora(tiny(tiny_llama), LoraSettings(target_modules=targets), "base")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"use_dora": True},
+        {"lora_bias": True},
+        {"fan_in_fan_out": True},
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head"]},
+        {"init_lora_weights": "pissa"},
+        {"layer_replication": [[0, 1], [0, 1]]},
+        {"a_setting_of_a_later_peft": 3},
+        {"r": "many"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_what_would_not_be_merged_exactly_is_refused(tiny_llama, tmp_path, setting):
+    folder = write_adapter(tiny_llama, tmp_path / "adapter", **setting)
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}|does not fit"):
+        load_adapter(tiny(tiny_llama), folder)
+
+
+@pytest.mark.parametrize("setting", [{}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 3}}], ids=str)
+def test_merged_equals_apart(tiny_llama, tmp_path, setting):
+    """Also with the scalings that are followed; fp32, so only the order of sums differs."""
+    folder = write_adapter(tiny_llama, tmp_path / "adapter", **setting)
+    ids = torch.arange(50, 90)[None]
+    with torch.no_grad():
+        apart = load_adapter(tiny(tiny_llama), folder)
+        expected, base = apart(ids).logits, tiny(tiny_llama)(ids).logits
+        merged = merge_adapter(apart)(ids).logits
+    assert (expected - base).abs().max() > 1e-2
+    assert torch.allclose(merged, expected, atol=1e-4)
+
+
+def test_an_adapter_is_not_merged_twice(tiny_llama, tmp_path):
+    folder = write_adapter(tiny_llama, tmp_path / "adapter")
+    other = write_adapter(tiny_llama, tmp_path / "other")
+    (other / "adapter_model.safetensors").write_bytes(b"another")
+    (tmp_path / MARKER).write_text(json.dumps({"adapter_sha256": adapter_sha256(folder)}))
+    with pytest.raises(ValueError, match="already merged"):
+        check_not_merged(str(tmp_path), folder)
+    check_not_merged(str(tmp_path), other)
+    check_not_merged(str(tiny_llama), folder)
+    (tmp_path / MARKER).write_text("[]")
+    with pytest.raises(ValueError, match="nobody knows"):
+        check_not_merged(str(tmp_path), other)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"peft_type": "IA3"}', "\x00"])
+def test_config_that_is_none(tmp_path, content):
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"adapter_config\.json"):
+        read_adapter_config(tmp_path)

@@ -1,0 +1,90 @@
+"""What comes from outside runs no code, and nothing leaves the machine."""
+
+import json
+import pickle
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from revinst import cli
+from tests.survive.faults import arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Planted:
+    """Touches a file when unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def run_command(*args: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(arg) for arg in args])
+    return int(ended.value.code or 0)
+
+
+def test_no_pickle_and_no_remote_code_in_the_source():
+    source = "\n".join(path.read_text() for path in (ROOT / "revinst").rglob("*.py"))
+    assert not re.findall(r"weights_only\s*=\s*False|trust_remote_code\s*=\s*True|pickle\.load|yaml\.load\(", source)
+    loads = re.findall(r"torch\.load\([^)]*\)", source)
+    assert len(loads) >= 2 and all("weights_only=True" in load for load in loads)
+
+
+def test_planted_checkpoint(folder, tiny_llama, stopped, copy_of, tmp_path, capsys):
+    """Even one whose mark is right."""
+    from revinst.training.checkpoint_files import AtomicCheckpointIO
+
+    run = copy_of("stopped", "planted")
+    AtomicCheckpointIO().save_checkpoint({"revinst": Planted(tmp_path / "pwned")}, run / "checkpoints/step-000009.ckpt")
+    assert run_command(*arguments(folder, "planted", tiny_llama)) == 2
+    assert "not a checkpoint that can be read" in capsys.readouterr().err
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Planted(tmp_path / "pwned")))
+    assert run_command(*arguments(folder, "new", tiny_llama, resume=tmp_path / "evil.ckpt")) == 2
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_planted_adapter_and_base(folder, tiny_llama, tmp_path, capsys):
+    """Pickled weights are not looked at; a config that names code of its own gets it not run."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_llama), "r": 4, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    torch.save(Planted(tmp_path / "pwned"), adapter / "adapter_model.bin")
+    (tmp_path / "texts.txt").write_text("Paris is a city.")
+    args = (tmp_path / "texts.txt", "--output", tmp_path / "out.jsonl")
+    assert run_command("generate", adapter, *args) == 2
+    base = Path(shutil.copytree(tiny_llama, tmp_path / "base"))
+    config = json.loads((base / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')")
+    capsys.readouterr()
+    assert run_command(*arguments(folder, "evil", base)) == 2
+    assert "model.base" in capsys.readouterr().err and not (folder / "evil").exists()
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_nothing_is_sent(folder, tiny_llama, monkeypatch, tmp_path):
+    """Training, merging and generating open no socket; a token in the environment is in no file of the run."""
+    opened = []
+
+    def refuse(self, address):
+        opened.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("HF_TOKEN", "hf_canary0123456789")
+    assert run_command(*arguments(folder, "alone", tiny_llama, **{"trainer.max_steps": 2})) == 0
+    assert run_command("merge", folder / "alone", tmp_path / "merged") == 0
+    assert [address for address in opened if not isinstance(address, str)] == []
+    files = [path for part in (folder / "alone", tmp_path / "merged") for path in part.rglob("*") if path.is_file()]
+    assert len(files) > 10 and not any(b"hf_canary" in path.read_bytes() for path in files)

@@ -1,0 +1,61 @@
+"""Two ranks on the CPU: both decide alike where to go on, a signal to one stops both, resuming is bit-equal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from revinst.training.loggers import read_rows
+from tests.survive.faults import arguments, assert_equal, state_of
+
+pytestmark = pytest.mark.slow
+RANKS = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "data.micro_batch_size": 1}
+
+
+def start(folder: Path, base: Path, name: str, **options: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "revinst.cli", *arguments(folder, name, base, **RANKS | options)]
+    log = (folder / f"{name}.log").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def whole_ranks(folder, tiny_llama) -> dict:
+    assert start(folder, tiny_llama, "ranks", resume="never").wait(240) == 0, (folder / "ranks.log").read_text()[-3000:]
+    return state_of(folder / "ranks")
+
+
+def test_never_with_two_ranks(folder, whole_ranks):
+    """Rank 1 must not take what rank 0 has just written for an existing run."""
+    checkpoint = torch.load(folder / "ranks" / "checkpoints" / whole_ranks["files"][-1], weights_only=True)
+    assert len(checkpoint["run"]["rng"]) == 2 and whole_ranks["manifest"]["completed"]
+
+
+def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks):
+    process = start(folder, tiny_llama, "stopped-ranks")
+    metrics = folder / "stopped-ranks" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 4):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    log = folder / "stopped-ranks.log"
+    assert process.wait(120) == 143, log.read_text()[-3000:]
+    assert log.read_text().count("stopped by SIGTERM") == 1
+    assert start(folder, tiny_llama, "stopped-ranks").wait(240) == 0, log.read_text()[-3000:]
+    assert_equal(state_of(folder / "stopped-ranks"), whole_ranks)
+
+
+def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped, copy_of):
+    """Stopped after 7 steps of 4 rows on one rank; then two ranks take 8 rows a step, each row once an epoch."""
+    run, log = copy_of("stopped", "more-devices"), folder / "more-devices.log"
+    options = {"data.micro_batch_size": 2, "trainer.accelerator": "auto", "trainer.strategy": "auto"}
+    assert start(folder, tiny_llama, "more-devices", **options).wait(240) == 0, log.read_text()[-3000:]
+    positions = [float(row["data/position"]) for row in read_rows(run / "metrics.csv")]
+    num_rows = positions[-1] / 2
+    assert 28 < num_rows <= 32 and positions[:7] == [4 * step for step in range(1, 8)]
+    assert positions[7:] == [num_rows, *(min(num_rows + 8 * step, 2 * num_rows) for step in range(1, 5))]

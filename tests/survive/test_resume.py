@@ -1,0 +1,202 @@
+"""What a run may go on from, and what it refuses without touching anything."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from revinst import cli
+from revinst.training.checkpoint_files import checkpoint_files, prune, why_unusable
+from revinst.training.loggers import read_rows
+from tests.survive.faults import arguments, assert_equal, state_of
+
+
+@pytest.fixture
+def fit(folder, tiny_llama, capsys):
+    """fit(name, **options) -> (exit code, last line of stderr, stdout)"""
+
+    def fit(name: str, **options: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments(folder, name, tiny_llama, **options))
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(ended.value.code or 0), (captured.err.strip().splitlines() or [""])[-1], captured.out
+
+    return fit
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def is_refused(fit, run: Path, *says: str, **options: object) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    code, line, _ = fit(run.name, **options)
+    assert code == 2 and all(part in line for part in says), line
+    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert before == after, "nothing is touched"
+
+
+def test_corrupt_newest_checkpoint_is_skipped(fit, stopped, copy_of, whole):
+    run = copy_of("stopped", "corrupt")
+    path = run / "checkpoints" / "step-000007.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    code, _, out = fit("corrupt")
+    assert code == 0 and "step-000007.ckpt: skipped (its checksum is wrong)" in out
+    assert_equal(state_of(run), whole[0])
+    assert (run / "checkpoints" / "aside" / "step-000007.ckpt").read_bytes() == content
+
+
+def test_no_checkpoint_is_whole(fit, stopped, copy_of):
+    run = copy_of("stopped", "all-corrupt")
+    (run / "checkpoints" / "step-000007.json").unlink()
+    torn = run / "checkpoints" / "step-000006.ckpt"
+    torn.write_bytes(torn.read_bytes()[:1000])
+    is_refused(fit, run, "none of its 2 checkpoints is whole", "another --run_name")
+
+
+def test_pruning_counts_whole_checkpoints_only(tmp_path):
+    for step in range(1, 7):
+        (tmp_path / f"step-00000{step}.ckpt").write_bytes(b"x")
+        mark = {"bytes": 1, "sha256": "", "val_loss": {2: 1.5, 3: 2.5}.get(step)}
+        (tmp_path / f"step-00000{step}.json").write_text(json.dumps(mark))
+    (tmp_path / "step-000006.json").unlink()
+    (tmp_path / "step-000005.json").write_text("{torn")
+    prune(tmp_path, keep_last=2, keep_best=1)
+    assert [path.name for path in checkpoint_files(tmp_path)] == [f"step-00000{step}.ckpt" for step in (2, 3, 4, 5, 6)]
+
+
+def test_an_older_checkpoint_leaves_the_later_ones_aside(fit, stopped, copy_of, whole):
+    run = copy_of("stopped", "older")
+    path = run / "checkpoints" / "step-000006.ckpt"
+    is_refused(fit, run, "model.lr: 0.01 -> 0.5", "--resume_force", **{"resume": path, "model.lr": 0.5})
+    code, _, _ = fit("older", resume=path)
+    assert code == 0
+    assert_equal(state_of(run), whole[0])
+    assert [file.name for file in checkpoint_files(run / "checkpoints" / "aside")] == ["step-000007.ckpt"]
+
+
+def test_what_is_no_checkpoint_is_refused_before_a_folder_is_made(fit, folder, stopped):
+    foreign = folder / "foreign.ckpt"
+    torch.save({"state_dict": {}}, foreign)
+    (folder / "text.ckpt").write_text("hello")
+    for path, says in (
+        (foreign, "not a checkpoint of revinst"),
+        (folder / "text.ckpt", "not a checkpoint that can be read"),
+        (folder / "nothing.ckpt", "neither auto, never nor"),
+    ):
+        code, line, _ = fit("from-nothing", resume=path)
+        assert code == 2 and says in line and not (folder / "from-nothing").exists()
+
+
+def test_changed_inputs_are_refused(fit, folder, tiny_llama, stopped, copy_of, tmp_path):
+    """Rows with ids of their own keep the split's hash; the documents' hash tells."""
+    run = copy_of("stopped", "changed")
+    rows = (folder / "rows.jsonl").read_text()
+    try:
+        (folder / "rows.jsonl").write_text(rows.replace(" the ", " a "))
+        is_refused(fit, run, "other inputs", "documents:", "--resume_force")
+    finally:
+        (folder / "rows.jsonl").write_text(rows)
+    weights = tiny_llama / "model.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-4] + b"abcd")
+        is_refused(fit, run, "other inputs", "base:")
+    finally:
+        weights.write_bytes(content)
+
+
+def test_forced_on_another_split_the_old_one_is_kept(fit, folder, stopped, copy_of):
+    run = copy_of("stopped", "forced")
+    split = (run / "split.json").read_bytes()
+    options = {"resume_force": "true", "seed_everything": 7, "trainer.max_steps": 8}
+    assert fit("forced", **options)[0] == 0
+    assert (run / "split-before-1.json").read_bytes() == split != (run / "split.json").read_bytes()
+
+
+def test_finished_run(fit, folder, whole, copy_of):
+    """Refuses another config, has nothing to do for a shorter length, goes on to a longer one."""
+    run = copy_of("whole", "finished")
+    is_refused(fit, run, "model.lr: 0.01 -> 0.5", **{"model.lr": 0.5})
+    before = files_of(run)
+    code, _, out = fit("finished", **{"trainer.max_epochs": 1})
+    assert code == 0 and "nothing to do" in out and files_of(run) == before
+    is_refused(fit, run, "--resume is never", resume="never")
+    assert fit("finished", **{"trainer.max_steps": 18, "trainer.max_epochs": 3})[0] == 0
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["completed"] and manifest["steps"] == 18 and len(read_rows(run / "metrics.csv")) == 18
+
+
+def test_finished_run_without_its_adapter_gets_it_again(fit, whole, copy_of):
+    run = copy_of("whole", "no-adapter")
+    shutil.rmtree(run / "adapter")
+    assert fit("no-adapter")[0] == 0
+    assert_equal(state_of(run), whole[0])
+
+
+def test_val_loss_that_is_no_number_is_never_the_best(fit, folder, monkeypatch):
+    from revinst.training.module import InstructionModule
+
+    validate = InstructionModule.validation_step
+
+    def spoilt(self, batch, batch_idx):
+        validate(self, batch, batch_idx)
+        if self.step == 3:
+            self.val_loss_sum *= math.nan
+
+    monkeypatch.setattr(InstructionModule, "validation_step", spoilt)
+    options = {"trainer.max_steps": 6, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1}
+    code, _, out = fit("nan", **options)
+    assert code == 0 and "step 3: val/loss is nan" in out
+    assert [path.name for path in checkpoint_files(folder / "nan" / "checkpoints")] == ["step-000006.ckpt"]
+    assert why_unusable(folder / "nan" / "checkpoints" / "step-000006.ckpt") == ""
+
+
+def test_two_at_once(fit, folder, stopped):
+    """The second is refused and told who is first; nobody waits for one that was killed."""
+    from revinst.run import Run
+
+    with Run(stopped).lock():
+        code, line, _ = fit("stopped")
+    assert code == 2 and "in use by process" in line and "since" in line
+    (stopped / ".lock").write_text("process 1 on elsewhere since 2020-01-01\n")
+    with Run(stopped).lock():
+        pass
+    assert (stopped / ".lock").read_text() == ""
+
+
+def test_rows_of_a_bad_step_are_in_the_metrics(fit, folder, monkeypatch):
+    from revinst.training.module import InstructionModule
+
+    exact = InstructionModule.micro_batch_loss
+    monkeypatch.setattr(
+        InstructionModule,
+        "micro_batch_loss",
+        lambda self, batch: exact(self, batch) * (math.nan if self.training and self.step >= 2 else 1),
+    )
+    code, line, _ = fit("bad", **{"trainer.val_check_interval": 1.0, "model.max_bad_steps": 2})
+    rows = read_rows(folder / "bad" / "metrics.csv")
+    assert code == 2 and "2 steps in a row were not finite" in line
+    assert [len(row["bad_rows"].split()) for row in rows] == [0, 0, 4, 4]
+    train = set(json.loads((folder / "bad" / "split.json").read_text())["train"])
+    assert set(rows[3]["bad_rows"].split()) <= train and rows[1]["data/position"] > rows[0]["data/position"]
+
+
+def test_config_of_a_run_gives_the_same_hashes(fit, folder, whole, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fit", "--config", str(folder / "whole" / "config.yaml"), "--run_name", "again"])
+    assert ended.value.code == 0
+    got = state_of(folder / "again")
+    assert_equal(got, whole[0])
+    assert yaml.safe_load((folder / "again" / "config.yaml").read_text())["run_name"] == "again"
