@@ -23,6 +23,7 @@ from revinst.model.memory import (
     checkpoint_gib,
     describe,
     flop_per_token,
+    layer_bytes_per_token,
     predict_memory,
     read_shape,
 )
@@ -43,14 +44,16 @@ class Speed:
     device: str
     tflop_per_s: float
     parameters: float
+    fused: bool
     where: str
 
 
 # FLOP are counted by `flop_per_token`: 6P a token with everything recomputed, 4P with nothing.
 SPEEDS = (
-    Speed("cuda", 341.0, 6.6e9, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
-    Speed("cuda", 20.4, 0.135e9, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
-    Speed("cpu", 0.15, 0.135e9, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 341.0, 6.6e9, False, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 564.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,246 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 20.4, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
+    Speed("cpu", 0.15, 0.135e9, False, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
 )
 # Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
@@ -65,6 +68,7 @@ class Settings:
     seq_len: int
     quantization: str
     optimizer: str
+    kernels: str
     dropout: bool
     activation_memory_gib: float | str
     devices: int
@@ -141,6 +145,7 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
         data.seq_len,
         model.quantization,
         model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
+        model.kernels,
         model.lora.dropout > 0,
         model.activation_memory_gib,
         devices * (trainer.num_nodes or 1),
@@ -167,14 +172,16 @@ def memory_of(
     budget = settings.activation_memory_gib
     if budget == "auto" and settings.on_gpu and room_gib is not None:
         budget = 0.8 * room_gib  # as count_recomputed_layers takes of what the GPU has free
-    device = torch.device("cpu")
-    recomputed = count_recomputed_layers(LayerConfig(shape), budget, tokens, settings.dropout, device)
+    fused = is_fused(shape, settings)
+    layer_bytes = layer_bytes_per_token(shape, settings.dropout, fused) * tokens
+    recomputed = count_recomputed_layers(shape.layers, budget, layer_bytes, torch.device("cpu"))
     memory = predict_memory(
         shape,
         tokens=tokens,
         targets=targets,
         recomputed=recomputed,
         dropout=settings.dropout,
+        fused=fused,
         quantization=settings.quantization,
         optimizer=settings.optimizer,
         on_gpu=settings.on_gpu,
@@ -182,11 +189,8 @@ def memory_of(
     return memory, recomputed
 
 
-class LayerConfig:
-    """A shape under the names of a transformers config."""
-
-    def __init__(self, shape: Shape):
-        self.num_hidden_layers, self.hidden_size, self.intermediate_size = shape.layers, shape.hidden, shape.mlp
+def is_fused(shape: Shape, settings: Settings) -> bool:
+    return settings.on_gpu and settings.kernels != "plain" and shape.fusible_layers == shape.layers
 
 
 def build_plan(
@@ -249,7 +253,8 @@ def predict_speed(shape: Shape, recomputed: int, settings: Settings) -> tuple[fl
     kind = "cuda" if settings.on_gpu else "cpu"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     known = [speed for speed in SPEEDS if speed.device == kind]
-    nearest = min(known, key=lambda speed: abs(math.log(speed.parameters / parameters)))
+    fused = is_fused(shape, settings)
+    nearest = min(known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != fused))
     speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
     if kind == "cpu":
         return speed * torch.get_num_threads() / 2, source

@@ -76,6 +76,19 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
+def rows_by_sdpa(kernel: Kernel) -> Kernel:
+    """SDPA for documents of one length (full rows), the given kernel for others.
+
+    On Hopper SDPA is cuDNN's: 1.9 ms forward and backward for 6 rows of 2,048 where flash-attn 2 takes 2.9 ms.
+    """
+
+    def choose(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
+        same = len(set(seq_lens)) == 1
+        return (KERNELS["sdpa"] if same else kernel)(q, k, v, scale, cu_seqlens, seq_lens)
+
+    return choose
+
+
 def attention_forward(
     module: torch.nn.Module,
     query: Tensor,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from revinst.errors import UserError
+from revinst.model.fused.support import why_not
 from revinst.model.lora import LoraSettings, attach_lora
 
 GIB = 2**30
@@ -33,6 +34,11 @@ class Shape:
     other_parameters: int  # embeddings, head and norms; a tied head counts once
     adapter_parameters: int
     lora_inputs: int  # widths of the inputs of one layer's adapted modules, summed
+    lora_ranks: int  # their ranks, summed
+    queries: int  # heads x their size
+    keys: int
+    heads: int
+    fusible_layers: int  # on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +79,67 @@ def read_shape(base: str, lora: LoraSettings) -> Shape:
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
-    head = model.get_output_embeddings()
-    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
-    total = sum(parameter.numel() for parameter in model.parameters())
     with torch.device("meta"):
-        adapted = attach_lora(model, lora, base)
-    inputs = sum(m.in_features for m in adapted.modules() if hasattr(m, "lora_A") and hasattr(m, "in_features"))
+        return shape_of(attach_lora(model, lora, base))
+
+
+def shape_of(model: Any) -> Shape:
+    """Of a base with its adapter, quantised or not, on the meta device or loaded."""
+    base = model.get_base_model()
+    config, head, layers = base.config, base.get_output_embeddings(), base.get_decoder().layers
+    frozen = {name: module for name, module in base.named_modules() if "lora_" not in name and module is not head}
+    linear = [module for module in frozen.values() if isinstance(module, torch.nn.Linear)]
+    in_linear = {id(parameter) for module in linear for parameter in module.parameters(recurse=False)}
+    adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen_parameters = [parameter for parameter in base.parameters() if not parameter.requires_grad]
+    adapted = [module for module in layers.modules() if hasattr(module, "lora_A") and hasattr(module, "in_features")]
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
-        layers=config.num_hidden_layers,
+        layers=len(layers),
         hidden=config.hidden_size,
         mlp=config.intermediate_size,
         vocabulary=config.vocab_size,
-        linear_parameters=linear,
-        other_parameters=total - linear,
-        adapter_parameters=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
-        lora_inputs=inputs // config.num_hidden_layers,
+        linear_parameters=sum(module.in_features * module.out_features for module in linear),
+        other_parameters=sum(p.numel() for p in frozen_parameters if id(p) not in in_linear),
+        adapter_parameters=sum(p.numel() for p in adapter),
+        lora_inputs=sum(module.in_features for module in adapted) // len(layers),
+        lora_ranks=sum(module.r["default"] for module in adapted) // len(layers),
+        queries=head_size * config.num_attention_heads,
+        keys=head_size * config.num_key_value_heads,
+        heads=config.num_attention_heads,
+        fusible_layers=sum(not why_not(layer) for layer in layers),
     )
 
 
-def layer_bytes_per_token(shape: Shape, dropout: bool, is_recomputed: bool) -> float:
-    """What one layer holds for its backward, bytes a token.
+def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:
+    """What one layer keeps for its backward, bytes a token, when nothing of it is recomputed.
 
-    Always: the inputs of two norms (4h), q, k, v and the output of attention (8h), gate and up (4f). For each adapted
-    module's input dropout leaves a mask and a copy (3 bytes); without dropout modules share their input (2 bytes).
-    A layer that is not recomputed also keeps the norms' fp32 copies (8h) and the gated product (2f).
-    Against 29 x 2h counted with saved-tensor hooks on Llama 2 7B with everything kept, this gives 31 x 2h.
+    Fused: what `fused/layer.py` names. Plain: the inputs of two norms with their fp32 copies (12h), q, k, v and the
+    output of attention (8h), gate, up and their product (6f); and of each adapted module's input what dropout leaves, a
+    mask and a copy (3 bytes), or without dropout the inputs that modules share (2 bytes). Against 29 x 2h counted with
+    saved-tensor hooks on Llama 2 7B, the plain one gives 31 x 2h.
     """
     h, f = shape.hidden, shape.mlp
-    adapted = 3 * shape.lora_inputs if dropout else 2 * (3 * h + f)
-    kept = 12 * h + 4 * f + adapted
-    return kept if is_recomputed else kept + 8 * h + 2 * f
+    if fused:
+        return 2 * (2 * h + 2 * shape.queries + 2 * shape.keys + 2 * f + shape.lora_ranks) + 4 * shape.heads
+    return 20 * h + 6 * f + (3 * shape.lora_inputs if dropout else 2 * (3 * h + f))
 
 
-def activation_gib(shape: Shape, tokens: int, recomputed: int, dropout: bool) -> float:
-    """Inputs of the recomputed layers (2h), all of the others, and at the peak one layer in its backward.
+def activation_gib(shape: Shape, tokens: int, recomputed: int, dropout: bool, fused: bool) -> float:
+    """At the peak of a step, when one layer is in its backward.
 
-    That layer adds the gradients of gate, up and two hidden states (4f + 4h).
+    Plain: inputs of the recomputed layers (2h), all of the others, the layer itself without its norms' copies and gated
+    product, and the gradients of gate, up and two hidden states (4f + 4h). Fused: inputs of recomputed layers are on
+    the host but for two layers' (8h); the layer's gradients and the wide input of its GEMM take 8f + 8h, gate and up
+    once more 4f. The fused figures were fitted to two peaks of Llama 2 7B (dev/LOG.md).
     """
-    kept = (shape.layers - recomputed) * layer_bytes_per_token(shape, dropout, is_recomputed=False)
-    inputs = recomputed * 2 * shape.hidden
-    in_backward: float = 4 * shape.mlp + 4 * shape.hidden
-    if recomputed:
-        in_backward += layer_bytes_per_token(shape, dropout, is_recomputed=True)
-    return tokens * (kept + inputs + in_backward) / GIB
+    h, f = shape.hidden, shape.mlp
+    kept = (shape.layers - recomputed) * layer_bytes_per_token(shape, dropout, fused)
+    if fused:
+        return tokens * (kept + 8 * h + 8 * f + (8 * h + 4 * f if recomputed else 0)) / GIB
+    inputs = recomputed * 2 * h
+    layer = layer_bytes_per_token(shape, dropout, fused) - 8 * h - 2 * f if recomputed else 0
+    return tokens * (kept + inputs + layer + 4 * f + 4 * h) / GIB
 
 
 def predict_memory(
@@ -125,6 +149,7 @@ def predict_memory(
     targets: int,
     recomputed: int,
     dropout: bool,
+    fused: bool = False,
     quantization: str = "nf4",
     optimizer: str = "paged_adamw_32bit",
     on_gpu: bool = True,
@@ -136,7 +161,7 @@ def predict_memory(
     is_paged = on_gpu and optimizer.startswith("paged")
     linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
     adapter = shape.adapter_parameters
-    activations = activation_gib(shape, tokens, recomputed, dropout)
+    activations = activation_gib(shape, tokens, recomputed, dropout, fused)
     parts = {
         "base": (linear + 2 * shape.other_parameters) / GIB,
         "adapter": 4 * adapter / GIB,

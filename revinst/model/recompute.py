@@ -1,5 +1,6 @@
 """Activation checkpointing: which decoder layers keep their activations and which recompute them in backward."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -12,24 +13,13 @@ CHEAP: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  #
 AUTO_SHARE = 0.8  # of the memory that is free when the model is loaded; the rest is for logits and fragmentation
 
 
-def layer_bytes_per_token(config: Any, dropout: bool) -> int:
-    """Bytes that one decoder layer keeps per token for backward, counted from its operations in bf16 with LoRA.
-
-    h = hidden size, f = MLP size. Two norms in fp32 (2 x 8h), q, k, v and output around attention (10h), the gated
-    product (8f), and for each LoRA input what dropout leaves: a mask and a copy (3 bytes), or the input itself.
-    """
-    h, f = config.hidden_size, config.intermediate_size
-    lora_inputs = 6 * h + f
-    return 16 * h + 10 * h + 8 * f + (3 * lora_inputs if dropout else 2 * (h + h + h + f))
-
-
 def count_recomputed_layers(
-    config: Any, activation_memory_gib: float | str, tokens: int, dropout: bool, device: torch.device
+    layers: int, activation_memory_gib: float | str, layer_bytes: float, device: torch.device
 ) -> int:
     """How many layers must recompute so that the others' activations fit the budget.
 
     activation_memory_gib: 0 recomputes all; a number is the budget in GiB; `auto` takes what the GPU has free.
-    tokens: of the largest micro-batch.
+    layer_bytes: what a layer keeps of the largest micro-batch.
     """
     if isinstance(activation_memory_gib, str) and activation_memory_gib != "auto":
         raise UserError(f"model.activation_memory_gib {activation_memory_gib!r}: a number of GiB, or auto")
@@ -39,16 +29,17 @@ def count_recomputed_layers(
         budget = AUTO_SHARE * torch.cuda.mem_get_info(device)[0]
     else:
         budget = float(activation_memory_gib) * 2**30
-    kept = int(budget // (layer_bytes_per_token(config, dropout) * tokens))
-    return max(0, config.num_hidden_layers - kept)
+    return max(0, layers - int(budget // layer_bytes))
 
 
-def recompute_layers(model: Any, count: int) -> None:
-    """Recomputes the activations of the first `count` decoder layers; the others keep theirs."""
+def recompute_layers(model: Any, numbers: Collection[int]) -> None:
+    """Recomputes the activations of these decoder layers; the others keep theirs."""
+    if not numbers:
+        return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for number, layer in enumerate(model.get_decoder().layers):
-        layer.gradient_checkpointing = number < count
-        if number < count:
+        layer.gradient_checkpointing = number in numbers
+        if number in numbers:
             recompute_elementwise(layer)
 
 

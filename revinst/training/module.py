@@ -12,9 +12,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
+from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
+from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import check_precision, choose_hardware
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
+from revinst.model.memory import layer_bytes_per_token, shape_of
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, lr_at
@@ -27,7 +30,7 @@ class InstructionModule(L.LightningModule):
         base: hub id or folder of the base model.
         quantization: nf4 or none.
         attention: auto, flash, varlen, sdpa or eager.
-        kernels: auto or plain.
+        kernels: auto, fused or plain; auto fuses decoder layers on CUDA where it can.
         activation_memory_gib: memory for activations that are kept; 0 recomputes every layer; auto takes what is free.
         lora: rank, alpha, dropout and target modules of the adapter.
         optimizer: paged_adamw_32bit, paged_adamw_8bit or adamw.
@@ -69,9 +72,9 @@ class InstructionModule(L.LightningModule):
             max_grad_norm=max_grad_norm,
             max_bad_steps=max_bad_steps,
         )
-        if kernels not in ("auto", "plain"):
-            raise UserError(f"model.kernels {kernels!r}: choose from auto, plain")
-        self.base, self.quantization, self.attention = base, quantization, attention
+        if kernels not in CHOICES:
+            raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
+        self.base, self.quantization, self.attention, self.kernels = base, quantization, attention, kernels
         self.activation_memory_gib, self.lora = activation_memory_gib, lora
         self.optimizer_name, self.weight_decay, self.betas = optimizer, weight_decay, betas
         self.lr, self.lr_schedule, self.warmup_frac = lr, lr_schedule, warmup_frac
@@ -171,16 +174,16 @@ class InstructionModule(L.LightningModule):
         dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
+        layers = base.get_decoder().layers
+        fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
+        layer_bytes = layer_bytes_per_token(shape_of(self.model), self.lora.dropout > 0, fused=bool(fused))
         recomputed = count_recomputed_layers(
-            base.config,
-            self.activation_memory_gib,
-            self.tokens_per_micro_batch(),
-            self.lora.dropout > 0,
-            device,
+            len(layers), self.activation_memory_gib, layer_bytes * self.tokens_per_micro_batch(), device
         )
-        if recomputed:
-            recompute_layers(base, recomputed)
-        self.reasons["recompute"] = f"{recomputed} of {base.config.num_hidden_layers} layers recompute activations"
+        recompute_layers(base, [number for number in range(recomputed) if number not in fused])
+        kernel = KERNELS[self.hardware.attention]
+        fuse_layers(layers, fused, recomputed, rows_by_sdpa(kernel) if self.attention == "auto" else kernel)
+        self.reasons["recompute"] = f"{recomputed} of {len(layers)} layers recompute activations"
         self.train()  # transformers loads in eval mode, which turns checkpointing and dropout off inside the layers
 
     def tokens_per_micro_batch(self) -> int:

@@ -25,7 +25,8 @@ def build_optimizer(
     parameters = list(parameters)
     if name == "adamw" or device.type != "cuda":
         reason = "asked for" if name == "adamw" else f"torch's AdamW: {name} pages GPU memory, and there is no GPU"
-        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay), reason
+        fused = device.type == "cuda"  # one kernel for all tensors
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused), reason
     from bitsandbytes.optim import PagedAdamW8bit, PagedAdamW32bit
 
     kind = PagedAdamW32bit if name == "paged_adamw_32bit" else PagedAdamW8bit

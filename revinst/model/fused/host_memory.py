@@ -1,0 +1,59 @@
+"""Layer inputs parked in pinned host memory between forward and backward, copied beside the computation.
+
+A layer takes 8 ms at 12,288 tokens of a 7B model on an H200, and its two inputs (200 MB) 4 ms over PCIe 5.
+"""
+
+import torch
+from torch import Tensor
+
+
+class HostMemory:
+    """Tensors by layer number. On the CPU they simply stay where they are."""
+
+    def __init__(self, device: torch.device):
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.device = device
+        self.buffers: dict[int, list[Tensor]] = {}  # flat and pinned, kept from step to step
+        self.parked: dict[int, list[Tensor]] = {}
+        self.ahead: dict[int, tuple[list[Tensor], torch.cuda.Event]] = {}
+
+    def park(self, number: int, tensors: list[Tensor]) -> None:
+        """Starts copying; the tensors' device memory is free for others as soon as that is done."""
+        if self.stream is None:
+            self.parked[number] = tensors
+            return
+        buffers = self.buffers.setdefault(number, [torch.empty(0) for _ in tensors])
+        for place, tensor in enumerate(tensors):
+            if buffers[place].numel() < tensor.numel():
+                buffers[place] = torch.empty(tensor.numel(), dtype=tensor.dtype, pin_memory=True)
+        views = [b[: t.numel()].view(t.shape) for b, t in zip(buffers, tensors, strict=True)]
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            for view, tensor in zip(views, tensors, strict=True):
+                view.copy_(tensor, non_blocking=True)
+                tensor.record_stream(self.stream)
+        self.parked[number] = views
+
+    def fetch_ahead(self, number: int) -> None:
+        """Starts copying a layer's tensors back, if it has any parked."""
+        if self.stream is None or number not in self.parked or number in self.ahead:
+            return
+        views = self.parked.pop(number)
+        tensors = [torch.empty_like(view, device=self.device) for view in views]
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))  # whoever had this memory before is done
+        with torch.cuda.stream(self.stream):
+            for tensor, view in zip(tensors, views, strict=True):
+                tensor.copy_(view, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(self.stream)
+        self.ahead[number] = (tensors, done)
+
+    def take(self, number: int) -> list[Tensor]:
+        """The tensors of a layer, on the device, and starts fetching those of the layer below."""
+        if self.stream is None:
+            return self.parked.pop(number)
+        self.fetch_ahead(number)
+        tensors, done = self.ahead.pop(number)
+        torch.cuda.current_stream(self.device).wait_event(done)
+        self.fetch_ahead(number - 1)
+        return tensors

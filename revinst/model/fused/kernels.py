@@ -1,0 +1,326 @@
+# ruff: noqa: PLR0917  (a kernel takes its pointers and sizes by position)
+"""The functions of `twins` as Triton kernels: same names, arguments and results.
+
+One program a row (norms, RoPE) or a piece of a row (the others). Sums and products in fp32, rounded once.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from revinst.model.fused import twins
+from revinst.model.fused.mask import Mask
+
+PIECE = 2048  # elements of a row for one program
+NO_MASK = Mask(0.0, (0, 0))
+SEEDS = ["seed_a", "seed_b", "threshold"]  # values that change from call to call must not compile a kernel each
+
+
+@triton.jit
+def keep_scale(index, seed_a, seed_b, threshold, scale):
+    """0 or `scale` for each element by its index, as `mask.scales`."""
+    bits = index.to(tl.uint32) ^ seed_a.to(tl.uint32)
+    bits = (bits ^ (bits >> 16)) * 0x7FEB352D
+    bits = bits ^ seed_b.to(tl.uint32)
+    bits = (bits ^ (bits >> 15)) * 0x846CA68B
+    bits = bits ^ (bits >> 16)
+    return tl.where((bits >> 8).to(tl.int32) >= threshold, scale, 0.0)
+
+
+@triton.jit(do_not_specialize=SEEDS)
+def norm_kernel(
+    x, delta, total, weight, out, dropped, columns, out_stride, eps,
+    seed_a, seed_b, threshold, scale,
+    ADD: tl.constexpr, DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < columns
+    value = tl.load(x + row * columns + column, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        value += tl.load(delta + row * columns + column, mask=inside, other=0.0).to(tl.float32)
+        value = value.to(total.dtype.element_ty)
+        tl.store(total + row * columns + column, value, mask=inside)
+        value = value.to(tl.float32)
+    rstd = tl.rsqrt(tl.sum(value * value) / columns + eps)
+    value = value * rstd * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * out_stride + column, value.to(out.dtype.element_ty), mask=inside)
+    if DROP:
+        value *= keep_scale(row * columns + column, seed_a, seed_b, threshold, scale)
+        tl.store(dropped + row * columns + column, value.to(dropped.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=SEEDS)
+def norm_backward_kernel(
+    x, weight, grad, lora, residual, out, dropped, columns, residual_stride, out_stride, eps,
+    seed_a, seed_b, threshold, scale,
+    DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < columns
+    here = row * columns + column
+    value = tl.load(x + here, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(grad + here, mask=inside, other=0.0).to(tl.float32)
+    rstd = tl.rsqrt(tl.sum(value * value) / columns + eps)
+    unit = value * rstd
+    normed = unit * w
+    if DROP:
+        keep = keep_scale(here, seed_a, seed_b, threshold, scale)
+        if lora is not None:
+            g += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
+        normed *= keep
+    tl.store(dropped + here, normed.to(dropped.dtype.element_ty), mask=inside)
+    g *= w
+    g = rstd * (g - unit * (tl.sum(g * unit) / columns))
+    g += tl.load(residual + row * residual_stride + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * out_stride + column, g.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def rotate_kernel(
+    x, cos, sin, out, heads, x_stride, out_stride, x_head, out_head, sign,
+    HALF: tl.constexpr, HEADS: tl.constexpr, HALF_BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, HALF_BLOCK)[None, :]
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
+    inside = (head < heads) & (column < HALF)
+    angle = row * 2 * HALF + column
+    c = tl.load(cos + angle, mask=column < HALF, other=0.0).to(tl.float32)
+    s = tl.load(sin + angle, mask=column < HALF, other=0.0).to(tl.float32) * sign
+    source = x + row * x_stride + head * x_head + column
+    first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
+    target = out + row * out_stride + head * out_head + column
+    tl.store(target, (first * c - second * s).to(out.dtype.element_ty), mask=inside)
+    tl.store(target + HALF, (second * c + first * s).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=SEEDS)
+def swiglu_kernel(
+    gate, up, out, dropped, columns, gate_stride, up_stride, out_stride,
+    seed_a, seed_b, threshold, scale,
+    DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < columns
+    g = tl.load(gate + row * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
+    value = g * tl.sigmoid(g) * tl.load(up + row * up_stride + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * out_stride + column, value.to(out.dtype.element_ty), mask=inside)
+    if DROP:
+        value *= keep_scale(row * columns + column, seed_a, seed_b, threshold, scale)
+        tl.store(dropped + row * columns + column, value.to(dropped.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=SEEDS)
+def swiglu_backward_kernel(
+    gate, up, grad, lora, grad_gate, grad_up, dropped, columns, gate_stride, up_stride, out_stride,
+    seed_a, seed_b, threshold, scale,
+    DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < columns
+    here = row * columns + column
+    g = tl.load(gate + row * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * up_stride + column, mask=inside, other=0.0).to(tl.float32)
+    d = tl.load(grad + here, mask=inside, other=0.0).to(tl.float32)
+    sigmoid = tl.sigmoid(g)
+    product = g * sigmoid * u
+    if DROP:
+        keep = keep_scale(here, seed_a, seed_b, threshold, scale)
+        if lora is not None:
+            d += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
+        product *= keep
+    target = row * out_stride + column
+    tl.store(grad_up + target, (d * g * sigmoid).to(grad_up.dtype.element_ty), mask=inside)
+    tl.store(
+        grad_gate + target, (d * u * sigmoid * (1 + g * (1 - sigmoid))).to(grad_gate.dtype.element_ty), mask=inside
+    )
+    tl.store(dropped + here, product.to(dropped.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=SEEDS)
+def dropout_kernel(
+    x, lora, copy, out, columns, x_stride, copy_stride, seed_a, seed_b, threshold, scale,
+    DROP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out: dropout(x), or x + dropout(lora). copy: x, if wanted."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < columns
+    here = row * columns + column
+    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0)
+    if copy is not None:
+        tl.store(copy + row * copy_stride + column, value, mask=inside)
+    if DROP:
+        value = value.to(tl.float32)
+        keep = keep_scale(here, seed_a, seed_b, threshold, scale)
+        if lora is None:
+            value *= keep
+        else:
+            value += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
+        tl.store(out + here, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def nf4_kernel(
+    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, out, count, columns, out_stride,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """bitsandbytes' NF4 with double quantisation, in its order of operations: the same bits.
+
+    A byte holds two values, high nibble first; 64 values share an 8-bit scale and 256 scales an fp32 one.
+    """
+    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = byte < count
+    pair = tl.load(packed + byte, mask=inside, other=0).to(tl.int32)
+    block = byte // 32
+    level = tl.load(absmax_levels + tl.load(absmax + block, mask=inside, other=0).to(tl.int32))
+    scale = level * tl.load(absmax_scale + block // 256, mask=inside, other=0.0) + tl.load(absmax_offset)
+    values = tl.interleave(tl.load(levels + (pair >> 4)) * scale, tl.load(levels + (pair & 15)) * scale)
+    index = tl.program_id(0).to(tl.int64) * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
+    row = index // columns
+    target = out + row * out_stride + (index - row * columns)
+    tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
+
+
+# ---- the same functions as in `twins` ------------------------------------------------------------------------------
+
+
+def mask_arguments(mask: Mask | None) -> tuple[int, int, int, float]:
+    mask = mask or NO_MASK
+    return *mask.seeds, mask.threshold, mask.scale
+
+
+def row_launch(columns: int) -> dict[str, Any]:
+    block = triton.next_power_of_2(columns)
+    return {"BLOCK": block, "num_warps": min(max(block // 512, 1), 16)}
+
+
+def piece_launch(x: Tensor) -> tuple[tuple[int, int], dict[str, Any]]:
+    block = min(triton.next_power_of_2(x.shape[1]), PIECE)
+    return (x.shape[0], triton.cdiv(x.shape[1], block)), {"BLOCK": block, "num_warps": max(block // 512, 1)}
+
+
+def drop(x: Tensor, mask: Mask | None) -> Tensor:
+    return x if mask is None else launch_dropout(x, None, None, mask)
+
+
+def add_masked(x: Tensor, lora: Tensor | None, mask: Mask | None) -> Tensor:
+    return x if lora is None else launch_dropout(x, lora, None, mask)
+
+
+def place(x: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
+    return launch_dropout(x, None, out, mask)
+
+
+def launch_dropout(x: Tensor, lora: Tensor | None, copy: Tensor | None, mask: Mask | None) -> Tensor:
+    out = x if mask is None else x.new_empty(x.shape)
+    grid, launch = piece_launch(x)
+    dropout_kernel[grid](
+        x, lora, copy, out, x.shape[1], x.stride(0), 0 if copy is None else copy.stride(0), *mask_arguments(mask),
+        DROP=mask is not None, **launch,
+    )  # fmt: skip
+    return out
+
+
+def norm(x: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None) -> Tensor:
+    return launch_norm(x, None, weight, eps, out, mask)[1]
+
+
+def add_norm(
+    x: Tensor, delta: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None
+) -> tuple[Tensor, Tensor]:
+    return launch_norm(x, delta, weight, eps, out, mask)
+
+
+def launch_norm(
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, out: Tensor, mask: Mask | None
+) -> tuple[Tensor, Tensor]:
+    """(x + delta, dropout of its norm)."""
+    x = x.contiguous()
+    total = x if delta is None else torch.empty_like(x)
+    dropped = out if mask is None else torch.empty_like(x)
+    norm_kernel[(len(x),)](
+        x, delta, total, weight, out, dropped, x.shape[1], out.stride(0), eps, *mask_arguments(mask),
+        ADD=delta is not None, DROP=mask is not None, **row_launch(x.shape[1]),
+    )  # fmt: skip
+    return total, dropped
+
+
+def norm_backward(
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    grads: tuple[Tensor, Tensor | None, Tensor],
+    mask: Mask | None,
+    out: Tensor,
+) -> Tensor:
+    dropped = torch.empty_like(x)
+    norm_backward_kernel[(len(x),)](
+        x, weight, *grads, out, dropped, x.shape[1], grads[2].stride(0), out.stride(0), eps,
+        *mask_arguments(mask), DROP=mask is not None, **row_launch(x.shape[1]),
+    )  # fmt: skip
+    return dropped
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = False) -> None:
+    tokens, heads, size = x.shape
+    assert x.stride(2) == out.stride(2) == 1 and cos.is_contiguous() and sin.is_contiguous()
+    half, some = triton.next_power_of_2(size // 2), 16
+    rotate_kernel[(tokens, triton.cdiv(heads, some))](
+        x, cos, sin, out, heads, x.stride(0), out.stride(0), x.stride(1), out.stride(1), -1.0 if backward else 1.0,
+        HALF=size // 2, HEADS=some, HALF_BLOCK=half, num_warps=2,
+    )  # fmt: skip
+
+
+def swiglu(gate: Tensor, up: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
+    dropped = out if mask is None else torch.empty_like(gate)
+    grid, launch = piece_launch(gate)
+    swiglu_kernel[grid](
+        gate, up, out, dropped, gate.shape[1], gate.stride(0), up.stride(0), out.stride(0), *mask_arguments(mask),
+        DROP=mask is not None, **launch,
+    )  # fmt: skip
+    return dropped
+
+
+def swiglu_backward(
+    gate: Tensor,
+    up: Tensor,
+    grad: tuple[Tensor, Tensor | None],
+    mask: Mask | None,
+    out: tuple[Tensor, Tensor],
+) -> Tensor:
+    dropped = grad[0]  # each program reads its part of it before it writes
+    grid, launch = piece_launch(gate)
+    swiglu_backward_kernel[grid](
+        gate, up, *grad, *out, dropped, gate.shape[1], gate.stride(0), up.stride(0), out[0].stride(0),
+        *mask_arguments(mask), DROP=mask is not None, **launch,
+    )  # fmt: skip
+    return dropped
+
+
+def fill_base(base: torch.nn.Module, out: Tensor) -> None:
+    weight: Any = base.weight
+    state: Any = getattr(weight, "quant_state", None)
+    if not (is_double_nf4(state) and state.dtype == out.dtype and weight.numel() * 2 == out.numel()):
+        return twins.fill_base(base, out)
+    count, block = weight.numel(), 1024
+    nf4_kernel[(triton.cdiv(count, block),)](
+        weight.data, state.code, state.absmax, state.state2.code, state.state2.absmax, state.offset, out, count,
+        out.shape[1], out.stride(0), BLOCK=block, num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def is_double_nf4(state: Any) -> bool:
+    """bitsandbytes' NF4 with double quantisation in its usual block sizes."""
+    if state is None or not state.nested:
+        return False
+    return (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256)

@@ -1,0 +1,147 @@
+"""A Llama decoder layer as one autograd function with a backward of its own.
+
+    x1 = x + attention block(x)
+    out = x1 + MLP block(x1)
+
+Kept for backward: x, x1; q, k, v and what attention itself keeps; gate, up; the adapters' u. Norms, the gated product
+and dropout masks are computed again. A lean layer keeps x and x1 alone, in host memory, and also computes q, k, v,
+attention, gate and up again; o and down never.
+
+Shapes: T tokens, h features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revinst.model.fused.adapter import Adapter, cast_adapters, cast_grads
+from revinst.model.fused.attention_block import Attended, AttentionBlock, Segments
+from revinst.model.fused.host_memory import HostMemory
+from revinst.model.fused.mask import SITES, Mask, draw_masks
+from revinst.model.fused.mlp_block import Gated, MlpBlock
+
+
+@dataclass(slots=True)
+class Pass:
+    """One forward and backward of one layer: its circumstances, and what forward left for backward."""
+
+    at: Segments
+    masks: list[Mask | None]
+    record: bool
+    inputs: tuple[Tensor, Tensor] | None = None  # x, x1
+    attended: Attended | None = None
+    gated: Gated | None = None
+
+
+class FusedLayer:
+    """Stands in for `layer.forward`. A call with a cache or without documents (generation) runs the plain one.
+
+    Args:
+        kernel: one of `attention.KERNELS`.
+        ops: `kernels`, or `twins`.
+        host: where a lean layer parks its inputs; None keeps all activations.
+    """
+
+    def __init__(
+        self, layer: Any, number: int, kernel: Callable[..., Tensor], ops: ModuleType, host: HostMemory | None
+    ):
+        self.layer, self.plain, self.number, self.host = layer, layer.forward, number, host
+        self.attention = AttentionBlock(layer.self_attn, layer.input_layernorm, kernel, ops)
+        self.mlp = MlpBlock(layer.mlp, layer.post_attention_layernorm, ops)
+        self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
+        self.parameters = [p for group in self.groups for part in group.projections for p in part.parameters]
+        self.p = max((dropout_of(module) for module in layer.modules()), default=0.0)
+
+    def __call__(
+        self,
+        hidden_states: Tensor,
+        *args: Any,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        past_key_values: Any = None,
+        cu_seqlens: Tensor | None = None,
+        seq_lens: list[int] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        if past_key_values is not None or cu_seqlens is None or seq_lens is None or position_embeddings is None:
+            kwargs |= {"position_embeddings": position_embeddings, "past_key_values": past_key_values}
+            return self.plain(hidden_states, *args, cu_seqlens=cu_seqlens, seq_lens=seq_lens, **kwargs)
+        at = Segments(position_embeddings[0][0], position_embeddings[1][0], cu_seqlens, seq_lens)
+        masks: list[Mask | None] = [None] * SITES
+        if self.p and self.layer.training:
+            masks = [*draw_masks(self.p)]
+        now = Pass(at, masks, torch.is_grad_enabled())
+        return LayerFunction.apply(hidden_states[0], self, now, *self.parameters)[None]
+
+    def forward(self, x: Tensor, now: Pass, adapters: list[Adapter]) -> Tensor:
+        """x [T, h] -> out [T, h]; leaves in `now` what backward needs."""
+        qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
+        keep = now.record and self.host is None
+        attended = self.attention.attend(x, now.at, *qkv, record=keep)
+        y = self.attention.project(attended, *o)
+        now.attended = attended if keep else None
+        del attended
+        x1, gated = self.mlp.add_and_gate(x, y, *gate_up)
+        del y
+        out = self.mlp.project(gated, *down)
+        out += x1
+        if keep:
+            now.inputs, now.gated = (x, x1), gated
+        elif now.record and self.host is not None:
+            self.host.park(self.number, [x, x1])
+        return out
+
+    def backward(self, grad: Tensor, now: Pass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
+        """Gradient of out [T, h] -> gradients of x [T, h] and of `parameters`, those of B still to be scaled."""
+        qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
+        if now.inputs is None:
+            assert self.host is not None
+            x, x1 = self.host.take(self.number)
+        else:
+            x, x1 = now.inputs
+        gated, now.gated = now.gated or self.mlp.gate(x1, *gate_up), None
+        gate_up_room, down_grads = self.mlp.backward_down(grad, gated, *down)
+        u = gated.u
+        del gated
+        o_room, x1_grad = self.attention.o.grad_room(grad)
+        adapter, mask = gate_up
+        gate_up_grads = self.mlp.backward_gate_up(x1, u, (gate_up_room, grad), adapter=adapter, mask=mask, out=x1_grad)
+        del gate_up_room, x1, now.inputs
+        attended, now.attended = now.attended or self.attention.attend(x, now.at, *qkv, record=True), None
+        out_grad, o_grads = self.attention.backward_o(o_room, attended, *o)
+        adapter, mask = qkv
+        x_grad, qkv_grads = self.attention.backward_qkv(
+            x, attended, (out_grad, x1_grad), at=now.at, adapter=adapter, mask=mask
+        )
+        return x_grad, qkv_grads + o_grads + gate_up_grads + down_grads
+
+
+class LayerFunction(torch.autograd.Function):
+    """(x [T, h], FusedLayer, Pass, adapter parameters) -> out [T, h]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: FusedLayer, now: Pass, *parameters: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            out = layer.forward(x.detach(), now, cast_adapters(layer.groups, list(parameters), x))
+        ctx.layer, ctx.now = layer, now
+        ctx.save_for_backward(*parameters)  # autograd refuses a backward after they changed
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        parameters, now, layer = list(ctx.saved_tensors), ctx.now, ctx.layer
+        assert now is not None, "one backward a forward: it frees what the forward kept"
+        ctx.now = None
+        with torch.autocast(grads[0].device.type, enabled=False):
+            adapters = cast_adapters(layer.groups, parameters, grads[0])
+            x_grad, adapter_grads = layer.backward(grads[0], now, adapters)
+            return x_grad, None, None, *cast_grads(layer.groups, adapter_grads, parameters)
+
+
+def dropout_of(module: Any) -> float:
+    """Dropout of a projection's adapter; 0 without one."""
+    dropouts = getattr(module, "lora_dropout", None)
+    return float(getattr(dropouts["default"], "p", 0.0)) if dropouts else 0.0

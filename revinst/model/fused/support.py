@@ -1,0 +1,92 @@
+"""Which layers of a model can be fused, and fusing them."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revinst.errors import UserError
+from revinst.model.fused.host_memory import HostMemory
+from revinst.model.fused.layer import FusedLayer, dropout_of
+
+CHOICES = ("auto", "fused", "plain")
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list[int], str]:
+    """(numbers of the layers to fuse, reason). `auto` fuses on CUDA what can be fused; `fused` does on the CPU too.
+
+    Raises UserError where `fused` was asked for and no layer can be.
+    """
+    if kernels not in CHOICES:
+        raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
+    if kernels == "plain":
+        return [], "plain: asked for"
+    if kernels == "auto" and device.type != "cuda":
+        return [], "plain: fused layers are for CUDA GPUs"
+    if kernels == "auto" and find_spec("triton") is None:
+        return [], "plain: Triton is not installed"
+    obstacles = {number: why_not(layer) for number, layer in enumerate(layers)}
+    fusible = [number for number, obstacle in obstacles.items() if not obstacle]
+    reasons = ", ".join(sorted({obstacle for obstacle in obstacles.values() if obstacle}))
+    if kernels == "fused" and not fusible:
+        raise UserError(f"model.kernels fused: no layer of this model can be ({reasons}); use model.kernels: auto")
+    reason = f"{len(fusible)} of {len(obstacles)} layers fused" + (
+        f"; the others stay plain: {reasons}" * bool(reasons)
+    )
+    return fusible, reason
+
+
+def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> None:
+    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean."""
+    device = next(layers.parameters()).device
+    ops, host = load_ops(device), HostMemory(device)
+    for number in numbers:
+        parked = host if number < recomputed else None
+        layers[number].gradient_checkpointing = False
+        layers[number].forward = FusedLayer(layers[number], number, kernel, ops, parked)
+
+
+def load_ops(device: torch.device) -> ModuleType:
+    if device.type == "cuda":
+        from revinst.model.fused import kernels
+
+        return kernels
+    from revinst.model.fused import twins
+
+    return twins
+
+
+def why_not(layer: Any) -> str:
+    """Why a decoder layer can't be fused; empty if it can."""
+    if type(layer).__name__ != "LlamaDecoderLayer":
+        return f"{type(layer).__name__} is not Llama's"
+    attention, mlp = layer.self_attn, layer.mlp
+    if type(mlp.act_fn).__name__ not in ("SiLU", "SiLUActivation"):
+        return f"its activation is {type(mlp.act_fn).__name__}"
+    if attention.attention_dropout or attention.head_dim % 2:
+        return "it has attention dropout" if attention.attention_dropout else "its heads are odd"
+    modules = [getattr(attention, name, None) or getattr(mlp, name, None) for name in LINEARS]
+    if any(parameter.requires_grad for name, parameter in layer.named_parameters() if "lora_" not in name):
+        return "weights of the base are trained"
+    dropouts = {dropout_of(module) for module in modules if hasattr(module, "base_layer")}
+    obstacle = next((obstacle for module in modules if (obstacle := why_not_linear(module))), "")
+    return obstacle or ("its adapters differ in dropout" if len(dropouts) > 1 else "")
+
+
+def why_not_linear(module: Any) -> str:
+    base = module.base_layer if hasattr(module, "base_layer") else module
+    if type(base).__name__ not in ("Linear", "Linear4bit"):
+        return f"{type(base).__name__} layers"
+    if base.bias is not None:
+        return "linear layers with bias"
+    if base is module:
+        return ""
+    if module.active_adapters != ["default"] or list(module.lora_A) != ["default"] or module.merged:
+        return "another adapter than one called default"
+    if module.lora_variant or module.lora_bias.get("default"):
+        return "a variant of LoRA (DoRA, bias)"
+    return ""

@@ -1,0 +1,255 @@
+"""Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
+
+usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
+       [--warmup N] [--rounds N] [--out FILE]
+
+Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
+except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
+`revinst fit`, and the numbers are metrics.csv's own; peers get the rows that our data module makes, and their steps
+are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16.
+"""
+
+import argparse
+import csv
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+LOG_EVERY = 2
+TFLOPS = 790
+FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
+FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
+NO_DROPOUT = {"model.lora.dropout": "0"}
+VARIANTS: dict[str, dict[str, str]] = {
+    "fast": FULL_ROWS | FAST | NO_DROPOUT,
+    "fast-dropout": FULL_ROWS | FAST,
+    "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
+    "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | {"model.lora.target_modules": "[q_proj,v_proj]"},
+    "lean": FULL_ROWS | NO_DROPOUT,
+    "lean-dropout": FULL_ROWS,
+    "plain": FULL_ROWS | {"model.kernels": "plain"},
+    "dolly-fast-dropout": FAST,
+    "dolly-lean-dropout": {},
+    "dolly-plain": {"model.kernels": "plain"},
+    "trl": {"gc": "1"},
+    "trl-liger-no-checkpointing": {"gc": "0", "liger": "1"},
+    "unsloth": {"gc": "1"},
+    "unsloth-no-checkpointing": {"gc": "0"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--config", default="configs/llama2-7b.yaml")
+    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=4, help="steps, even")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--timeout_s", type=int, default=300)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--worker", choices=VARIANTS)
+    options = parser.parse_args()
+    if options.worker:
+        print("RESULT " + json.dumps(measure(options)), flush=True)
+        return
+    results = []
+    for number in range(options.rounds):
+        shift = number % len(options.variants)
+        for variant in options.variants[shift:] + options.variants[:shift]:
+            results.append({"variant": variant, "round": number} | run_worker(variant, options))
+            print(json.dumps(results[-1]), flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    print_table(results)
+
+
+def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    arguments = ["--base", options.base, "--source", options.source, "--config", options.config]
+    length = ["--steps", str(options.steps), "--warmup", str(options.warmup)]
+    command = [sys.executable, __file__, *arguments, *length, "--worker", variant]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"over {options.timeout_s} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return (
+        json.loads(lines[-1][7:]) if lines else {"error": (done.stderr.strip() or "no output").splitlines()[-1][:300]}
+    )
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens/s (median after warm-up), loss of the last step, memory in GiB and the share of the roofline."""
+    import torch
+
+    variant = VARIANTS[options.worker]
+    peer = "gc" in variant
+    speeds, loss, targets = measure_peer(options, variant) if peer else measure_ours(options, variant)
+    result: dict[str, Any] = {"tokens_per_s": round(statistics.median(speeds)), "loss": loss}
+    if torch.cuda.is_available():
+        gc.collect()
+        free, total = torch.cuda.mem_get_info()
+        memory = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), total - free)
+        names = ("allocated_gib", "reserved_gib", "device_gib")
+        result |= {name: round(value / 2**30, 2) for name, value in zip(names, memory, strict=True)}
+    for name, recompute in (("share", False), ("share_recomputing", True)):
+        result[name] = round(result["tokens_per_s"] / roofline(options.base, targets, recompute), 3)
+    return result
+
+
+def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
+    """Runs `revinst fit` in this process. -> (tokens/s of each logging interval, loss, linear layers with LoRA)."""
+    from revinst.commands.fit import main as fit
+
+    quiet = {"samples.every_steps": "0", "trainer.limit_val_batches": "0", "checkpoint.every_steps": "null"}
+    length = {"trainer.max_steps": str(options.steps), "trainer.log_every_n_steps": str(LOG_EVERY)}
+    with tempfile.TemporaryDirectory() as runs:
+        where = {"runs_dir": runs, "run_name": "bench", "model.base": options.base, "data.source": options.source}
+        keys = quiet | length | where | {"trainer.enable_progress_bar": "false"} | variant
+        fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
+        with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
+    speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup // LOG_EVERY :]
+    return speeds, float(rows[-1]["train/loss"]), 2 if "target_modules" in str(variant) else 7
+
+
+def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
+    """TRL's or Unsloth's trainer on full rows of the same text, with their own recommended settings."""
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    unsloth = "unsloth" in options.worker
+    if unsloth:
+        import unsloth as _  # noqa: F401  (patches transformers, so before it)
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    rows, tokenizer = full_rows(options)
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            torch.cuda.synchronize()
+            self.since = time.perf_counter()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - self.since)
+
+    checkpointing = variant["gc"] == "1"
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora: dict[str, Any] = {"r": 64, "lora_alpha": 16, "bias": "none", "target_modules": names}
+    extra: dict[str, Any] = {}
+    if unsloth:
+        model = load_unsloth(options.base, checkpointing, lora)
+    else:
+        model, extra["peft_config"] = load_for_trl(options.base), LoraConfig(lora_dropout=0.1, **lora)
+    settings = SFTConfig(
+        output_dir=tempfile.mkdtemp(),
+        max_steps=options.steps,
+        per_device_train_batch_size=6,
+        gradient_accumulation_steps=2,
+        gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+        optim="paged_adamw_32bit",
+        learning_rate=2e-4,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.3,
+        bf16=True,
+        tf32=True,
+        max_length=2048,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        use_liger_kernel="liger" in variant,
+        logging_steps=1000,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    columns = {"input_ids": rows, "labels": rows}
+    data = Dataset.from_dict(columns | ({"attention_mask": [[1] * len(row) for row in rows]} if unsloth else {}))
+    trainer = SFTTrainer(
+        model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()], **extra
+    )
+    loss = trainer.train().training_loss
+    return [12 * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
+
+
+def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], Any]:
+    """Rows of 2,048 token ids as `packing: joined` makes them, and the tokenizer."""
+    from revinst.commands.config import RevinstCLI
+    from revinst.data.datamodule import InstructionDataModule
+
+    keys = FULL_ROWS | {"model.base": options.base, "data.source": options.source}
+    overrides = [part for key, value in keys.items() for part in (f"--{key}", value)]
+    data = InstructionDataModule(**RevinstCLI(["--config", options.config, *overrides], train=False).data_arguments())
+    data.setup()
+    ids = data.train_documents.input_ids.tolist()
+    rows = [ids[start : start + 2048] for start in range(0, len(ids) - 2047, 2048)]
+    needed = 12 * options.steps
+    return (rows * (needed // len(rows) + 1))[:needed], data.tokenizer.hf
+
+
+def load_for_trl(base: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    options: dict[str, Any] = {"dtype": torch.bfloat16, "attn_implementation": "sdpa", "device_map": {"": 0}}
+    return AutoModelForCausalLM.from_pretrained(base, quantization_config=nf4, **options)
+
+
+def load_unsloth(base: str, checkpointing: bool, lora: dict[str, Any]) -> Any:
+    import torch
+    from unsloth import FastLanguageModel
+
+    model, _ = FastLanguageModel.from_pretrained(
+        base, max_seq_length=2048, load_in_4bit=True, dtype=torch.bfloat16, local_files_only=True
+    )
+    mode: Any = "unsloth" if checkpointing else False
+    return FastLanguageModel.get_peft_model(model, use_gradient_checkpointing=mode, lora_dropout=0.0, **lora)
+
+
+def roofline(base: str, adapted: int, recompute: bool) -> float:
+    """Tokens/s at TFLOPS for 2,048-token rows, r 64: GEMMs, causal attention and adapters, nothing else."""
+    config = json.loads((Path(base) / "config.json").read_text())
+    h, f, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    key_size = h * config.get("num_key_value_heads", config["num_attention_heads"]) // config["num_attention_heads"]
+    forward = 2 * (layers * (2 * h * h + 2 * h * key_size + 3 * h * f) + h * config["vocab_size"])
+    sizes = [2 * h, h + key_size, h + key_size, 2 * h, h + f, h + f, h + f]  # q, v, k, o, gate, up, down: in + out
+    adapters = 2 * 64 * layers * sum(sizes[:adapted])
+    attention = 2 * 2048 * h * layers  # forward; backward is 2.5 times that
+    total = 2 * forward + 3 * adapters + 3.5 * attention + (forward + adapters + attention if recompute else 0)
+    return TFLOPS * 1e12 / total
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Medians over rounds; the ratio is to TRL's defaults where they ran."""
+    good = [result for result in results if "error" not in result]
+    reference = statistics.median([r["tokens_per_s"] for r in good if r["variant"] == "trl"] or [float("nan")])
+    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | device | share of roofline | recomputing |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for variant in dict.fromkeys(result["variant"] for result in good):
+        mine = [result for result in good if result["variant"] == variant]
+        speed, first = statistics.median([result["tokens_per_s"] for result in mine]), mine[0]
+        memory = [str(first.get(name, "")) for name in ("allocated_gib", "reserved_gib", "device_gib")]
+        shares = [f"{first['share']:.2f}", f"{first['share_recomputing']:.2f}"]
+        print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares])} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Property 9: fused layers give what plain ones give, forward and gradients. On the CPU the kernels are their twins."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from revinst.errors import UserError
+from revinst.model.attention import KERNELS, register_attention, rows_by_sdpa
+from revinst.model.fused.layer import FusedLayer
+from revinst.model.fused.mask import Mask, draw_masks, scales
+from revinst.model.fused.support import choose_layers, fuse_layers
+
+CPU = torch.device("cpu")
+SEQ_LENS = [30, 50, 7]
+
+
+def build(targets="all-linear", dropout: float = 0.0, **lora):
+    """A float64 Llama with grouped heads and an adapter whose every matrix counts."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    config._attn_implementation = register_attention("sdpa")
+    base = LlamaForCausalLM(config).double().requires_grad_(False)
+    options = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM", **lora)
+    model = get_peft_model(base, options, autocast_adapter_dtype=False)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+        elif "norm" in name:
+            torch.nn.init.normal_(parameter, mean=1.0, std=0.1)
+    return model.train()
+
+
+def layers_of(model):
+    return model.get_base_model().get_decoder().layers
+
+
+def fuse(model, lean: int = 0):
+    layers = layers_of(model)
+    numbers, _ = choose_layers(layers, "fused", CPU)
+    fuse_layers(layers, numbers, lean, rows_by_sdpa(KERNELS["sdpa"]))
+    assert all(isinstance(layer.forward, FusedLayer) for layer in layers)
+    return model
+
+
+def run(model, seq_lens=SEQ_LENS) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """(hidden states, gradient of a random linear function of them by name)."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 128, (1, sum(seq_lens)), generator=generator)
+    position_ids = torch.cat([torch.arange(n) for n in seq_lens])[None]
+    cu_seqlens = torch.tensor([0, *torch.tensor(seq_lens).cumsum(0)], dtype=torch.int32)
+    decoder = model.get_base_model().get_decoder()
+    hidden = decoder(
+        input_ids=ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=seq_lens, use_cache=False
+    ).last_hidden_state
+    model.zero_grad()
+    (hidden * torch.randn(hidden.shape, generator=generator, dtype=hidden.dtype)).sum().backward()
+    return hidden.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def error(got, expected) -> float:
+    return ((got - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("lean", [0, 2, 3])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], ["o_proj", "up_proj"], ["down_proj"]])
+def test_fused_equals_plain(targets, lean):
+    model = build(targets)
+    for seq_lens in (SEQ_LENS, [40, 40]):
+        for layer in layers_of(model):
+            layer.__dict__.pop("forward", None)
+        hidden, gradients = run(model, seq_lens)
+        fused_hidden, fused_gradients = run(fuse(model, lean), seq_lens)
+        assert gradients and all(gradient.norm() > 0 for gradient in gradients.values())
+        # transformers takes norms in fp32 even in a float64 model, hence not 1e-14
+        assert error(fused_hidden, hidden) < 2e-6
+        assert max(error(fused_gradients[name], gradients[name]) for name in gradients) < 2e-6
+
+
+def test_a_lean_layer_keeps_only_its_inputs():
+    model = fuse(build(dropout=0.2), lean=3)
+    kept = fuse(copy.deepcopy(build(dropout=0.2)))
+    results = []
+    for each in (model, kept):
+        torch.manual_seed(5)
+        results.append(run(each))
+    assert torch.equal(results[0][0], results[1][0])
+    assert max(error(results[0][1][name], results[1][1][name]) for name in results[0][1]) < 1e-12
+    host = layers_of(model)[0].forward.host
+    assert not host.parked and layers_of(kept)[0].forward.host is None
+
+
+def test_gradients_use_the_masks_of_the_forward():
+    """Finite differences with the same seed, for dropout 0.5: another mask in backward would be far off."""
+    model = fuse(build(dropout=0.5))
+    torch.manual_seed(7)
+    _, gradients = run(model)
+
+    def value() -> float:
+        torch.manual_seed(7)
+        hidden, _ = run(model)
+        drawn = torch.Generator().manual_seed(1)  # as `run` draws: ids, then the linear function
+        torch.randint(0, 128, (1, sum(SEQ_LENS)), generator=drawn)
+        return (hidden * torch.randn(hidden.shape, generator=drawn, dtype=hidden.dtype)).sum().item()
+
+    for name in ("lora_A.default.weight", "lora_B.default.weight"):
+        names = [key for key in gradients if key.endswith(name) and ".layers.0." in key]
+        assert len(names) == 7
+        for key in names:
+            parameter, step = model.get_parameter(key), 1e-4
+            direction = gradients[key] / gradients[key].norm()
+            values = []
+            for sign in (1, -1):
+                parameter.data += sign * step * direction
+                values.append(value())
+                parameter.data -= sign * step * direction
+            slope = (values[0] - values[1]) / (2 * step)
+            assert slope == pytest.approx(gradients[key].norm().item(), rel=2e-2)
+
+
+def test_dropout_is_as_strong_as_pefts():
+    """The same mean and spread over 40 draws, though q, k, v and gate, up share a mask here."""
+    model = build(dropout=0.1)
+    expected, _ = run(model.eval())
+    means, spreads = [], []
+    for fused in (False, True):
+        model = fuse(model) if fused else model
+        assert error(run(model.eval())[0], expected) < 2e-6  # none in eval mode
+        model.train()
+        torch.manual_seed(0)
+        draws = torch.stack([run(model)[0] for _ in range(40)])
+        means.append(draws.mean(0))
+        spreads.append(draws.std(0).norm().item())
+    assert spreads[1] == pytest.approx(spreads[0], rel=0.1) and spreads[0] > 1
+    # each mean is off by a spread / sqrt(40)
+    assert (means[1] - means[0]).norm().item() < 1.5 * 2**0.5 * spreads[0] / 40**0.5
+
+
+def test_masks_are_fair_and_follow_torchs_seed():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    masks = draw_masks(0.25)
+    torch.set_rng_state(state)
+    assert draw_masks(0.25) == masks and draw_masks(0.25) != masks and len(masks) == 4
+    kept = [scales(mask, 400, 500, CPU) > 0 for mask in masks]
+    for number, keep in enumerate(kept):
+        assert keep.float().mean().item() == pytest.approx(0.75, abs=0.004)
+        assert keep.float().mean(0).std().item() == pytest.approx((0.25 * 0.75 / 400) ** 0.5, rel=0.15)
+        for other in kept[:number]:
+            both = (keep & other).float().mean().item()
+            assert both == pytest.approx(0.75**2, abs=0.005)  # independent
+    assert scales(masks[0], 400, 500, CPU).mean().item() == pytest.approx(1.0, abs=0.005)
+    assert scales(Mask(0.0, (1, 2)), 3, 4, CPU).eq(1).all()
+
+
+def test_generation_with_a_cache_runs_the_plain_layer():
+    model = build().eval()
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).logits
+        got = fuse(model)(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).logits
+    assert torch.equal(got, expected)
+
+
+def test_a_second_backward_is_refused():
+    model = fuse(build())
+    position_ids, cu_seqlens = torch.arange(8)[None], torch.tensor([0, 8], dtype=torch.int32)
+    hidden = (
+        model.get_base_model()
+        .get_decoder()(
+            input_ids=position_ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=[8], use_cache=False
+        )
+        .last_hidden_state
+    )
+    hidden.sum().backward(retain_graph=True)
+    with pytest.raises(AssertionError, match="one backward"):
+        hidden.sum().backward()
+
+
+def test_what_cannot_be_fused_stays_plain_and_says_why():
+    layers = layers_of(build(use_dora=True))
+    assert choose_layers(layers, "auto", CPU)[0] == []
+    with pytest.raises(UserError, match="DoRA"):
+        choose_layers(layers, "fused", CPU)
+    layers = layers_of(build())
+    layers[1].mlp.up_proj.base_layer.bias = torch.nn.Parameter(torch.zeros(160), requires_grad=False)
+    numbers, reason = choose_layers(layers, "fused", CPU)
+    assert numbers == [0, 2] and "2 of 3 layers fused" in reason and "bias" in reason
+    assert choose_layers(layers, "plain", CPU)[0] == []
+    with pytest.raises(UserError, match="quick"):
+        choose_layers(layers, "quick", CPU)
+
+
+def test_training_steps_agree(tiny_llama, tmp_path):
+    """Through the loop on a 4-bit base, three steps, kept and lean: the same losses and adapters as plain."""
+    from tests.tiny import build_data, build_module, build_trainer
+
+    ends = []
+    for kernels, memory in (("plain", "auto"), ("fused", "auto"), ("fused", 0)):
+        torch.manual_seed(3)
+        module = build_module(tiny_llama, quantization="nf4", kernels=kernels, activation_memory_gib=memory)
+        trainer = build_trainer(tmp_path, max_steps=3)
+        trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=2))
+        adapter = {name: p.detach().clone() for name, p in module.model.named_parameters() if p.requires_grad}
+        ends.append((float(trainer.callback_metrics["train/loss"]), adapter, module.reasons))
+    (loss, adapter, _), *fused = ends
+    for fused_loss, fused_adapter, reasons in fused:
+        assert fused_loss == pytest.approx(loss, rel=1e-5)
+        assert max(error(fused_adapter[name], adapter[name]) for name in adapter) < 1e-3
+        assert reasons["kernels"] == "2 of 2 layers fused"
+    assert [reasons["recompute"][:6] for *_, reasons in ends] == ["0 of 2", "0 of 2", "2 of 2"]
