@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,23 +125,23 @@ class Evaluation:
 
         if self.model is None:
             self.model = load_for_inference(
-                self.trained.base, self.trained.adapter, pick_device(), self.trained.quantization
+                self.trained.base,
+                self.trained.adapter,
+                pick_device(),
+                self.trained.quantization,
+                memory_gib=self.settings.memory_gib,
             )
         return use_model(self.model, use_adapter)
 
     def describe(self, use_adapter: bool, settings: GenerationSettings | None = None) -> dict[str, Any]:
         """What the predictions depend on; a prediction file made with anything else is not continued."""
         adapter = hashlib.sha256((self.trained.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
-        generation = asdict(settings or self.settings)
-        if not generation["temperature"]:
-            del generation["seed"], generation["top_p"]
-        del generation["batch_size"]
         return {
             "base": self.trained.base,
             "quantization": self.trained.quantization,
             "adapter": adapter if use_adapter else None,
             "template": self.template.hash,
-            "generation": generation,
+            "generation": (settings or self.settings).describe(),
             "rows": hash_rows(self.examples),
         }
 

@@ -67,7 +67,9 @@ def main(args: list[str]) -> int:
         from revinst.model.hardware import pick_device
         from revinst.model.inference import load_for_inference
 
-        model = load_for_inference(trained.base, trained.adapter, pick_device(), trained.quantization)
+        model = load_for_inference(
+            trained.base, trained.adapter, pick_device(), trained.quantization, memory_gib=settings.memory_gib
+        )
         with build_progress() as progress:
             task = progress.add_task("instructions", total=len(missing))
             for number, generated in generate_batches(model, tokenizer, [prompt_ids[n] for n in missing], settings):
@@ -96,14 +98,12 @@ def check_output(output: Path, source: Path) -> None:
 def describe(trained: Trained, template_hash: str, settings: GenerationSettings) -> dict[str, Any]:
     """What the instructions depend on besides their texts."""
     adapter = (trained.adapter / "adapter_model.safetensors").read_bytes()
-    generation = asdict(settings)
-    del generation["batch_size"]
     return {
         "base": trained.base,
         "quantization": trained.quantization,
         "adapter": hashlib.sha256(adapter).hexdigest()[:16],
         "template": template_hash,
-        "generation": generation,
+        "generation": settings.describe(),
     }
 
 

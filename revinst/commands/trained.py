@@ -92,16 +92,17 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
     parser.add_argument("--top_p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
+    parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
+    parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
 
 
 def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
     """Raises UserError for values that mean nothing."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: must be at least 1")
-    return GenerationSettings(
-        options.max_new_tokens, options.temperature, options.top_p, options.seed, options.batch_size
-    )
+    names = GenerationSettings.__dataclass_fields__
+    return GenerationSettings(**{name: value for name, value in vars(options).items() if name in names})
 
 
 def build_progress() -> Progress:

@@ -1,16 +1,23 @@
-"""Batched decoding: prompts as ids in, new ids out."""
+"""Prompts as ids in, new ids out: by our own slots, or by transformers' `generate`."""
 
-import hashlib
-import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
+from revinst.generation.decoder import Decoder, base_of, why_not_decoder
+from revinst.generation.hf import generate_with_transformers
+from revinst.generation.slots import Ended, Picking, decode_rows
+from revinst.model.hardware import choose_hardware
+
+ENGINES = ("auto", "slots", "hf")
+MAX_SLOTS = {"cuda": 512, "cpu": 32}  # a CPU is busy with fewer
+CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,95 +29,107 @@ class GenerationSettings:
         temperature: 0 is greedy.
         top_p: smallest set of tokens with this probability is sampled from.
         seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
-        batch_size: prompts decoded together.
+        batch_size: rows decoded together, at most; None: what the device is best at.
+        engine: auto, slots (ours, for Llama) or hf.
+        memory_gib: what weights and cache may take; None: what is free.
     """
 
     max_new_tokens: int = 100
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int | None = None
+    engine: str = "auto"
+    memory_gib: float | None = None
 
     def __post_init__(self):
-        if self.max_new_tokens < 1 or self.batch_size < 1:
+        if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise UserError("--max_new_tokens and --batch_size must be at least 1")
         if not (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3) or not 0 < self.top_p <= 1:
             raise UserError("--temperature must be 0 (greedy) or between 0.001 and 1000, --top_p in (0, 1]")
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
+        if self.memory_gib is not None and not self.memory_gib > 0:
+            raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
+
+    def describe(self) -> dict[str, Any]:
+        """What the texts depend on, but for rounding."""
+        names = ["max_new_tokens", "temperature"] + ["top_p", "seed"] * bool(self.temperature)
+        return {name: value for name, value in asdict(self).items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """New ids without EOS; `stopped` is `eos` or `length`."""
+    """New ids without EOS; `stopped` is `eos` or `length`; log_p in nats, of EOS too."""
 
     token_ids: list[int]
     stopped: str
+    log_p: float
 
 
 @torch.no_grad()
 def generate_batches(
-    model: Any, tokenizer: Tokenizer, prompts: Sequence[list[int]], settings: GenerationSettings
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    settings: GenerationSettings,
+    limits: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Generated]]:
-    """Yields (number of the prompt, what was generated), longest prompts first.
+    """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
 
-    Prompts of similar length share a batch, padded on the left under an attention mask, so greedy results do not
-    depend on their neighbours. The model's mode and cache setting are as before afterwards.
+    limits: of new tokens, for each prompt; default: the settings'. Greedy results do not depend on what is decoded
+    beside a prompt but for rounding. The model's modes are as before afterwards.
     """
-    from transformers import GenerationConfig
-
-    config = GenerationConfig(
-        max_new_tokens=settings.max_new_tokens,
-        do_sample=False,  # `Sampler` leaves one token where sampling was asked for
-        num_beams=1,
-        use_cache=True,
-        bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.eos_id,
-        pad_token_id=tokenizer.pad_id,
-    )
-    order = sorted(range(len(prompts)), key=lambda number: (-len(prompts[number]), number))
-    device = next(model.parameters()).device
+    limits = list(limits or [settings.max_new_tokens] * len(prompts))
+    picking = Picking(tokenizer.eos_id, settings.temperature, settings.top_p, settings.seed)
     with inference_mode_of(model):
-        for start in range(0, len(order), settings.batch_size):
-            numbers = order[start : start + settings.batch_size]
-            input_ids, attention_mask = pad_left([prompts[number] for number in numbers], tokenizer.pad_id)
-            sampler = (
-                [Sampler(settings, [prompts[number] for number in numbers], device)] if settings.temperature else []
-            )
-            output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
-                generation_config=config,
-                logits_processor=sampler,
-            )
-            for number, new_ids in zip(numbers, output[:, input_ids.shape[1] :].tolist(), strict=True):
-                yield number, cut_at_eos(new_ids, tokenizer.eos_id)
+        obstacle = "" if settings.engine == "hf" else why_not_decoder(model)
+        if settings.engine == "hf" or obstacle:
+            if settings.engine == "slots":
+                raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
+            if obstacle:
+                print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
+            rows = generate_with_transformers(model, tokenizer, prompts, limits, picking, settings.batch_size or 16)
+        else:
+            rows = decode_in_slots(model, prompts, limits, picking, settings)
+        for row in rows:
+            yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
 
 
-class Sampler:
-    """Temperature and top-p sampling with a random generator for each prompt, as a logits processor.
+def decode_in_slots(
+    model: Any, prompts: Sequence[list[int]], limits: Sequence[int], picking: Picking, settings: GenerationSettings
+) -> Iterator[Ended]:
+    if not prompts:
+        return
+    positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+    device = next(model.parameters()).device
+    free = free_bytes(device)
+    if settings.memory_gib is not None:
+        used = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        free = min(free, int(settings.memory_gib * 2**30) - used)
+    dense = 2 * dense_bytes(model) < free
+    decoder = Decoder(model, positions, choose_hardware(device).attention, dense)
+    room = CACHE_SHARE * (free - dense_bytes(model) * dense)
+    slots = settings.batch_size or MAX_SLOTS[device.type]
+    budget = int(room // decoder.cache_bytes)
+    yield from decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots)
 
-    The token with the largest logit + Gumbel noise is a sample of the softmax; all others get -inf.
-    """
 
-    def __init__(self, settings: GenerationSettings, prompts: list[list[int]], device: torch.device):
-        self.settings = settings
-        self.generators = []
-        for prompt in prompts:
-            digest = hashlib.sha256(json.dumps([settings.seed, prompt]).encode()).digest()
-            self.generators.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:7])))
+def free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    import psutil
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """scores [batch, vocabulary] -> the same with one finite value a row."""
-        scores = scores.float() / self.settings.temperature
-        if self.settings.top_p < 1:
-            ordered, order = scores.sort(dim=-1, descending=True)
-            before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-            ordered[before >= self.settings.top_p] = float("-inf")
-            scores = torch.empty_like(scores).scatter_(1, order, ordered)
-        noise = torch.stack(
-            [torch.empty_like(scores[0]).exponential_(generator=generator) for generator in self.generators]
-        )
-        best = (scores - noise.log()).argmax(dim=-1, keepdim=True)
-        return torch.full_like(scores, float("-inf")).scatter_(1, best, 0.0)
+    return psutil.virtual_memory().available
+
+
+def dense_bytes(model: Any) -> int:
+    """Of the decoder layers' linear weights, unpacked."""
+    layers = base_of(model).get_decoder().layers
+    linear = [m for m in layers.modules() if isinstance(m, torch.nn.Linear) and hasattr(m, "weight")]
+    size = base_of(model).get_input_embeddings().weight.element_size()
+    return size * sum(m.in_features * m.out_features for m in linear)
 
 
 @contextmanager
@@ -123,21 +142,3 @@ def inference_mode_of(model: Any) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(input_ids, attention_mask), int64 [batch, longest]."""
-    longest = max(map(len, prompts))
-    input_ids = torch.tensor([[pad_id] * (longest - len(ids)) + ids for ids in prompts])
-    attention_mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
-    return input_ids, attention_mask
-
-
-def cut_at_eos(new_ids: list[int], eos_id: int) -> Generated:
-    """
-    >>> cut_at_eos([5, 6, 2, 0, 0], eos_id=2)
-    Generated(token_ids=[5, 6], stopped='eos')
-    """
-    if eos_id in new_ids:
-        return Generated(new_ids[: new_ids.index(eos_id)], "eos")
-    return Generated(new_ids, "length")

@@ -80,7 +80,7 @@ class Samples(L.Callback):
     def show(self, trainer: L.Trainer, module: Any) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         examples, prompts, prompt_ids = self.encode(data)
-        settings = GenerationSettings(max_new_tokens=self.max_new_tokens, batch_size=self.count)
+        settings = GenerationSettings(max_new_tokens=self.max_new_tokens)
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
         for number, generated in generate_batches(module.model, data.tokenizer, prompt_ids, settings):
             example, prompt = examples[number], prompts[number]

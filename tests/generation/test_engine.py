@@ -1,5 +1,6 @@
 """Property 6 and the cutting of generated ids, on the real model."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,14 @@ import torch
 from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template, render_prompt
-from revinst.generation.engine import Generated, GenerationSettings, Sampler, generate_batches
+from revinst.errors import UserError
+from revinst.generation.decoder import Decoder
+from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import score_documents
+from revinst.generation.sampling import pick_tokens, row_keys
+from revinst.generation.slots import Picking, decode_rows
 from revinst.model.base import dequantize_base, is_quantized, load_base
+from revinst.model.lora import LoraSettings, attach_lora
 
 CPU = torch.device("cpu")
 
@@ -32,14 +38,17 @@ def generate(model, smollm, prompts, **options) -> dict[int, list[int]]:
     return {number: out.token_ids for number, out in generate_batches(model, smollm, prompts, settings)}
 
 
-def test_greedy_does_not_depend_on_batch_padding_or_order(model, smollm, prompts):
-    expected = generate(model, smollm, prompts, batch_size=1)
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_greedy_does_not_depend_on_batch_padding_or_order(model, smollm, prompts, engine):
+    expected = generate(model, smollm, prompts, batch_size=1, engine="hf")
     assert len(prompts) == 5 and len({len(ids) for ids in prompts}) == 5
     assert len({tuple(ids) for ids in expected.values()}) >= 4
     for size in (2, 5):
-        assert generate(model, smollm, prompts, batch_size=size) == expected
-    backwards = generate(model, smollm, prompts[::-1], batch_size=3)
+        assert generate(model, smollm, prompts, batch_size=size, engine=engine) == expected
+    backwards = generate(model, smollm, prompts[::-1], batch_size=3, engine=engine)
     assert {len(prompts) - 1 - number: ids for number, ids in backwards.items()} == expected
+    four = generate(model, smollm, prompts[1:2] * 4, batch_size=2, engine=engine)  # all but one token is a prefix
+    assert four == dict.fromkeys(range(4), expected[1])
 
 
 def test_sampling_repeats_with_its_seed(model, smollm, prompts):
@@ -52,15 +61,102 @@ def test_sampling_repeats_with_its_seed(model, smollm, prompts):
     assert generate(model, smollm, prompts[:4], seed=2, **options) != first
 
 
-def test_stops_at_eos(model, smollm, prompts):
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_stops_at_eos(model, smollm, prompts, engine):
     """The second token that the model writes anyway is declared EOS: one token is left, and it is not EOS."""
     whole = generate(model, smollm, prompts[:1])[0]
     assert whole[1] != whole[0]
     stopping = replace(smollm, eos_id=whole[1])
-    [(_, out)] = generate_batches(model, stopping, prompts[:1], GenerationSettings(max_new_tokens=16))
-    assert out == Generated(whole[:1], "eos")
-    [(_, out)] = generate_batches(model, smollm, prompts[:1], GenerationSettings(max_new_tokens=3))
-    assert out == Generated(whole[:3], "length")
+    settings = GenerationSettings(max_new_tokens=16, engine=engine)
+    [(_, out)] = generate_batches(model, stopping, prompts[:1], settings)
+    assert (out.token_ids, out.stopped) == (whole[:1], "eos")
+    [(_, out)] = generate_batches(model, smollm, prompts[:1], settings, limits=[3])
+    assert (out.token_ids, out.stopped) == (whole[:3], "length")
+
+
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_log_p_is_the_models(model, smollm, prompts, engine):
+    """Of all that was written, EOS too, by one forward over prompt and text; sampled or not."""
+    for temperature in (0.0, 1.5):
+        settings = GenerationSettings(max_new_tokens=6, temperature=temperature, top_p=0.9, engine=engine)
+        made = dict(generate_batches(model, smollm, prompts, settings))
+        for number, out in made.items():
+            new_ids = out.token_ids + [smollm.eos_id] * (out.stopped == "eos")
+            with torch.no_grad():
+                logits = model(torch.tensor([prompts[number] + new_ids])).logits[0, len(prompts[number]) - 1 : -1]
+            expected = logits.log_softmax(-1).gather(-1, torch.tensor(new_ids)[:, None]).sum()
+            assert out.log_p == pytest.approx(float(expected), abs=2e-3) and out.log_p < -0.1
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, dense):
+    """As transformers' generate with PEFT does, fp32; and with the adapter off, as the base alone."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    model = attach_lora(load_base(str(tiny_llama), CPU, quantization, dtype=torch.float32), LoraSettings(), "")
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    numbers = [[5 + n, *range(100, 110 + 3 * n)] for n in range(9)]
+    results = []
+    for use_adapter in (True, False):
+        with contextlib.nullcontext() if use_adapter else model.disable_adapter(), torch.no_grad():
+            plain = generate_batches(model, tokenizer, numbers, GenerationSettings(max_new_tokens=12, engine="hf"))
+            expected = {number: out.token_ids for number, out in plain}
+            decoder = Decoder(model, 60, "sdpa", dense)
+            rows = decode_rows(decoder, numbers, [12] * 9, Picking(tokenizer.eos_id), budget=10_000, max_slots=4)
+            assert {row.number: row.new_ids for row in rows} == expected
+            results.append(expected)
+    assert results[0] != results[1] and len({tuple(ids) for ids in results[0].values()}) > 4
+
+
+def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
+    """Rows of very different lengths and limits, few slots, several caches, and memory that runs out twice."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    model, tokenizer = load_base(str(tiny_llama), CPU, "none", dtype=torch.float32), load_tokenizer(str(tiny_llama))
+    prompts = [list(range(5, 6 + length)) for length in (200, 3, 90, 12, 40, 199, 1, 7, 60, 25, 25, 150)]
+    limits = [1 + 5 * (number % 4) for number in range(len(prompts))]
+    decoder, picking = Decoder(model, 256, "sdpa", True), Picking(tokenizer.eos_id, temperature=0.8, seed=3)
+
+    def decode(budget: int, slots: int) -> dict[int, list[int]]:
+        rows = list(decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
+        assert sorted(row.number for row in rows) == list(range(len(prompts)))
+        assert all(row.stopped == "eos" or len(row.new_ids) == limits[row.number] for row in rows)
+        return {row.number: row.new_ids for row in rows}
+
+    with torch.no_grad():
+        expected = decode(100_000, 12)
+        for budget, slots in ((217, 12), (500, 3), (100_000, 1), (700, 5)):
+            assert decode(budget, slots) == expected
+        calls, prefill = [], Decoder.prefill
+
+        def fail_twice(self, *args, **kwargs):
+            calls.append(0)
+            if len(calls) in (4, 7):
+                raise torch.OutOfMemoryError("no room")
+            return prefill(self, *args, **kwargs)
+
+        monkeypatch.setattr(Decoder, "prefill", fail_twice)
+        assert decode(2_000, 3) == expected and len(calls) > 7
+        monkeypatch.undo()
+        with pytest.raises(UserError, match="prompt of 200 tokens"):
+            decode(150, 4)
+
+
+def test_what_the_slots_do_not_know_goes_to_transformers(tiny_llama, capsys):
+    from revinst.data.tokenizer import load_tokenizer
+
+    model, tokenizer = load_base(str(tiny_llama), CPU, "none", dtype=torch.float32), load_tokenizer(str(tiny_llama))
+    expected = dict(generate_batches(model, tokenizer, [[5, 6, 7]], GenerationSettings(max_new_tokens=5)))
+    model.model.rotary_emb.rope_type = "dynamic"
+    got = dict(generate_batches(model, tokenizer, [[5, 6, 7]], GenerationSettings(max_new_tokens=5)))
+    assert got[0].token_ids == expected[0].token_ids and "rotary angles are dynamic" in capsys.readouterr().err
+    with pytest.raises(UserError, match="dynamic"):
+        list(generate_batches(model, tokenizer, [[5]], GenerationSettings(engine="slots")))
 
 
 def test_every_mode_is_restored(model, smollm, prompts):
@@ -121,13 +217,20 @@ def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
 
 
 def test_samples_follow_the_distribution():
-    """10,000 draws of one logit row at temperature 2, and a nucleus of its three likeliest tokens."""
+    """10,000 draws of one logit row at temperature 2, and of a nucleus of its three likeliest tokens; at two steps."""
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
-    for settings, expected in (
-        (GenerationSettings(temperature=2.0), (logits / 2).softmax(-1)),
-        (GenerationSettings(temperature=1.0, top_p=0.9), torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
+    keys = row_keys(0, [[n] for n in range(10_000)], CPU)
+    for temperature, top_p, expected in (
+        (2.0, 1.0, (logits / 2).softmax(-1)),
+        (1.0, 0.9, torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
     ):
-        sampler = Sampler(settings, [[n] for n in range(10_000)], torch.device("cpu"))
-        picked = sampler(torch.zeros(10_000, 1), logits.repeat(10_000, 1)).argmax(-1)
-        shares = torch.bincount(picked, minlength=5) / 10_000
-        assert (shares - expected).abs().max() < 0.02
+        picks = []
+        for step in (0, 1):
+            steps = torch.full((10_000,), step)
+            ids, log_p = pick_tokens(logits.repeat(10_000, 1), temperature, top_p, keys, steps)
+            shares = torch.bincount(ids, minlength=5) / 10_000
+            assert (shares - expected).abs().max() < 0.02
+            assert torch.allclose(log_p, logits.log_softmax(-1)[ids])
+            picks.append(ids)
+        same = (picks[0] == picks[1]).float().mean()
+        assert same == pytest.approx(float((expected**2).sum()), abs=0.02)  # steps are independent
