@@ -16,6 +16,7 @@ def load_for_inference(
     device: torch.device,
     quantization: str = "nf4",
     dtype: torch.dtype = torch.bfloat16,
+    *,
     dequantize: bool | None = None,
     memory_gib: float | None = None,
 ) -> Any:
