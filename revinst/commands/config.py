@@ -16,6 +16,7 @@ from revinst.model.hardware import check_precision
 from revinst.training.callbacks import Samples
 from revinst.training.checkpoint import CheckpointSettings
 from revinst.training.module import InstructionModule
+from revinst.training.sharding import check_strategy
 
 # Linked from another key, so that one value can't be written twice.
 LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}
@@ -136,6 +137,7 @@ def check_trainer_flags(trainer: Namespace) -> None:
     for flag, (value, instead) in REPLACED_FLAGS.items():
         if trainer.get(flag) not in (value, None):
             raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
+    check_strategy(trainer.get("strategy") or "auto")
     precision = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(trainer.precision))
     check_precision(torch.device("cpu"), precision or str(trainer.precision))
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from revinst.errors import UserError
 
@@ -92,17 +93,33 @@ def check_targets(model: Any, targets: str | list[str]) -> None:
 
 
 def adapter_state(model: Any) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's file names, nothing of the base."""
+    """The adapter's tensors under PEFT's file names, nothing of the base.
+
+    Of a sharded model whole tensors, gathered: then all ranks must call this together.
+    """
     from peft import get_peft_model_state_dict
 
-    return get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: gather_whole(tensor) for name, tensor in state.items()}
+
+
+def gather_whole(value: Any) -> Any:
+    """A sharded tensor as a whole one, on every rank; anything else as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def take_share(value: Any, like: Tensor) -> Any:
+    """This rank's share of a whole tensor, laid out as `like` is; where shapes differ, the value as it is."""
+    if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None:
     """Loads adapter tensors. Raises UserError unless names and shapes match exactly: PEFT would only warn."""
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    own = adapter_state(model)
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
     missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
     if missing or unexpected or wrong:
@@ -112,17 +129,22 @@ def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None
             f"{source}: this adapter does not fit the model ({len(missing)} tensors missing, "
             f"{len(unexpected)} unexpected, {len(wrong)} of another shape; the first {kind}: {first})"
         )
-    set_peft_model_state_dict(model, state)
+    set_peft_model_state_dict(model, {name: take_share(tensor, own[name]) for name, tensor in state.items()})
 
 
-def save_adapter(model: Any, folder: Path, tokenizer: Any = None) -> None:
-    """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder."""
+def save_adapter(
+    model: Any, folder: Path, tokenizer: Any = None, state: dict[str, Tensor] | None = None
+) -> None:
+    """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder.
+
+    state: what `adapter_state` gave, where all ranks gathered it together.
+    """
     from safetensors.torch import save_file
 
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(model).items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in (state or adapter_state(model)).items()}
     save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
     model.peft_config["default"].save_pretrained(str(temporary))
     if tokenizer is not None:

@@ -22,10 +22,11 @@ from revinst.data.examples import Example
 from revinst.data.prompt import Prompt, render_prompt
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
-from revinst.model.lora import save_adapter
+from revinst.model.lora import adapter_state, save_adapter
 from revinst.run import Run, read_json, write_json, write_text
 from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile
+from revinst.training.sharding import is_sharded
 
 
 class Throughput(L.Callback):
@@ -51,7 +52,10 @@ class Throughput(L.Callback):
 
 
 class Samples(L.Callback):
-    """Every N steps writes instructions for a few validation texts, beside their references."""
+    """Every N steps writes instructions for a few validation texts, beside their references.
+
+    Not of a sharded model: the engine reads whole weights, which no rank has.
+    """
 
     def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
         if every_steps < 0:
@@ -61,8 +65,12 @@ class Samples(L.Callback):
         self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.every_steps and module.step % self.every_steps == 0:
+        if self.every_steps and module.step % self.every_steps == 0 and not is_sharded(module.model):
             self.show(trainer, module)
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        if self.every_steps and is_sharded(module.model):
+            module.print("samples: none, the model is sharded; `revinst generate --unfinished` writes some")
 
     def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
         """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
@@ -156,10 +164,14 @@ class RunFolder(L.Callback):
             self.metrics.add(step, {"bad_rows": " ".join(ids)})
         module.bad_rows.clear()
 
-    @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        state = adapter_state(module.model)  # all ranks together: a sharded adapter is gathered
+        if trainer.is_global_zero:
+            self.finish(trainer, module, state)
+
+    def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor]) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        save_adapter(module.model, self.run.adapter, data.tokenizer.hf)
+        save_adapter(module.model, self.run.adapter, data.tokenizer.hf, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,

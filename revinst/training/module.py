@@ -8,7 +8,6 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
@@ -21,6 +20,7 @@ from revinst.model.memory import layer_bytes_per_token, shape_of
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, lr_at
+from revinst.training.sharding import clip_grad_norm_, shard_layers, sync_gradients
 
 
 class InstructionModule(L.LightningModule):
@@ -184,6 +184,8 @@ class InstructionModule(L.LightningModule):
         kernel = KERNELS[self.hardware.attention]
         fuse_layers(layers, fused, recomputed, rows_by_sdpa(kernel) if self.attention == "auto" else kernel)
         self.reasons["recompute"] = f"{recomputed} of {len(layers)} layers recompute activations"
+        if sharded := shard_layers(self.model, self.trainer.strategy):
+            self.reasons["sharding"] = sharded
         self.train()  # transformers loads in eval mode, which turns checkpointing and dropout off inside the layers
 
     def tokens_per_micro_batch(self) -> int:
@@ -248,9 +250,10 @@ class InstructionModule(L.LightningModule):
         return values
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
-        """Gradients cross ranks once a step: on all micro-batches but the last, DDP must not average."""
+        """Gradients cross ranks once a step: on all micro-batches but the last, nothing must be averaged."""
         replica: Any = self.trainer.strategy.model
-        return nullcontext() if enabled or not hasattr(replica, "no_sync") else replica.no_sync()
+        is_switched = sync_gradients(self.decoder, enabled)  # FSDP2's; DDP's is a context
+        return nullcontext() if enabled or is_switched or not hasattr(replica, "no_sync") else replica.no_sync()
 
     # ---- checkpoints: the adapter alone ----------------------------------------------------------------------------
 

@@ -309,7 +309,7 @@ def swiglu_backward(
 
 def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     weight: Any = base.weight
-    state: Any = getattr(weight, "quant_state", None)
+    state: Any = getattr(weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
     if not (is_double_nf4(state) and state.dtype == out.dtype and weight.numel() * 2 == out.numel()):
         return twins.fill_base(base, out)
     count, block = weight.numel(), 1024

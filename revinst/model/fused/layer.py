@@ -53,7 +53,6 @@ class FusedLayer:
         self.attention = AttentionBlock(layer.self_attn, layer.input_layernorm, kernel, ops)
         self.mlp = MlpBlock(layer.mlp, layer.post_attention_layernorm, ops)
         self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
-        self.parameters = [p for group in self.groups for part in group.projections for p in part.parameters]
         self.p = max((dropout_of(module) for module in layer.modules()), default=0.0)
 
     def __call__(
@@ -74,7 +73,8 @@ class FusedLayer:
         if self.p and self.layer.training:
             masks = [*draw_masks(self.p)]
         now = Pass(at, masks, torch.is_grad_enabled())
-        return LayerFunction.apply(hidden_states[0], self, now, *self.parameters)[None]
+        parameters = [p for group in self.groups for part in group.projections for p in part.parameters]
+        return LayerFunction.apply(hidden_states[0], self, now, *parameters)[None]
 
     def forward(self, x: Tensor, now: Pass, adapters: list[Adapter]) -> Tensor:
         """x [T, h] -> out [T, h]; leaves in `now` what backward needs."""

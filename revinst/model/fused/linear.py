@@ -25,12 +25,14 @@ class Projection:
     def __init__(self, module: Any):
         adapted = hasattr(module, "base_layer")
         self.base = module.base_layer if adapted else module
-        self.parameters: list[Tensor] = []
-        self.scale, self.rank = 0.0, 0
-        if adapted:
-            self.parameters = [module.lora_A["default"].weight, module.lora_B["default"].weight]  # [r, K], [N_i, r]
-            self.scale, self.rank = module.scaling["default"], module.r["default"]
+        self.adapters = [module.lora_A["default"], module.lora_B["default"]] if adapted else []
+        self.scale, self.rank = (module.scaling["default"], module.r["default"]) if adapted else (0.0, 0)
         self.outputs, self.inputs = self.base.out_features, self.base.in_features
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """A [r, K] and B [N_i, r]. Read anew for each pass: sharding replaces them."""
+        return [adapter.weight for adapter in self.adapters]
 
 
 class Group:

@@ -116,7 +116,7 @@ def swiglu_backward(
 def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     """Writes a base layer's weight [N, K] into out, unpacking 4 bits."""
     weight: Tensor = base.weight  # type: ignore[assignment]
-    state = getattr(weight, "quant_state", None)
+    state = getattr(weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
     if state is not None:
         from bitsandbytes.functional import dequantize_4bit
 

@@ -1,0 +1,132 @@
+"""FSDP2: each rank holds a share of every decoder layer, packed 4-bit weights and adapter alike (strategy `fsdp2`).
+
+A layer is put together just before its forward and its backward and let go after. Embeddings, norms, the head and the
+statistics of the quantisation stay whole on each rank. Packed weights travel as the bytes that they are: no
+cast may touch them, so the mixed-precision policy is empty and autocast chooses dtypes, as it does on one GPU.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
+
+from revinst.errors import UserError
+from revinst.model.lora import gather_whole, take_share
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for FSDP2, with all ranks in one group, and checkpoints as on one device.
+
+    Lightning would write a folder with a file a rank, or gather optimizer state under names that our adapter-only
+    `state_dict` does not have (lightning 2.6.6, `strategies/model_parallel.py`). Here every rank gathers whole tensors
+    and the first one writes them through the checkpoint writer of any run, so a run goes on with any number of ranks,
+    sharded or not.
+    """
+
+    strategy_name = "fsdp2"
+
+    def __init__(self, process_group_backend: str | None = None):
+        super().__init__("auto", 1, save_distributed_checkpoint=False, process_group_backend=process_group_backend)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        assert self.lightning_module is not None
+        return self.lightning_module.state_dict()
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        Strategy.load_model_state_dict(self, checkpoint, strict)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Whole tensors, on every rank."""
+        inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        return tree_map(gather_whole, inner.state_dict())
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            shares = {
+                number: {name: take_share(value, parameters[number]) for name, value in values.items()}
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict(state | {"state": shares})
+
+
+StrategyRegistry.register(
+    "fsdp2", ShardedStrategy, "FSDP2: decoder layers and optimizer state sharded over all ranks", override=True
+)
+
+
+def shard_layers(model: Any, strategy: Any) -> str:
+    """Shards the decoder layers over the ranks of a ShardedStrategy, else does nothing. Returns a sentence on it.
+
+    Ranks must have loaded the same base; adapters are taken from the first rank, since fully_shard broadcasts nothing.
+    """
+    if not isinstance(strategy, ShardedStrategy):
+        return ""
+    decoder = model.get_base_model().get_decoder()
+    mesh = strategy.device_mesh["data_parallel"]
+    for layer in decoder.layers:
+        layer.to(strategy.root_device)
+        for module in layer.modules():
+            if hasattr(module, "quant_state"):  # sharding keeps plain tensors; Linear4bit finds its statistics here
+                module.quant_state = module.weight.quant_state
+        for parameter in layer.parameters():
+            if parameter.requires_grad:
+                torch.distributed.broadcast(parameter.data, src=0)
+        fully_shard(layer, mesh=mesh, ignored_params={norm for norm in layer.parameters() if norm.dim() == 1})
+    whole = {parameter for parameter in decoder.parameters() if not isinstance(parameter, DTensor)}
+    fully_shard(decoder, mesh=mesh, ignored_params=whole)  # the root, which orders the layers' gathers
+    model.to(strategy.root_device)
+    return f"{len(decoder.layers)} layers over {mesh.size()} ranks; embeddings and head are whole on each"
+
+
+def sync_gradients(decoder: Any, enabled: bool) -> bool:
+    """Switches the reduce-scatter of the next backward on or off. False: this is no sharded model."""
+    if not isinstance(decoder, FSDPModule):
+        return False
+    decoder.set_requires_gradient_sync(enabled)
+    return True
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """torch's, with the norm over all shares as an ordinary tensor."""
+    return gather_whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+
+
+REFUSED_STRATEGIES = {
+    "deepspeed": "ZeRO-3 does not shard 4-bit weights, and its engine owns accumulation and clipping; use ddp, or fsdp2 "
+    "to shard the base",
+    "fsdp": "FSDP1 needs all weights of a layer in one dtype; use fsdp2",
+}
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
+    name = strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
+    plain = name.rpartition(".")[2].lower().removesuffix("strategy")
+    for refused, reason in REFUSED_STRATEGIES.items():
+        if plain == refused or plain.startswith(f"{refused}_"):
+            raise UserError(f"trainer.strategy {name}: {reason}")
