@@ -33,7 +33,7 @@ REPLACED_FLAGS = {
 # A resumed run may change these: they don't change what a step computes.
 FREE_ON_RESUME = re.compile(
     r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|config|trainer\.(max_epochs|max_steps|devices|"
-    r"num_nodes|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
+    r"num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
 )
 
 

@@ -24,12 +24,11 @@ def build_optimizer(
     if name not in OPTIMIZERS:
         raise UserError(f"model.optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")
     parameters = list(parameters)
-    is_sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
-    if is_sharded and name == "paged_adamw_8bit":
-        raise UserError(f"model.optimizer {name}: bitsandbytes takes no sharded tensors; use adamw with fsdp2")
-    if is_sharded and name != "adamw":
-        reason = f"torch's AdamW: {name} takes no sharded tensors; its state is sharded already"
-        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay), reason
+    if name != "adamw" and any(isinstance(parameter, DTensor) for parameter in parameters):
+        raise UserError(
+            f"model.optimizer {name}: bitsandbytes takes no sharded tensors; under fsdp2 use model.optimizer: adamw, whose "
+            "state is sharded with the weights"
+        )
     if name == "adamw" or device.type != "cuda":
         reason = "asked for" if name == "adamw" else f"torch's AdamW: {name} pages GPU memory, and there is no GPU"
         fused = device.type == "cuda"  # one kernel for all tensors

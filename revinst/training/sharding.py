@@ -5,6 +5,7 @@ statistics of the quantisation stay whole on each rank. Packed weights travel as
 cast may touch them, so the mixed-precision policy is empty and autocast chooses dtypes, as it does on one GPU.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -82,6 +83,8 @@ def shard_layers(model: Any, strategy: Any) -> str:
     """
     if not isinstance(strategy, ShardedStrategy):
         return ""
+    # Nothing writes into a layer's output, so it may be a view of what a fused layer returns.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     decoder = model.get_base_model().get_decoder()
     mesh = strategy.device_mesh["data_parallel"]
     for layer in decoder.layers:
