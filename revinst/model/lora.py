@@ -132,9 +132,7 @@ def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None
     set_peft_model_state_dict(model, {name: take_share(tensor, own[name]) for name, tensor in state.items()})
 
 
-def save_adapter(
-    model: Any, folder: Path, tokenizer: Any = None, state: dict[str, Tensor] | None = None
-) -> None:
+def save_adapter(model: Any, folder: Path, tokenizer: Any = None, state: dict[str, Tensor] | None = None) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder.
 
     state: what `adapter_state` gave, where all ranks gathered it together.

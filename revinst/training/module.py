@@ -20,7 +20,7 @@ from revinst.model.memory import layer_bytes_per_token, shape_of
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, lr_at
-from revinst.training.sharding import clip_grad_norm_, shard_layers, sync_gradients
+from revinst.training.sharding import check_optimizer, clip_grad_norm_, shard_layers, sync_gradients
 
 
 class InstructionModule(L.LightningModule):
@@ -163,6 +163,7 @@ class InstructionModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_precision(self.trainer.strategy.root_device, self.trainer.precision)
+        check_optimizer(self.trainer.strategy, self.optimizer_name)
 
     def configure_model(self) -> None:
         """Loads the base onto this rank's device and attaches a fresh adapter."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from revinst.errors import UserError
 
@@ -24,11 +23,6 @@ def build_optimizer(
     if name not in OPTIMIZERS:
         raise UserError(f"model.optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")
     parameters = list(parameters)
-    if name != "adamw" and any(isinstance(parameter, DTensor) for parameter in parameters):
-        raise UserError(
-            f"model.optimizer {name}: bitsandbytes takes no sharded tensors; under fsdp2 use model.optimizer: adamw, whose "
-            "state is sharded with the weights"
-        )
     if name == "adamw" or device.type != "cuda":
         reason = "asked for" if name == "adamw" else f"torch's AdamW: {name} pages GPU memory, and there is no GPU"
         fused = device.type == "cuda"  # one kernel for all tensors

@@ -119,9 +119,18 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     return gather_whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
 
 
+def check_optimizer(strategy: Any, name: str) -> None:
+    """bitsandbytes' kernels take no sharded tensors (0.50.2: "does not have a sharding strategy registered")."""
+    if isinstance(strategy, ShardedStrategy) and name.startswith("paged"):
+        raise UserError(
+            f"model.optimizer {name}: bitsandbytes takes no sharded tensors; under fsdp2 use model.optimizer: adamw, "
+            "whose state is sharded with the weights"
+        )
+
+
 REFUSED_STRATEGIES = {
-    "deepspeed": "ZeRO-3 does not shard 4-bit weights, and its engine owns accumulation and clipping; use ddp, or fsdp2 "
-    "to shard the base",
+    "deepspeed": "ZeRO-3 does not shard 4-bit weights, and its engine owns accumulation and clipping; use ddp, or "
+    "fsdp2 to shard the base",
     "fsdp": "FSDP1 needs all weights of a layer in one dtype; use fsdp2",
 }
 

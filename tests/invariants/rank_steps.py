@@ -1,6 +1,6 @@
-"""Trains a few steps and saves what they did. Run by test_ranks.py and test_sharding.py, once a rank.
+"""Trains a few steps, several times over, and saves what they did. Run by test_ranks.py, once a rank.
 
-usage: rank_steps.py BASE OUT.pt [KEY=VALUE ...]     with NODE_RANK and RANKS in the environment; keys of DEFAULTS
+usage: rank_steps.py BASE OUT.pt '[{"size": 4}, ...]'     with NODE_RANK and RANKS in the environment; keys of DEFAULTS
 """
 
 import hashlib
@@ -25,81 +25,97 @@ DEFAULTS: dict[str, Any] = {
     "save": None,  # a checkpoint after the last step
     "validate": False,
     "max_grad_norm": 1e9,
-    "r": 4,
+    "rows": None,  # of the training set; None: all
 }
 
 
 def main() -> None:
-    base, out, *given = sys.argv[1:]
-    options = DEFAULTS | {key: parse(value) for key, value in (pair.split("=", 1) for pair in given)}
+    base, out, runs = sys.argv[1:]
     torch.set_num_threads(1)
-    ranks = int(os.environ.get("RANKS", "1"))
+    ranks = int(os.environ["RANKS"])
+    seen = [train(Path(base), Path(out).parent, run, ranks) for run in json.loads(runs)]
+    if os.environ["NODE_RANK"] == "0":
+        torch.save(seen, out)
+
+
+def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> dict[str, Any]:
+    """Gradients before clipping, packed weights' hashes, the adapter, losses, and what each document was seen as."""
+    import revinst.training.module as loop
+    from revinst.model.lora import adapter_state, gather_whole
+    from tests.tiny import build_module, build_trainer
+
+    options = DEFAULTS | options
     trainer_options: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
     if ranks > 1 or options["strategy"] == "fsdp2":
         trainer_options |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
     if options["validate"]:
-        trainer_options["limit_val_batches"] = 1.0
-    train(Path(base), Path(out), options, trainer_options)
-
-
-def parse(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def train(base: Path, out: Path, options: dict[str, Any], trainer_options: dict[str, Any]) -> None:
-    """`out` gets, on the first rank, gradients before clipping, packed weights' hashes, the adapter and the losses."""
-    import revinst.training.module as loop
-    from revinst.model.lora import LoraSettings, adapter_state, gather_whole
-    from tests.tiny import build_data, build_module, build_trainer
-
+        trainer_options |= {"limit_val_batches": 1.0, "val_check_interval": 1}
     module = build_module(
         base,
         quantization=options["quantization"],
         kernels=options["kernels"],
         max_grad_norm=options["max_grad_norm"],
-        lora=LoraSettings(r=options["r"], alpha=8, dropout=0.0),
     )
-    data = build_data(base, micro_batch_size=options["size"], micro_batches_per_step=options["count"])
-    clip, seen = loop.clip_grad_norm_, {"gradients": [], "norms": [], "losses": [], "dtypes": set()}
+    data = build_rows(base, options)
+    clip, shard = loop.clip_grad_norm_, loop.shard_layers
+    seen: dict[str, Any] = {"gradients": [], "norms": [], "losses": [], "targets": [], "ids": [], "local": 0}
 
     def record(parameters, max_norm):
         parameters = list(parameters)
-        named = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
-        seen["gradients"].append({name: gather_whole(p.grad).clone() for name, p in named.items()})
-        norm = clip(parameters, max_norm)
-        seen["norms"].append(float(norm))
-        return norm
+        trained = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
+        seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
+        seen["norms"].append(clip(parameters, max_norm))
+        return seen["norms"][-1]
 
     configure, finish = module.configure_model, module.finish_step
 
     def configure_model():
-        torch.manual_seed(1)  # the same fresh adapter, whatever was drawn before
-        shard, loop.shard_layers = loop.shard_layers, lambda *_: ""
+        torch.manual_seed(1 + module.global_rank * (options["strategy"] == "fsdp2"))  # the first rank's adapter counts
         configure()
-        loop.shard_layers = shard
-        seen["before"] = hash_packed(module.model)
-        shard(module.model, module.trainer.strategy)
-        seen["after"] = hash_packed(module.model)
-        seen["local"] = sum(local_bytes(p) for p in module.model.parameters())
+
+    def watch_sharding(model, strategy):
+        seen["before"] = hash_packed(model)
+        reason = shard(model, strategy)
+        seen["after"], seen["local"] = hash_packed(model), sum(map(local_bytes, model.parameters()))
+        return reason
 
     def finish_step(batch, is_finite):
-        seen["losses"].append(float(module.trainer.callback_metrics["train/loss"]))
+        metrics = module.trainer.callback_metrics
+        seen["losses"].append(float(metrics["train/loss"]))
+        seen["targets"].append(int(metrics["train/targets"]))
+        ids = [row_id for b in batch.micro_batches if b.num_targets for row_id in b.ids]
+        seen["ids"].append(sorted(row_id for ids in module.gather_over_ranks(ids) for row_id in ids))
         finish(batch, is_finite)
 
-    module.configure_model, module.finish_step, loop.clip_grad_norm_ = configure_model, finish_step, record
-    trainer = build_trainer(out.parent, **trainer_options)
-    trainer.fit(module, datamodule=data, ckpt_path=options["resume"])
-    state = {name: tensor.clone() for name, tensor in adapter_state(module.model).items()}
-    seen |= {"end": hash_packed(module.model), "adapter": state, "step": module.step}
-    metrics = trainer.callback_metrics
-    seen |= {"targets": float(metrics["train/targets"]), "val_loss": float(metrics.get("val/loss", 0))}
+    module.configure_model, module.finish_step = configure_model, finish_step
+    loop.clip_grad_norm_, loop.shard_layers = record, watch_sharding
+    try:
+        trainer = build_trainer(folder, **trainer_options)
+        trainer.fit(
+            module, datamodule=data, ckpt_path=options["resume"] and folder / options["resume"], weights_only=True
+        )
+    finally:
+        loop.clip_grad_norm_, loop.shard_layers = clip, shard
+    seen |= {"end": hash_packed(module.model), "adapter": copy_of(adapter_state(module.model)), "step": module.step}
+    seen["norms"] = [float(norm) for norm in seen["norms"]]
+    seen["val_loss"] = float(trainer.callback_metrics.get("val/loss", 0))
     if options["save"]:
-        trainer.save_checkpoint(options["save"])
-    if trainer.global_rank == 0:
-        torch.save(seen, out)
+        trainer.save_checkpoint(folder / options["save"])
+    return seen
+
+
+def build_rows(base: Path, options: dict[str, Any]) -> Any:
+    from tests.tiny import build_data
+
+    data = build_data(base, micro_batch_size=options["size"], micro_batches_per_step=options["count"])
+    data.setup()
+    data.train_rows = data.train_rows[: options["rows"]]
+    data.sampler.num_rows = len(data.train_rows)
+    return data
+
+
+def copy_of(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def local_bytes(parameter: torch.nn.Parameter) -> int:

@@ -26,7 +26,9 @@ class Projection:
         adapted = hasattr(module, "base_layer")
         self.base = module.base_layer if adapted else module
         self.adapters = [module.lora_A["default"], module.lora_B["default"]] if adapted else []
-        self.scale, self.rank = (module.scaling["default"], module.r["default"]) if adapted else (0.0, 0)
+        self.scale, self.rank = 0.0, 0
+        if adapted:
+            self.scale, self.rank = module.scaling["default"], module.r["default"]
         self.outputs, self.inputs = self.base.out_features, self.base.in_features
 
     @property

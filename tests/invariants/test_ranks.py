@@ -1,0 +1,115 @@
+"""Two ranks over gloo train as one process does: DDP, and FSDP2 with its packed 4-bit weights in shares.
+
+Every run takes the same steps: 8 rows each from 17, so that the third has one row, and none for the second rank.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.invariants.rank_steps import train
+from tests.invariants.two_ranks import run_ranks
+
+SCRIPT = Path(__file__).with_name("rank_steps.py")
+STEPS = {"steps": 3, "rows": 17, "quantization": "nf4", "max_grad_norm": 0.1}
+FOUR = STEPS | {"size": 4, "count": 1}
+TWO_BY_TWO = STEPS | {"size": 2, "count": 2}
+FSDP2 = {"strategy": "fsdp2"}
+RUNS = {
+    "ddp 2x4": FOUR | {"validate": True},
+    "ddp 2x2x2": TWO_BY_TWO | {"save": "ddp.ckpt", "steps": 2},
+    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True},
+    "fsdp2 2x2x2": TWO_BY_TWO | FSDP2,
+    "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused"},
+    "fsdp2 stopped": TWO_BY_TWO | FSDP2 | {"save": "fsdp2.ckpt", "steps": 2},
+    "fsdp2 resumed": TWO_BY_TWO | FSDP2 | {"resume": "fsdp2.ckpt"},
+    "ddp to fsdp2": TWO_BY_TWO | FSDP2 | {"resume": "ddp.ckpt"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def one(tiny_llama, folder) -> dict:
+    """One process, 8 rows a step in one micro-batch."""
+    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True})
+    assert [len(ids) > 7 for ids in seen["ids"]] == [True, True, False] and len(seen["end"]) == 14
+    assert all(norm > 0.15 for norm in seen["norms"]), "clipping must change something"
+    return seen
+
+
+@pytest.fixture(scope="module")
+def two(tiny_llama, folder) -> dict[str, dict]:
+    run_ranks(SCRIPT, tiny_llama, folder / "two.pt", json.dumps(list(RUNS.values())))
+    return dict(zip(RUNS, torch.load(folder / "two.pt", weights_only=True), strict=True))
+
+
+def distance(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Relative, over all tensors together."""
+    assert got.keys() == expected.keys() and len(expected) == 2 * 7 * 2
+    flat = [torch.cat([tensors[name].flatten() for name in expected]) for tensors in (got, expected)]
+    assert flat[1].norm() > 1e-3
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+def assert_same_steps(got: dict, expected: dict, first: int = 0) -> None:
+    """Of the steps from `first` on: rows, targets, loss, gradient, norm; and the adapter at the end."""
+    assert got["step"] == expected["step"] == 3 and len(got["losses"]) == 3 - first
+    assert got["ids"] == expected["ids"][first:] and got["targets"] == expected["targets"][first:]
+    assert got["losses"] == pytest.approx(expected["losses"][first:], rel=1e-5)
+    assert got["norms"] == pytest.approx(expected["norms"][first:], rel=1e-5)
+    for gradient, other in zip(got["gradients"], expected["gradients"][first:], strict=True):
+        assert distance(gradient, other) < 1e-5
+    assert distance(got["adapter"], expected["adapter"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["ddp 2x4", "fsdp2 2x4", "fsdp2 2x2x2", "fsdp2 fused"])
+def test_same_steps_as_one_process(one, two, name):
+    assert_same_steps(two[name], one)
+
+
+def test_accumulated_ddp(one, two):
+    """Its first two steps; the third is taken by a run that goes on from here."""
+    got = two["ddp 2x2x2"]
+    assert got["step"] == 2 and got["ids"] == one["ids"][:2]
+    assert all(distance(*pair) < 1e-5 for pair in zip(got["gradients"], one["gradients"][:2], strict=True))
+
+
+@pytest.mark.parametrize("name", ["ddp 2x4", "fsdp2 2x4"])
+def test_val_loss_is_exact_over_ranks(one, two, name):
+    assert two[name]["val_loss"] == pytest.approx(one["val_loss"], rel=1e-6) and one["val_loss"] > 5
+
+
+@pytest.mark.parametrize("name", ["fsdp2 resumed", "ddp to fsdp2"])
+def test_goes_on_sharded(one, two, name):
+    assert_same_steps(two[name], one, first=2)
+
+
+@pytest.mark.parametrize("checkpoint", ["fsdp2.ckpt", "ddp.ckpt"])
+def test_goes_on_with_one_rank(one, two, tiny_llama, folder, checkpoint):
+    """A checkpoint of two ranks, sharded or not, holds whole tensors."""
+    got = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "resume": checkpoint})
+    assert_same_steps(got, one, first=2)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_packed_weights_keep_their_bytes(one, two, name):
+    got = two[name]
+    assert got["before"] == got["after"] == got["end"] == one["before"] and len(got["end"]) == 14
+
+
+def test_a_rank_holds_half_of_the_layers(two, one):
+    """Packed weights and adapter; norms, embeddings and head are whole."""
+    whole, share = one["local"], two["fsdp2 2x4"]["local"]
+    layers = 2 * ((2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) // 2 + 4 * 4 * (2 * 128 + 2 * 96 + 3 * 192))
+    assert whole - share == layers // 2 and two["ddp 2x4"]["local"] == whole
+
+
+def test_a_wrong_sum_would_show(one):
+    """The test can fail: without the third step's rows of one rank the gradient is another one."""
+    assert distance(one["gradients"][2], one["gradients"][1]) > 1e-2
