@@ -13,16 +13,26 @@ from revinst.commands.trained import (
     Trained,
     add_generation_options,
     build_parser,
-    open_trained,
+    check_devices,
+    open_on_all,
     quiet_libraries,
     read_generation_settings,
+    without_devices,
 )
 from revinst.errors import UserError
 from revinst.evaluation.report import build_table
+from revinst.ranks import Ranks, launch, open_ranks
 
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
+    if options.devices != 1:
+        return launch("evaluate", without_devices(args), check_devices(options.devices))
+    with open_ranks() as ranks:
+        return evaluate(options, ranks)
+
+
+def evaluate(options: Namespace, ranks: Ranks) -> int:
     settings = read_generation_settings(options)
     if options.samples > 1 and not settings.temperature:
         raise UserError(f"--samples {options.samples}: greedy samples are all the same; give --temperature, e.g. 0.8")
@@ -33,10 +43,10 @@ def main(args: list[str]) -> int:
 
         check_encoder(options.semantic)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
+    trained = open_on_all(ranks, options.run, options.unfinished)
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
-    evaluation = Evaluation(trained, rows.examples, settings)
+    evaluation = Evaluation(trained, rows.examples, settings, ranks)
     scores = score_evaluation(
         evaluation,
         rows,

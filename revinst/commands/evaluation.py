@@ -17,15 +17,22 @@ from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import log_likelihoods
 from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.ranks import Ranks
 
 SHUFFLE_SEED = 0
 
 
 class Evaluation:
-    """Predictions and log-likelihoods of some rows, under the tuned model and under its base."""
+    """Predictions and log-likelihoods of some rows, under the tuned model and under its base.
 
-    def __init__(self, trained: Trained, examples: Sequence[Example], settings: GenerationSettings):
+    Several ranks share the rows; each method then has to be called on all of them, and gives each the whole result.
+    """
+
+    def __init__(
+        self, trained: Trained, examples: Sequence[Example], settings: GenerationSettings, ranks: Ranks | None = None
+    ):
         self.trained, self.examples, self.settings = trained, examples, settings
+        self.ranks = ranks or Ranks()
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
         self.template: Template = load_template(trained.template, self.tokenizer.hf)
         self.forward: Template = load_template("forward")
@@ -38,37 +45,43 @@ class Evaluation:
         """
         settings = replace(self.settings, seed=self.settings.seed + sample)
         file = PredictionFile(folder / "predictions.jsonl", self.describe(use_adapter, settings))
-        done = file.open(replace=True)
+        done = self.ranks.on_first(lambda: file.open(replace=True))
         missing = [example for example in self.examples if example.id not in done]
         if missing:
-            prompts = [render_prompt(self.template, example, self.trained.with_context) for example in missing]
-            prompt_ids, _ = encode_to_generate(
-                prompts,
-                self.template,
-                self.tokenizer,
-                self.trained.seq_len,
-                settings.max_new_tokens,
-                cut=self.trained.cut,
-            )
-            with self.loaded(use_adapter) as model, build_progress() as progress:
-                name = "tuned" if use_adapter else "base"
-                task = progress.add_task(
-                    f"instructions ({name}{f', sample {sample + 1}' if sample else ''})", total=len(missing)
-                )
-                for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings):
-                    example, prompt = missing[number], prompts[number]
-                    done[example.id] = Prediction(
-                        id=example.id,
-                        category=example.category,
-                        response=prompt_source(prompt),
-                        reference=prompt.target,
-                        prediction=self.tokenizer.decode(generated.token_ids).strip(),
-                        num_tokens=len(generated.token_ids),
-                        stopped=generated.stopped,
-                    )
-                    file.append(done[example.id])
-                    progress.advance(task)
+            self.write_missing(file, self.ranks.share(missing), use_adapter, settings, sample)
+            self.ranks.wait()
+            done = self.ranks.on_first(file.open)
         return [done[example.id] for example in self.examples]
+
+    def write_missing(
+        self, file: PredictionFile, missing: list[Example], use_adapter: bool, settings: GenerationSettings, sample: int
+    ) -> None:
+        """Appends a prediction for each of this rank's rows as it ends."""
+        prompts = [render_prompt(self.template, example, self.trained.with_context) for example in missing]
+        prompt_ids, _ = encode_to_generate(
+            prompts,
+            self.template,
+            self.tokenizer,
+            self.trained.seq_len,
+            settings.max_new_tokens,
+            cut=self.trained.cut,
+        )
+        with self.loaded(use_adapter) as model, build_progress() as progress:
+            name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
+            task = progress.add_task(f"instructions ({name})", total=len(missing))
+            for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings):
+                example, prompt = missing[number], prompts[number]
+                prediction = Prediction(
+                    id=example.id,
+                    category=example.category,
+                    response=prompt_source(prompt),
+                    reference=prompt.target,
+                    prediction=self.tokenizer.decode(generated.token_ids).strip(),
+                    num_tokens=len(generated.token_ids),
+                    stopped=generated.stopped,
+                )
+                file.append(prediction, self.ranks.rank, self.ranks.world_size)
+                progress.advance(task)
 
     def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
         """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
@@ -102,9 +115,9 @@ class Evaluation:
                 replace(example, instruction=text) for example, text in zip(examples, instructions, strict=True)
             ]
         with self.loaded(use_adapter) as model, build_progress() as progress:
-            return log_likelihoods(
+            share = log_likelihoods(
                 model,
-                examples,
+                self.ranks.share(examples),
                 template,
                 self.tokenizer,
                 self.trained.seq_len,
@@ -112,6 +125,7 @@ class Evaluation:
                 cut=self.trained.cut,
                 progress=lambda batches: track(progress, title, batches),
             )
+        return np.array(self.ranks.gather(share.tolist()))
 
     def count_targets(self) -> np.ndarray:
         """Tokens of each row's reference with EOS, which its log p is a sum over; int64 `[rows]`."""

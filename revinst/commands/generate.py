@@ -1,6 +1,7 @@
 """`revinst generate`: an instruction for each text of a file or folder."""
 
 import hashlib
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,9 +13,11 @@ from revinst.commands.trained import (
     add_generation_options,
     build_parser,
     build_progress,
-    open_trained,
+    check_devices,
+    open_on_all,
     quiet_libraries,
     read_generation_settings,
+    without_devices,
 )
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, check_text, content_id, make_unique, strip_marks
@@ -24,6 +27,7 @@ from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.ranks import Ranks, launch, open_ranks
 
 TEXT_SUFFIXES = (".txt", ".md")
 
@@ -37,9 +41,16 @@ def main(args: list[str]) -> int:
     parser.add_argument("--column", default="response", help="the field or column that holds the text")
     add_generation_options(parser)
     options = parser.parse_args(args)
+    if options.devices != 1:
+        return launch("generate", without_devices(args), check_devices(options.devices))
+    with open_ranks() as ranks:
+        return generate(options, ranks)
+
+
+def generate(options: Namespace, ranks: Ranks) -> int:
     settings = read_generation_settings(options)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
+    trained = open_on_all(ranks, options.run, options.unfinished)
     check_output(options.output, Path(options.input).expanduser())
     texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
     if not texts:
@@ -61,7 +72,7 @@ def main(args: list[str]) -> int:
     if was_cut:
         print(f"{was_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
     file = PredictionFile(options.output, describe(trained, template.hash, settings))
-    done = {row_id: row for row_id, row in file.open().items()}
+    done = ranks.on_first(file.open)
     missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
     if missing:
         from revinst.model.hardware import pick_device
@@ -70,22 +81,30 @@ def main(args: list[str]) -> int:
         model = load_for_inference(
             trained.base, trained.adapter, pick_device(), trained.quantization, memory_gib=settings.memory_gib
         )
+        mine, written = ranks.share(missing), []
         with build_progress() as progress:
-            task = progress.add_task("instructions", total=len(missing))
-            for number, generated in generate_batches(model, tokenizer, [prompt_ids[n] for n in missing], settings):
-                text = texts[missing[number]]
-                prediction = tokenizer.decode(generated.token_ids).strip()
-                done[text.id] = Prediction(
-                    text.id, text.category, text.response, text.instruction, prediction,
-                    len(generated.token_ids), generated.stopped,
+            task = progress.add_task("instructions", total=len(mine))
+            for number, generated in generate_batches(model, tokenizer, [prompt_ids[n] for n in mine], settings):
+                text = texts[mine[number]]
+                prediction = Prediction(
+                    text.id, text.category, text.response, text.instruction,
+                    tokenizer.decode(generated.token_ids).strip(), len(generated.token_ids), generated.stopped,
                 )  # fmt: skip
-                file.append(done[text.id])
+                file.append(prediction, ranks.rank, ranks.world_size)
+                written.append(prediction)
                 progress.advance(task)
-    asked = {text.id for text in texts}
-    others = [row for row_id, row in done.items() if row_id not in asked]  # of an earlier call with a larger --limit
-    file.replace([asdict(row) for row in (*(done[text.id] for text in texts), *others)])
-    print(f"{len(texts)} instructions in {options.output}")
+        done |= {row.id: row for row in ranks.gather(written)}
+    if ranks.is_first:
+        write_all(file, texts, done)
+        print(f"{len(texts)} instructions in {options.output}")
     return 0
+
+
+def write_all(file: PredictionFile, texts: list[Example], done: dict[str, Prediction]) -> None:
+    """The final file: the texts in their order, then rows of an earlier call with a larger --limit."""
+    asked = {text.id for text in texts}
+    others = [row for row_id, row in done.items() if row_id not in asked]
+    file.replace([asdict(row) for row in (*(done[text.id] for text in texts), *others)])
 
 
 def check_output(output: Path, source: Path) -> None:

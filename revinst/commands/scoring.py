@@ -38,7 +38,10 @@ def score_evaluation(
     likelihood: bool = False,
     encoder: Path | None = None,
 ) -> dict[str, Any]:
-    """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json."""
+    """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
+
+    Every rank computes all scores, which takes seconds, and the first one writes.
+    """
     base = evaluation.predict(folder / "base" if use_adapter else folder, use_adapter=False)
     first = evaluation.predict(folder, use_adapter=True) if use_adapter else base
     samples = [first] + [
@@ -68,8 +71,9 @@ def score_evaluation(
     if use_adapter:  # so that `revinst compare` can set the base beside any run
         of_base = [group | values for group, values in zip(name_groups(rows), by_row(floors["base"]), strict=True)]
         write_predictions(folder / "base", evaluation, False, base, of_base)
-    write_json(folder / "scores.json", scores)
-    write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
+    if evaluation.ranks.is_first:
+        write_json(folder / "scores.json", scores)
+        write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
     return scores
 
 
@@ -131,7 +135,8 @@ def write_predictions(
     extras: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    if evaluation.ranks.is_first:
+        PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
     return rows
 
 

@@ -22,6 +22,7 @@ from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
+from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_newest
 
@@ -78,6 +79,13 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
     )
 
 
+def open_on_all(ranks: Ranks, path: str, unfinished: bool) -> Trained:
+    """Opens RUN on every rank, on the first one before the others: an unfinished run's adapter is written then."""
+    if ranks.world_size > 1:
+        ranks.on_first(lambda: bool(open_trained(path, unfinished)))
+    return open_trained(path, unfinished)
+
+
 def build_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"revinst {command}", description=description)
     parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
@@ -94,6 +102,13 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
     parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the rows among N GPUs (or CPU processes); torchrun too",
+    )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
 
 
@@ -103,6 +118,29 @@ def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
         raise UserError(f"--limit {options.limit}: must be at least 1")
     names = GenerationSettings.__dataclass_fields__
     return GenerationSettings(**{name: value for name, value in vars(options).items() if name in names})
+
+
+def check_devices(devices: int) -> int:
+    """Raises UserError for more GPUs than the machine has."""
+    import torch
+
+    there = torch.cuda.device_count()
+    if devices < 1 or (there and devices > there):
+        raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
+    return devices
+
+
+def without_devices(args: list[str]) -> list[str]:
+    """The command line of one of the processes that --devices starts.
+
+    >>> without_devices(["RUN", "--devices", "2", "--limit", "3"])
+    ['RUN', '--limit', '3', '--devices', '1']
+    """
+    kept = [arg for arg in args if not arg.startswith("--devices=")]
+    if "--devices" in kept:
+        place = kept.index("--devices")
+        del kept[place : place + 2]
+    return [*kept, "--devices", "1"]
 
 
 def build_progress() -> Progress:

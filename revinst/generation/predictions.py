@@ -50,28 +50,50 @@ class PredictionFile:
                 raise UserError(
                     f"{self.path}: made with another {', '.join(changed)}; choose another output or delete the file"
                 )
-            self.path.unlink(missing_ok=True)
+            for path in (self.path, *self.parts):
+                path.unlink(missing_ok=True)
             write_json(self.settings_path, self.settings)
-        if not self.path.is_file():
-            return {}
-        predictions, whole = {}, 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break
-            prediction = parse_prediction(line, self.path)
-            predictions[prediction.id] = prediction
-            whole += len(line)
-        os.truncate(self.path, whole)
+        predictions = read_whole_lines(self.path) if self.path.is_file() else {}
+        for part in self.parts:
+            for row_id, prediction in read_whole_lines(part).items():
+                if row_id not in predictions:
+                    self.append(prediction)
+                    predictions[row_id] = prediction
+            part.unlink()
         return predictions
 
-    def append(self, prediction: Prediction) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
+    @property
+    def parts(self) -> list[Path]:
+        """What ranks have written and `open` has not taken in yet."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
+
+    def append(self, prediction: Prediction, rank: int = 0, world_size: int = 1) -> None:
+        """Of several ranks each one appends to a part of its own; the next `open` puts them together."""
+        path = self.path
+        if world_size > 1:
+            path = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
             file.write((json.dumps(asdict(prediction), ensure_ascii=False) + "\n").encode())
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        for part in self.parts:
+            part.unlink()
+
+
+def read_whole_lines(path: Path) -> dict[str, Prediction]:
+    """By id, in file order; a line torn by a kill is cut off the file."""
+    predictions, whole = {}, 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        prediction = parse_prediction(line, path)
+        predictions[prediction.id] = prediction
+        whole += len(line)
+    os.truncate(path, whole)
+    return predictions
 
 
 def parse_prediction(line: bytes, path: Path) -> Prediction:

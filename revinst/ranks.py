@@ -1,0 +1,142 @@
+"""Several processes, one for each device, that share the rows of `evaluate` and `generate`.
+
+`--devices N` starts them on this machine; torchrun and srun start them anywhere. Each loads the model for itself, so
+nothing crosses ranks but rows and results, as Python objects over gloo.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from revinst.errors import UserError
+
+T = TypeVar("T")
+TIMEOUT = timedelta(days=7)  # a rank may wait long for a slower one; one that died is noticed at once
+
+
+class Ranks:
+    """This process among all of them. One process alone has rank 0 of 1, and no process group."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1):
+        self.rank, self.world_size = rank, world_size
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """Every `world_size`-th, so that each rank gets as many long rows as another."""
+        return list(items[self.rank :: self.world_size])
+
+    def gather(self, share: list[T]) -> list[T]:
+        """What `share` took apart, each item replaced by a result, in the order of all; on every rank."""
+        if self.world_size == 1:
+            return share
+        import torch.distributed as dist
+
+        parts: list[Any] = [None] * self.world_size
+        dist.all_gather_object(parts, share)
+        whole: list[Any] = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            whole[rank :: self.world_size] = part
+        return whole
+
+    def wait(self) -> None:
+        """For all ranks to come here."""
+        self.gather([])
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """The result of work that the first rank does alone, on every rank. Its UserError is raised on all."""
+        if self.world_size == 1:
+            return work()
+        import torch.distributed as dist
+
+        message: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                message[0] = work()
+            except (UserError, OSError) as error:
+                message[1] = str(error)
+        dist.broadcast_object_list(message, src=0)
+        if message[1] is not None:
+            raise UserError(message[1])
+        return message[0]
+
+
+@contextmanager
+def open_ranks() -> Iterator[Ranks]:
+    """The ranks that torchrun, srun or `launch` started, as their environment says; only the first one prints."""
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1 or "MASTER_ADDR" not in os.environ:
+        yield Ranks()
+        return
+    import torch
+    import torch.distributed as dist
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=TIMEOUT)
+    try:
+        if rank == 0:
+            yield Ranks(rank, world_size)
+        else:
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield Ranks(rank, world_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(command: str, args: list[str], devices: int) -> int:
+    """Runs `revinst COMMAND ARGS` once a device. Returns the first exit code that is not 0, and ends the others then.
+
+    What ranks other than the first write is shown only when one of them is the first to fail.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"WORLD_SIZE": str(devices), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with tempfile.TemporaryFile() as log:
+        processes = []
+        for rank in range(devices):
+            environment = os.environ | job | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            output = {"stdout": log, "stderr": log} if rank else {}
+            line = [sys.executable, "-m", "revinst.cli", command, *args]
+            processes.append(subprocess.Popen(line, env=environment, **output))  # type: ignore[call-overload]
+        try:
+            failed = wait_for(processes)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+        if failed is None:
+            return 0
+        code = processes[failed].returncode
+        if failed:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-4000:])
+            print(f"revinst {command}: rank {failed} ended with {describe_exit(code)}", file=sys.stderr)
+        return code if code > 0 else 1
+
+
+def wait_for(processes: list[subprocess.Popen]) -> int | None:
+    """The rank that failed first, the first one of several; None when all have ended well."""
+    while True:
+        codes = [process.poll() for process in processes]
+        if any(codes):
+            time.sleep(1)  # the same mistake ends all of them: let the first one say it
+            return next(rank for rank, process in enumerate(processes) if process.poll())
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(0.1)
+
+
+def describe_exit(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
