@@ -74,3 +74,14 @@ def build_trainer(folder: Path, **options: Any) -> L.Trainer:
         "default_root_dir": str(folder),
     }
     return L.Trainer(**defaults | options)
+
+
+def run_in_process(*args: object) -> int:
+    """The exit code of a `revinst` command."""
+    from revinst import cli
+
+    try:
+        cli.main([str(arg) for arg in args])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0

@@ -21,12 +21,13 @@ from revinst.training.checkpoint import Checkpoints
 from revinst.training.checkpoint_files import newest_checkpoint, read_checkpoint, read_mark, why_unusable
 from revinst.training.fingerprint import fingerprints, hash_difference
 from revinst.training.loggers import MetricsFile
-from revinst.training.stop import Stopped, StopSignals
+from revinst.training.stop import DeadRanks, Stopped, StopSignals
 
 
 def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is summed over ranks already
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     if not args:
         raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
@@ -149,6 +150,7 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         loggers = [*(given if isinstance(given, list) else [given]), metrics]
     checkpoints = Checkpoints(run, cli.config_init.checkpoint, cli.as_yaml, metrics, signals)
     ours = [
+        DeadRanks(),
         RunFolder(run, cli.as_yaml, metrics),
         Throughput(),
         Samples(cli.config.samples.every_steps, cli.config.samples.count),

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SLURM's SIGUSR1: finish the step, save, stop."""
+"""SIGTERM, SIGINT and SLURM's SIGUSR1: finish the step, save, stop. And the end of all ranks when one dies."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+
+from revinst.watch import RankWatch
 
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 
@@ -56,3 +58,24 @@ class StopSignals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.install()  # Lightning has put its own in their place
         self.is_training = True
+
+
+class DeadRanks(L.Callback):
+    """No rank waits for one that has died; see `watch.py`. From before the base is loaded to the end."""
+
+    def __init__(self) -> None:
+        self.watch: RankWatch | None = None
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        strategy: Any = trainer.strategy
+        if trainer.world_size > 1 and self.watch is None:
+            address = strategy.cluster_environment.main_address
+            self.watch = RankWatch(trainer.global_rank, trainer.world_size, address, strategy.broadcast)
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        if self.watch is not None and isinstance(exception, Exception):  # all ranks stop at a signal
+            self.watch.fail(f"{type(exception).__name__}: {str(exception)[:500]}")
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if self.watch is not None:
+            self.watch.close()

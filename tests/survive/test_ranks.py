@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -59,3 +60,24 @@ def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped,
     num_rows = positions[-1] / 2
     assert 28 < num_rows <= 32 and positions[:7] == [4 * step for step in range(1, 8)]
     assert positions[7:] == [num_rows, *(min(num_rows + 8 * step, 2 * num_rows) for step in range(1, 5))]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_run(folder, tiny_llama, strategy, victim):
+    """SIGKILL in training: no process is left within a minute, and the reason is in the output once."""
+    name = f"dead-{strategy}-{victim}"
+    options = {"trainer.strategy": strategy, "model.optimizer": "adamw", "trainer.max_epochs": 200}
+    process = start(folder, tiny_llama, name, **options)
+    metrics, log = folder / name / "metrics.csv", folder / f"{name}.log"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 4):
+        assert time.monotonic() < deadline and process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.02)
+    (child,) = [each for each in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(each.cmdline())]
+    (child if victim else process).send_signal(signal.SIGKILL)
+    since = time.monotonic()
+    assert process.wait(60) != 0
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running() and time.monotonic() - since < 60
+    assert log.read_text().count(f"revinst: rank {victim} is gone without a word") == 1

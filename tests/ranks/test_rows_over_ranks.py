@@ -1,0 +1,68 @@
+"""`evaluate` and `generate` with two processes: every row once, and what one process writes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from revinst.ranks import Ranks, launch
+from tests.survive.faults import arguments, write_rows
+from tests.tiny import run_in_process
+
+SHORT = ("--max_new_tokens", "8")
+
+
+@pytest.fixture(scope="module")
+def run(tiny_llama, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder / "rows.jsonl", 61)
+    options = {"trainer.max_epochs": 1, "data.heldout_fraction": 0.25}
+    assert run_in_process(*arguments(folder, "run", tiny_llama, **options)) == 0
+    return folder / "run"
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_evaluation(run, tmp_path):
+    """Of two rows that three ranks of a killed job had made, one is whole; it is not made again."""
+    assert run_in_process("evaluate", run, *SHORT, "--output", tmp_path / "one") == 0
+    expected = read_lines(tmp_path / "one" / "predictions.jsonl")
+    assert len(expected) % 2 and len({row["prediction"] for row in expected}) > 5, "an odd number, and not all alike"
+    two = tmp_path / "two"
+    two.mkdir()
+    shutil.copy(tmp_path / "one" / "predictions.settings.json", two)
+    made = [json.dumps(row | {"prediction": "made before"}) for row in expected[:2]]
+    (two / "predictions.part-1-of-3.jsonl").write_text(made[0] + "\n" + made[1][:50])
+    assert launch("evaluate", [str(run), *SHORT, "--output", str(two)], 2) == 0
+    got = read_lines(two / "predictions.jsonl")
+    assert got[0]["prediction"] == "made before" and got[1:] == expected[1:] and got[0]["id"] == expected[0]["id"]
+    scores = [json.loads((folder / "scores.json").read_text()) for folder in (tmp_path / "one", two)]
+    assert scores[1]["heldout_loss"] == pytest.approx(scores[0]["heldout_loss"], rel=1e-6)
+    assert scores[1]["baselines"] == scores[0]["baselines"]
+    assert not list(two.rglob("*.part-*")) and (two / "report.html").is_file()
+
+
+def test_generation_and_one_line_for_a_mistake(run, tmp_path):
+    texts = run.parent / "rows.jsonl"
+    assert run_in_process("generate", run, texts, *SHORT, "--output", tmp_path / "one.jsonl") == 0
+    command = [sys.executable, "-m", "revinst.cli", "generate", run, texts, *SHORT, "--devices", "2", "--output"]
+    ended = subprocess.run([*command, tmp_path / "two.jsonl"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("61 instructions in") == 1
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    (tmp_path / "other.jsonl").write_text('{"not": "ours"}\n')
+    ended = subprocess.run([*command, tmp_path / "other.jsonl"], capture_output=True, text=True, check=False)
+    lines = [line for line in ended.stderr.splitlines() if "revinst" in line]
+    assert ended.returncode == 2 and len(lines) == 1 and "was not made by revinst" in lines[0], ended.stderr
+    assert (tmp_path / "other.jsonl").read_text() == '{"not": "ours"}\n'
+
+
+def test_shares_are_put_together_in_order():
+    for world_size in (1, 2, 3, 7):
+        shares = [Ranks(rank, world_size).share(range(5)) for rank in range(world_size)]
+        assert sorted(sum(shares, [])) == [0, 1, 2, 3, 4] and max(map(len, shares)) - min(map(len, shares)) <= 1
