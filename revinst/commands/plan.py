@@ -24,10 +24,12 @@ from revinst.model.memory import (
     describe,
     flop_per_token,
     layer_bytes_per_token,
+    load_gib,
     predict_memory,
     read_shape,
 )
 from revinst.model.recompute import count_recomputed_layers
+from revinst.training.sharding import is_sharding
 
 USAGE = """usage: revinst plan CONFIG [--KEY VALUE ...] [--device cuda|cpu] [--memory_gib N] [--json] [--measure]
 
@@ -57,6 +59,8 @@ SPEEDS = (
 )
 # Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
+CARDS_GB = (24, 48, 80, 141)
+USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Settings:
     activation_memory_gib: float | str
     devices: int
     on_gpu: bool
+    sharded: bool = False  # trainer.strategy fsdp2
 
 
 def main(args: list[str]) -> int:
@@ -150,6 +155,7 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
         model.activation_memory_gib,
         devices * (trainer.num_nodes or 1),
         on_gpu,
+        is_sharding(trainer.strategy),
     )
 
 
@@ -185,6 +191,9 @@ def memory_of(
         quantization=settings.quantization,
         optimizer=settings.optimizer,
         on_gpu=settings.on_gpu,
+        ranks=settings.devices,
+        sharded=settings.sharded,
+        accumulates=settings.micro_batches_per_step > 1,
     )
     return memory, recomputed
 
@@ -211,18 +220,22 @@ def build_plan(
     supervised = documents.num_targets / max(len(documents.input_ids), 1)
     checkpoint = checkpoint_gib(shape, settings.optimizer)
     kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
-    fits = room is None or memory.needed <= room
+    needed = max(memory.needed, load_gib(shape, settings.quantization))
+    fits = room is None or needed <= room
     return {
         "device": "cuda" if settings.on_gpu else "cpu",
         "devices": settings.devices,
+        "sharded": settings.sharded,
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
         "tokens": total_tokens,
         "supervised_tokens": round(total_tokens * supervised),
         "memory_gib": describe(memory),
+        "load_gib": round(load_gib(shape, settings.quantization), 2),
         "recomputed_layers": [recomputed, shape.layers],
         "device_memory_gib": room and round(room, 1),
         "fits": fits,
+        "fits_gpus_of_gb": [size for size in CARDS_GB if needed <= size * USABLE_GIB_A_GB],
         "change_first": "" if fits or room is None else first_change(shape, settings, room, data),
         "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
         "checkpoint_gib": round(checkpoint, 3),
@@ -294,10 +307,14 @@ def first_change(shape: Shape, settings: Settings, room: float, data: Instructio
 
 def render_plan(plan: dict[str, Any], name: str) -> None:
     table = Table(title=f"plan of {name}", show_header=False)
-    for key in ("device", "devices", "steps", "steps_per_epoch", "tokens", "supervised_tokens"):
-        table.add_row(key, f"{plan[key]:,}" if isinstance(plan[key], int) else plan[key])
+    for key in ("device", "devices", "sharded", "steps", "steps_per_epoch", "tokens", "supervised_tokens"):
+        table.add_row(key, f"{plan[key]:,}" if type(plan[key]) is int else str(plan[key]))
     for part, gib in plan["memory_gib"].items():
         table.add_row(f"memory: {part}", f"{gib:.2f} GiB")
+    if plan["sharded"]:
+        table.add_row("memory: base before sharding", f"{plan['load_gib']:.2f} GiB")
+    if plan["device"] == "cuda":
+        table.add_row("fits GPUs of", ", ".join(f"{size} GB" for size in plan["fits_gpus_of_gb"]) or "none of these")
     table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
     table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
     speed = f"{plan['tokens_per_s']:,} tokens/s, {plan['hours']} h" if plan["tokens_per_s"] else "unknown"

@@ -19,6 +19,7 @@ LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy
 CHUNK_TARGETS = 1024  # of training/loss.py
 CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
 CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
+GATHERED_LAYERS = 4  # of fsdp2: the layer at work and the next one, each with the buffer that it was gathered into
 FRAGMENTATION = 0.03  # what PyTorch's allocator reserves beyond what is allocated
 
 
@@ -153,8 +154,15 @@ def predict_memory(
     quantization: str = "nf4",
     optimizer: str = "paged_adamw_32bit",
     on_gpu: bool = True,
+    ranks: int = 1,
+    sharded: bool = False,
+    accumulates: bool = False,
 ) -> Memory:
-    """tokens, targets: of the largest micro-batch.
+    """tokens, targets: of the largest micro-batch. ranks: share the layers if `sharded` (fsdp2), else each has its own.
+
+    DDP keeps a copy of the gradients in its buckets. FSDP2 keeps on each rank a share of packed weights, adapter,
+    gradients and optimizer state, two whole layers with the copies that they are gathered into, and, when it
+    accumulates over micro-batches, the whole adapter's gradients; embeddings, head and statistics are not shared.
 
     On a GPU a paged optimizer's state is not counted: PyTorch does not allocate it, and it may leave the GPU.
     """
@@ -162,16 +170,28 @@ def predict_memory(
     linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
     adapter = shape.adapter_parameters
     activations = activation_gib(shape, tokens, recomputed, dropout, fused)
+    share = ranks if sharded else 1
     parts = {
         "base": (linear + 2 * shape.other_parameters) / GIB,
-        "adapter": 4 * adapter / GIB,
-        "gradients": 4 * adapter / GIB,
-        "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / GIB,
+        "adapter": 4 * adapter / share / GIB,
+        "gradients": 4 * adapter * (2 if ranks > 1 and not sharded else 1 / share) / GIB,
+        "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / share / GIB,
         "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
         "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
     }
+    if sharded:
+        weights = shape.linear_parameters * (0.5 if quantization == "nf4" else 2)
+        gathered = GATHERED_LAYERS * (weights + 4 * adapter) / shape.layers
+        parts["base"] += (weights / ranks - weights + gathered) / GIB
+        parts["gradients"] += accumulates * 4 * adapter / GIB
     fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
     return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
+
+
+def load_gib(shape: Shape, quantization: str) -> float:
+    """The whole base, which a rank of fsdp2 also has to hold once, before it is sharded."""
+    linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
+    return (linear + 2 * shape.other_parameters) / GIB
 
 
 def checkpoint_gib(shape: Shape, optimizer: str) -> float:

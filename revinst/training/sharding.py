@@ -137,8 +137,19 @@ REFUSED_STRATEGIES = {
 
 def check_strategy(strategy: Any) -> None:
     """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
-    name = strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
+    name = name_of(strategy)
     plain = name.rpartition(".")[2].lower().removesuffix("strategy")
     for refused, reason in REFUSED_STRATEGIES.items():
         if plain == refused or plain.startswith(f"{refused}_"):
             raise UserError(f"trainer.strategy {name}: {reason}")
+
+
+def name_of(strategy: Any) -> str:
+    """Of a strategy as a config spells it: a name, or a mapping with a class path."""
+    if isinstance(strategy, Mapping):
+        return str(strategy.get("class_path"))
+    return strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
+
+
+def is_sharding(strategy: Any) -> bool:
+    return name_of(strategy).rpartition(".")[2] in ("fsdp2", "ShardedStrategy")

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ SHORT = ("--max_new_tokens", "8")
 def run(tiny_llama, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     write_rows(folder / "rows.jsonl", 61)
-    options = {"trainer.max_epochs": 1, "data.heldout_fraction": 0.25}
+    options = {"trainer.max_epochs": 1, "data.heldout_fraction": 0.25, "model.lr": 1e-4}
     assert run_in_process(*arguments(folder, "run", tiny_llama, **options)) == 0
     return folder / "run"
 
@@ -65,4 +66,4 @@ def test_generation_and_one_line_for_a_mistake(run, tmp_path):
 def test_shares_are_put_together_in_order():
     for world_size in (1, 2, 3, 7):
         shares = [Ranks(rank, world_size).share(range(5)) for rank in range(world_size)]
-        assert sorted(sum(shares, [])) == [0, 1, 2, 3, 4] and max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert sorted(chain(*shares)) == [0, 1, 2, 3, 4] and max(map(len, shares)) - min(map(len, shares)) <= 1
