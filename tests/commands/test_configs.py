@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from revinst.commands.config import RevinstCLI
+from revinst.errors import UserError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -12,7 +13,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"
 def test_all_are_tested():
     names = {path.stem for path in CONFIGS}
     print(f"{len(CONFIGS)} configs")
-    assert {"quickstart", "smollm2-dolly", "llama2-7b", "llama2-7b-blog"} <= names
+    assert {"quickstart", "smollm2-dolly", "llama2-7b", "llama2-7b-blog", "llama2-7b-ddp", "llama2-70b-fsdp"} <= names
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -32,3 +33,12 @@ def test_blog_recipe():
     assert list(model.lora.target_modules) == ["q_proj", "v_proj"]
     assert (model.optimizer, model.lr, model.lr_schedule) == ("paged_adamw_32bit", 2e-4, "constant")
     assert (model.weight_decay, model.max_grad_norm, model.quantization) == (0.0, 0.3, "nf4")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"), [("deepspeed_stage_3", "use ddp, or fsdp2"), ("deepspeed", "fsdp2"), ("fsdp", "use fsdp2")]
+)
+def test_strategies_that_do_not_train_right_are_refused(strategy, reason):
+    path = next(p for p in CONFIGS if p.stem == "llama2-7b-ddp")
+    with pytest.raises(UserError, match=f"trainer.strategy {strategy}: .*{reason}"):
+        RevinstCLI(["--config", str(path), "--trainer.strategy", strategy], train=False)

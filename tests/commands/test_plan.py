@@ -111,6 +111,28 @@ def test_eight_gpus_on_a_laptop(capsys, llama_7b):
     assert one["fits"] and one["memory_gib"]["peak"] < 16
 
 
+def test_sharding_divides_the_layers(base, llama_7b):
+    """Packed weights, adapter and optimizer state by the ranks; statistics, embeddings and head not."""
+    shape = read_shape(str(llama_7b), ALL)
+    options = {"tokens": 2048, "targets": 512, "recomputed": 32, "dropout": True, "optimizer": "adamw"}
+    one = predict_memory(shape, **options)
+    ddp, fsdp = predict_memory(shape, ranks=8, **options), predict_memory(shape, ranks=8, sharded=True, **options)
+    assert ddp.base == one.base and ddp.optimizer == one.optimizer and ddp.gradients == 2 * one.gradients
+    assert fsdp.optimizer == one.optimizer / 8 and fsdp.adapter == one.adapter / 8
+    packed, layer = 0.5 * shape.linear_parameters / 2**30, shape.layers
+    gathered = 4 * (packed + one.adapter) / layer
+    assert fsdp.base == pytest.approx(one.base - packed * 7 / 8 + gathered)
+    assert predict_memory(shape, ranks=8, sharded=True, accumulates=True, **options).gradients > one.gradients
+
+
+def test_plan_of_a_sharded_config(capsys, llama_7b):
+    """It says which cards can also hold the whole base once."""
+    args = ("configs/llama2-70b-fsdp.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
+    plan = run_plan(capsys, *args)
+    assert plan["sharded"] and plan["devices"] == 8 and plan["fits_gpus_of_gb"] == [24, 48, 80, 141]
+    assert plan["memory_gib"]["base"] < plan["load_gib"] < 4
+
+
 @pytest.mark.parametrize(
     ("room", "says"),
     [
