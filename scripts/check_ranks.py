@@ -86,7 +86,7 @@ def train(options: argparse.Namespace, mode: str, job: str, rank: int, out: Path
     strategy, world_size = JOBS[job]
     numerics = MODES[mode]
     torch.backends.cuda.matmul.allow_tf32 = False
-    strategies = {"auto": "auto", "ddp": DDPStrategy(process_group_backend="gloo")}
+    strategies: dict[str, Any] = {"auto": "auto", "ddp": DDPStrategy(process_group_backend="gloo")}
     strategies["fsdp2"] = ShardedStrategy(process_group_backend="gloo" if world_size > 1 else None)
     L.seed_everything(42)
     module = loop.InstructionModule(

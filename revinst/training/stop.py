@@ -73,8 +73,12 @@ class DeadRanks(L.Callback):
             self.watch = RankWatch(trainer.global_rank, trainer.world_size, address, strategy.broadcast)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        if self.watch is not None and isinstance(exception, Exception):  # all ranks stop at a signal
+        if self.watch is None:
+            return
+        if isinstance(exception, Exception):
             self.watch.fail(f"{type(exception).__name__}: {str(exception)[:500]}")
+        else:
+            self.watch.close()  # a signal, at which all ranks stop
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         if self.watch is not None:
