@@ -44,7 +44,8 @@ class Evaluation:
         sample: which of several samples; each has a seed of its own.
         """
         settings = replace(self.settings, seed=self.settings.seed + sample)
-        file = PredictionFile(folder / "predictions.jsonl", self.describe(use_adapter, settings))
+        described, ranks = self.describe(use_adapter, settings), self.ranks
+        file = PredictionFile(folder / "predictions.jsonl", described, ranks.rank, ranks.world_size)
         done = self.ranks.on_first(lambda: file.open(replace=True))
         missing = [example for example in self.examples if example.id not in done]
         if missing:
@@ -80,7 +81,7 @@ class Evaluation:
                     num_tokens=len(generated.token_ids),
                     stopped=generated.stopped,
                 )
-                file.append(prediction, self.ranks.rank, self.ranks.world_size)
+                file.append(prediction)
                 progress.advance(task)
 
     def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:

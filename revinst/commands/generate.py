@@ -71,7 +71,8 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     )
     if was_cut:
         print(f"{was_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
-    file = PredictionFile(options.output, describe(trained, template.hash, settings))
+    described = describe(trained, template.hash, settings)
+    file = PredictionFile(options.output, described, ranks.rank, ranks.world_size)
     done = ranks.on_first(file.open)
     missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
     if missing:
@@ -90,7 +91,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
                     text.id, text.category, text.response, text.instruction,
                     tokenizer.decode(generated.token_ids).strip(), len(generated.token_ids), generated.stopped,
                 )  # fmt: skip
-                file.append(prediction, ranks.rank, ranks.world_size)
+                file.append(prediction)
                 written.append(prediction)
                 progress.advance(task)
         done |= {row.id: row for row in ranks.gather(written)}

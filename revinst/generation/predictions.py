@@ -28,10 +28,13 @@ class PredictionFile:
     """A JSONL file of predictions made with one set of settings, kept beside it in `NAME.settings.json`.
 
     A file made with other settings is never mixed with, and one that has no settings beside it is somebody else's.
+    Of several ranks each one appends to a part of its own; the next `open` puts them together.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
+    def __init__(self, path: Path, settings: dict[str, Any], rank: int = 0, world_size: int = 1):
         self.path, self.settings = path, json.loads(json.dumps(settings))
+        part = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
+        self.appends_to = part if world_size > 1 else path
         self.settings_path = path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
 
     def open(self, replace: bool = False) -> dict[str, Prediction]:
@@ -57,7 +60,7 @@ class PredictionFile:
         for part in self.parts:
             for row_id, prediction in read_whole_lines(part).items():
                 if row_id not in predictions:
-                    self.append(prediction)
+                    append_line(self.path, prediction)
                     predictions[row_id] = prediction
             part.unlink()
         return predictions
@@ -67,20 +70,20 @@ class PredictionFile:
         """What ranks have written and `open` has not taken in yet."""
         return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
 
-    def append(self, prediction: Prediction, rank: int = 0, world_size: int = 1) -> None:
-        """Of several ranks each one appends to a part of its own; the next `open` puts them together."""
-        path = self.path
-        if world_size > 1:
-            path = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write((json.dumps(asdict(prediction), ensure_ascii=False) + "\n").encode())
+    def append(self, prediction: Prediction) -> None:
+        append_line(self.appends_to, prediction)
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
             part.unlink()
+
+
+def append_line(path: Path, prediction: Prediction) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write((json.dumps(asdict(prediction), ensure_ascii=False) + "\n").encode())
 
 
 def read_whole_lines(path: Path) -> dict[str, Prediction]:
