@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (patterns)
 """What somebody wrote in a mail, without what others wrote: quotes, forwards, header blocks, signatures.
 
 Lines are judged from the top. A header block or a forward's mark cuts off all that follows; a quoted stretch (`>`)
@@ -23,8 +24,8 @@ ATTRIBUTIONS = (
     (r"\S", r"kirjoitti\b.*"),
     (r"\S", r"(?:пишет|написала?|писал\S*)"),
     (r"\S", r"(?:写道|寫道|のメール)"),
-    (r"[^<>\n]{0,80}<[^<>\s]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)"),
-    (r"\d{4}[-/.]\d", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail in some languages: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
+    (r"[^<>\n]{0,80}<[^<>\s]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
+    (r".{0,80}?\d", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
 ATTRIBUTION = re.compile("|".join(rf"(?:{start}.{{0,400}}?{end}\s?[::]$)" for start, end in ATTRIBUTIONS))
 ATTRIBUTION_START = re.compile(

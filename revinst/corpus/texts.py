@@ -17,7 +17,7 @@ class OwnText:
 
     where: the file and place it came from. kind: mail, post, note or row.
     date: ISO 8601 in UTC, "" where unknown. group: texts with the same one belong together (a thread).
-    names: people named in its headers, for redaction; never written anywhere.
+    names: people named in its headers, for redaction; never written to the output.
     """
 
     where: str
@@ -37,6 +37,14 @@ class OwnText:
             "group": self.group,
             "text": self.text,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """A message or text that was left out, and why."""
+
+    where: str
+    reason: str
 
 
 class RowFile(Sequence[Any]):
@@ -73,7 +81,9 @@ class RowFile(Sequence[Any]):
             row = json.loads(line)
             return row if self.field is None else row[self.field]
         except (ValueError, KeyError) as error:
-            raise UserError(f"{self.path}: a damaged line ({error}); delete the output folder and start again") from None
+            raise UserError(
+                f"{self.path}: a damaged line ({error}); delete the output folder and start again"
+            ) from None
 
     def close(self) -> None:
         self.file.close()
