@@ -24,7 +24,7 @@ from revinst.errors import UserError
 from revinst.run import read_json, write_json
 
 SHARD_ROWS = 512
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,16 @@ class Reading:
             "redact": self.redact,
             "limit": self.limit,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How instructions are written and rated; shards depend on it."""
+
+    candidates: int = 4
+    pick: str = "likelihood"
+    curate: bool = False
+    max_unparsable: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +102,10 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
     """Stage 1: texts.jsonl and discarded.jsonl."""
     path = folder / "texts.jsonl"
     if not path.is_file():
-        ingest = Ingest(reading.source, reading.me, reading.column)
+        ingest = Ingest(reading.source, reading.me, reading.column, reading.limit)
         redaction = Redaction(ingest.names) if reading.redact else None
         write_rows(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
-        count = write_rows(path, redacted_rows(ingest, redaction, reading.limit))
+        count = write_rows(path, redacted_rows(ingest, redaction))
         if redaction:
             redaction.save(placeholder_file(folder))
         if not count:
@@ -104,10 +114,8 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
     return RowFile(path)
 
 
-def redacted_rows(ingest: Ingest, redaction: Redaction | None, limit: int | None) -> Iterator[Row]:
-    for number, text in enumerate(ingest.texts()):
-        if limit is not None and number >= limit:
-            return
+def redacted_rows(ingest: Ingest, redaction: Redaction | None) -> Iterator[Row]:
+    for text in ingest.texts():
         row: Row = dict(text.to_row())
         if redaction:
             row |= {"text": redaction.redact(row["text"]), "where": redaction.redact(row["where"])}
@@ -121,15 +129,17 @@ def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> 
 
 
 def build_shards(
-    folder: Path, texts: RowFile, writer: Callable[[], Writer], k: int, pick: str, curate: bool, progress: Progress
+    folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing, progress: Progress = lambda x: x
 ) -> int:
     """Stages 2 and 3: instructions and scores, a shard at a time; returns how many shards were made now."""
     starts = range(0, len(texts), SHARD_ROWS)
     missing = [start for start in starts if not shard_path(folder, start).is_file()]
-    for start in progress(missing, "shards"):
-        rows = writer().write_rows(texts[start : start + SHARD_ROWS], k, pick)
-        if curate:
-            rows = [row | {"rating": rating} for row, rating in zip(rows, rate_rows(writer(), rows), strict=True)]
+    for start in progress(missing):
+        rows = writer().write_rows(texts[start : start + SHARD_ROWS], writing.candidates, writing.pick)
+        if writing.curate:
+            ratings = rate_rows(writer(), rows)
+            check_unparsable(ratings, writing.max_unparsable)
+            rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
         write_rows(shard_path(folder, start), rows)
     return len(missing)
 
@@ -151,19 +161,13 @@ def join_shards(folder: Path, num_texts: int) -> RowFile:
 
 
 def build_dataset(
-    folder: Path,
-    work: Path,
-    selection: Selection,
-    settings: dict[str, Any],
-    run: dict[str, Any],
-    round_number: int = 0,
-    max_unparsable: float = 1.0,
+    folder: Path, work: Path, selection: Selection, settings: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:
     """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card."""
     texts = RowFile(folder / "texts.jsonl")
     scored = join_shards(work, len(texts))
     rated = "rating" in scored[0]
-    unparsable = check_unparsable([row["rating"] for row in scored], max_unparsable) if rated else None
+    unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
     dropped, report = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
     numbers = [number for number in range(len(scored)) if number not in dropped]
     write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
@@ -171,7 +175,7 @@ def build_dataset(
         raise UserError(f"{folder}: no text is left after the filters; see dropped.jsonl, and --filter to loosen them")
     groups, dates = zip(*((scored[number]["group"], scored[number]["date"]) for number in numbers), strict=True)
     parts = assign_parts(groups, dates, selection.heldout, selection.val, selection.order, selection.seed)
-    rows = Stamped(scored, {"round": round_number, "run": run["name"]})
+    rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
     write_dataset(folder, rows, numbers, parts)
     discarded = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl"))
     in_part = Counter(parts)
@@ -188,7 +192,6 @@ def build_dataset(
         "discarded": dict(discarded.most_common()),
         "filters": report.to_json(),
         "unparsable_ratings": unparsable,
-        "round": round_number,
         "run": run,
         "settings": settings,
     }

@@ -54,7 +54,7 @@ class Ingest:
     Memory holds a few bytes a message: texts wait in a file without a name, gone with the process.
     """
 
-    def __init__(self, source: Path, me: Iterable[str] = (), column: str = "text"):
+    def __init__(self, source: Path, me: Iterable[str] = (), column: str = "text", limit: int | None = None):
         self.source, self.me, self.column = source, frozenset(address.lower() for address in me), column
         self.threads, self.mail_ids = Threads(), set[bytes]()
         self.not_kept: list[NotKept] = []
@@ -63,6 +63,8 @@ class Ingest:
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         for found in self.read(source, source.name):
             self.num_read += 1
+            if isinstance(found, OwnText) and self.num_read - len(self.not_kept) - 1 == limit:
+                found = NotKept(found.where, f"after --limit {limit}")
             if isinstance(found, NotKept):
                 self.not_kept.append(found)
             else:

@@ -67,7 +67,8 @@ def describe_rows(
     for number, row_id, part in zip(numbers, ids, parts, strict=True):
         row = rows[number]
         rating = {"rating": row["rating"]} if "rating" in row else {}
-        yield {"id": row_id, "text": row["id"], "part": part} | {name: row[name] for name in PROVENANCE} | rating
+        names: Row = {"id": row_id, "text": row["id"], "part": part}
+        yield names | {name: row[name] for name in PROVENANCE} | rating
 
 
 def write_parquet(
