@@ -62,11 +62,12 @@ class Ingest:
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         for found in self.read(source, source.name):
+            num_kept = self.num_read - len(self.not_kept)
             self.num_read += 1
-            if isinstance(found, OwnText) and self.num_read - len(self.not_kept) - 1 == limit:
-                found = NotKept(found.where, f"after --limit {limit}")
             if isinstance(found, NotKept):
                 self.not_kept.append(found)
+            elif num_kept == limit:
+                self.not_kept.append(NotKept(found.where, f"after --limit {limit}"))
             else:
                 self.names.update(found.names)
                 self.file.write(json.dumps(asdict(found)) + "\n")

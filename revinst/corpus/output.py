@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,11 @@ def to_messages(row: Row) -> dict[str, list[dict[str, str]]]:
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
-FORMS = {"dataset.jsonl": to_dolly, "alpaca.jsonl": to_alpaca, "messages.jsonl": to_messages}
+FORMS: dict[str, Callable[[Row], Row]] = {
+    "dataset.jsonl": to_dolly,
+    "alpaca.jsonl": to_alpaca,
+    "messages.jsonl": to_messages,
+}
 
 
 def write_dataset(folder: Path, rows: Sequence[Row], numbers: Sequence[int], parts: Sequence[str]) -> None:
@@ -66,9 +70,9 @@ def describe_rows(
 ) -> Iterator[dict[str, Any]]:
     for number, row_id, part in zip(numbers, ids, parts, strict=True):
         row = rows[number]
-        rating = {"rating": row["rating"]} if "rating" in row else {}
-        names: Row = {"id": row_id, "text": row["id"], "part": part}
-        yield names | {name: row[name] for name in PROVENANCE} | rating
+        facts: Row = {"id": row_id, "text": row["id"], "part": part}
+        facts |= {name: row[name] for name in PROVENANCE}
+        yield facts | ({"rating": row["rating"]} if "rating" in row else {})
 
 
 def write_parquet(
