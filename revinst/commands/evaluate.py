@@ -8,6 +8,7 @@ from rich.console import Console
 
 from revinst.commands.evaluated_rows import choose_rows
 from revinst.commands.evaluation import Evaluation
+from revinst.commands.forward import build_forward_table, evaluate_forward, writes_responses
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
     Trained,
@@ -37,6 +38,14 @@ def main(args: list[str]) -> int:
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings)
+    if writes_responses(trained):
+        scores = evaluate_forward(evaluation, rows, folder)
+        if options.json:
+            print(json.dumps(scores, indent=2, allow_nan=False))
+        else:
+            Console().print(build_forward_table(scores))
+            print(folder)
+        return 0
     scores = score_evaluation(
         evaluation,
         rows,
