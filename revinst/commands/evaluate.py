@@ -39,6 +39,10 @@ def main(args: list[str]) -> int:
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings)
     if writes_responses(trained):
+        if options.samples > 1 or options.likelihood or options.semantic or options.adapter == "none":
+            raise UserError(
+                f"{options.run} writes responses: --samples, --likelihood, --semantic, --adapter don't apply"
+            )
         scores = evaluate_forward(evaluation, rows, folder)
         if options.json:
             print(json.dumps(scores, indent=2, allow_nan=False))
