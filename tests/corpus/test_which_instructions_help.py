@@ -18,17 +18,15 @@ FIT = {
 
 def test_three_arms_on_the_same_rows(backward_run, tiny_llama, tmp_path, capsys):
     rows = [json.loads(line) for line in open("revinst/data/quickstart.jsonl", encoding="utf-8")]  # noqa: SIM115
+    trees = ["ash", "birch", "cedar", "elm", "fig", "gum", "hazel", "ivy", "juniper", "larch", "maple", "oak", "pine"]
     fresh = [
-        {"instruction": f"Tell me about number {n}.", "response": f"The {n}th row speaks of {word} and nothing more."}
-        for n, word in enumerate(["ash", "birch", "cedar", "date", "elm", "fig", "gum", "hazel", "ivy", "juniper", "kapok", "larch", "maple", "nut", "oak", "pine"])
-    ]  # fmt: skip
+        {"instruction": f"Tell me about number {n}.", "response": f"The {n}th row speaks of {tree} and nothing more."}
+        for n, tree in enumerate(trees)
+    ]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *fresh]))
-    fit = [
-        part
-        for key, value in (FIT | {"model.base": tiny_llama, "trainer.max_steps": 3}).items()
-        for part in (f"--{key}", str(value))
-    ]
+    values = FIT | {"model.base": tiny_llama, "trainer.max_steps": 3}
+    fit = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     args = ["--data", str(data), "--run", str(backward_run), "--work", str(tmp_path / "w"), "--heldout", "0.3"]
     assert main([*args, "--", *fit]) == 0
     result = json.loads((tmp_path / "w" / "result.json").read_text())
@@ -61,5 +59,5 @@ def test_planted_difference_is_found():
     }
     found = describe(values, np.full(200, 10), [str(n) for n in range(200)], 0)
     p = {(pair["a"], pair["b"]): pair["p_holm"] for pair in found["pairs"]}
-    assert p["base", "better"] < 0.01 < 0.05 < p["base", "same"]
+    assert p["base", "better"] < 0.01 and p["base", "same"] > 0.05
     assert found["systems"]["base"]["perplexity"] == pytest.approx(np.exp(-base.mean()))
