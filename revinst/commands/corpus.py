@@ -20,6 +20,7 @@ from revinst.commands.trained import (
     read_generation_settings,
     track,
 )
+from revinst.corpus import build
 from revinst.corpus.build import (
     Reading,
     Selection,
@@ -131,7 +132,11 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         writing = asdict(self.writing)
         writing.pop("max_unparsable")
-        made_by = {"adapter": hash_adapter(self.trained.adapter), "template": self.template.hash}
+        made_by = {
+            "shard_rows": build.SHARD_ROWS,
+            "adapter": hash_adapter(self.trained.adapter),
+            "template": self.template.hash,
+        }
         return self.reading.describe() | writing | made_by | {"generation": self.generation.describe()}
 
     def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:

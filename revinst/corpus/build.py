@@ -23,7 +23,7 @@ from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
 from revinst.run import read_json, write_json
 
-SHARD_ROWS = 512
+SHARD_ROWS = 1024  # what a kill costs at most; more of them means to warm up the decoder more often
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
 

@@ -61,7 +61,7 @@ class Ingest:
         self.names: set[str] = set()
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        for found in self.read(source, source.name):
+        for found in self.read(source, readable(source.name)):
             num_kept = self.num_read - len(self.not_kept)
             self.num_read += 1
             if isinstance(found, NotKept):
@@ -101,18 +101,18 @@ class Ingest:
         elif path.suffix in FILE_SUFFIXES:
             yield from self.read_table(path, where)
         else:
-            yield NotKept(where, f"unknown kind of file {path.suffix or path.name!r}")
+            yield NotKept(where, f"unknown kind of file {readable(path.suffix or path.name)!r}")
 
     def read_folder(self, path: Path, where: str) -> Iterator[Ingested]:
         if (path / "cur").is_dir() and (path / "new").is_dir():
             for file in sorted(f for part in ("cur", "new") for f in (path / part).iterdir() if f.is_file()):
-                yield self.read_message(file.read_bytes(), f"{where}/{file.parent.name}/{file.name}")
+                yield self.read_message(file.read_bytes(), f"{where}/{file.parent.name}/{readable(file.name)}")
             others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
         else:
             others = list(path.iterdir())
         for entry in sorted(others):
             if not entry.name.startswith(".") or (entry.is_dir() and (entry / "cur").is_dir()):
-                yield from self.read(entry, f"{where}/{entry.name}")
+                yield from self.read(entry, f"{where}/{readable(entry.name)}")
 
     def read_zip(self, path: Path, where: str) -> Iterator[Ingested]:
         """Unpacks into a folder that goes away; `zipfile` keeps names inside it."""
@@ -123,7 +123,7 @@ class Ingest:
             except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
             for nested in sorted(Path(folder).rglob("*.zip")):
-                yield NotKept(f"{where}/{nested.relative_to(folder)}", "an archive in an archive")
+                yield NotKept(f"{where}/{readable(str(nested.relative_to(folder)))}", "an archive in an archive")
                 nested.unlink()
             yield from self.read_folder(Path(folder), where)
 
@@ -139,6 +139,8 @@ class Ingest:
             raise UserError(f"{where}: mail needs the addresses that you write from: give --me ADDRESS")
         found, thread = read_mail(content, where, self.me)
         self.threads.join(thread)
+        if isinstance(found, OwnText):
+            found = check_note(found)
         if isinstance(found, OwnText):
             key = hashlib.blake2b(f"{thread[0]}\0{found.text}".encode(errors="replace"), digest_size=8).digest()
             if key in self.mail_ids:
@@ -173,6 +175,11 @@ class Ingest:
                 continue
             group = str(row["group"]) if row.get("group") else here
             yield check_note(OwnText(here, value.strip(), "row", read_iso(row.get("date")), group))
+
+
+def readable(name: str) -> str:
+    """A file's name; bytes that are no UTF-8 in it can't be written to a record."""
+    return name.encode(errors="replace").decode()
 
 
 def is_mbox(path: Path) -> bool:

@@ -3,6 +3,7 @@
 
 import json
 import mailbox
+import os
 import zipfile
 from email import message_from_bytes
 
@@ -112,6 +113,15 @@ def test_tables_notes_tweets_and_zip(tmp_path):
     zipped = Ingest(tmp_path / "in.zip")
     assert {text.text for text in zipped.texts()} == {text.text for text in texts} | {"Eight."}
     assert zipped.num_read == 13 and not (tmp_path / "escape.txt").exists()
+
+
+def test_what_no_record_can_hold(tmp_path):
+    """NUL bytes in a mail and a file name that is no UTF-8 are counted and named, and nothing breaks."""
+    (tmp_path / "a.eml").write_bytes(build_mail(1, "Zero", "A text.").as_bytes().replace(b"A text", b"A \0 text"))
+    (tmp_path / os.fsdecode(b"b\xff.txt")).write_text("Fine.")
+    ingest = Ingest(tmp_path, [ME])
+    assert [text.text for text in ingest.texts()] == ["Fine."] and "NUL" in ingest.not_kept[0].reason
+    assert next(ingest.texts()).where.encode()
 
 
 def test_users_mistakes(tmp_path):
