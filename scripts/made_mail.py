@@ -77,13 +77,19 @@ class Mail:
     trap: str = ""
 
 
+def format_date(number: int) -> str:
+    """The plain mails one a day, the traps between them."""
+    days = number if number < len(PLAIN) else 1.5 * (number - len(PLAIN)) + 0.25
+    return format_datetime(START + timedelta(days=days))
+
+
 def build_mail(number: int, subject: str, body: str | None, **headers: str) -> EmailMessage:
     message = EmailMessage()
     defaults = {
         "From": OWNER,
         "To": "Oskar Meier <oskar@example.net>",
         "Subject": subject,
-        "Date": format_datetime(START + timedelta(days=number)),
+        "Date": format_date(number),
         "Message-ID": f"<made-{number}@example.org>",
     }
     for name, value in (defaults | {key.replace("_", "-"): value for key, value in headers.items()}).items():
@@ -105,7 +111,7 @@ def build_plain() -> list[Mail]:
 
 def raw(number: int, subject: str, headers: str, body: bytes) -> bytes:
     """A mail written by hand, for what `EmailMessage` would not write."""
-    date = format_datetime(START + timedelta(days=number))
+    date = format_date(number)
     head = f"From: {OWNER}\nTo: Oskar Meier <oskar@example.net>\nSubject: {subject}\nDate: {date}\n"
     return f"{head}Message-ID: <made-{number}@example.org>\nMIME-Version: 1.0\n{headers}\n\n".encode() + body
 

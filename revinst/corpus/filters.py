@@ -26,6 +26,7 @@ DANGLING = re.compile(
     r"\b(?:(?:this|the above|the following|the given|the provided|these|that) (?:article|text|passage|e-?mail|"
     r"paragraph|message|letter|story|post|document|input|context|excerpt|sentence|reviews?|tweets?|conversation)s?|"
     r"(?:article|text|passage|e-?mail|message|document) (?:above|below)|mentioned (?:above|below)|"
+    r"(?:summari[sz]e|rewrite|rephrase|paraphrase|translate|correct|shorten|edit) the (?:text|article|passage|e-?mail)|"
     r"according to the (?:text|article|passage|author|e-?mail|message))\b",
     re.IGNORECASE,
 )

@@ -27,6 +27,7 @@ CASES = [
     ("looping", {"instruction": "Cook the soup again and cook the soup again and cook the soup again and so on"}),
     ("dangling_reference", {"instruction": "Summarise this article about lentil soup."}),
     ("dangling_reference", {"instruction": "What does the cook do, according to the text?"}),
+    ("dangling_reference", {"instruction": "Summarise the text about lentil soup."}),
     ("wrong_language", {"instruction": "Erkläre mir bitte, wie du zu Hause eine gute Linsensuppe kochst."}),
     ("low_gain", {"gain": -0.1}),
     ("low_gain", {"gain": None}),
