@@ -13,11 +13,11 @@ OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 RUN := runs/quickstart
 MERGED := runs/quickstart-merged
 
-.PHONY: help setup quickstart test lint type bench
+.PHONY: help setup quickstart own-texts test lint type bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.installed $(MODEL)/config.json  ## make .venv, install, fetch the quickstart model
 
@@ -35,6 +35,9 @@ quickstart: setup  ## train, merge and score a small model on this machine, with
 	rm -rf $(MERGED)
 	$(OFFLINE) $(BIN)/revinst merge $(RUN) $(MERGED)
 	$(OFFLINE) $(BIN)/revinst evaluate $(RUN)
+
+own-texts: setup  ## 60 made e-mails to a data set and a personal model, without a GPU
+	$(OFFLINE) $(BIN)/python scripts/own_texts.py
 
 test: setup  ## fast tests, offline
 	$(OFFLINE) $(BIN)/python -m pytest

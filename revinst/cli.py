@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "score a run on its held-out rows, beside baselines",
     "compare": "test runs against each other on the same rows",
     "generate": "write an instruction for each text of a file or folder",
+    "corpus": "own texts to a filtered instruction data set",
     "merge": "write a standalone model with the adapter merged in",
     "plan": "what a config will cost in memory, time and disk; loads nothing",
     "inspect": "show what a config makes of its data; loads no model",

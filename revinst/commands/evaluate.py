@@ -8,6 +8,7 @@ from rich.console import Console
 
 from revinst.commands.evaluated_rows import choose_rows
 from revinst.commands.evaluation import Evaluation
+from revinst.commands.forward import build_forward_table, evaluate_forward, writes_responses
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
     Trained,
@@ -47,19 +48,28 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings, ranks)
-    scores = score_evaluation(
-        evaluation,
-        rows,
-        folder,
-        options.adapter == "run",
-        num_samples=options.samples,
-        likelihood=options.likelihood,
-        encoder=options.semantic,
-    )
+    if writes_responses(trained):
+        if options.samples > 1 or options.likelihood or options.semantic or options.adapter == "none":
+            raise UserError(
+                f"{options.run} writes responses: --samples, --likelihood, --semantic, --adapter don't apply"
+            )
+        scores = evaluate_forward(evaluation, rows, folder)
+        table = build_forward_table(scores)
+    else:
+        scores = score_evaluation(
+            evaluation,
+            rows,
+            folder,
+            options.adapter == "run",
+            num_samples=options.samples,
+            likelihood=options.likelihood,
+            encoder=options.semantic,
+        )
+        table = build_table(scores, tuned="base" if options.adapter == "none" else "tuned")
     if options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     else:
-        Console().print(build_table(scores, tuned="base" if options.adapter == "none" else "tuned"))
+        Console().print(table)
         print(folder)
     return 0
 

@@ -129,8 +129,8 @@ class Evaluation:
         return np.array(self.ranks.gather(share.tolist()))
 
     def count_targets(self) -> np.ndarray:
-        """Tokens of each row's reference with EOS, which its log p is a sum over; int64 `[rows]`."""
-        references = [example.instruction.strip() for example in self.examples]
+        """Tokens of each row's target with EOS, which its log p is a sum over; int64 `[rows]`."""
+        references = [getattr(example, self.template.target).strip() for example in self.examples]
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations(references)])
 
     def loaded(self, use_adapter: bool) -> AbstractContextManager[Any]:

@@ -1,0 +1,184 @@
+"""`revinst corpus`: somebody's own texts to a filtered instruction data set."""
+
+import argparse
+import hashlib
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from revinst.commands.evaluation import prompt_lines
+from revinst.commands.trained import (
+    Trained,
+    add_generation_options,
+    build_progress,
+    open_trained,
+    quiet_libraries,
+    read_generation_settings,
+    track,
+)
+from revinst.corpus import build
+from revinst.corpus.build import (
+    Reading,
+    Selection,
+    Writing,
+    build_dataset,
+    build_shards,
+    build_texts,
+    check_settings,
+    placeholder_file,
+)
+from revinst.corpus.candidates import PICKS, Writer
+from revinst.corpus.filters import parse_thresholds
+from revinst.corpus.parts import ORDERS
+from revinst.data.prompt import Template, load_template
+from revinst.data.tokenizer import Tokenizer, load_tokenizer
+from revinst.errors import UserError
+from revinst.generation.engine import GenerationSettings
+
+
+def main(args: list[str]) -> int:
+    options = build_options().parse_args(args)
+    settings = read_generation_settings(options)
+    check_options(options, settings)
+    quiet_libraries()
+    trained = open_trained(options.run, options.unfinished)
+    if options.rounds and trained.run is None:
+        raise UserError(f"--rounds {options.rounds}: {options.run} is no run folder, so it can't be trained again")
+    corpus = Corpus(options, settings, trained)
+    card = corpus.build(trained, corpus.folder, 0)
+    if options.rounds:
+        from revinst.commands.corpus_rounds import build_rounds
+
+        card = build_rounds(corpus, card, options.rounds)
+    Console().print(build_table(card))
+    if options.redact:
+        print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
+    print(corpus.folder)
+    return 0
+
+
+def build_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="revinst corpus", description="Own texts to an instruction data set.")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        type=Path,
+        help="mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these",
+    )
+    parser.add_argument("output", metavar="OUT_DIR", type=Path, help="an unfinished one is completed")
+    parser.add_argument("--run", required=True, help="the run (or PEFT adapter folder) that writes the instructions")
+    parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
+    parser.add_argument(
+        "--me", action="append", default=[], metavar="ADDRESS", help="you write mail from it; repeat it"
+    )
+    parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
+    parser.add_argument(
+        "--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names"
+    )
+    parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
+    parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
+    parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
+    parser.add_argument("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
+    parser.add_argument(
+        "--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`; repeat it"
+    )
+    parser.add_argument("--heldout", type=float, default=0.1, help="share of texts that is held out")
+    parser.add_argument("--val", type=float, default=0.05, help="share of texts for validation")
+    parser.add_argument("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
+    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
+    add_generation_options(parser)
+    parser.set_defaults(temperature=0.8)
+    return parser
+
+
+def check_options(options: argparse.Namespace, settings: GenerationSettings) -> None:
+    if options.candidates < 1 or options.rounds < 0:
+        raise UserError("--candidates must be at least 1, --rounds at least 0")
+    if options.candidates > 1 and not settings.temperature:
+        raise UserError(
+            f"--candidates {options.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
+        )
+    for address in options.me:
+        if "@" not in address:
+            raise UserError(f"--me {address}: not a mail address")
+    if not 0 <= options.heldout + options.val < 1 or min(options.heldout, options.val) < 0:
+        raise UserError(f"--heldout {options.heldout} and --val {options.val} must leave texts to train on")
+    source, output = options.input.resolve(), options.output.resolve()
+    if output == source or source in output.parents:
+        raise UserError(f"{options.output}: the output must not lie in the input; choose another folder")
+
+
+class Corpus:
+    """One output folder and how it is made; `build` does so with the run of one round."""
+
+    def __init__(self, options: argparse.Namespace, settings: GenerationSettings, trained: Trained):
+        self.folder: Path = options.output
+        self.generation = settings
+        self.reading = Reading(options.input, tuple(options.me), options.column, options.redact, options.limit)
+        self.writing = Writing(options.candidates, options.pick, options.curate, options.max_unparsable)
+        self.limits = parse_thresholds(options.filter)
+        self.trained, self.parts = trained, (options.heldout, options.val, options.split_by or "", options.seed)
+        self.tokenizer: Tokenizer = load_tokenizer(trained.base)
+        self.template: Template = load_template(trained.template, self.tokenizer.hf)
+        if self.template.target != "instruction":
+            raise UserError(f"--run {options.run}: trained to write the {self.template.target}, not instructions")
+        self.settings = self.describe()
+        check_settings(self.folder, self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        writing = asdict(self.writing)
+        writing.pop("max_unparsable")
+        made_by = {
+            "shard_rows": build.SHARD_ROWS,
+            "adapter": hash_adapter(self.trained.adapter),
+            "template": self.template.hash,
+        }
+        return self.reading.describe() | writing | made_by | {"generation": self.generation.describe()}
+
+    def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:
+        """Writes all files with this run's instructions; shards lie in `work`. Returns the card."""
+        texts = build_texts(self.folder, self.reading)
+
+        @cache
+        def load_writer() -> Writer:  # only if a shard is missing
+            from revinst.model.hardware import pick_device
+            from revinst.model.inference import load_for_inference
+
+            memory = self.generation.memory_gib
+            model = load_for_inference(
+                trained.base, trained.adapter, pick_device(), trained.quantization, memory_gib=memory
+            )
+            return Writer(model, self.tokenizer, self.template, trained.seq_len, trained.cut, self.generation)
+
+        with build_progress() as progress:
+            build_shards(
+                work, texts, load_writer, self.writing, lambda missing: track(progress, "texts, in shards", missing)
+            )
+        heldout, val, order, seed = self.parts
+        lines = tuple(prompt_lines(self.template))
+        selection = Selection(self.limits, lines, heldout=heldout, val=val, order=order, seed=seed)
+        name = trained.run.path.name if trained.run else trained.adapter.name
+        base = Path(trained.base).name if Path(trained.base).is_dir() else trained.base
+        run = {"name": name, "adapter": hash_adapter(trained.adapter), "base": base, "round": number}
+        return build_dataset(self.folder, work, selection, self.settings, run)
+
+
+def hash_adapter(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+
+
+def build_table(card: dict[str, Any]) -> Table:
+    table = Table(title="from texts to pairs")
+    table.add_column("stage")
+    table.add_column("rows", justify="right")
+    for name, count in card["counts"].items():
+        table.add_row(name, str(count))
+    table.add_section()
+    for row in card["filters"]:
+        if row["dropped"]:
+            table.add_row(f"dropped: {row['name']}", str(row["dropped"]))
+    return table

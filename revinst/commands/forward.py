@@ -1,0 +1,121 @@
+"""`revinst evaluate` for a run that writes responses (`data.template: forward`), such as a personal model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from revinst.commands.evaluated_rows import EvaluatedRows
+from revinst.commands.evaluation import Evaluation
+from revinst.commands.scoring import loss_per_token
+from revinst.commands.trained import Trained
+from revinst.data.prompt import load_template
+from revinst.errors import UserError
+from revinst.evaluation.comparison import describe_pair
+from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
+from revinst.evaluation.scores import score_rows
+from revinst.evaluation.statistics import number_groups
+from revinst.evaluation.style import compare_styles, describe_style
+from revinst.evaluation.summary import summarise_rows
+from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.run import write_json
+
+METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
+WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
+
+
+def writes_responses(trained: Trained) -> bool:
+    return trained.template != "chat" and load_template(trained.template).target == "response"
+
+
+def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) -> dict[str, Any]:
+    """Writes predictions.jsonl and scores.json of the tuned model beside its base; returns the scores."""
+    if rows.train is None:
+        raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
+    own = [example.response for example in rows.examples]
+    made = {"base": evaluation.predict(folder / "base", False), "tuned": evaluation.predict(folder, True)}
+    log_p = {"base": evaluation.log_p(False), "tuned": evaluation.log_p(True)}
+    groups = number_groups(rows.groups)
+    scores: dict[str, Any] = {"n": len(own), "num_groups": int(groups.max()) + 1}
+    values = {}
+    for name, predictions in made.items():
+        texts = [row.prediction for row in predictions]
+        values[name] = {metric: found for metric, found in score_rows(texts, own).items() if metric in METRICS}
+        loss = loss_per_token(evaluation, log_p[name])
+        scores[name] = {
+            "loss": loss,
+            "perplexity": None if loss is None else float(np.exp(loss)),
+            "metrics": summarise_rows(values[name], groups, seed=0),
+            "style": describe_style(texts) | {"distance": compare_styles(texts, own)},
+        }
+    per_token = {name: found / evaluation.count_targets() for name, found in log_p.items()}
+    pairs = {"log_p_a_token": (per_token["base"], per_token["tuned"])}
+    pairs |= {metric: (values["base"][metric], values["tuned"][metric]) for metric in METRICS}
+    scores["gain"] = {name: describe_pair(a, b, groups) for name, (a, b) in pairs.items()}
+    scores["own_style"] = describe_style(own)
+    runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in rows.train])
+    scores["settings"] = evaluation.describe(True)
+    extras: list[dict[str, Any]] = [
+        {"verbatim": run, "group": group} for run, group in zip(runs, rows.groups, strict=True)
+    ]
+    for number, extra in enumerate(extras):
+        extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
+    if evaluation.ranks.is_first:
+        write_predictions(folder, evaluation, made["tuned"], extras)
+        write_json(folder / "scores.json", scores)
+    return scores
+
+
+def write_predictions(
+    folder: Path, evaluation: Evaluation, rows: Sequence[Prediction], extras: Sequence[dict[str, Any]]
+) -> None:
+    texts = [asdict(row) | extra for row, extra in zip(rows, extras, strict=True)]
+    PredictionFile(folder / "predictions.jsonl", evaluation.describe(True)).replace(texts)
+
+
+def find_memorised(
+    made: Sequence[Prediction], own: Sequence[str], train: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """(each prediction's longest verbatim run, the summary with its warning list).
+
+    `own`: the same of the person's held-out texts: what somebody repeats without having memorised anything.
+    """
+    index = VerbatimIndex(train)
+    runs = [index.longest_run(row.prediction) for row in made]
+    lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
+    warnings = [
+        {"id": row.id, "words": length, "run": run}
+        for row, length, run in zip(made, lengths, runs, strict=True)
+        if length >= WARNING_WORDS
+    ]
+    return runs, {
+        "longest": max(lengths),
+        "mean": float(np.mean(lengths)),
+        "own_longest": max(usual),
+        "own_mean": float(np.mean(usual)),
+        "counted_from_words": WINDOW,
+        "warned_from_words": WARNING_WORDS,
+        "warnings": sorted(warnings, key=lambda row: -row["words"]),
+    }
+
+
+def build_forward_table(scores: dict[str, Any]) -> Table:
+    table = Table(title=f"{scores['n']} held-out texts in {scores['num_groups']} groups")
+    for name in ("", "base", "tuned", "own"):
+        table.add_column(name, justify="right" if name else "left")
+    base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
+    table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
+    for metric in METRICS:
+        table.add_row(metric, *(f"{part['metrics'][metric]['mean']:.3f}" for part in (base, tuned)), "")
+    for name in ("words", "words_a_sentence", "greeting", "sign_off"):
+        table.add_row(name, *(f"{part[name]:.2f}" for part in (base["style"], tuned["style"], own)))
+    for name in base["style"]["distance"]:
+        found = (f"{part['style']['distance'][name]:.3f}" for part in (base, tuned))
+        table.add_row(f"distance: {name}", *found, "0")
+    memorised = scores["memorisation"]
+    table.add_row("longest verbatim run", "", str(memorised["longest"]), str(memorised["own_longest"]))
+    table.caption = f"{len(memorised['warnings'])} texts hold {WARNING_WORDS} words or more of a training text"
+    return table

@@ -1,0 +1,221 @@
+"""From an input to a finished corpus, stage by stage; a stage or shard that is there already is not made again.
+
+input -> texts.jsonl, discarded.jsonl -> shards/*.jsonl -> scored.jsonl -> dropped.jsonl, dataset.jsonl, ...
+         ingest, redaction               candidates        (curation)      filters, parts, output
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from revinst.corpus.candidates import Writer
+from revinst.corpus.curation import check_unparsable, rate_rows
+from revinst.corpus.filters import Row, Thresholds, filter_rows
+from revinst.corpus.ingest import Ingest
+from revinst.corpus.output import write_card, write_dataset
+from revinst.corpus.parts import assign_parts
+from revinst.corpus.redaction import Redaction
+from revinst.corpus.texts import NotKept, RowFile, write_rows
+from revinst.errors import UserError
+from revinst.run import read_json, write_json
+
+SHARD_ROWS = 1024  # what a kill costs at most; more of them means to warm up the decoder more often
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the input is read; `texts.jsonl` depends on nothing else."""
+
+    source: Path
+    me: tuple[str, ...] = ()
+    column: str = "text"
+    redact: bool = False
+    limit: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Without anything private: addresses and paths only as a hash."""
+        return {
+            "input": hash_input(self.source),
+            "me": hashlib.sha256("\0".join(sorted(self.me)).encode()).hexdigest()[:16],
+            "column": self.column,
+            "redact": self.redact,
+            "limit": self.limit,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How instructions are written and rated; shards depend on it."""
+
+    candidates: int = 4
+    pick: str = "likelihood"
+    curate: bool = False
+    max_unparsable: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is kept of what was written; may change between calls, since it costs little."""
+
+    limits: Thresholds
+    prompt_lines: tuple[str, ...]
+    heldout: float
+    val: float
+    order: str = ""
+    seed: int = 0
+
+
+def hash_input(source: Path) -> str:
+    """16 hex digits over names, sizes and times of the input's files: enough to see that it changed."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
+    facts = [(str(file.relative_to(source.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
+    path = folder / "settings.json"
+    if path.is_file():
+        known = read_json(path)
+        changed = [name for name in settings if not isinstance(known, dict) or known.get(name) != settings[name]]
+        if changed:
+            raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: there are other files in it; choose another folder")
+    else:
+        write_json(path, settings)
+
+
+def placeholder_file(folder: Path) -> Path:
+    """Beside the output folder, so that nobody publishes it with the data."""
+    return folder.with_name(folder.name + ".placeholders.json")
+
+
+def build_texts(folder: Path, reading: Reading) -> RowFile:
+    """Stage 1: texts.jsonl and discarded.jsonl."""
+    path = folder / "texts.jsonl"
+    if not path.is_file():
+        ingest = Ingest(reading.source, reading.me, reading.column, reading.limit)
+        redaction = Redaction(ingest.names) if reading.redact else None
+        write_rows(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
+        count = write_rows(path, redacted_rows(ingest, redaction))
+        if redaction:
+            redaction.save(placeholder_file(folder))
+        if not count:
+            path.unlink()
+            raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used; see discarded.jsonl")
+    return RowFile(path)
+
+
+def redacted_rows(ingest: Ingest, redaction: Redaction | None) -> Iterator[Row]:
+    for text in ingest.texts():
+        row: Row = dict(text.to_row())
+        if redaction:
+            row |= {"text": redaction.redact(row["text"]), "where": redaction.redact(row["where"])}
+        yield row
+
+
+def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> Iterator[dict[str, str]]:
+    for row in rows:
+        texts = asdict(row)
+        yield {name: redaction.redact(text) for name, text in texts.items()} if redaction else texts
+
+
+def build_shards(
+    folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing, progress: Progress = lambda x: x
+) -> int:
+    """Stages 2 and 3: instructions and scores, a shard at a time; returns how many shards were made now."""
+    starts = range(0, len(texts), SHARD_ROWS)
+    missing = [start for start in starts if not shard_path(folder, start).is_file()]
+    for start in progress(missing):
+        rows = writer().write_rows(texts[start : start + SHARD_ROWS], writing.candidates, writing.pick)
+        if writing.curate:
+            ratings = rate_rows(writer(), rows)
+            check_unparsable(ratings, writing.max_unparsable)
+            rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
+        write_rows(shard_path(folder, start), rows)
+    return len(missing)
+
+
+def shard_path(folder: Path, start: int) -> Path:
+    return folder / "shards" / f"{start // SHARD_ROWS:05}.jsonl"
+
+
+def join_shards(folder: Path, num_texts: int) -> RowFile:
+    """All shards as one file, in order."""
+    path = folder / "scored.jsonl"
+    temporary = path.with_name(".scored.jsonl.tmp")
+    with temporary.open("wb") as joined:
+        for start in range(0, num_texts, SHARD_ROWS):
+            with shard_path(folder, start).open("rb") as shard:
+                shutil.copyfileobj(shard, joined)
+    temporary.replace(path)
+    return RowFile(path)
+
+
+def build_dataset(
+    folder: Path, work: Path, selection: Selection, settings: dict[str, Any], run: dict[str, Any]
+) -> dict[str, Any]:
+    """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card."""
+    texts = RowFile(folder / "texts.jsonl")
+    scored = join_shards(work, len(texts))
+    rated = "rating" in scored[0]
+    unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
+    dropped, report = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
+    numbers = [number for number in range(len(scored)) if number not in dropped]
+    write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
+    if not numbers:
+        raise UserError(f"{folder}: no text is left after the filters; see dropped.jsonl, and --filter to loosen them")
+    groups, dates = zip(*((scored[number]["group"], scored[number]["date"]) for number in numbers), strict=True)
+    parts = assign_parts(groups, dates, selection.heldout, selection.val, selection.order, selection.seed)
+    rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
+    write_dataset(folder, rows, numbers, parts)
+    discarded = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl"))
+    in_part = Counter(parts)
+    card: dict[str, Any] = {
+        "counts": {
+            "read": len(texts) + discarded.total(),
+            "discarded": discarded.total(),
+            "texts": len(texts),
+            "candidates": sum(len(row["candidates"]) for row in scored),
+            "dropped": len(dropped),
+            "kept": len(numbers),
+            **{part: in_part[part] for part in ("train", "val", "heldout")},
+        },
+        "discarded": dict(discarded.most_common()),
+        "filters": report.to_json(),
+        "unparsable_ratings": unparsable,
+        "run": run,
+        "settings": settings,
+    }
+    write_card(folder, card)
+    return card
+
+
+class Stamped(Sequence[Row]):
+    """Rows with the same fields added to each."""
+
+    def __init__(self, rows: Sequence[Row], fields: dict[str, Any]):
+        self.rows, self.fields = rows, fields
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.rows[number] | self.fields
+
+
+def describe_dropped(rows: Sequence[Row], dropped: dict[int, tuple[str, str]]) -> Iterator[Row]:
+    for number, (name, reason) in sorted(dropped.items()):
+        row = rows[number]
+        yield {"id": row["id"], "where": row["where"], "instruction": row["instruction"]} | {
+            "filter": name,
+            "reason": reason,
+        }

@@ -1,0 +1,146 @@
+"""Instructions for texts: k candidates each from the trained model, one picked, and how well it fits its text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from revinst.corpus.filters import Row
+from revinst.data.encoding import encode_to_generate
+from revinst.data.examples import Example
+from revinst.data.overlap import normalise
+from revinst.data.prompt import Template, load_template, render_prompt
+from revinst.data.tokenizer import Tokenizer
+from revinst.evaluation.samples import agree
+from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.likelihood import log_likelihoods
+
+PICKS = ("likelihood", "consensus", "round_trip")
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known."""
+
+    instruction: str
+    log_p: float
+    gain: float = float("nan")
+
+
+class Writer:
+    """A trained model that writes and judges instructions.
+
+    model: a PeftModel with the adapter of the run; without it, it is the base that judges.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        template: Template,
+        seq_len: int,
+        cut: str,
+        settings: GenerationSettings,
+    ):
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.forward = load_template("forward")
+        self.seq_len, self.cut, self.settings = seq_len, cut, settings
+
+    def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
+        """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
+        prompts = [render_prompt(self.template, example_of(text)) for text in texts]
+        prompt_ids, _ = encode_to_generate(
+            prompts, self.template, self.tokenizer, self.seq_len, self.settings.max_new_tokens, cut=self.cut
+        )
+        written: list[list[Candidate]] = [[] for _ in texts]
+        for sample in range(k):
+            temperature = self.settings.temperature if sample else 0.0
+            settings = replace(self.settings, temperature=temperature, seed=self.settings.seed + sample)
+            for number, generated in generate_batches(self.model, self.tokenizer, prompt_ids, settings):
+                text = self.tokenizer.decode(generated.token_ids).strip()
+                if normalise(text) not in {normalise(other.instruction) for other in written[number]}:
+                    written[number].append(Candidate(text, generated.log_p))
+        return written
+
+    def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
+        """The number of each text's best candidate: likeliest, most like the others, or most help to write the text."""
+        if how == "likelihood":
+            return [int(np.argmax([each.log_p for each in candidates])) for candidates in written]
+        if how == "consensus":
+            return [pick_consensus(candidates) for candidates in written]
+        pairs = [(text, each) for text, candidates in zip(texts, written, strict=True) for each in candidates]
+        gains = self.gains([text for text, _ in pairs], [each.instruction for _, each in pairs])
+        for (_, each), gain in zip(pairs, gains.tolist(), strict=True):
+            each.gain = gain
+        return [int(np.argmax([np.nan_to_num(each.gain, nan=-np.inf) for each in c])) for c in written]
+
+    def gains(self, texts: Sequence[str], instructions: Sequence[str]) -> np.ndarray:
+        """Nats a token that an instruction adds to log p(text) under the base; NaN where the text does not fit."""
+        distinct = list(dict.fromkeys(texts))
+        place = {text: number for number, text in enumerate(distinct)}
+        with self.model.disable_adapter():
+            alone = self.log_p(self.forward, distinct, [""] * len(distinct))
+            given = self.log_p(self.forward, texts, instructions)
+        rows = [place[text] for text in texts]
+        return (given - alone[rows]) / self.count_tokens(texts)
+
+    def score(self, texts: Sequence[str], instructions: Sequence[str], gains: np.ndarray) -> list[dict[str, Any]]:
+        """gain, ifd and rifd of each pair; None where a text does not fit in a row.
+
+        ifd: perplexity of the text with its instruction / without, under the base. rifd: perplexity of the instruction
+        with its text / without, under the trained model.
+        """
+        with_text = self.log_p(self.template, texts, instructions)
+        without = self.log_p(self.template, [""] * len(texts), instructions)
+        rifd = np.exp((without - with_text) / self.count_tokens(instructions))
+        columns = {"gain": gains, "ifd": np.exp(-gains), "rifd": rifd}
+        return [
+            {name: None if np.isnan(values[row]) else float(values[row]) for name, values in columns.items()}
+            for row in range(len(texts))
+        ]
+
+    def log_p(self, template: Template, texts: Sequence[str], instructions: Sequence[str]) -> np.ndarray:
+        """log p of the template's target in nats, float64 `[rows]`."""
+        examples = [
+            example_of(text, instruction, str(number))
+            for number, (text, instruction) in enumerate(zip(texts, instructions, strict=True))
+        ]
+        return log_likelihoods(self.model, examples, template, self.tokenizer, self.seq_len, cut=self.cut)
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Targets of each text: its tokens and EOS."""
+        return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
+
+    def write_rows(self, rows: Sequence[Row], k: int, how: str) -> list[Row]:
+        """Rows of texts with instruction, candidates, pick and scores."""
+        texts = [row["text"] for row in rows]
+        written = self.write(texts, k)
+        picked = self.pick(texts, written, how)
+        chosen = [candidates[number] for candidates, number in zip(written, picked, strict=True)]
+        instructions = [each.instruction for each in chosen]
+        gains = np.array([each.gain for each in chosen])
+        if how != "round_trip":
+            gains = self.gains(texts, instructions)
+        scores = self.score(texts, instructions, gains)
+        return [
+            row
+            | {
+                "instruction": each.instruction,
+                "candidates": [other.instruction for other in candidates],
+                "pick": how,
+                "log_p": each.log_p,
+            }
+            | score
+            for row, each, candidates, score in zip(rows, chosen, written, scores, strict=True)
+        ]
+
+
+def pick_consensus(candidates: Sequence[Candidate]) -> int:
+    if len(candidates) < 2:
+        return 0
+    return int(np.argmax(agree([each.instruction for each in candidates])))
+
+
+def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:
+    return Example(row_id, instruction, "", text, "")

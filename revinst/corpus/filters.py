@@ -1,0 +1,254 @@
+"""Which pairs of an instruction and its text are kept. Each filter has a name, a threshold and counts; a row that is
+dropped keeps the name of the first filter that it failed, and why.
+
+A row is a dict with text, instruction and the scores of `candidates.py` (`gain`, `ifd`, `rifd`, None where the text
+does not fit) and, after self-curation, `rating`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from revinst.data.overlap import near_duplicates, normalise
+from revinst.errors import UserError
+from revinst.evaluation.scores import copy_rate, is_degenerate
+
+META = re.compile(
+    r"\b(?:the (?:input|text|passage|response|following text|e-?mail|message) (?:above|below)|"
+    r"(?:create|generate|write|give|make|come up with) (?:an?|the) (?:instruction|prompt)\b|"
+    r"as an ai\b|language model|i (?:cannot|can't|am unable to)\b|which could have been used to generate|"
+    r"(?:this|the) (?:instruction|prompt) (?:is|was|could))",
+    re.IGNORECASE,
+)
+DANGLING = re.compile(
+    r"\b(?:(?:this|the above|the following|the given|the provided|these|that) (?:article|text|passage|e-?mail|"
+    r"paragraph|message|letter|story|post|document|input|context|excerpt|sentence|reviews?|tweets?|conversation)s?|"
+    r"(?:article|text|passage|e-?mail|message|document) (?:above|below)|mentioned (?:above|below)|"
+    r"(?:summari[sz]e|rewrite|rephrase|paraphrase|translate|correct|shorten|edit) the (?:text|article|passage|e-?mail)|"
+    r"according to the (?:text|article|passage|author|e-?mail|message))\b",
+    re.IGNORECASE,
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """None switches a filter off.
+
+    min_words, max_words: of a text. min_instruction_words, max_instruction_words: of an instruction.
+    copy_rate: the longest run of words shared with the text, as a share of the instruction; above it is a copy.
+    language: the instruction must be in the text's language (or in `instruction_language`, e.g. en).
+    min_gain: nats a token that the instruction adds to log p(text) under the base.
+    min_ifd, max_ifd: perplexity of the text with its instruction / without (Cherry LLM,
+        https://arxiv.org/abs/2308.12032); above 1 the instruction misleads. max_rifd: the same of the instruction
+        with its text / without (https://arxiv.org/abs/2402.10110).
+    min_rating: of self-curation, 1-5. duplicate: similarity of character 5-grams, of texts and of instructions.
+    """
+
+    min_words: float | None = 5
+    max_words: float | None = 1500
+    min_instruction_words: float | None = 3
+    max_instruction_words: float | None = 100
+    prompt_echo: bool | None = True
+    meta_instruction: bool | None = True
+    copy_rate: float | None = 0.8
+    looping: bool | None = True
+    dangling_reference: bool | None = True
+    language: bool | None = True
+    min_gain: float | None = 0.0
+    min_ifd: float | None = 0.05
+    max_ifd: float | None = 1.0
+    max_rifd: float | None = 1.0
+    min_rating: float | None = 4
+    duplicate_text: float | None = 0.7
+    duplicate_instruction: float | None = 0.7
+
+
+def parse_thresholds(settings: Iterable[str]) -> Thresholds:
+    """`["min_words=10", "language=off"]`; raises UserError for what is no such setting."""
+    known = {field.name: field.default for field in fields(Thresholds)}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise UserError(f"--filter {setting}: no such threshold; choose from {', '.join(known)}")
+        try:
+            values[name] = None if value == "off" else known[name] if value == "on" else float(value)
+        except ValueError:
+            raise UserError(f"--filter {setting}: give NAME=NUMBER, NAME=on or NAME=off") from None
+        if isinstance(known[name], bool) and value not in ("on", "off"):
+            raise UserError(f"--filter {setting}: {name} is on or off")
+    return Thresholds(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """why_not: the reason to drop a row, "" to keep it."""
+
+    name: str
+    threshold: Any
+    why_not: Callable[[Row], str]
+
+
+def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: bool = False) -> list[Filter]:
+    """Filters that look at one row, in the order in which they are asked."""
+    filters = [
+        Filter("empty", None, lambda row: "" if row["instruction"].strip() else "no instruction was written"),
+        at_least("too_short", limits.min_words, lambda row: count_words(row["text"]), "words in the text"),
+        at_most("too_long", limits.max_words, lambda row: count_words(row["text"]), "words in the text"),
+        at_least(
+            "instruction_too_short", limits.min_instruction_words, lambda row: count_words(row["instruction"]), "words"
+        ),
+        at_most(
+            "instruction_too_long", limits.max_instruction_words, lambda row: count_words(row["instruction"]), "words"
+        ),
+        Filter("prompt_echo", limits.prompt_echo, lambda row: find_line(row["instruction"], prompt_lines)),
+        Filter("meta_instruction", limits.meta_instruction, lambda row: quote_match(META, row["instruction"])),
+        at_most(
+            "copy",
+            limits.copy_rate,
+            lambda row: copy_rate(normalise(row["instruction"]).split(), row["text"]),
+            "copied",
+        ),
+        Filter("looping", limits.looping, lambda row: "it repeats itself" if is_looping(row["instruction"]) else ""),
+        Filter("dangling_reference", limits.dangling_reference, lambda row: quote_match(DANGLING, row["instruction"])),
+        Filter("wrong_language", limits.language, why_wrong_language),
+        at_least("low_gain", limits.min_gain, lambda row: row["gain"], "nats a token"),
+        at_least("ifd_low", limits.min_ifd, lambda row: row["ifd"], "IFD"),
+        at_most("ifd_high", limits.max_ifd, lambda row: row["ifd"], "IFD"),
+        at_most("rifd_high", limits.max_rifd, lambda row: row["rifd"], "reverse IFD"),
+    ]
+    if rated:
+        filters.append(at_least("low_rating", limits.min_rating, lambda row: row["rating"], "points"))
+    return [each for each in filters if each.threshold is not None or each.name == "empty"]
+
+
+def at_least(name: str, limit: Any, value_of: Callable[[Row], float | None], unit: str) -> Filter:
+    return Filter(name, limit, lambda row: why_outside(value_of(row), unit, low=limit))
+
+
+def at_most(name: str, limit: Any, value_of: Callable[[Row], float | None], unit: str) -> Filter:
+    return Filter(name, limit, lambda row: why_outside(value_of(row), unit, high=limit))
+
+
+def why_outside(value: float | None, unit: str, low: float | None = None, high: float | None = None) -> str:
+    if value is None:
+        return f"{unit}: unknown"
+    if low is not None and value < low:
+        return f"{value:.4g} {unit}, less than {low:g}"
+    if high is not None and value > high:
+        return f"{value:.4g} {unit}, more than {high:g}"
+    return ""
+
+
+def count_words(text: str) -> int:
+    return len(text.split())
+
+
+def find_line(text: str, lines: Sequence[str]) -> str:
+    return next((f"it holds the prompt's {line!r}" for line in lines if line in text), "")
+
+
+def quote_match(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return f"{found[0]!r}" if found else ""
+
+
+def is_looping(text: str) -> bool:
+    return is_degenerate(normalise(text).split(), text, ())
+
+
+def why_wrong_language(row: Row) -> str:
+    """Short texts are left alone: nobody can tell their language."""
+    text, instruction = row["text"], row["instruction"]
+    if count_words(text) < 6 or count_words(instruction) < 6:
+        return ""
+    expected, found = find_language(text[:2000]), find_language(instruction)
+    return "" if expected == found else f"the text is in {expected}, the instruction in {found}"
+
+
+@cache
+def load_identifier() -> Any:
+    import py3langid
+
+    return py3langid
+
+
+def find_language(text: str) -> str:
+    """ISO 639-1 code."""
+    return load_identifier().classify(text)[0]
+
+
+class FilterReport:
+    """Counts of each filter over a corpus."""
+
+    def __init__(self, filters: Sequence[Filter]):
+        self.thresholds = {each.name: each.threshold for each in filters}
+        self.dropped = {each.name: 0 for each in filters}
+        self.num_rows = 0
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """In order: what each filter was given is what the one before it kept."""
+        rows, left = [], self.num_rows
+        for name, dropped in self.dropped.items():
+            left -= dropped
+            rows.append({"name": name, "threshold": self.thresholds[name], "kept": left, "dropped": dropped})
+        return rows
+
+
+def filter_rows(
+    rows: Sequence[Row], limits: Thresholds, prompt_lines: Sequence[str], rated: bool
+) -> tuple[dict[int, tuple[str, str]], FilterReport]:
+    """(number of each dropped row -> its filter and reason, the counts).
+
+    rows may lie in a file (`RowFile`): they are read in passes, and only numbers are kept.
+    """
+    filters = build_filters(limits, prompt_lines, rated)
+    late = [
+        Filter(f"duplicate_{name}", getattr(limits, f"duplicate_{name}"), lambda row: "")
+        for name in ("text", "instruction")
+        if getattr(limits, f"duplicate_{name}") is not None
+    ]
+    report = FilterReport([*filters, *late])
+    dropped: dict[int, tuple[str, str]] = {}
+    for number, row in enumerate(rows):
+        report.num_rows += 1
+        for each in filters:
+            if reason := each.why_not(row):
+                dropped[number] = each.name, reason
+                break
+    for each in late:
+        drop_duplicates(rows, each, dropped)
+    for name, _ in dropped.values():
+        report.dropped[name] += 1
+    return dropped, report
+
+
+class Column(Sequence[str]):
+    """One field of some rows, normalised when it is asked for."""
+
+    def __init__(self, rows: Sequence[Row], numbers: list[int], field: str):
+        self.rows, self.numbers, self.field = rows, numbers, field
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return normalise(self.rows[self.numbers[place]][self.field])
+
+
+def drop_duplicates(rows: Sequence[Row], each: Filter, dropped: dict[int, tuple[str, str]]) -> None:
+    """Of rows that are alike the first stays."""
+    field = each.name.removeprefix("duplicate_")
+    numbers = [number for number in range(len(rows)) if number not in dropped]
+    column = Column(rows, numbers, field)
+    numbers = [number for place, number in enumerate(numbers) if column[place]]  # nothing but signs has no words
+    first: dict[int, int] = {}
+    for a, b in near_duplicates(Column(rows, numbers, field), each.threshold):
+        low, high = sorted((numbers[a], numbers[b]))
+        first[high] = min(low, first.get(high, low))
+    for number in sorted(first):
+        if first[number] not in dropped:  # else the row that it is like is gone itself
+            dropped[number] = each.name, f"like the row {rows[first[number]]['id']}"

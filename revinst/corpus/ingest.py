@@ -1,0 +1,254 @@
+"""Somebody's own texts out of mailboxes, tables, folders and archives.
+
+Every message or text that is met comes out once: as an `OwnText`, or as a `NotKept` with a reason.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from revinst.corpus.mail import read_mail
+from revinst.corpus.texts import NotKept, OwnText
+from revinst.data.examples import check_text
+from revinst.data.sources import FILE_SUFFIXES, BadRow, read_file
+from revinst.errors import UserError
+
+MAIL_SUFFIXES = (".mbox", ".eml")
+TEXT_SUFFIXES = (".txt", ".md")
+TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
+MBOX_START = re.compile(rb"From \S+ .*\d{4}")  # "From me@example.com Mon Mar  2 10:00:00 2026"
+Ingested = OwnText | NotKept
+
+
+class Threads:
+    """Union-find over names: messages that answer each other end in one group."""
+
+    def __init__(self) -> None:
+        self.parent: dict[bytes, bytes] = {}
+
+    def find(self, name: str) -> bytes:
+        key = hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest()
+        while (above := self.parent.setdefault(key, key)) != key:
+            self.parent[key] = self.parent[above]
+            key = above
+        return key
+
+    def join(self, names: Iterable[str]) -> None:
+        first, *others = names
+        for name in others:
+            # the smaller key is the group's name, whatever the order of the messages
+            low, high = sorted((self.find(first), self.find(name)))
+            self.parent[high] = low
+
+
+class Ingest:
+    """Reads an input once; `texts` then gives the texts with their threads, again and again.
+
+    Memory holds a few bytes a message: texts wait in a file without a name, gone with the process.
+    """
+
+    def __init__(self, source: Path, me: Iterable[str] = (), column: str = "text", limit: int | None = None):
+        self.source, self.me, self.column = source, frozenset(address.lower() for address in me), column
+        self.threads, self.mail_ids = Threads(), set[bytes]()
+        self.not_kept: list[NotKept] = []
+        self.names: set[str] = set()
+        self.num_read = 0
+        self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        for found in self.read(source, readable(source.name)):
+            num_kept = self.num_read - len(self.not_kept)
+            self.num_read += 1
+            if isinstance(found, NotKept):
+                self.not_kept.append(found)
+            elif num_kept == limit:
+                self.not_kept.append(NotKept(found.where, f"after --limit {limit}"))
+            else:
+                self.names.update(found.names)
+                self.file.write(json.dumps(asdict(found)) + "\n")
+        if not self.num_read:
+            raise UserError(f"{source}: no texts in it")
+
+    def texts(self) -> Iterator[OwnText]:
+        """Texts in the order read, with ids and the groups that the whole input makes."""
+        self.file.seek(0)
+        for line in self.file:
+            text = OwnText(**json.loads(line))
+            text.names = tuple(text.names)
+            text.group = self.threads.find(text.group or text.where).hex()
+            text.id = hashlib.sha256(f"{text.where}\0{text.text}".encode()).hexdigest()[:16]
+            yield text
+
+    def read(self, path: Path, where: str) -> Iterator[Ingested]:
+        """All that is met at a path; `where` is its name in records, relative to the input."""
+        if path.is_dir():
+            yield from self.read_folder(path, where)
+        elif not path.is_file():
+            raise UserError(f"{path}: no such file or folder")
+        elif path.suffix == ".zip":
+            yield from self.read_zip(path, where)
+        elif path.suffix in MAIL_SUFFIXES or is_mbox(path):
+            yield from self.read_mail_file(path, where)
+        elif TWEET_FILES.fullmatch(path.name):
+            yield from self.read_tweets(path, where)
+        elif path.suffix in TEXT_SUFFIXES:
+            yield read_note(path, where)
+        elif path.suffix in FILE_SUFFIXES:
+            yield from self.read_table(path, where)
+        else:
+            yield NotKept(where, f"unknown kind of file {readable(path.suffix or path.name)!r}")
+
+    def read_folder(self, path: Path, where: str) -> Iterator[Ingested]:
+        if (path / "cur").is_dir() and (path / "new").is_dir():
+            for file in sorted(f for part in ("cur", "new") for f in (path / part).iterdir() if f.is_file()):
+                yield self.read_message(file.read_bytes(), f"{where}/{file.parent.name}/{readable(file.name)}")
+            others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
+        else:
+            others = list(path.iterdir())
+        for entry in sorted(others):
+            if not entry.name.startswith(".") or (entry.is_dir() and (entry / "cur").is_dir()):
+                yield from self.read(entry, f"{where}/{readable(entry.name)}")
+
+    def read_zip(self, path: Path, where: str) -> Iterator[Ingested]:
+        """Unpacks into a folder that goes away; `zipfile` keeps names inside it."""
+        with tempfile.TemporaryDirectory(prefix="revinst-zip-") as folder:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(folder)
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+                raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
+            for nested in sorted(Path(folder).rglob("*.zip")):
+                yield NotKept(f"{where}/{readable(str(nested.relative_to(folder)))}", "an archive in an archive")
+                nested.unlink()
+            yield from self.read_folder(Path(folder), where)
+
+    def read_mail_file(self, path: Path, where: str) -> Iterator[Ingested]:
+        if path.suffix == ".eml":
+            yield self.read_message(path.read_bytes(), where)
+            return
+        for number, content in enumerate(split_mbox(path), start=1):
+            yield self.read_message(content, f"{where}#{number}")
+
+    def read_message(self, content: bytes, where: str) -> Ingested:
+        if not self.me:
+            raise UserError(f"{where}: mail needs the addresses that you write from: give --me ADDRESS")
+        found, thread = read_mail(content, where, self.me)
+        self.threads.join(thread)
+        if isinstance(found, OwnText):
+            found = check_note(found)
+        if isinstance(found, OwnText):
+            key = hashlib.blake2b(f"{thread[0]}\0{found.text}".encode(errors="replace"), digest_size=8).digest()
+            if key in self.mail_ids:
+                return NotKept(where, "a copy of a mail that was read before")
+            self.mail_ids.add(key)
+        return found
+
+    def read_tweets(self, path: Path, where: str) -> Iterator[Ingested]:
+        """`window.YTD.tweets.part0 = [...]`, as the archive of Twitter/X has it."""
+        content = path.read_text(encoding="utf-8-sig", errors="replace")
+        try:
+            rows = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
+            tweets = [row.get("tweet", row) for row in rows]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
+        for number, tweet in enumerate(tweets, start=1):
+            found = read_tweet(tweet, f"{where}#{number}")
+            if isinstance(found, OwnText):
+                answered = tweet.get("in_reply_to_status_id_str")
+                self.threads.join([found.group, *([f"tweet {answered}"] if answered else [])])
+            yield found
+
+    def read_table(self, path: Path, where: str) -> Iterator[Ingested]:
+        for place, row in read_file(path):
+            here = where + place.removeprefix(str(path))
+            if isinstance(row, BadRow):
+                yield NotKept(here, str(row))
+                continue
+            value = row.get(self.column) if isinstance(row, dict) else None
+            if not isinstance(value, str):
+                yield NotKept(here, f"no text in the column {self.column!r} (--column names another)")
+                continue
+            group = str(row["group"]) if row.get("group") else here
+            yield check_note(OwnText(here, value.strip(), "row", read_iso(row.get("date")), group))
+
+
+def readable(name: str) -> str:
+    """A file's name; bytes that are no UTF-8 in it can't be written to a record."""
+    return name.encode(errors="replace").decode()
+
+
+def is_mbox(path: Path) -> bool:
+    """Mailboxes often have no suffix (`Sent`, `Inbox`)."""
+    if path.suffix in (*FILE_SUFFIXES, *TEXT_SUFFIXES, ".js"):
+        return False
+    with path.open("rb") as file:
+        return bool(MBOX_START.match(file.readline(1000)))
+
+
+def split_mbox(path: Path) -> Iterator[bytes]:
+    """Messages of an mbox file one by one, `>From ` undone; a `From ` line starts one after a blank line only."""
+    lines: list[bytes] | None = None
+    blank = True
+    with path.open("rb") as file:
+        for line in file:
+            if blank and MBOX_START.match(line):
+                if lines is not None:
+                    yield b"".join(lines)
+                lines = []
+            elif lines is not None:
+                lines.append(line[1:] if re.match(rb">+From ", line) else line)
+            blank = not line.strip()
+    if lines is not None:
+        yield b"".join(lines)
+
+
+def read_note(path: Path, where: str) -> Ingested:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return NotKept(where, "not UTF-8")
+    return check_note(OwnText(where, text.strip(), "note", group=where))  # a file's date is often its copy's
+
+
+def check_note(text: OwnText) -> Ingested:
+    try:
+        check_text(text.text, "the text")
+    except BadRow as error:
+        return NotKept(text.where, str(error))
+    return text if text.text else NotKept(text.where, "empty")
+
+
+def read_tweet(tweet: Any, where: str) -> Ingested:
+    if not isinstance(tweet, dict) or not isinstance(tweet.get("full_text") or tweet.get("text"), str):
+        return NotKept(where, "not a tweet")
+    text = tweet.get("full_text") or tweet["text"]
+    if text.startswith("RT @") or tweet.get("retweeted") is True:
+        return NotKept(where, "a retweet")
+    text = re.sub(r"^(?:@\w+\s+)+", "", text)  # whom it answers
+    text = re.sub(r"\s*https://t\.co/\w+\s*$", "", text)  # a picture or a quoted tweet
+    for escaped, character in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        text = text.replace(escaped, character)
+    date = read_tweet_date(tweet.get("created_at"))
+    return check_note(OwnText(where, text.strip(), "post", date, f"tweet {tweet.get('id_str', where)}"))
+
+
+def read_tweet_date(value: Any) -> str:
+    """`Mon Mar 02 10:00:00 +0000 2026`"""
+    try:
+        return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")
+    except ValueError:
+        return ""
+
+
+def read_iso(value: Any) -> str:
+    """A date column in UTC; "" for what is no ISO 8601 date."""
+    try:
+        date = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return ""
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")

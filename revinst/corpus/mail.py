@@ -1,0 +1,194 @@
+"""One e-mail to what its sender wrote in it, by the standard library's `email`."""
+
+import hashlib
+import re
+from datetime import UTC
+from email import message_from_bytes, policy
+from email.header import decode_header, make_header
+from email.message import Message
+from email.utils import getaddresses, parseaddr, parsedate_to_datetime
+
+from revinst.corpus.quotes import strip_quotes
+from revinst.corpus.texts import NotKept, OwnText
+
+NAME_HEADERS = ("From", "To", "Cc", "Bcc", "Reply-To", "Sender")
+REPLY_PREFIX = re.compile(r"^(?:\s*(?:re|aw|sv|vs|antw|wg|fwd?|tr|rif|res|odp)\s*(?:\[\d+\])?\s*:)+", re.IGNORECASE)
+AUTO_SUBJECT = re.compile(
+    r"\s*(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|abwesenheits\w+|"
+    r"automatische antwort|r[ée]ponse automatique|respuesta autom[áa]tica|risposta automatica|automatisch antwoord|"
+    r"automatiskt svar|resposta autom[áa]tica)\b",
+    re.IGNORECASE,
+)
+# What mail programs write around quotes and signatures; a forward's or Outlook's header block is seen as text.
+HTML_QUOTES = (
+    "//blockquote | //style | //script | //head | "
+    "//*[contains(concat(' ', @class, ' '), ' gmail_attr ')] | //*[contains(@class, 'gmail_signature')] | "
+    "//*[contains(@class, 'moz-cite-prefix')] | //*[contains(@class, 'moz-signature')] | "
+    "//*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')] | "
+    "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature']"
+)
+
+
+def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText | NotKept, list[str]]:
+    """(the text or why there is none, message ids that belong to one thread with it, its own first).
+
+    me: the owner's addresses in lower case. Raises nothing: a mail that can't be read is a NotKept.
+    """
+    message = message_from_bytes(content, policy=policy.compat32)
+    thread = read_thread(message, content)
+    try:
+        text = own_text(message, where, me)
+    except (ValueError, LookupError, AttributeError, AssertionError) as error:
+        # `email` raises many kinds on what no mail program should have written
+        return NotKept(where, f"the mail can't be read ({type(error).__name__})"), thread
+    if isinstance(text, OwnText):
+        text.group = thread[0]
+    return text, thread
+
+
+def own_text(message: Message, where: str, me: frozenset[str]) -> OwnText | NotKept:
+    sender = read_sender(str(message["From"] or ""))
+    if sender not in me:
+        return NotKept(where, "not sent by me" if sender else "it names no sender")
+    if is_automatic(message):
+        return NotKept(where, "an automatic reply")
+    body = text_of(message)
+    if body is None:
+        return NotKept(where, "no text in it, only attachments")
+    text = strip_quotes(body)
+    if not text:
+        return NotKept(where, "nothing of my own in it" if body.strip() else "empty")
+    return OwnText(where, text, "mail", date=read_date(message), names=read_names(message))
+
+
+def read_sender(header: str) -> str:
+    """The address, in lower case; one that stands in the name (`"me@example.org" <thief@example.com>`) is none."""
+    bracketed = re.findall(r"<([^<>\s]+@[^<>\s]+)>\s*(?:\([^()]*\)\s*)?$", header)
+    return (bracketed[-1] if bracketed else parseaddr(header)[1]).strip().lower()
+
+
+def decode(value: object) -> str:
+    """A header's text, encoded words decoded where they can be."""
+    text = str(value or "")
+    try:
+        return str(make_header(decode_header(text)))
+    except (ValueError, LookupError):
+        return text
+
+
+def is_automatic(message: Message) -> bool:
+    submitted = decode(message["Auto-Submitted"]).strip().lower()
+    if (submitted and submitted != "no") or message["X-Autoreply"] or message["X-Autorespond"]:
+        return True
+    if decode(message["Precedence"]).strip().lower() == "auto_reply":
+        return True
+    return bool(AUTO_SUBJECT.match(REPLY_PREFIX.sub("", decode(message["Subject"]))))
+
+
+def read_thread(message: Message, content: bytes) -> list[str]:
+    """Keys of what this mail belongs with: its id, those it answers, and its subject where that says enough."""
+    ids = re.findall(r"<[^<>\s]+>", decode(message["Message-ID"]))[:1]
+    ids = ids or [hashlib.sha256(content).hexdigest()]
+    for name in ("References", "In-Reply-To"):
+        ids += re.findall(r"<[^<>\s]+>", decode(message[name]))
+    subject = " ".join(REPLY_PREFIX.sub("", decode(message["Subject"])).lower().split())
+    return ids + [f"subject {subject}"] * (len(subject.split()) > 1)
+
+
+def read_date(message: Message) -> str:
+    """ISO 8601 in UTC; "" for a date that can't be read."""
+    try:
+        date = parsedate_to_datetime(decode(message["Date"]))
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return ""
+
+
+def read_names(message: Message) -> tuple[str, ...]:
+    headers = [decode(value) for name in NAME_HEADERS for value in message.get_all(name, [])]
+    return tuple(sorted({name for name, _ in getaddresses(headers) if name}))
+
+
+def text_of(part: Message) -> str | None:
+    """The text that a reader is shown first, without attachments; None where there is none.
+
+    multipart/alternative gives one of its forms: the plain one, unless it is empty.
+    """
+    kind = part.get_content_type()
+    is_attached = part.get_content_disposition() == "attachment" or (part.get_filename() and not part.is_multipart())
+    if is_attached or kind == "message/rfc822":
+        return None
+    if part.is_multipart():
+        return text_of_parts(part, alternative=kind == "multipart/alternative")
+    if kind == "text/html":
+        return html_to_text(decode_payload(part))
+    if kind != "text/plain":
+        return None
+    text = decode_payload(part)
+    if str(part.get_param("format", "")).lower() == "flowed":
+        return join_flowed(text, delete_space=str(part.get_param("delsp", "")).lower() == "yes")
+    return text
+
+
+def text_of_parts(whole: Message, alternative: bool) -> str | None:
+    parts = [part for part in whole.get_payload() if isinstance(part, Message)]
+    texts = [(part.get_content_type(), text_of(part)) for part in parts]
+    found = [(kind, text) for kind, text in texts if text is not None]
+    if not found:
+        return None
+    if alternative:
+        return next((text for kind, text in found if kind == "text/plain" and text.strip()), found[-1][1])
+    return "\n\n".join(text for _, text in found)
+
+
+def decode_payload(part: Message) -> str:
+    """Bytes to text by the charset that the part names, or by what fits where it names none or a wrong one."""
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    named = (part.get_content_charset() or "utf-8").lower()
+    # Programs write cp1252 and call it latin-1 or ASCII (as every browser assumes); utf-8 is tried before.
+    charsets = ["utf-8", "cp1252"] if named in ("iso-8859-1", "latin-1", "us-ascii") else [named, "utf-8", "cp1252"]
+    for charset in charsets:
+        try:
+            return content.decode(charset).replace("\r\n", "\n").lstrip("\ufeff")
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return content.decode("latin-1")
+
+
+def html_to_text(html: str) -> str:
+    """Visible text of an HTML mail without what it quotes."""
+    import lxml.html
+    from inscriptis import Inscriptis
+
+    if not html.strip():
+        return ""
+    try:
+        tree = lxml.html.fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
+    except (lxml.etree.ParserError, ValueError):  # nothing but comments
+        return ""
+    for element in tree.xpath(HTML_QUOTES):
+        if element.getparent() is not None:
+            element.drop_tree()
+    lines = Inscriptis(tree).get_text().split("\n")
+    return "\n".join(line.strip() for line in lines)  # it indents by the page's layout
+
+
+def join_flowed(text: str, delete_space: bool = False) -> str:
+    """Paragraphs of `format=flowed` on one line each (RFC 3676, https://www.rfc-editor.org/rfc/rfc3676#section-4).
+
+    A line that ends in a space goes on in the next of the same quote depth; `-- ` does not.
+    """
+    joined: list[str] = []
+    open_depth: int | None = None
+    for line in text.split("\n"):
+        depth = len(line) - len(line.lstrip(">"))
+        content = line[depth:].removeprefix(" ")
+        flows = content.endswith(" ") and content != "-- "
+        kept = content[:-1] if flows and delete_space else content
+        if open_depth == depth and content != "-- ":
+            joined[-1] += kept
+        else:
+            joined.append((">" * depth + " " if depth else "") + kept)
+        open_depth = depth if flows else None
+    return "\n".join(joined)

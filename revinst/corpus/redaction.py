@@ -1,0 +1,94 @@
+"""Placeholders for what identifies people: addresses, phones, links, long numbers, and the names in mail headers.
+
+The same thing gets the same placeholder everywhere (`[EMAIL_1]`), and `restore` puts it back. What stands behind the
+placeholders is written to one file beside the output folder, readable by its owner alone, and to no other.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PLACEHOLDER = r"\[(?:EMAIL|URL|PHONE|NUMBER|NAME|TEXT)_\d+\]"
+PATTERNS = {
+    "TEXT": PLACEHOLDER,  # somebody wrote what looks like one of ours
+    "URL": r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.)[^\s<>\"']*[^\s<>\"'.,;:!?)\]}]",
+    "EMAIL": r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+",
+    "IBAN": r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b",
+    "DIGITS": r"(?<![\w.])[+(]?\d(?:[ ()/.\u00a0\u2011-]{0,3}\d){5,}(?!\w)",
+    "WORD": r"[^\W\d_]+",
+}
+ANYTHING = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in PATTERNS.items()), re.IGNORECASE)
+# Stretches of digits that say when, not who: dates, spans of years, times, small decimals.
+WHEN = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\s?\d{1,2}\2\s?\d{2,4}|\d{4}\s?-\s?\d{4}|"
+    r"\d{1,2}[.:]\d{2}\s?-\s?\d{1,2}[.:]\d{2}|\d{1,3}(?:\.\d{3})+"
+)
+MIN_NAME = 3  # letters; shorter parts of a name are initials and particles
+# Parts of names in headers that are also words: they count as names only with a capital.
+ALSO_WORDS = {
+    "april", "art", "august", "bill", "chase", "chip", "dean", "drew", "faith", "frank", "grace", "grant", "guy",
+    "hope", "iris", "ivy", "jack", "jay", "joy", "june", "lane", "lee", "mark", "max", "may", "miles", "pat",
+    "paul", "ray", "rich", "rob", "rose", "ruth", "skip", "sue", "summer", "will", "wolf", "young",
+}  # fmt: skip
+NO_NAMES = {
+    "and", "der", "for", "group", "info", "list", "mail", "office", "service", "support", "team", "the", "van",
+    "via", "von",
+}  # fmt: skip
+
+
+class Redaction:
+    """Replaces in text after text; `placeholders` maps each placeholder to what it stands for.
+
+    names: people's full names, whose parts are replaced wherever they stand, however spelt (`zoe`, `ZOE`).
+    """
+
+    def __init__(self, names: Iterable[str] = ()):
+        parts = (part.lower() for name in names for part in re.findall(r"[^\W\d_]+", name))
+        self.names = {part for part in parts if is_name(part)}
+        self.placeholders: dict[str, str] = {}
+        self.given: dict[tuple[str, str], str] = {}
+        self.counts: dict[str, int] = {}
+
+    def redact(self, text: str) -> str:
+        return ANYTHING.sub(self.replace, text)
+
+    def replace(self, match: re.Match[str]) -> str:
+        kind, value = match.lastgroup or "", match[0]
+        if kind == "WORD":
+            lower = value.lower()
+            is_word = lower in ALSO_WORDS and not value[0].isupper()
+            return self.placeholder("NAME", value) if lower in self.names and not is_word else value
+        if kind == "IBAN":
+            return self.placeholder("NUMBER", value) if sum(map(str.isdigit, value)) >= 8 else value
+        if kind == "DIGITS":
+            if WHEN.fullmatch(value):
+                return value
+            return self.placeholder("PHONE" if re.search(r"\D", value) else "NUMBER", value)
+        return self.placeholder(kind, value)
+
+    def placeholder(self, kind: str, value: str) -> str:
+        if (kind, value) not in self.given:
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            self.given[kind, value] = f"[{kind}_{self.counts[kind]}]"
+            self.placeholders[self.given[kind, value]] = value
+        return self.given[kind, value]
+
+    def save(self, path: Path) -> None:
+        """Writes the placeholders; nobody but the owner may ever read the file."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(self.placeholders, file, ensure_ascii=False, indent=1)
+        temporary.replace(path)
+
+
+def is_name(part: str) -> bool:
+    long_enough = len(part) >= MIN_NAME or (len(part) > 1 and not part.isascii())
+    return long_enough and part not in NO_NAMES
+
+
+def restore(text: str, placeholders: dict[str, str]) -> str:
+    """Undoes `redact`; a placeholder that is not in the map stays."""
+    return re.sub(PLACEHOLDER, lambda match: placeholders.get(match[0], match[0]), text)

@@ -1,0 +1,102 @@
+"""OwnText: one text that its owner wrote, and the JSONL files that texts lie in between stages."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revinst.errors import UserError
+
+
+@dataclass(slots=True)
+class OwnText:
+    """One text.
+
+    where: the file and place it came from. kind: mail, post, note or row.
+    date: ISO 8601 in UTC, "" where unknown. group: texts with the same one belong together (a thread).
+    names: people named in its headers, for redaction; never written to the output.
+    """
+
+    where: str
+    text: str
+    kind: str
+    date: str = ""
+    group: str = ""
+    id: str = ""
+    names: tuple[str, ...] = ()
+
+    def to_row(self) -> dict[str, str]:
+        return {
+            "id": self.id,
+            "where": self.where,
+            "kind": self.kind,
+            "date": self.date,
+            "group": self.group,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """A message or text that was left out, and why."""
+
+    where: str
+    reason: str
+
+
+class RowFile(Sequence[Any]):
+    """A JSONL file as a sequence: 8 bytes a row in memory, a row is read when it is asked for.
+
+    field: give this field of each row instead of the row.
+    """
+
+    def __init__(self, path: Path, field: str | None = None):
+        self.path, self.field = path, field
+        starts, place = [], 0
+        with path.open("rb") as lines:
+            for line in lines:
+                starts.append(place)
+                place += len(line)
+        self.starts = np.array(starts, dtype=np.int64)
+        self.file = path.open("rb")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[row] for row in range(*number.indices(len(self)))]
+        self.file.seek(int(self.starts[number]))
+        return self.parse(self.file.readline())
+
+    def __iter__(self) -> Iterator[Any]:
+        with self.path.open("rb") as lines:
+            yield from map(self.parse, lines)
+
+    def parse(self, line: bytes) -> Any:
+        try:
+            row = json.loads(line)
+            return row if self.field is None else row[self.field]
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{self.path}: a damaged line ({error}); delete the output folder and start again"
+            ) from None
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Writes rows one a line, as a whole or not at all; returns how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    count = 0
+    with temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    temporary.replace(path)
+    return count

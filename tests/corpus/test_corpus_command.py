@@ -1,0 +1,234 @@
+"""`revinst corpus` from a mailbox to files: counts, forms, parts, resume, privacy. The model writes nonsense."""
+
+import json
+import socket
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from revinst.corpus import build
+from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
+from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
+from revinst.corpus.parts import assign_parts
+from revinst.corpus.redaction import restore
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.examples import load_examples
+from revinst.data.overlap import normalise
+from revinst.errors import UserError
+from scripts.made_mail import ME, SECRETS, build_mails
+from tests.commands.test_run import run_command
+
+# An untrained model writes no sentences: what judges these is off.
+LOOSE = ["min_gain", "min_ifd", "max_ifd", "max_rifd", "language", "copy_rate", "looping", "max_instruction_words"]
+LOOSE += ["min_instruction_words", "duplicate_instruction"]
+OPTIONS = [
+    "--me",
+    ME,
+    "--max_new_tokens",
+    6,
+    "--heldout",
+    0.2,
+    *(p for name in LOOSE for p in ("--filter", f"{name}=off")),
+]
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(backward_run, tmp_path_factory):
+    from scripts.made_mail import write_mbox
+
+    folder = tmp_path_factory.mktemp("made")
+    write_mbox(folder / "mail.mbox")
+    out = folder / "out"
+    assert run_command("corpus", folder / "mail.mbox", out, "--run", backward_run, "--redact", *OPTIONS) == 0
+    return folder
+
+
+def test_counts_add_up(made):
+    out = made / "out"
+    card = json.loads((out / "card.json").read_text())
+    counts = card["counts"]
+    texts, kept, dropped = (read(out / f"{name}.jsonl") for name in ("texts", "dataset", "dropped"))
+    assert counts["read"] == 60 == counts["discarded"] + counts["texts"] and counts["texts"] == len(texts) == 55
+    assert counts["texts"] == counts["kept"] + counts["dropped"] == len(kept) + len(dropped) and len(kept) > 35
+    assert counts["kept"] == counts["train"] + counts["val"] + counts["heldout"] and counts["heldout"] >= 8
+    assert len(read(out / "discarded.jsonl")) == counts["discarded"] == sum(card["discarded"].values())
+    assert sum(row["dropped"] for row in card["filters"]) == len(dropped) and card["filters"][-1]["kept"] == len(kept)
+    assert all(row["filter"] and row["reason"] for row in dropped)
+    assert counts["candidates"] >= counts["texts"] and card["run"]["name"] == "backward"
+    assert card["sha256"]["dataset.jsonl"] == build_hash(out / "dataset.jsonl")
+    assert str(made) not in (out / "card.json").read_text() + (out / "README.md").read_text()
+
+
+def build_hash(path):
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_forms_hold_the_same_rows(made):
+    out = made / "out"
+    dolly, alpaca, messages, facts = (read(out / f"{n}.jsonl") for n in ("dataset", "alpaca", "messages", "provenance"))
+    table = pq.read_table(out / "dataset.parquet").to_pylist()
+    assert all(list(row) == ["instruction", "context", "response", "category"] for row in dolly)
+    assert [row["response"] for row in dolly] == [row["output"] for row in alpaca] == [r["response"] for r in table]
+    assert [row["instruction"] for row in dolly] == [row["messages"][0]["content"] for row in messages]
+    assert all([turn["role"] for turn in row["messages"]] == ["user", "assistant"] for row in messages)
+    assert [row["id"] for row in facts] == [row["id"] for row in table]
+    for row in facts:
+        assert row["round"] == 0 and row["run"] == "backward" and row["pick"] == "likelihood" and row["log_p"] < 0
+        assert 1 <= len(row["candidates"]) <= 4 and len(set(map(normalise, row["candidates"]))) == len(
+            row["candidates"]
+        )
+        assert row["ifd"] == pytest.approx(2.718281828 ** -row["gain"], rel=1e-6)
+
+
+def test_fit_takes_the_split_as_it_is(made, base):
+    out = made / "out"
+    source, split = str(out / "dataset.jsonl"), str(out / "split.json")
+    data = InstructionDataModule(source=source, split=split, template="forward", base=base, packing="none", seq_len=512)
+    data.setup()
+    facts = {row["id"]: row for row in read(out / "provenance.jsonl")}
+    examples = load_examples(source)[0]
+    assert {example.id for example in examples} == set(facts)
+    assert {row_id for row_id, row in facts.items() if row["part"] == "heldout"} == set(data.split.heldout)
+    groups = [
+        {facts[row_id]["group"] for row_id in part} for part in (data.split.train, data.split.val, data.split.heldout)
+    ]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    newest = max(facts[row_id]["date"] for row_id in data.split.train)
+    assert min(facts[row_id]["date"] for row_id in data.split.heldout) > newest
+    together = [group for group in data.split.groups if len(group) == 2]
+    assert together, "the made mailbox has a thread of two"
+
+
+def test_no_secret_leaves(backward_run, mbox, tmp_path, monkeypatch, capfd):
+    """Sockets blocked; planted secrets in no file but the placeholders', no model input, nothing printed."""
+    seen = []
+    write = Writer.write
+    monkeypatch.setattr(Writer, "write", lambda self, texts, k: (seen.extend(texts), write(self, texts, k))[1])
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    out = tmp_path / "out"
+    assert run_command("corpus", mbox, out, "--run", backward_run, "--redact", *OPTIONS) == 0
+    secrets = [*SECRETS.values(), ME, "Lindqvist", "SECRET ATTACHMENT"]
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) >= 13 and len(seen) == 55
+    printed = "".join(capfd.readouterr())
+    for secret in secrets:
+        for path in files:
+            content = path.read_bytes().lower()
+            assert secret.lower().encode() not in content, f"{secret} in {path.name}"
+            assert secret.replace(" ", "").lower().encode() not in content.replace(b" ", b"")
+        assert secret.lower() not in "\n".join(seen).lower() + printed.lower()
+    placeholders = tmp_path / "out.placeholders.json"
+    assert placeholders.stat().st_mode & 0o777 == 0o600
+    restored = [restore(row["text"], json.loads(placeholders.read_text())) for row in read(out / "texts.jsonl")]
+    assert restored == [mail.text for mail in build_mails() if mail.text is not None]
+
+
+def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
+    """A kill after the third shard: the rest alone is made, and every file ends as without it."""
+    monkeypatch.setattr(build, "SHARD_ROWS", 10)
+    args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
+    assert run_command("corpus", *args) == 0
+    write_rows, calls = Writer.write_rows, []
+
+    def kill(self, rows, k, how):
+        calls.append(len(rows))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return write_rows(self, rows, k, how)
+
+    monkeypatch.setattr(Writer, "write_rows", kill)
+    again = (mbox, tmp_path / "killed", "--run", backward_run, *OPTIONS)
+    assert run_command("corpus", *again) == 130
+    assert len(list((tmp_path / "killed" / "shards").glob("*.jsonl"))) == 3
+    assert run_command("corpus", *again) == 0
+    assert calls == [10, 10, 10, 10, 10, 10, 5]
+    assert run_command("corpus", *again) == 0 and len(calls) == 7, "nothing is made twice"
+    for name in ("dataset.jsonl", "provenance.jsonl", "split.json", "card.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch):
+    texts = {}
+    for size in (7, 64):
+        monkeypatch.setattr(build, "SHARD_ROWS", size)
+        out = tmp_path / str(size)
+        assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
+        texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]
+        assert json.loads((out / "card.json").read_text())["discarded"]["after --limit 12"] == 43
+    assert texts[7] == texts[64] and len(texts[7]) == 12
+
+
+def test_picks():
+    made = [Candidate("a comet", -9.0), Candidate("what is a comet", -5.0), Candidate("what is a star", -7.0)]
+    writer = Writer.__new__(Writer)
+    writer.gains = lambda texts, instructions: np.array([0.5, np.nan, 0.1])
+    assert [writer.pick(["text"], [made], how) for how in PICKS] == [[1], [1], [0]]
+    assert pick_consensus([made[2], made[0], made[1]]) == 2 and pick_consensus(made[:1]) == 0
+
+
+def test_round_trip(backward_run, mbox, tmp_path):
+    out = tmp_path / "out"
+    args = (mbox, out, "--run", backward_run, "--pick", "round_trip", "--limit", 10)
+    assert run_command("corpus", *args, *OPTIONS) == 0
+    rows = read(out / "scored.jsonl")
+    assert all(row["instruction"] in row["candidates"] and row["gain"] is not None for row in rows)
+    assert any(row["instruction"] != row["candidates"][0] for row in rows), "the first is not always the best"
+
+
+def test_users_mistakes(backward_run, mbox, tmp_path, capsys):
+    out = tmp_path / "out"
+    few = ("--limit", 8, "--candidates", 1, "--run", backward_run)
+    assert run_command("corpus", mbox, out, *few) == 2 and "--me" in capsys.readouterr().err
+    assert run_command("corpus", mbox, tmp_path, *few, *OPTIONS) == 2 and "other files" in capsys.readouterr().err
+    assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS) == 0
+    assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS, "--redact") == 2
+    assert "made with another redact" in capsys.readouterr().err
+    strict = ("--filter", "min_words=500")
+    assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS, *strict) == 2
+    assert "no text is left" in capsys.readouterr().err
+    assert run_command("corpus", tmp_path / "no.mbox", tmp_path / "x", *few, *OPTIONS) == 2
+    assert not (tmp_path / "x").exists()
+    assert run_command("corpus", mbox, tmp_path / "c", "--limit", 8, "--run", backward_run, "--curate", *OPTIONS) == 2
+    assert "can't be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "rating"),
+    [("Score: 4", 4), (" score: 5.", 5), ("Score: 3/5", 3), ("Score:2\n", 2)]
+    + [(text, None) for text in ("4", "Score: 6", "Score: 4 or 5", "Score: 10", "Score: four", "", "Score: 4\nGood")],
+)  # fmt: skip
+def test_ratings_are_parsed_strictly(answer, rating):
+    assert parse_rating(answer) == rating
+    assert "{instruction}" in QUESTION
+
+
+def test_too_many_unparsable_ratings_are_refused():
+    assert check_unparsable([1, None, 3, 4], 0.25) == 0.25
+    with pytest.raises(UserError, match="50%"):
+        check_unparsable([1, None], 0.25)
+
+
+def test_parts():
+    groups = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "a"]
+    dates = [f"2026-01-0{n}" for n in range(1, 10)] + ["2026-02-01"]
+    parts = assign_parts(groups, dates, heldout=0.3, val=0.1)
+    assert [n for n, part in enumerate(parts) if part == "heldout"] == [0, 8, 9], (
+        "the thread with the newest goes whole"
+    )
+    assert [n for n, part in enumerate(parts) if part == "val"] == [7]
+    hashed = assign_parts(groups, ["", *dates[1:]], heldout=0.3, val=0.1)
+    assert hashed == assign_parts(groups, dates, 0.3, 0.1, "group") != parts and hashed[0] == hashed[9]
+    with pytest.raises(UserError):
+        assign_parts(["a"], [""], heldout=1.0, val=0.0)

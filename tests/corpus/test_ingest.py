@@ -1,0 +1,188 @@
+# ruff: noqa: RUF001  (mails as they are)
+"""Every trap of a mailbox, every kind of input, and counts that add up."""
+
+import json
+import mailbox
+import os
+import zipfile
+from email import message_from_bytes
+
+import pytest
+
+from revinst.corpus.ingest import Ingest
+from revinst.corpus.mail import read_mail
+from revinst.corpus.quotes import strip_quotes
+from revinst.corpus.texts import NotKept, OwnText
+from revinst.errors import UserError
+from scripts.made_mail import ME, build_mail, build_mails, write_mbox
+
+MAILS = build_mails()
+TRAPS = [mail for mail in MAILS if mail.trap]
+
+
+@pytest.mark.parametrize("mail", TRAPS, ids=lambda mail: mail.trap)
+def test_trap(mail):
+    found, _ = read_mail(mail.content, "mail", frozenset([ME]))
+    assert (found.text if isinstance(found, OwnText) else None) == mail.text
+    assert isinstance(found, OwnText) or found.reason
+
+
+def test_mailbox_adds_up(tmp_path):
+    write_mbox(tmp_path / "mail.mbox")
+    ingest = Ingest(tmp_path / "mail.mbox", [ME.upper()])
+    texts = list(ingest.texts())
+    assert ingest.num_read == 60 == len(texts) + len(ingest.not_kept) and len(ingest.not_kept) == 5
+    assert [text.text for text in texts] == [mail.text for mail in MAILS if mail.text is not None]
+    assert {note.where for note in ingest.not_kept}.isdisjoint(text.where for text in texts)
+    train = [text.group for text in texts if "train" in text.text and "early" in text.text]
+    assert len(train) == 2 and len(set(train)) == 1, "the reply and what it answers are one thread"
+    assert len({text.group for text in texts}) == 54 and len({text.id for text in texts}) == 55
+    assert all(text.date.startswith("2026-") and text.date.endswith("+00:00") for text in texts)
+    assert list(ingest.texts()) == texts
+
+
+def test_maildir_and_folder_of_eml_give_the_same(tmp_path):
+    write_mbox(tmp_path / "mail.mbox")
+    expected = sorted(text.text for text in Ingest(tmp_path / "mail.mbox", [ME]).texts())
+    maildir = mailbox.Maildir(tmp_path / "maildir")
+    (tmp_path / "eml").mkdir()
+    for number, mail in enumerate(MAILS):
+        maildir.add(message_from_bytes(mail.content))
+        (tmp_path / "eml" / f"{number:02}.eml").write_bytes(mail.content.replace(b"\n", b"\r\n"))
+    for name in ("maildir", "eml"):
+        ingest = Ingest(tmp_path / name, [ME])
+        assert sorted(text.text for text in ingest.texts()) == expected
+        assert ingest.num_read == 60
+
+
+def test_threads_need_no_order(tmp_path):
+    """A reply read first, one that knows its subject alone, and one whose link lies in somebody else's mail."""
+    question = build_mail(1, "Roof of the shed", "Shall we mend it in May?", Message_ID="<a@x>")
+    theirs = build_mail(2, "Re: Roof of the shed", "Yes.", From="o@x.org", Message_ID="<b@x>", In_Reply_To="<a@x>")
+    deeper = build_mail(3, "Good", "I order the wood then.", Message_ID="<c@x>", In_Reply_To="<b@x>")
+    bare = build_mail(4, "AW: roof of  the shed", "The wood has come.", Message_ID="<d@x>")
+    other = build_mail(5, "Good", "Another matter altogether.", Message_ID="<e@x>")
+    for number, mail in enumerate([bare, deeper, theirs, question, other]):
+        (tmp_path / f"{number}.eml").write_bytes(mail.as_bytes())
+    groups = [text.group for text in Ingest(tmp_path, [ME]).texts()]
+    assert len(groups) == 4 and len(set(groups[:3])) == 1 and groups[3] != groups[0]
+
+
+def test_copies_and_quoted_from_lines(tmp_path):
+    """The same mail in two folders counts once; `From ` inside a text does not start a message."""
+    body = "From here on it is easy.\n\nFrom what I hear it was the wind."
+    mail = build_mail(1, "About the wind", body).as_bytes().replace(b"\nFrom here", b"\n>From here")
+    start = b"From mara@example.org Mon Jan  5 08:30:00 2026\n"
+    (tmp_path / "Sent").write_bytes(start + mail + b"\n" + start + mail + b"\n")
+    ingest = Ingest(tmp_path / "Sent", [ME])
+    assert [text.text for text in ingest.texts()] == [body]
+    assert [note.reason for note in ingest.not_kept] == ["a copy of a mail that was read before"]
+
+
+def test_tables_notes_tweets_and_zip(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "One."}\n{"text": ""}\n{"body": "x"}\nnot json\n')
+    (folder / "b.csv").write_text("text,date\nTwo.,2026-01-02\n")
+    (folder / "c.txt").write_text("Three.\n")
+    (folder / "d.md").write_bytes(b"\xff\xfe\x00")
+    (folder / "e.png").write_bytes(b"png")
+    tweets = [
+        {
+            "id_str": "1",
+            "full_text": "Four &amp; five. https://t.co/abc",
+            "created_at": "Mon Mar 02 10:00:00 +0000 2026",
+        },
+        {"id_str": "2", "full_text": "@someone Six.", "in_reply_to_status_id_str": "1"},
+        {"id_str": "3", "full_text": "RT @someone: Seven."},
+    ]
+    rows = json.dumps([{"tweet": tweet} for tweet in tweets])
+    (folder / "tweets.js").write_text(f"window.YTD.tweets.part0 = {rows}")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+        archive.writestr("../escape.txt", "Eight.")
+        archive.writestr("inner.zip", b"")
+    ingest = Ingest(folder)
+    texts = list(ingest.texts())
+    assert [text.text for text in texts] == ["One.", "Two.", "Three.", "Four & five.", "Six."]
+    assert [text.date[:10] for text in texts] == ["", "2026-01-02", "", "2026-03-02", ""]
+    assert texts[3].group == texts[4].group != texts[2].group
+    assert ingest.num_read == 11 and len(ingest.not_kept) == 6 and all(note.reason for note in ingest.not_kept)
+    assert all(note.where.startswith("in/") for note in ingest.not_kept)
+    zipped = Ingest(tmp_path / "in.zip")
+    assert {text.text for text in zipped.texts()} == {text.text for text in texts} | {"Eight."}
+    assert zipped.num_read == 13 and not (tmp_path / "escape.txt").exists()
+
+
+def test_what_no_record_can_hold(tmp_path):
+    """NUL bytes in a mail and a file name that is no UTF-8 are counted and named, and nothing breaks."""
+    (tmp_path / "a.eml").write_bytes(build_mail(1, "Zero", "A text.").as_bytes().replace(b"A text", b"A \0 text"))
+    (tmp_path / os.fsdecode(b"b\xff.txt")).write_text("Fine.")
+    ingest = Ingest(tmp_path, [ME])
+    assert [text.text for text in ingest.texts()] == ["Fine."] and "NUL" in ingest.not_kept[0].reason
+    assert next(ingest.texts()).where.encode()
+
+
+def test_users_mistakes(tmp_path):
+    write_mbox(tmp_path / "mail.mbox")
+    with pytest.raises(UserError, match="--me"):
+        Ingest(tmp_path / "mail.mbox")
+    with pytest.raises(UserError, match="no such file"):
+        Ingest(tmp_path / "nowhere")
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    with pytest.raises(UserError, match="not a ZIP"):
+        Ingest(tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize("sender", [f'"{ME}" <t@x.org>', f"{ME} <t@x.org>", f'"<{ME}>" <t@x.org>', "", "=?x?q?y?="])
+def test_sender_is_the_parsed_address(sender):
+    found, _ = read_mail(build_mail(1, "Hello", "Hello there.").as_bytes().replace(
+        f"Mara Lindqvist <{ME}>".encode(), sender.encode()), "mail", frozenset([ME]))  # fmt: skip
+    assert isinstance(found, NotKept)
+
+
+def test_damaged_mails_are_counted_and_raise_nothing():
+    """Every mail cut off at many places, and with bytes flipped."""
+    kinds = set()
+    for mail in MAILS[-22:]:
+        for cut in range(0, len(mail.content), 37):
+            for content in (mail.content[:cut], mail.content[:cut] + b"\xff\x00\x80" + mail.content[cut + 3 :]):
+                kinds.add(type(read_mail(content, "mail", frozenset([ME]))[0]))
+    assert kinds == {OwnText, NotKept}
+
+
+@pytest.mark.parametrize(
+    "introduction",
+    [
+        "On Tue, Feb 3, 2026 at 9:14 AM Ann Example <ann@example.net> wrote:",
+        "El mar, 3 feb 2026 a las 9:14, Ann (<ann@example.net>) escribió:",
+        "Il giorno mar 3 feb 2026 alle ore 09:14 Ann <ann@example.net> ha scritto:",
+        "Em ter., 3 de fev. de 2026 às 09:14, Ann <ann@example.net> escreveu:",
+        "Op di 3 feb 2026 om 09:14 schreef Ann <ann@example.net>:",
+        "Den tis 3 feb. 2026 kl 09:14 skrev Ann <ann@example.net>:",
+        "W dniu 3.02.2026 o 09:14, Ann pisze:",
+        "ti 3. helmik. 2026 klo 9.14 Ann (ann@example.net) kirjoitti:",
+        "вт, 3 февр. 2026 г. в 09:14, Ann <ann@example.net>:",
+        "2026年2月3日(火) 9:14 Ann <ann@example.net>:",
+        "Ann <ann@example.net> schrieb am Di., 3. Feb. 2026, 09:14:",
+        "2026-02-03 9:14 GMT+01:00 Ann <ann@example.net>:",
+    ],
+)
+@pytest.mark.parametrize("mark", ["> ", ""])
+def test_introductions_of_quotes(introduction, mark):
+    assert strip_quotes(f"My answer.\n\n{introduction}\n\n{mark}What they wrote.") == "My answer."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "On Monday I wrote:\nnothing at all.",
+        "From the start it was clear.\nTo be honest, I liked it.",
+        "I have two points:\n- one\n- two",
+        "Date of birth: 3 May\nPlace: the sea",
+        "Am Anfang war es schwer, aber er schrieb:",
+    ],
+)
+def test_own_prose_stays(text):
+    assert strip_quotes(text) == text
