@@ -33,7 +33,7 @@ def main(args: list[str]) -> int:
 
         check_encoder(options.semantic)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
+    trained = open_trained(options.run, options.unfinished, options)
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings)

@@ -39,7 +39,7 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     settings = read_generation_settings(options)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
+    trained = open_trained(options.run, options.unfinished, options)
     check_output(options.output, Path(options.input).expanduser())
     texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
     if not texts:

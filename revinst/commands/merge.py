@@ -1,59 +1,66 @@
 """`revinst merge`: a standalone model that plain transformers loads."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from revinst.commands.trained import build_parser, open_trained, quiet_libraries
+from revinst.commands.publish import push
+from revinst.commands.trained import Trained, build_parser, build_progress, open_trained, quiet_libraries, track
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.model.inference import load_for_inference
-from revinst.model.merge import adapter_sha256, merge_adapter, save_merged
+from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
+from revinst.run import write_json
 
 
 def main(args: list[str]) -> int:
     parser = build_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="a folder that does not exist yet")
+    parser.add_argument(
+        "--onto",
+        choices=TARGETS,
+        help="nf4: the 4-bit values the adapter was trained against (default after QLoRA); 16bit: the base's own",
+    )
     parser.add_argument("--push_to_hub", metavar="ID", help="also upload it, as a private repository")
     options = parser.parse_args(args)
     if options.out.exists():
         raise UserError(f"{options.out} exists; give a new folder")
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
-    # On the CPU and in fp32 for the sum: merging is one pass over the weights, and any machine has to do it alike.
-    model = load_for_inference(
-        trained.base, None, torch.device("cpu"), trained.quantization, torch.bfloat16, dequantize=True
-    )
-    from revinst.model.lora import load_adapter
-
-    model = merge_adapter(load_adapter(model, trained.adapter))
-    tokenizer = load_tokenizer(trained.base).hf
-    save_merged(model, tokenizer, options.out, merge_record(trained))
+    trained = open_trained(options.run, options.unfinished, options)
+    merge_into(options.out, trained, choose_target(trained, options.onto))
     print(f"merged model in {options.out}")
     if options.push_to_hub:
         push(options.out, options.push_to_hub)
     return 0
 
 
-def merge_record(trained: Any) -> dict[str, Any]:
+def choose_target(trained: Trained, onto: str | None) -> str:
+    if onto == "nf4" and trained.quantization != "nf4":
+        raise UserError("--onto nf4: this adapter was trained on a 16-bit base; leave --onto out")
+    return onto or ("nf4" if trained.quantization == "nf4" else "16bit")
+
+
+def merge_into(folder: Path, trained: Trained, onto: str) -> None:
+    """All of it or nothing: through a temporary folder beside `folder`."""
+    # On the CPU, whatever the machine: merging is one pass over the weights.
+    merge = plan_merge(trained.base, trained.adapter, onto)
+    tokenizer = load_tokenizer(trained.base)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        with build_progress() as progress:
+            write_merge(merge, temporary, lambda files: track(progress, "shards", files))
+        write_text_files(temporary, merge.base.config, tokenizer)
+        write_json(temporary / MARKER, merge_record(trained, onto))
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
     return {
         "base": trained.base,
         "quantization": trained.quantization,
-        "onto": "nf4" if trained.quantization == "nf4" else "16bit",
+        "onto": onto,
         "adapter_sha256": adapter_sha256(trained.adapter),
     }
-
-
-def push(folder: Path, repository: str) -> None:
-    """Uploads the folder; the token comes from the environment or `hf auth login`, never from us."""
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(folder))
-    except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--push_to_hub {repository}: {reason}; the merged model is in {folder}") from error
-    print(f"uploaded to {repository} (private)")
