@@ -48,9 +48,11 @@ def write_gguf(
     for name, ggml_type in types.items():
         shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
         dtype = STORED.get(ggml_type.name, np.uint8)
-        nbytes = math.prod(shape)
+        own_name, nbytes = names.get_name(name, (".weight",)), math.prod(shape)
+        if own_name is None:
+            raise UserError(f"GGUF: {folder} holds {name}, which a Llama has not")
         own_shape = shape if dtype == np.uint8 else model.read(name).shape
-        writer.add_tensor_info(names.get_name(name, (".weight",)), own_shape, np.dtype(dtype), nbytes, ggml_type)
+        writer.add_tensor_info(own_name, own_shape, np.dtype(dtype), nbytes, ggml_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()

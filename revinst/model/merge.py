@@ -168,12 +168,25 @@ def write_text_files(folder: Path, config: Any, tokenizer: Any) -> None:
     hf = tokenizer.hf
     pad_id = hf.pad_token_id if hf.pad_token_id is not None else tokenizer.pad_id
     hf.pad_token = hf.convert_ids_to_tokens(pad_id)
+    begin_with_bos(hf, tokenizer.bos_id)
     hf.save_pretrained(str(folder))
     config.bos_token_id, config.eos_token_id, config.pad_token_id = tokenizer.bos_id, tokenizer.eos_id, pad_id
     config.save_pretrained(folder)
     GenerationConfig(
         bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id, pad_token_id=pad_id, do_sample=False
     ).save_pretrained(str(folder))
+
+
+def begin_with_bos(hf: Any, bos_id: int | None) -> None:
+    """Makes a tokenizer that has a BOS but adds none add it, since every prompt in training began with it."""
+    from tokenizers.processors import TemplateProcessing
+
+    if bos_id is None or hf("x").input_ids[0] == bos_id:
+        return
+    bos = hf.convert_ids_to_tokens(bos_id)
+    hf.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=[(bos, bos_id)]
+    )
 
 
 def check_not_merged(base: str, adapter: Path) -> None:
