@@ -148,6 +148,7 @@ def write_merge(merge: Merge, folder: Path, progress: Callable[[Iterable[str]], 
     for file in progress(shards.filename_to_tensors):
         tensors = {name: merge.tensor(name) for name in shards.filename_to_tensors[file]}
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)  # safetensors writes for the owner alone; a server may be another user
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
