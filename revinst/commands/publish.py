@@ -79,7 +79,7 @@ def push(
             repo_id=repository,
             repo_type=kind,
             folder_path=str(folder),
-            allow_patterns=[str(path.relative_to(folder)) for path in files] or None,
+            allow_patterns=[str(path.relative_to(folder)) for path in files],
             commit_message=f"Upload {what}",
         )
     except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
@@ -88,4 +88,4 @@ def push(
             f"--push_to_hub {repository}: {reason}; the {what} is in {folder}; "
             "`revinst publish` goes on with the files that have not arrived"
         ) from error
-    print(f"uploaded to {repository} ({'as it was, or public' if public else 'private, unless it was there before'})")
+    print(f"uploaded to {repository} ({'public' if public else 'private'}, unless it was there before)")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def write_gguf(
 
     kind: of FORMATS. tokenizer: revinst.data.tokenizer.Tokenizer. add_bos: whether a prompt still lacks its BOS.
     """
+    check_installed()
     from gguf import GGUFWriter, LlamaFileType, get_tensor_name_map
     from gguf.constants import MODEL_ARCH
     from gguf.quants import quant_shape_to_byte_shape, quantize
@@ -59,6 +61,11 @@ def write_gguf(
     for name in progress(list(types)):
         writer.write_tensor_data(quantize(read_paired(model, name).numpy(), types[name]))
     writer.close()
+
+
+def check_installed() -> None:
+    if find_spec("gguf") is None:
+        raise UserError("GGUF files need the gguf package: pip install 'revinst[gguf]'")
 
 
 def check_convertible(config: Any) -> None:

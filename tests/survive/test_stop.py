@@ -53,6 +53,7 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise ConnectError("no route\nmore")
 
+    (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(HfApi, "create_repo", fail)
     with pytest.raises(UserError, match=r"me/model: no route; the merged model is in") as caught:
         push(tmp_path, "me/model")
