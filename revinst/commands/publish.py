@@ -62,7 +62,7 @@ def push(
     what: adapter, merged model or data set. The token comes from the environment or `hf auth login`, never from us.
     Raises UserError when it fails; the folder stays.
     """
-    files = list_files(folder) if dry_run or (folder.is_dir() and any(folder.iterdir())) else []
+    files = list_files(folder)
     if dry_run:
         total = sum(path.stat().st_size for path in files)
         for path in files:
@@ -75,6 +75,8 @@ def push(
     try:
         api = HfApi()
         api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
+        if not public and not api.repo_info(repository, repo_type=kind).private:
+            raise UserError(f"--push_to_hub {repository}: it is there already and public; pass --public to add to it")
         api.upload_folder(
             repo_id=repository,
             repo_type=kind,
@@ -82,10 +84,12 @@ def push(
             allow_patterns=[str(path.relative_to(folder)) for path in files],
             commit_message=f"Upload {what}",
         )
+    except UserError:
+        raise
     except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"--push_to_hub {repository}: {reason}; the {what} is in {folder}; "
             "`revinst publish` goes on with the files that have not arrived"
         ) from error
-    print(f"uploaded to {repository} ({'public' if public else 'private'}, unless it was there before)")
+    print(f"uploaded to {repository}{'' if public else ' (private)'}")

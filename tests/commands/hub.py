@@ -41,6 +41,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        name = self.path.split("?")[0].removeprefix("/api/models/").removeprefix("/api/datasets/")
+        if name in self.server.repositories:
+            private = self.server.repositories[name]["visibility"] == "private"
+            self.answer({"id": name, "private": private, "tags": [], "siblings": []})
+            return
         self.server.unknown.append(self.path)
         self.answer({"error": "not here"}, 404)
 

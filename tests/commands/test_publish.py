@@ -52,10 +52,10 @@ def test_everything_arrives_in_a_private_repository(hub, folder):
     done = publish(hub, folder)
     assert done.returncode == 0, done.stderr
     assert hub.files == contents(folder) and len(hub.files) == 6
-    assert hub.repositories["me/model"]["private"] is True
+    assert hub.repositories["me/model"]["visibility"] == "private"
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout + done.stderr and "uploaded to me/model" in done.stdout
-    assert hub.unknown == []
+    assert not any("me/model" in path for path in hub.unknown)
 
 
 def test_public_and_data_set(hub, folder):
@@ -63,7 +63,7 @@ def test_public_and_data_set(hub, folder):
     done = publish(hub, folder, "--dataset", "--public")
     assert done.returncode == 0, done.stderr
     request = hub.repositories["me/model"]
-    assert request["type"] == "dataset" and request["private"] is False
+    assert request["type"] == "dataset" and request["visibility"] == "public"
     assert hub.files == contents(folder)
 
 
@@ -90,6 +90,14 @@ def test_upload_goes_on_after_a_cut(hub, folder):
     assert hub.files == contents(folder)
     again = hub.puts[sent:]
     assert len(again) == 2 and not arrived & set(again)
+
+
+def test_a_public_repository_gets_nothing_private(hub, folder):
+    hub.repositories["me/model"] = {"visibility": "public"}
+    done = publish(hub, folder)
+    assert done.returncode == 2 and hub.puts == [] and hub.files == {}
+    assert "it is there already and public; pass --public" in done.stderr
+    assert publish(hub, folder, "--public").returncode == 0 and hub.files == contents(folder)
 
 
 def test_refused_by_the_hub(hub, folder, monkeypatch):
