@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.model import merge as merging
-from revinst.model.base import load_base
+from revinst.model.base import load_base, round_to_nf4
 from revinst.model.inference import load_for_inference
 from revinst.model.merge import plan_merge, write_merge, write_text_files
 
@@ -229,3 +229,14 @@ def test_memory_follows_the_shard_and_not_the_model(tmp_path):
     assert size > 500e6 and len(list((tmp_path / "merged").glob("*.safetensors"))) > 8
     assert peak - before < 0.4 * size, f"{(peak - before) / 1e6:.0f} MB over {before / 1e6:.0f} MB"
     load_base(str(tmp_path / "merged"), CPU, "none")
+
+
+@pytest.mark.gpu
+def test_4_bit_values_are_those_of_the_gpu():
+    """A merge quantises on the CPU what training quantised on the GPU."""
+    torch.manual_seed(0)
+    for shape in ((512, 1024), (4096, 11008)):
+        weight = torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
+        here, there = round_to_nf4(weight), round_to_nf4(weight.cuda()).cpu()
+        different = (here != there).float().mean().item()
+        assert different == 0, f"{shape}: {different:.2%} of the values differ"
