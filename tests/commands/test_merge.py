@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,30 @@ def test_dry_run_lists_and_sends_nothing(tiny_llama, tmp_path, capsys):
     size = (out / "model.safetensors").stat().st_size
     assert f"{size:,}  model.safetensors" in listed and "nothing was sent" in listed
     assert all(path.name in listed for path in out.iterdir())
+
+
+def test_sampling_settings_of_the_base_are_left_behind(tiny_llama, tmp_path):
+    """Llama 2 ships a temperature without do_sample, which transformers refuses to save."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_llama, base)
+    (base / "generation_config.json").write_text(json.dumps({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 7}))
+    adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")
+    assert run_command("merge", adapter, tmp_path / "out", "--base", base, "--drift_rows", 0) == 0
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert not {"temperature", "top_p"} & written.keys() and written["eos_token_id"] == 2
+
+
+def test_a_merge_that_dies_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
+    adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("revinst.commands.merge.write_text_files", fail)  # the shards are written by then
+    assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
+    monkeypatch.undo()
+    assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0) == 0
 
 
 @pytest.mark.slow
