@@ -15,6 +15,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revinst import cli
+from revinst.commands.card import prompt_text
+from revinst.data.examples import load_examples
+from revinst.data.prompt import load_template
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,15 +187,13 @@ def test_a_merge_that_dies_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_train_merge_export_and_load_without_revinst(base, dolly, tmp_path):
+def test_train_merge_export_and_load_without_revinst(base, tmp_path):
     """SmolLM2: the instructions of the adapter on its 4-bit base, of both merges and of the GGUF file.
 
     Greedy in fp32. Bounds from what was seen, see dev/LOG.md.
     """
-    rows = [json.loads(line) for line in Path(dolly).read_text().splitlines()[:160]]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit = {
-        "data.source": tmp_path / "rows.jsonl",
+        "data.source": "quickstart",
         "data.seq_len": 384,
         "data.micro_batch_size": 4,
         "data.micro_batches_per_step": 2,
@@ -218,11 +219,8 @@ def test_train_merge_export_and_load_without_revinst(base, dolly, tmp_path):
     assert reports["nf4 gguf q8_0"]["kl"]["mean"] < 0.02
 
     # In plain transformers, the prompt as a text, one row at a time:
-    source = [{"id": str(n), "response": row["response"]} for n, row in enumerate(rows[:6])]
+    source = [{"id": str(n), "response": row.response} for n, row in enumerate(load_examples("quickstart")[0][:6])]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in source))
-    from revinst.commands.card import prompt_text
-    from revinst.data.prompt import load_template
-
     assert run_command(
         "generate", tmp_path / "run", tmp_path / "texts.jsonl", "--output", tmp_path / "apart.jsonl",
         "--max_new_tokens", 24, "--engine", "hf",
