@@ -25,7 +25,8 @@ def main(args: list[str]) -> int:
         from revinst.commands.card import write_card
 
         trained = open_trained(options.run, options.unfinished, options)
-        write_card(trained.adapter, trained, options.push_to_hub)
+        if trained.run is not None or not (trained.adapter / "README.md").is_file():  # somebody's own card stays
+            write_card(trained.adapter, trained, options.push_to_hub)
         push(trained.adapter, options.push_to_hub, "adapter", public=options.public, dry_run=options.dry_run)
     return 0
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revinst import cli
 from revinst.commands.card import prompt_text
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template
+from tests.tiny import write_peft_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,19 +35,6 @@ def write_rows(path: Path, count: int = 6) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def write_peft_adapter(base: Path, folder: Path, **settings: object) -> Path:
-    """As TRL, Unsloth and axolotl save theirs: PEFT's `save_pretrained`."""
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    model = get_peft_model(model, LoraConfig(**options | settings))
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.data += (0.1 if "lora_" in name else 0.01) * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    return folder
 
 
 KINDS = {
@@ -160,6 +147,20 @@ def test_dry_run_lists_and_sends_nothing(tiny_llama, tmp_path, capsys):
     size = (out / "model.safetensors").stat().st_size
     assert f"{size:,}  model.safetensors" in listed and "nothing was sent" in listed
     assert all(path.name in listed for path in out.iterdir())
+
+
+def test_card_of_an_adapter(tiny_llama, tmp_path, capsys):
+    """Written where there is none; somebody's own stays."""
+    adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")
+    (adapter / "README.md").unlink(missing_ok=True)
+    args = ("publish", adapter, "--push_to_hub", "me/adapter", "--dry_run")
+    assert run_command(*args) == 0
+    assert "adapter_model.safetensors" in capsys.readouterr().out
+    card = (adapter / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "peft"
+    assert 'AutoPeftModelForCausalLM.from_pretrained("me/adapter"' in card and str(tmp_path) not in card
+    (adapter / "README.md").write_text("mine")
+    assert run_command(*args) == 0 and (adapter / "README.md").read_text() == "mine"
 
 
 def test_sampling_settings_of_the_base_are_left_behind(tiny_llama, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -18,6 +18,7 @@ from revinst.model import merge as merging
 from revinst.model.base import load_base, round_to_nf4
 from revinst.model.inference import load_for_inference
 from revinst.model.merge import plan_merge, write_merge, write_text_files
+from tests.tiny import write_peft_adapter
 
 IDS = torch.arange(50, 90)[None]
 CPU = torch.device("cpu")
@@ -51,23 +52,6 @@ def small(request, tmp_path_factory) -> Path:
         tie_word_embeddings=request.param,
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return folder
-
-
-def write_peft_adapter(base: Path, folder: Path, **settings: object) -> Path:
-    """A random adapter, made and saved by PEFT alone."""
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = LoraConfig(
-        **{"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | settings
-    )
-    model = get_peft_model(model, config)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            scale = 0.1 if "lora_" in name else 0.3 * parameter.abs().mean().item()
-            parameter.data += scale * torch.randn_like(parameter)
-    model.peft_config["default"].base_model_name_or_path = str(base)
-    model.save_pretrained(folder)
     return folder
 
 
