@@ -129,8 +129,19 @@ def snippet_of_merged(repository: str, trained: Trained, template: Template) -> 
 
 
 def snippet_of_adapter(repository: str, trained: Trained, template: Template) -> str:
-    imports = ["from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer"]
-    load = f'model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16")'
+    """On the base as it was in training."""
+    if trained.quantization != "nf4":
+        imports = ["from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer"]
+        load = f'model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16")'
+        return build_snippet(imports, load, repository, template)
+    imports = [
+        "from peft import AutoPeftModelForCausalLM",
+        "from transformers import AutoTokenizer, BitsAndBytesConfig",
+    ]
+    load = f"""nf4 = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="bfloat16"
+)
+model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16", quantization_config=nf4)"""
     return build_snippet(imports, load, repository, template)
 
 

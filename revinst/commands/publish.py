@@ -10,7 +10,8 @@ LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own stat
 
 def main(args: list[str]) -> int:
     from revinst.commands.trained import build_parser, open_trained
-    from revinst.model.merge import MARKER
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.model.merge import MARKER, begin_with_bos
 
     parser = build_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
     add_push_options(parser, required=True)
@@ -25,6 +26,10 @@ def main(args: list[str]) -> int:
         from revinst.commands.card import write_card
 
         trained = open_trained(options.run, options.unfinished, options)
+        if trained.run is not None:
+            tokenizer = load_tokenizer(trained.base)
+            begin_with_bos(tokenizer.hf, tokenizer.bos_id)
+            tokenizer.hf.save_pretrained(str(trained.adapter))
         if trained.run is not None or not (trained.adapter / "README.md").is_file():  # somebody's own card stays
             write_card(trained.adapter, trained, options.push_to_hub)
         push(trained.adapter, options.push_to_hub, "adapter", public=options.public, dry_run=options.dry_run)

@@ -219,6 +219,21 @@ def test_train_merge_export_and_load_without_revinst(base, tmp_path):
     assert reports["nf4 gguf bf16"]["kl"]["mean"] == pytest.approx(reports["nf4 bf16"]["kl"]["mean"], rel=1e-3)
     assert reports["nf4 gguf q8_0"]["kl"]["mean"] < 0.02
 
+    # The adapter as its card says:
+    assert run_command("publish", tmp_path / "run", "--push_to_hub", "me/adapter", "--dry_run") == 0
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+    snippet = snippet.replace("me/adapter", str(tmp_path / "run" / "adapter")).replace("=100", "=8")
+    done = subprocess.run(
+        [sys.executable, "-c", snippet + "\nprint(inputs['input_ids'][0, :2].tolist(), tokenizer.bos_token_id)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ids, bos = re.fullmatch(r"\[(.*)\] (\d+)", done.stdout.splitlines()[-1]).groups()
+    assert ids.split(", ")[0] == bos != ids.split(", ")[1]
+
     # In plain transformers, the prompt as a text, one row at a time:
     source = [{"id": str(n), "response": row.response} for n, row in enumerate(load_examples("quickstart")[0][:6])]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in source))
