@@ -33,7 +33,7 @@ $(MODEL)/config.json: | $(VENV)/.installed
 quickstart: setup  ## train, merge and score a small model on this machine, without a GPU
 	$(OFFLINE) $(BIN)/revinst fit --config configs/quickstart.yaml
 	rm -rf $(MERGED)
-	$(OFFLINE) $(BIN)/revinst merge $(RUN) $(MERGED)
+	$(OFFLINE) $(BIN)/revinst merge $(RUN) $(MERGED) --drift_rows 20
 	$(OFFLINE) $(BIN)/revinst evaluate $(RUN)
 
 own-texts: setup  ## 60 made e-mails to a data set and a personal model, without a GPU

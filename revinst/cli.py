@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "write an instruction for each text of a file or folder",
     "corpus": "own texts to a filtered instruction data set",
     "merge": "write a standalone model with the adapter merged in",
+    "demo": "a page on this machine to try a run",
+    "publish": "upload an adapter, a merged model or a data set; private by default",
     "plan": "what a config will cost in memory, time and disk; loads nothing",
     "inspect": "show what a config makes of its data; loads no model",
 }

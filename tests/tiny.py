@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from revinst.data.datamodule import InstructionDataModule
 from revinst.model.lora import LoraSettings
@@ -30,6 +31,20 @@ def write_tiny_llama(folder: Path, tokenizer: Path) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(tokenizer / name, folder)
+    return folder
+
+
+def write_peft_adapter(base: Path, folder: Path, **settings: Any) -> Path:
+    """A random adapter, made and saved by PEFT alone, as TRL, Unsloth and axolotl save theirs."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    model = get_peft_model(model, LoraConfig(**options | settings))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = 0.1 if "lora_" in name else 0.3 * parameter.abs().mean().item()
+            parameter.data += scale * torch.randn_like(parameter)
+    model.save_pretrained(folder)
     return folder
 
 

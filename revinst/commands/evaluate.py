@@ -44,7 +44,7 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
 
         check_encoder(options.semantic)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished)
+    trained = open_on_all(ranks, options.run, options.unfinished, options)
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings, ranks)

@@ -50,7 +50,7 @@ def main(args: list[str]) -> int:
 def generate(options: Namespace, ranks: Ranks) -> int:
     settings = read_generation_settings(options)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished)
+    trained = open_on_all(ranks, options.run, options.unfinished, options)
     check_output(options.output, Path(options.input).expanduser())
     texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
     if not texts:

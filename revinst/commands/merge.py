@@ -1,59 +1,149 @@
-"""`revinst merge`: a standalone model that plain transformers loads."""
+"""`revinst merge`: a standalone model that plain transformers loads, how far it drifted, and GGUF files of it."""
 
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from rich.console import Console
 
-from revinst.commands.trained import build_parser, open_trained, quiet_libraries
-from revinst.data.tokenizer import load_tokenizer
+from revinst.commands.card import name_of, prompt_text, write_card
+from revinst.commands.drift import prepare_drift
+from revinst.commands.evaluated_rows import EvaluatedRows, choose_rows
+from revinst.commands.publish import add_push_options, push
+from revinst.commands.trained import Trained, build_parser, build_progress, open_trained, quiet_libraries, track
+from revinst.data.prompt import SLOT, load_template
+from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
-from revinst.model.inference import load_for_inference
-from revinst.model.merge import adapter_sha256, merge_adapter, save_merged
+from revinst.evaluation.drift import build_drift_table
+from revinst.model.gguf import FORMATS, write_gguf
+from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
+from revinst.run import write_json
 
 
 def main(args: list[str]) -> int:
-    parser = build_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
-    parser.add_argument("out", metavar="OUT_DIR", type=Path, help="a folder that does not exist yet")
-    parser.add_argument("--push_to_hub", metavar="ID", help="also upload it, as a private repository")
-    options = parser.parse_args(args)
+    options = build_options().parse_args(args)
     if options.out.exists():
         raise UserError(f"{options.out} exists; give a new folder")
+    if options.drift_rows < 0:
+        raise UserError(f"--drift_rows {options.drift_rows}: must be at least 0")
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
-    # On the CPU and in fp32 for the sum: merging is one pass over the weights, and any machine has to do it alike.
-    model = load_for_inference(
-        trained.base, None, torch.device("cpu"), trained.quantization, torch.bfloat16, dequantize=True
-    )
-    from revinst.model.lora import load_adapter
-
-    model = merge_adapter(load_adapter(model, trained.adapter))
-    tokenizer = load_tokenizer(trained.base).hf
-    save_merged(model, tokenizer, options.out, merge_record(trained))
+    trained = open_trained(options.run, options.unfinished, options)
+    rows = choose_drift_rows(trained, options)
+    repository = options.push_to_hub or options.out.name
+    merge_into(options.out, trained, choose_target(trained, options.onto), options.gguf, repository)
     print(f"merged model in {options.out}")
+    if rows is not None:
+        measure_drift(options.out, trained, rows, repository)
     if options.push_to_hub:
-        push(options.out, options.push_to_hub)
+        push(options.out, options.push_to_hub, public=options.public, dry_run=options.dry_run)
     return 0
 
 
-def merge_record(trained: Any) -> dict[str, Any]:
+def build_options() -> ArgumentParser:
+    parser = build_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
+    parser.add_argument("out", metavar="OUT_DIR", type=Path, help="a folder that does not exist yet")
+    parser.add_argument(
+        "--onto",
+        choices=TARGETS,
+        help="nf4: the 4-bit values the adapter was trained against (default after QLoRA); 16bit: the base's own",
+    )
+    parser.add_argument("--gguf", nargs="+", choices=list(FORMATS), default=[], help="also these files in OUT_DIR/gguf")
+    parser.add_argument("--drift_rows", type=int, default=100, help="held-out rows of the drift report; 0: none")
+    parser.add_argument("--input", help="rows of the drift report, for an adapter folder")
+    add_push_options(parser)
+    return parser
+
+
+def choose_target(trained: Trained, onto: str | None) -> str:
+    if onto == "nf4" and trained.quantization != "nf4":
+        raise UserError("--onto nf4: this adapter was trained on a 16-bit base; leave --onto out")
+    return onto or ("nf4" if trained.quantization == "nf4" else "16bit")
+
+
+def choose_drift_rows(trained: Trained, options: Namespace) -> EvaluatedRows | None:
+    """None, with a line that says why, where there are none."""
+    if options.drift_rows == 0:
+        return None
+    try:
+        return choose_rows(trained, options.input, options.drift_rows, allow_trained=True)
+    except UserError as error:
+        if options.input:
+            raise
+        print(f"no drift report: {error}", file=sys.stderr)
+        return None
+
+
+def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], repository: str) -> None:
+    """All of it or nothing: through a temporary folder beside `folder`."""
+    # On the CPU, whatever the machine: merging is one pass over the weights.
+    merge = plan_merge(trained.base, trained.adapter, onto)
+    tokenizer = load_tokenizer(trained.base)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        with build_progress() as progress:
+            write_merge(merge, temporary, lambda files: track(progress, "shards", files))
+        write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
+        write_text_files(temporary, merge.base.config, tokenizer)
+        write_json(temporary / MARKER, merge_record(trained, onto))
+        write_card(temporary, trained, repository)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
     return {
-        "base": trained.base,
+        "base": name_of(trained.base),
         "quantization": trained.quantization,
-        "onto": "nf4" if trained.quantization == "nf4" else "16bit",
+        "onto": onto,
         "adapter_sha256": adapter_sha256(trained.adapter),
     }
 
 
-def push(folder: Path, repository: str) -> None:
-    """Uploads the folder; the token comes from the environment or `hf auth login`, never from us."""
-    from huggingface_hub import HfApi
+def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, formats: list[str], name: str) -> None:
+    """Each format's file, and one Modelfile for Ollama, which names the first."""
+    if not formats:
+        return
+    template = load_template(trained.template, tokenizer.hf)
+    (folder / "gguf").mkdir()
+    for kind in formats:
+        with build_progress() as progress:
+            write_gguf(
+                folder,
+                folder / "gguf" / f"{name}-{kind}.gguf",
+                kind,
+                tokenizer,
+                add_bos=not template.has_bos,
+                progress=partial(track, progress, kind),
+            )
+    prompt = SLOT.sub("{{ .Prompt }}", prompt_text(template))
+    lines = [
+        f"FROM ./{name}-{formats[0]}.gguf",
+        f'TEMPLATE """{prompt}"""',
+        "PARAMETER temperature 0",
+        "PARAMETER num_predict 100",
+        f"PARAMETER num_ctx {trained.seq_len}",
+        f'PARAMETER stop "{tokenizer.hf.eos_token}"',
+    ]
+    (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+
+def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, repository: str) -> None:
+    """drift.json, and the card with it. Where there is no room for the model, a line says so."""
     try:
-        api = HfApi()
-        api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(folder))
-    except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--push_to_hub {repository}: {reason}; the merged model is in {folder}") from error
-    print(f"uploaded to {repository} (private)")
+        drift = prepare_drift(trained, rows, folder)
+    except UserError as error:
+        print(f"no drift report: {error}", file=sys.stderr)
+        return
+    forms: dict[str, Any] = {"bf16": partial(drift.load_merged, folder)}
+    for file in sorted((folder / "gguf").glob("*.gguf")):
+        forms[f"gguf {file.stem.removeprefix(f'{folder.name}-')}"] = partial(drift.load_gguf, file)
+    report = drift.measure(forms)
+    write_json(folder / "drift.json", report)
+    write_card(folder, trained, repository, report)
+    Console().print(build_drift_table(report))

@@ -18,13 +18,17 @@ from rich.progress import (
 )
 
 from revinst.commands.config import RevinstCLI, read_run_config
+from revinst.data.tokenizer import looks_local
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
+from revinst.model.base import QUANTIZATIONS
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_newest
+
+FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
 
 @dataclass(slots=True)
@@ -47,19 +51,18 @@ class Trained:
         return self.run.evaluation if self.run else None
 
 
-def open_trained(path: str, unfinished: bool = False) -> Trained:
-    """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder."""
+def open_trained(path: str, unfinished: bool = False, options: argparse.Namespace | None = None) -> Trained:
+    """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
+
+    options: of `build_parser`, for what an adapter folder does not say.
+    """
     folder = Path(path)
+    stated = {name: getattr(options, name, None) for name in FOR_ADAPTERS}
     if (folder / "adapter_config.json").is_file():
-        base = read_adapter_config(folder).get("base_model_name_or_path")
-        if not base:
-            raise UserError(f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path)")
-        print(
-            f"{folder} is an adapter folder: an nf4 base, the blog template and 2048 tokens are assumed",
-            file=sys.stderr,
-        )
-        check_not_merged(base, folder)
-        return Trained(folder, base, "nf4", "blog", with_context=False, seq_len=2048)
+        return open_adapter(folder, stated)
+    given = [name for name, value in stated.items() if value is not None]
+    if given and folder.is_dir():
+        raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
     run = open_run(folder, unfinished)
     cli = read_run_config(run.config)
     data, model = cli.config.data, cli.config.model
@@ -79,17 +82,45 @@ def open_trained(path: str, unfinished: bool = False) -> Trained:
     )
 
 
-def open_on_all(ranks: Ranks, path: str, unfinished: bool) -> Trained:
+def open_on_all(
+    ranks: Ranks, path: str, unfinished: bool = False, options: argparse.Namespace | None = None
+) -> Trained:
     """Opens RUN on every rank, on the first one before the others: an unfinished run's adapter is written then."""
     if ranks.world_size > 1:
-        ranks.on_first(lambda: bool(open_trained(path, unfinished)))
-    return open_trained(path, unfinished)
+        ranks.on_first(lambda: bool(open_trained(path, unfinished, options)))
+    return open_trained(path, unfinished, options)
+
+
+def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
+    """A bare PEFT folder, whoever trained it; what it does not say, the options do, or the defaults."""
+    named = read_adapter_config(folder).get("base_model_name_or_path")
+    base = stated["base"] or named
+    if not base:
+        raise UserError(
+            f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path); name it with --base"
+        )
+    if looks_local(base) and not Path(base).expanduser().is_dir():
+        raise UserError(f"{folder}: its base {base} is no folder here; name the base with --base")
+    quantization, template = stated["quantization"] or "nf4", stated["template"] or "blog"
+    seq_len = stated["seq_len"] or 2048
+    print(
+        f"{folder} is an adapter folder: base {base}, quantization {quantization}, template {template}, "
+        f"{seq_len} tokens (--base, --quantization, --template, --seq_len)",
+        file=sys.stderr,
+    )
+    check_not_merged(base, folder)
+    return Trained(folder, base, quantization, template, with_context=False, seq_len=seq_len)
 
 
 def build_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"revinst {command}", description=description)
     parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
+    adapter = parser.add_argument_group("for an adapter folder, which does not say this itself")
+    adapter.add_argument("--base", help="its base model: hub id or folder (default: the one its config names)")
+    adapter.add_argument("--quantization", choices=QUANTIZATIONS, help="of the base in training (default: nf4)")
+    adapter.add_argument("--template", help="blog, alpaca, chat or a text file (default: blog)")
+    adapter.add_argument("--seq_len", type=int, help="tokens of a row (default: 2048)")
     return parser
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from revinst.errors import UserError
 
@@ -85,6 +86,14 @@ def keep_cpu_training_exact(model: torch.nn.Module) -> None:
 
 def is_quantized(model: torch.nn.Module) -> bool:
     return any(type(module).__name__ == "Linear4bit" for module in model.modules())
+
+
+def round_to_nf4(weight: Tensor) -> Tensor:
+    """The values that `weight` [out, in] has as a 4-bit layer of `load_base`, in its own dtype."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    packed, state = quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+    return dequantize_4bit(packed, state).to(weight.dtype)
 
 
 def dequantize_base(model: Any) -> Any:

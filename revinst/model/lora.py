@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ EXACT = {
     "rank_pattern",
     "alpha_pattern",
     "use_rslora",
+    "use_dora",
+    "modules_to_save",
     "layers_to_transform",
     "layers_pattern",
     "base_model_name_or_path",
@@ -117,7 +120,15 @@ def take_share(value: Any, like: Tensor) -> Any:
 
 def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None:
     """Loads adapter tensors. Raises UserError unless names and shapes match exactly: PEFT would only warn."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
+
+    own = check_adapter_state(model, state, source)
+    set_peft_model_state_dict(model, {name: take_share(tensor, own[name]) for name, tensor in state.items()})
+
+
+def check_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The adapter's own tensors, sharded where the model is, after a check that `state` has the same ones."""
+    from peft import get_peft_model_state_dict
 
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
@@ -129,7 +140,7 @@ def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None
             f"{source}: this adapter does not fit the model ({len(missing)} tensors missing, "
             f"{len(unexpected)} unexpected, {len(wrong)} of another shape; the first {kind}: {first})"
         )
-    set_peft_model_state_dict(model, {name: take_share(tensor, own[name]) for name, tensor in state.items()})
+    return own
 
 
 def save_adapter(model: Any, folder: Path, tokenizer: Any = None, state: dict[str, Tensor] | None = None) -> None:
@@ -179,29 +190,53 @@ def check_plain(config: dict[str, Any], path: Path) -> None:
 
 def load_adapter(model: Any, folder: Path) -> Any:
     """Wraps the base in a PeftModel with the adapter of a folder, every tensor accounted for, ready for inference."""
+    from peft import set_peft_model_state_dict
+
+    model = wrap_adapter(model, folder)
+    set_peft_model_state_dict(model, read_adapter_state(model, folder, model.state_dict().get))
+    return model.eval()
+
+
+def wrap_adapter(model: Any, folder: Path, low_cpu_mem_usage: bool = False) -> Any:
+    """The base with layers for a folder's adapter, not yet its weights. low_cpu_mem_usage: on the meta device."""
     from peft import LoraConfig, get_peft_model
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     settings = read_adapter_config(folder)
     known = set(LoraConfig.__dataclass_fields__)
-    path = folder / "adapter_model.safetensors"
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
     try:
         config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
         config.inference_mode = True
-        model = get_peft_model(model, config)
+        return get_peft_model(model, config, low_cpu_mem_usage=low_cpu_mem_usage)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{folder}/adapter_config.json: it does not fit the base ({str(error).splitlines()[0]})"
         ) from error
-    set_adapter_state(model, state, str(folder))
+
+
+def read_adapter_state(model: Any, folder: Path, base_tensor: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+    """The folder's tensors. Raises UserError unless they are exactly those of `model`, and trained.
+
+    base_tensor: the base's own, by its name in `model`. PEFT saves unchanged copies of embedding and head beside an
+    adapter on them, or where a vocabulary was resized; they are left out, changed ones are refused.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file() and (folder / "adapter_model.bin").is_file():
+        raise UserError(f"{folder}: its weights are pickled (adapter_model.bin); save it again as safetensors")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
+    for name in state.keys() - adapter_state(model).keys():
+        own = base_tensor(name) if "lora_" not in name else None
+        if own is not None and own.shape == state[name].shape and torch.equal(own.bfloat16(), state[name].bfloat16()):
+            del state[name]
+    check_adapter_state(model, state, str(folder))
     if not any(torch.any(tensor != 0) for name, tensor in state.items() if "lora_B" in name):
         raise UserError(f"{path}: the adapter changes nothing (every lora_B is zero); it was never trained")
-    return model.eval()
+    return state
 
 
 def settings_to_json(settings: LoraSettings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from revinst.model.lora import LoraSettings, attach_lora, load_adapter, read_adapter_config, save_adapter
-from revinst.model.merge import MARKER, adapter_sha256, check_not_merged, merge_adapter
+from revinst.model.merge import MARKER, adapter_sha256, check_not_merged
 
 
 def tiny(folder: Path):
@@ -37,7 +37,7 @@ def test_targets_that_match_no_linear_layer(tiny_llama, targets):
 @pytest.mark.parametrize(
     "setting",
     [
-        {"use_dora": True},
+        {"use_dora": True},  # without the magnitudes
         {"lora_bias": True},
         {"fan_in_fan_out": True},
         {"bias": "all"},
@@ -53,19 +53,6 @@ def test_what_would_not_be_merged_exactly_is_refused(tiny_llama, tmp_path, setti
     folder = write_adapter(tiny_llama, tmp_path / "adapter", **setting)
     with pytest.raises(ValueError, match=f"{next(iter(setting))}|does not fit"):
         load_adapter(tiny(tiny_llama), folder)
-
-
-@pytest.mark.parametrize("setting", [{}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 3}}], ids=str)
-def test_merged_equals_apart(tiny_llama, tmp_path, setting):
-    """Also with the scalings that are followed; fp32, so only the order of sums differs."""
-    folder = write_adapter(tiny_llama, tmp_path / "adapter", **setting)
-    ids = torch.arange(50, 90)[None]
-    with torch.no_grad():
-        apart = load_adapter(tiny(tiny_llama), folder)
-        expected, base = apart(ids).logits, tiny(tiny_llama)(ids).logits
-        merged = merge_adapter(apart)(ids).logits
-    assert (expected - base).abs().max() > 1e-2
-    assert torch.allclose(merged, expected, atol=1e-4)
 
 
 def test_an_adapter_is_not_merged_twice(tiny_llama, tmp_path):

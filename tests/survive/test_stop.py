@@ -45,7 +45,7 @@ def test_later_stages_refuse_it_or_take_the_newest_checkpoint(folder, stopped, c
 def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     from huggingface_hub import HfApi
 
-    from revinst.commands.merge import push
+    from revinst.commands.publish import push
 
     class ConnectError(Exception):
         """As httpx's, which is no OSError."""
@@ -53,6 +53,7 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise ConnectError("no route\nmore")
 
+    (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(HfApi, "create_repo", fail)
     with pytest.raises(UserError, match=r"me/model: no route; the merged model is in") as caught:
         push(tmp_path, "me/model")

@@ -1,0 +1,226 @@
+"""The model card, README.md with the Hub's metadata: where a model comes from, what it scores, how to use it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from revinst.commands.trained import Trained
+from revinst.data.prompt import SLOT, Template, drop_context, load_template
+from revinst.data.tokenizer import load_tokenizer, looks_local
+from revinst.evaluation.drift import DRIFT_COLUMNS, drift_row
+from revinst.run import read_json
+
+# Pattern of a name, the Hub's id of the licence, its name. Anything else: what the base's own card says, or unknown.
+BASE_LICENCES = [
+    (r"llama-2", "llama2", "Llama 2 Community License"),
+    (r"smollm2", "apache-2.0", "Apache-2.0"),
+]
+DATA_LICENCES = [
+    (r"dolly", "cc-by-sa-3.0", "CC BY-SA 3.0 (databricks-dolly-15k)"),
+    (r"^quickstart$", "apache-2.0", "Apache-2.0 (the quickstart rows)"),
+]
+UNKNOWN = "not known to revinst: look it up before you share this"
+HEAD = ("rouge1", "rouge2", "rougeL")
+EXAMPLE = (
+    "A comet is a lump of ice and dust. Near the Sun the ice turns to gas, which carries dust along and forms a tail."
+)
+
+
+def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[str, Any] | None = None) -> None:
+    """README.md of an adapter's folder, or of a merged model's, which then has `drift` and its record."""
+    merged = folder != trained.adapter
+    template = load_template(trained.template, load_tokenizer(trained.base).hf)
+    base_licence = find_licence(BASE_LICENCES, trained.base) or read_base_licence(trained.base)
+    sources = list_sources(trained)
+    data_licences = [licence for source in sources if (licence := find_licence(DATA_LICENCES, source))]
+    metadata = build_metadata(trained, sources, base_licence, merged)
+    parts = [
+        "---\n" + yaml.safe_dump(metadata, sort_keys=False).strip() + "\n---",
+        f"# {repository.rsplit('/', 1)[-1]}",
+        describe_task(template, merged),
+        "## Use\n\n" + (snippet_of_merged if merged else snippet_of_adapter)(repository, trained, template),
+        "## Template\n\nThe prompt ends where the model begins to write; BOS comes first.\n\n"
+        f"```\n{prompt_text(template)}\n```",
+        "## Training\n\n" + describe_training(trained, folder if merged else None),
+        "## Data and licences\n\n"
+        + "\n".join(
+            [
+                f"- base: {name_of(trained.base)}, {base_licence[1] if base_licence else UNKNOWN}",
+                *(
+                    f"- data: {name_of(source)}, {(find_licence(DATA_LICENCES, source) or ('', UNKNOWN))[1]}"
+                    for source in sources
+                ),
+                *([] if sources else [f"- data: {UNKNOWN}"]),
+            ]
+        ),
+    ]
+    if data_licences and data_licences[0][0] == "cc-by-sa-3.0":
+        parts[-1] += "\n\nDolly's share-alike terms and attribution apply to copies and adaptations of its rows."
+    if scores := describe_scores(trained):
+        parts.append("## Scores\n\n" + scores)
+    if drift:
+        parts.append("## Drift\n\n" + describe_drift(drift))
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def build_metadata(
+    trained: Trained, sources: Sequence[str], licence: tuple[str, str] | None, merged: bool
+) -> dict[str, Any]:
+    """What the Hub reads: https://huggingface.co/docs/hub/model-cards. A local folder is no base there."""
+    metadata: dict[str, Any] = {"license": licence[0] if licence else "other"}
+    if not licence:
+        metadata["license_name"] = "unknown"
+    if not looks_local(trained.base):
+        metadata |= {"base_model": trained.base, "base_model_relation": "finetune" if merged else "adapter"}
+    hub_sources = [source for source in sources if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not looks_local(source)]
+    if hub_sources:
+        metadata["datasets"] = hub_sources
+    metadata |= {"library_name": "transformers" if merged else "peft", "pipeline_tag": "text-generation"}
+    return metadata | {"tags": ["qlora", "lora", "instruction-backtranslation"]}
+
+
+def find_licence(known: list[tuple[str, str, str]], name: str) -> tuple[str, str] | None:
+    name = name_of(name).lower()
+    return next(((hub_id, text) for pattern, hub_id, text in known if re.search(pattern, name)), None)
+
+
+def read_base_licence(base: str) -> tuple[str, str] | None:
+    """`license:` of the base's own card, where the base is a folder."""
+    card = Path(base).expanduser() / "README.md"
+    found = re.search(r"^license:\s*([\w.-]+)\s*$", card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
+    return (found[1], found[1]) if found else None
+
+
+def name_of(source: str) -> str:
+    """A hub id as it is; of a path its last part, since a card must not tell about somebody's disk."""
+    return Path(source).name if looks_local(source) or Path(source).exists() else source
+
+
+def list_sources(trained: Trained) -> list[str]:
+    if trained.cli is None:
+        return []
+    source = trained.cli.config.data.source
+    return [source] if isinstance(source, str) else list(source)
+
+
+def describe_task(template: Template, merged: bool) -> str:
+    kind = "A standalone model" if merged else "A LoRA adapter"
+    if template.target == "instruction":
+        return f"{kind} that reads a text and writes the instruction which could have produced it. Made with revinst."
+    return f"{kind} that writes the {template.target} of a prompt. Made with revinst."
+
+
+def prompt_text(template: Template) -> str:
+    """The template up to its target, without the paragraph of the optional context."""
+    return drop_context(template.text).removesuffix(f"{{{template.target}}}")
+
+
+def quote(text: str) -> str:
+    return repr(text) if '"""' in text or "\\" in text or text.endswith('"') else f'"""{text}"""'
+
+
+def snippet_of_merged(repository: str, trained: Trained, template: Template) -> str:
+    load = f'model = AutoModelForCausalLM.from_pretrained("{repository}", dtype="auto")'
+    return build_snippet(["from transformers import AutoModelForCausalLM, AutoTokenizer"], load, repository, template)
+
+
+def snippet_of_adapter(repository: str, trained: Trained, template: Template) -> str:
+    """On the base as it was in training."""
+    if trained.quantization != "nf4":
+        imports = ["from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer"]
+        load = f'model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16")'
+        return build_snippet(imports, load, repository, template)
+    imports = [
+        "from peft import AutoPeftModelForCausalLM",
+        "from transformers import AutoTokenizer, BitsAndBytesConfig",
+    ]
+    load = f"""nf4 = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="bfloat16"
+)
+model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16", quantization_config=nf4)"""
+    return build_snippet(imports, load, repository, template)
+
+
+def build_snippet(imports: list[str], load: str, repository: str, template: Template) -> str:
+    (slot,) = [name for name in SLOT.findall(prompt_text(template))][:1]
+    special = ", add_special_tokens=False" if template.has_bos else ""
+    lines = [
+        *imports,
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{repository}")',
+        load,
+        f"template = {quote(prompt_text(template))}",
+        f'text = "{EXAMPLE}"',
+        f'inputs = tokenizer(template.replace("{{{slot}}}", text), return_tensors="pt"{special})',
+        "output = model.generate(**inputs, max_new_tokens=100, do_sample=False)",
+        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())',
+    ]
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def describe_training(trained: Trained, merged: Path | None) -> str:
+    adapter = json.loads((trained.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    lines = [
+        f"- base: {name_of(trained.base)}, {'4-bit NormalFloat (nf4)' if trained.quantization == 'nf4' else '16 bits'}",
+        f"- adapter: LoRA, r {adapter['r']}, alpha {adapter['lora_alpha']}, dropout {adapter.get('lora_dropout', 0)}",
+        f"- template: {name_of(trained.template)}, at most {trained.seq_len} tokens a row",
+    ]
+    if trained.cli is not None and trained.run is not None:
+        model, data, manifest = trained.cli.config.model, trained.cli.config.data, trained.run.read_manifest()
+        rows = manifest.get("data", {})
+        lines += [
+            f"- rows: {rows.get('train')} for training, {rows.get('val')} for validation, {rows.get('heldout')} held "
+            "out; no near-duplicates straddle the split",
+            f"- {manifest.get('steps')} steps, lr {model.lr:g} {model.lr_schedule}, {model.optimizer}, supervised: "
+            f"{data.supervise}, seed {manifest.get('seed')}",
+        ]
+    if merged is not None:
+        onto = read_json(merged / "revinst_merge.json")["onto"]
+        onto = {"nf4": "the 4-bit weights' exact values in bf16", "16bit": "the base's own 16-bit weights"}[onto]
+        lines.append(f"- merged in fp32 onto {onto}, rounded once to bf16")
+    return "\n".join(lines)
+
+
+def describe_scores(trained: Trained) -> str:
+    """The run's default evaluation, with its floors; empty if there is none."""
+    path = trained.output / "scores.json" if trained.output else None
+    if path is None or not path.is_file():
+        return ""
+    scores = read_json(path)
+    lines = [
+        f"ROUGE F1 with stemmer on {scores['n']} held-out rows, greedy; [95 % interval].",
+        "",
+        table_line(["system", "R1", "R2", "RL"]),
+        table_line(["---"] * 4),
+        table_line(["**this adapter**", *(format_interval(scores["metrics"][name]) for name in HEAD)]),
+    ]
+    lines += [
+        table_line([name.replace("_", " "), *(f"{floor[metric]:.3f}" for metric in HEAD)])
+        for name, floor in scores["baselines"].items()
+    ]
+    return "\n".join(lines)
+
+
+def describe_drift(drift: Mapping[str, Any]) -> str:
+    rows = [drift_row(name, form) for name, form in drift["forms"].items()]
+    return "\n".join(
+        [
+            f"Against the adapter on its {drift['quantization']} base, {drift['rows']} rows, computed in "
+            f"{drift['computed_in']}. KL of the next-token distributions at each token of the references.",
+            "",
+            *map(table_line, [list(DRIFT_COLUMNS), ["---"] * len(DRIFT_COLUMNS), *rows]),
+        ]
+    )
+
+
+def format_interval(value: Mapping[str, Any]) -> str:
+    low, high = value["ci95"]
+    return f"{value['mean']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
+
+
+def table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

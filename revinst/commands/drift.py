@@ -1,0 +1,111 @@
+"""The drift report: the adapter on its 4-bit base against each form that leaves the house, on held-out rows."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from revinst.commands.evaluated_rows import EvaluatedRows
+from revinst.commands.trained import Trained, build_progress, track
+from revinst.data.encoding import encode_examples, encode_to_generate
+from revinst.data.prompt import load_template, render_prompt
+from revinst.data.tokenizer import load_tokenizer
+from revinst.errors import UserError
+from revinst.evaluation.drift import summarise_drift
+from revinst.generation.distributions import divergences, save_log_p
+from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.model.base import load_base
+from revinst.model.gguf import load_gguf
+from revinst.model.hardware import choose_hardware, pick_device
+from revinst.model.inference import load_for_inference
+
+Load = Callable[[], Any]
+
+
+class Drift:
+    """Rows encoded once, and what the adapter on its base makes of them."""
+
+    def __init__(self, trained: Trained, rows: EvaluatedRows, dtype: torch.dtype, device: torch.device):
+        self.trained, self.dtype, self.device = trained, dtype, device
+        self.settings = GenerationSettings()
+        self.tokenizer = load_tokenizer(trained.base)
+        template = load_template(trained.template, self.tokenizer.hf)
+        options: dict[str, Any] = {"with_context": trained.with_context, "cut": trained.cut}
+        self.documents = encode_examples(rows.examples, template, self.tokenizer, trained.seq_len, **options)
+        if not len(self.documents):
+            raise UserError("drift: no row fits in the model's row length")
+        kept = set(self.documents.ids)
+        self.examples = [example for example in rows.examples if example.id in kept]
+        self.groups = [group for example, group in zip(rows.examples, rows.groups, strict=True) if example.id in kept]
+        prompts = [render_prompt(template, example, trained.with_context) for example in self.examples]
+        self.prompt_ids, _ = encode_to_generate(
+            prompts, template, self.tokenizer, trained.seq_len, self.settings.max_new_tokens, cut=trained.cut
+        )
+        self.references = [prompt.target for prompt in prompts]
+
+    def load_adapter(self) -> Any:
+        """The values that training and evaluation see: base and adapter rounded to bf16."""
+        model = load_for_inference(
+            self.trained.base, self.trained.adapter, self.device, self.trained.quantization, dequantize=True
+        )
+        return model.to(self.dtype) if self.dtype == torch.float32 else model
+
+    def load_merged(self, folder: Path) -> Any:
+        return load_base(str(folder), self.device, "none", choose_hardware(self.device).attention, self.dtype)
+
+    def load_gguf(self, file: Path) -> Any:
+        return load_gguf(file, self.device, choose_hardware(self.device).attention, self.dtype)
+
+    def write_texts(self, model: Any) -> list[str]:
+        """Greedy, one a row."""
+        generated = dict(generate_batches(model, self.tokenizer, self.prompt_ids, self.settings))
+        return [self.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
+
+    def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
+        """The report. forms: name -> loader; one model at a time is in memory."""
+        report: dict[str, Any] = {
+            "against": "the adapter on its base",
+            "quantization": self.trained.quantization,
+            "computed_in": str(self.dtype).removeprefix("torch."),
+            "rows": len(self.examples),
+            "forms": {},
+        }
+        with tempfile.TemporaryDirectory() as work, build_progress() as progress:
+            model = self.load_adapter()
+            log_p = save_log_p(model, self.documents, Path(work) / "log_p")
+            texts = self.write_texts(model)
+            for name in track(progress, "drift", list(forms)):
+                del model
+                model = forms[name]()
+                report["forms"][name] = summarise_drift(
+                    divergences(log_p, model, self.documents),
+                    texts,
+                    self.write_texts(model),
+                    self.references,
+                    self.groups,
+                )
+        return report
+
+
+def choose_dtype(num_bytes: int, device: torch.device) -> torch.dtype | None:
+    """fp32 on a CPU, where it fits, so that only the weights differ; bf16 else; None: there is no room for a model.
+
+    num_bytes: of the weights in bf16; half as much again is needed beside them.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.mem_get_info(device)[0] > 1.5 * num_bytes else None
+    free = psutil.virtual_memory().available
+    return torch.float32 if free > 3 * num_bytes else torch.bfloat16 if free > 1.5 * num_bytes else None
+
+
+def prepare_drift(trained: Trained, rows: EvaluatedRows, merged: Path) -> Drift:
+    """Raises UserError where the machine has no room for the model."""
+    device = pick_device()
+    num_bytes = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
+    dtype = choose_dtype(num_bytes, device)
+    if dtype is None:
+        raise UserError(f"{1.5 * num_bytes / 2**30:.1f} GiB of free memory are needed")
+    return Drift(trained, rows, dtype, device)

@@ -1,0 +1,95 @@
+"""A base's files read one tensor at a time: its weights are never in memory together."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revinst.errors import UserError
+from revinst.model.base import check_folder
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFiles:
+    """A base's folder. `files`: which safetensors file holds each tensor."""
+
+    folder: Path
+    config: Any
+    files: dict[str, Path]
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, mapped only as long as it is used. Raises UserError when its file is broken."""
+        from safetensors import SafetensorError, safe_open
+
+        # Opened anew for each tensor: pages of a mapping count as ours until it is closed.
+        try:
+            with safe_open(self.files[name], framework="pt") as file:
+                return file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{self.files[name]}: {name} can't be read ({str(error).splitlines()[0]})") from None
+
+
+def open_base(base: str) -> BaseFiles:
+    """A hub id (its files are fetched, or found in the hub's cache) or a folder.
+
+    Raises UserError for a base that is stored quantised: its 16-bit weights are not in it.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(check_folder(base))
+    if not folder.is_dir():
+        folder = fetch_base(base)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.base {base}: its config.json can't be read ({str(error).splitlines()[0]})") from None
+    if getattr(config, "quantization_config", None):
+        raise UserError(
+            f"model.base {base}: its weights are stored quantised; name the 16-bit model they were made from (--base)"
+        )
+    return BaseFiles(folder, config, index_tensors(folder))
+
+
+def fetch_base(base: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.json", "tokenizer*", "LICENSE*", "README.md", "*.jinja"]
+    try:
+        return Path(check_folder(snapshot_download(base, allow_patterns=patterns)))
+    except UserError:
+        raise
+    except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: it can't be fetched ({reason})") from error
+
+
+def index_tensors(folder: Path) -> dict[str, Path]:
+    """The file of each tensor, from the shards' own headers."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except FileNotFoundError:
+        names = ["model.safetensors"]
+    except (ValueError, KeyError, AttributeError):
+        raise UserError(f"{index}: not an index of shards") from None
+    files: dict[str, Path] = {}
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                files |= dict.fromkeys(file.keys(), folder / name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder / name}: can't be read ({str(error).splitlines()[0]})") from None
+    return files
+
+
+def build_empty_model(config: Any) -> Any:
+    """The architecture on the meta device: names and shapes, no memory."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)

@@ -1,0 +1,200 @@
+"""GGUF files for llama.cpp and Ollama, written tensor by tensor with the `gguf` package, and read back."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from revinst.errors import UserError
+from revinst.model.base_files import BaseFiles, open_base
+
+# Matrices; embedding and head stay at 8 bits in a 4-bit file, as they do in llama.cpp's own files.
+FORMATS = {"bf16": ("BF16", "BF16"), "q8_0": ("Q8_0", "Q8_0"), "q4_0": ("Q4_0", "Q8_0"), "q4_1": ("Q4_1", "Q8_0")}
+FILE_TYPES = {"bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_1": "MOSTLY_Q4_1"}
+STORED = {"F32": np.float32, "F16": np.float16}  # what is no sequence of bytes
+# llama.cpp's name of a pre-tokenizer, by the steps that tokenizer.json has.
+PRE_TOKENIZERS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm", ("Split", "ByteLevel"): "llama-bpe"}
+
+
+def write_gguf(
+    folder: Path,
+    file: Path,
+    kind: str,
+    tokenizer: Any,
+    *,
+    add_bos: bool = True,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> None:
+    """A merged model's folder as one file. Raises UserError for what can't be said in GGUF exactly.
+
+    kind: of FORMATS. tokenizer: revinst.data.tokenizer.Tokenizer. add_bos: whether a prompt still lacks its BOS.
+    """
+    check_installed()
+    from gguf import GGUFWriter, LlamaFileType, get_tensor_name_map
+    from gguf.constants import MODEL_ARCH
+    from gguf.quants import quant_shape_to_byte_shape, quantize
+
+    model = open_base(str(folder))
+    check_convertible(model.config)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+    writer = GGUFWriter(file, "llama")
+    writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
+    add_shape(writer, model.config)
+    add_tokenizer(writer, tokenizer, add_bos)
+    types = {name: choose_type(name, model.read(name).shape, kind) for name in model.files}
+    for name, ggml_type in types.items():
+        shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
+        dtype = STORED.get(ggml_type.name, np.uint8)
+        own_name, nbytes = names.get_name(name, (".weight",)), math.prod(shape)
+        if own_name is None:
+            raise UserError(f"GGUF: {folder} holds {name}, which a Llama has not")
+        own_shape = shape if dtype == np.uint8 else model.read(name).shape
+        writer.add_tensor_info(own_name, own_shape, np.dtype(dtype), nbytes, ggml_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name in progress(list(types)):
+        writer.write_tensor_data(quantize(read_paired(model, name).numpy(), types[name]))
+    writer.close()
+
+
+def check_installed() -> None:
+    if find_spec("gguf") is None:
+        raise UserError("GGUF files need the gguf package: pip install 'revinst[gguf]'")
+
+
+def check_convertible(config: Any) -> None:
+    rope = (config.rope_parameters or {}).get("rope_type", "default")
+    reason = ""
+    if config.model_type != "llama":
+        reason = f"model_type {config.model_type}"
+    elif rope not in ("default", "linear"):
+        reason = f"rotary angles of type {rope}"
+    elif config.attention_bias or config.mlp_bias:
+        reason = "biases"
+    if reason:
+        raise UserError(f"GGUF: {reason} can't be exported here; use llama.cpp's own converter on the merged folder")
+
+
+def choose_type(name: str, shape: torch.Size, kind: str) -> Any:
+    """The GGML type of a tensor. Vectors stay fp32; rows that a format's blocks don't divide become fp16."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if len(shape) == 1:
+        return GGMLQuantizationType.F32
+    is_end = name in ("model.embed_tokens.weight", "lm_head.weight")
+    wanted = GGMLQuantizationType[FORMATS[kind][is_end]]
+    return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
+
+
+def read_paired(model: BaseFiles, name: str) -> torch.Tensor:
+    """fp32, with query and key rows as llama.cpp wants them."""
+    weight = model.read(name).float()
+    if ".q_proj." in name or ".k_proj." in name:
+        heads = model.config.num_attention_heads if ".q_proj." in name else model.config.num_key_value_heads
+        return pair_rotary_rows(weight, heads).contiguous()
+    return weight
+
+
+def pair_rotary_rows(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """llama.cpp turns neighbouring rows, transformers a row and the one half a head further on.
+
+    Rows of one head: [0 1 2 3] -> [0 2 1 3].
+    """
+    return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+
+
+def add_shape(writer: Any, config: Any) -> None:
+    from gguf import RopeScalingType
+
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if config.rope_parameters.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+
+
+def add_tokenizer(writer: Any, tokenizer: Any, add_bos: bool) -> None:
+    from gguf import TokenType
+
+    definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
+    if definition["model"]["type"] != "BPE":
+        raise UserError(f"GGUF: a {definition['model']['type']} tokenizer can't be exported here")
+    added = {token["id"]: token for token in definition["added_tokens"]}
+    pieces = {number: piece for piece, number in definition["model"]["vocab"].items()}
+    pieces |= {number: token["content"] for number, token in added.items()}
+    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(max(pieces) + 1)]
+    kinds = [kind_of(number, token, added, TokenType) for number, token in enumerate(tokens)]
+    if definition["model"].get("byte_fallback"):
+        add_sentencepiece(writer, tokenizer, tokens, kinds, TokenType)
+    else:
+        steps = definition["pre_tokenizer"] or {}
+        parts = tuple(step["type"] for step in steps.get("pretokenizers", [steps]))
+        if parts not in PRE_TOKENIZERS:
+            raise UserError(f"GGUF: a tokenizer that splits text by {' and '.join(parts)} can't be exported here")
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(PRE_TOKENIZERS[parts])
+        merges = definition["model"]["merges"]
+        writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    if tokenizer.bos_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_id)
+    writer.add_eos_token_id(tokenizer.eos_id)
+    writer.add_pad_token_id(tokenizer.hf.pad_token_id if tokenizer.hf.pad_token_id is not None else tokenizer.pad_id)
+    writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
+    writer.add_add_eos_token(False)
+
+
+def kind_of(number: int, token: str, added: dict[int, Any], kinds: Any) -> int:
+    if number in added:
+        return kinds.CONTROL if added[number]["special"] else kinds.USER_DEFINED
+    if token.startswith("[PAD"):
+        return kinds.UNUSED
+    is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
+    return kinds.BYTE if is_byte else kinds.NORMAL
+
+
+def add_sentencepiece(writer: Any, tokenizer: Any, tokens: list[str], kinds: list[int], types: Any) -> None:
+    """SentencePiece's BPE numbers its pieces in the order of its merges, which is their score."""
+    unknown = tokenizer.hf.unk_token_id
+    if unknown is not None:
+        kinds[unknown] = types.UNKNOWN
+        writer.add_unk_token_id(unknown)
+    first = next(number for number, kind in enumerate(kinds) if kind == types.NORMAL)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    scores = [float(first - number) if kind == types.NORMAL else 0.0 for number, kind in enumerate(kinds)]
+    writer.add_token_scores(scores)
+
+
+def load_gguf(file: Path, device: torch.device, attention: str, dtype: torch.dtype) -> Any:
+    """A GGUF file as an ordinary model, unpacked to `dtype`, for inference with `attention` of model/attention.py."""
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    from revinst.model.attention import register_attention
+
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        gguf_file=file.name,
+        dtype=dtype,
+        device_map={"": device},
+        quantization_config=GgufConfig(dequantize=True),
+        attn_implementation=register_attention(attention),
+    )
+    return model.requires_grad_(False).eval()

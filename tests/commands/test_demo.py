@@ -1,0 +1,89 @@
+"""The page of `revinst demo` in headless Chromium: what it shows, where it listens, whom it calls."""
+
+import shutil
+import socket
+
+import pytest
+
+from revinst.commands.demo import Writer, build_page, launch, load_gradio
+from revinst.commands.trained import Trained
+from revinst.data.examples import Example
+from revinst.errors import UserError
+from revinst.generation.engine import GenerationSettings
+from revinst.model.lora import LoraSettings, attach_lora, save_adapter
+
+TRAIN = [
+    Example("1", "What is a comet?", "", "A comet is a lump of ice and dust.", ""),
+    Example("2", "Why is the sea salty?", "", "Rivers carry salt from rocks into the sea.", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def writer(tiny_llama, tmp_path_factory) -> Writer:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    model = attach_lora(AutoModelForCausalLM.from_pretrained(tiny_llama), LoraSettings(r=2, dropout=0.0), "base")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    folder = tmp_path_factory.mktemp("demo") / "adapter"
+    save_adapter(model, folder)
+    trained = Trained(folder, str(tiny_llama), "none", "blog", with_context=False, seq_len=256)
+    return Writer(trained, TRAIN, GenerationSettings(max_new_tokens=6))
+
+
+def test_candidates_and_nearest_row(writer):
+    candidates = writer.write("A comet is a lump of ice.", 4, 1.0)
+    assert candidates[0].how == "greedy" and len(candidates) == len({c.instruction for c in candidates}) == 4
+    assert all(c.log_p < 0 and 0 <= c.agreement <= 1 for c in candidates)
+    assert candidates == writer.write("A comet is a lump of ice.", 4, 1.0)
+    (alone,) = writer.write("A comet is a lump of ice.", 1, 1.0)
+    assert alone.instruction == candidates[0].instruction and alone.agreement == 1.0
+    row, similarity = writer.find_nearest("Rivers carry much salt from rocks into the sea.")
+    assert row.id == "2" and 0.5 < similarity < 1
+
+
+def test_without_gradio(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    with pytest.raises(UserError, match=r"revinst\[demo\]"):
+        load_gradio()
+
+
+def test_page_in_a_browser(writer):
+    """A text typed, a button pressed; nothing is asked of any other machine, nothing listens but on 127.0.0.1."""
+    pytest.importorskip("gradio", reason="pip install 'revinst[demo]'")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    gradio = load_gradio()
+    page_app = build_page(gradio, writer, "run")
+    url = launch(gradio, page_app, None, block=False)
+    try:
+        assert url.startswith("http://127.0.0.1:")
+        port = int(url.rstrip("/").rsplit(":", 1)[1])
+        with socket.socket() as other:
+            other.settimeout(2)
+            assert other.connect_ex(("127.0.0.2", port)) != 0
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1200, "height": 1000})
+            asked, problems = [], []
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.route(lambda address: "127.0.0.1" not in address, lambda route: route.abort())
+            page.goto(url)
+            page.fill("#text textarea", "Rivers carry much salt from rocks into the sea.")
+            page.click("#write")
+            page.wait_for_function("document.querySelector('#nearest textarea').value.includes('similarity')")
+            assert "Why is the sea salty?" in page.input_value("#nearest textarea")
+            shown = page.inner_text("#candidates")
+            expected = writer.write("Rivers carry much salt from rocks into the sea.", 4, 0.8)
+            assert "greedy" in shown and all(f"{c.log_p:.2f}" in shown for c in expected)
+            assert {address for address in asked if not address.startswith((url, "data:", "blob:"))} == set()
+            assert problems == []
+            browser.close()
+    finally:
+        page_app.close()
