@@ -104,11 +104,10 @@ def load_model(base: str, device: torch.device, merged: bool) -> Any:
     from revinst.model.base import dequantize_base, load_base
     from revinst.model.hardware import choose_hardware
     from revinst.model.lora import LoraSettings, attach_lora
-    from revinst.model.merge import merge_adapter
 
     model = load_base(base, device, "nf4", choose_hardware(device).attention)
     if merged:
-        model = merge_adapter(attach_lora(dequantize_base(model), LoraSettings(), base))
+        model = attach_lora(dequantize_base(model), LoraSettings(), base).merge_and_unload()
     else:
         model = attach_lora(model, LoraSettings(), base)
     for parameter in model.parameters():

@@ -16,7 +16,7 @@ from revinst.generation.slots import Ended, Picking, decode_rows
 from revinst.model.hardware import choose_hardware
 
 ENGINES = ("auto", "slots", "hf")
-MAX_SLOTS = {"cuda": 512, "cpu": 32}  # a CPU is busy with fewer
+MAX_SLOTS = {"cuda": 1024, "cpu": 32}  # a CPU is busy with fewer
 CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
 
 

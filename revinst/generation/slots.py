@@ -102,16 +102,20 @@ class Slots:
         self.lengths = torch.zeros(num_slots, dtype=torch.int64, device=decoder.device)
         self.keys = torch.zeros(num_slots, 2, dtype=torch.int64, device=decoder.device)
 
+    @property
+    def num_free(self) -> int:
+        return self.cache.num_slots - len(self.rows)
+
     def run(self, waiting: list[Row]) -> Iterator[Ended]:
         """Takes rows from the front of `waiting` while they use this cache well. A row leaves the list when it ends."""
         place = 0  # of the next row to start
         try:
             while True:
-                free = self.cache.num_slots - len(self.rows)
-                if place < len(waiting) and (not self.rows or free > self.cache.num_slots // 16):
-                    taken = self.choose(waiting, place, free)
-                    place += len(taken)
-                    yield from self.start(taken)
+                if not self.rows or self.num_free > self.cache.num_slots // 16:
+                    # to the last free slot, in as many prefills as it takes: a step costs the same with fewer rows
+                    while taken := self.choose(waiting, place, self.num_free):
+                        place += len(taken)
+                        yield from self.start(taken)
                 if self.rows:
                     yield from self.step()
                 elif place == len(waiting) or not self.choose(waiting, place, 1):
@@ -136,8 +140,6 @@ class Slots:
         return chosen
 
     def start(self, rows: list[Row]) -> Iterator[Ended]:
-        if not rows:
-            return
         first, device = len(self.rows), self.decoder.device
         prompts = [row.prompt for row in rows]
         self.rows += rows  # before memory can run out, so that none is forgotten
