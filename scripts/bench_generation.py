@@ -105,7 +105,8 @@ def load_model(base: str, device: torch.device, merged: bool) -> Any:
     from revinst.model.hardware import choose_hardware
     from revinst.model.lora import LoraSettings, attach_lora
 
-    model = load_base(base, device, "nf4", choose_hardware(device).attention)
+    # a static cache is compiled only with sdpa, and there the merged peers are fastest
+    model = load_base(base, device, "nf4", "sdpa" if merged else choose_hardware(device).attention)
     if merged:
         model = attach_lora(dequantize_base(model), LoraSettings(), base).merge_and_unload()
     else:
