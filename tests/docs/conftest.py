@@ -1,7 +1,6 @@
 """What the tests of the documents share: a tiny random base, and an environment without network or GPU."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,28 +19,11 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Llama of 2 layers, with the quickstart model's tokenizer."""
     if not (QUICKSTART_MODEL / "tokenizer.json").is_file():
         pytest.skip("models/smollm2-135m is missing: run `make setup`")
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tests.tiny import write_tiny_llama
 
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=1,
-        eos_token_id=2,
-        initializer_range=0.1,  # at the usual 0.02 every token is equally likely, and changes of the loss drown
-        tie_word_embeddings=True,
-    )
-    folder = tmp_path_factory.mktemp("tiny-base")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(QUICKSTART_MODEL / name, folder)
-    return folder
+    # at the usual 0.02 every token is equally likely, and changes of the loss drown
+    options = {"initializer_range": 0.1, "tie_word_embeddings": True}
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-base"), QUICKSTART_MODEL, **options)
 
 
 @pytest.fixture(scope="session")

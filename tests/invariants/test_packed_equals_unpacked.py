@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from revinst.model.attention import KERNELS, register_attention
 from revinst.model.hardware import choose_attention
+from tests.tiny import tiny_config
 
 SEQ_LENS = [5, 17, 1, 40, 17]
 BACKENDS = [
@@ -19,14 +20,7 @@ BACKENDS = [
 
 def build_llama(backend: str, device: str, dtype: torch.dtype) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=256,
-        intermediate_size=384,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
+    config = tiny_config(vocab_size=512, hidden_size=256, intermediate_size=384)
     config._attn_implementation = register_attention(backend)
     return LlamaForCausalLM(config).to(device, dtype)
 

@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM
 
 from revinst.errors import UserError
 from revinst.model.attention import KERNELS, register_attention, rows_by_sdpa
 from revinst.model.fused.layer import FusedLayer
 from revinst.model.fused.mask import Mask, draw_masks, scales
 from revinst.model.fused.support import choose_layers, fuse_layers
+from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
 SEQ_LENS = [30, 50, 7]
@@ -20,14 +21,7 @@ SEQ_LENS = [30, 50, 7]
 def build(targets="all-linear", dropout: float = 0.0, **lora):
     """A float64 Llama with grouped heads and an adapter whose every matrix counts."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=128,
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
+    config = tiny_config(vocab_size=128, intermediate_size=160, num_hidden_layers=3)
     config._attn_implementation = register_attention("sdpa")
     base = LlamaForCausalLM(config).double().requires_grad_(False)
     options = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM", **lora)

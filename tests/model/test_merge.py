@@ -18,7 +18,7 @@ from revinst.model import merge as merging
 from revinst.model.base import load_base, round_to_nf4
 from revinst.model.inference import load_for_inference
 from revinst.model.merge import plan_merge, write_merge, write_text_files
-from tests.tiny import write_peft_adapter
+from tests.tiny import tiny_config, write_peft_adapter
 
 IDS = torch.arange(50, 90)[None]
 CPU = torch.device("cpu")
@@ -41,16 +41,7 @@ def small(request, tmp_path_factory) -> Path:
     """A random bf16 Llama with 300 ids."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("small")
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        tie_word_embeddings=request.param,
-    )
+    config = tiny_config(vocab_size=300, initializer_range=0.2, tie_word_embeddings=request.param)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return folder
 
