@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from revinst.commands.trained import Trained, build_progress, track
+from revinst.commands.trained import Trained, build_progress, count_row, track
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
 from revinst.data.prompt import Template, load_template, render_prompt
@@ -70,7 +70,8 @@ class Evaluation:
         with self.loaded(use_adapter) as model, build_progress() as progress:
             name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
             task = progress.add_task(f"instructions ({name})", total=len(missing))
-            for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings):
+            headers = self.template.headers
+            for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings, headers=headers):
                 example, prompt = missing[number], prompts[number]
                 prediction = Prediction(
                     id=example.id,
@@ -80,9 +81,10 @@ class Evaluation:
                     prediction=self.tokenizer.decode(generated.token_ids).strip(),
                     num_tokens=len(generated.token_ids),
                     stopped=generated.stopped,
+                    log_p=generated.log_p,
                 )
                 file.append(prediction)
-                progress.advance(task)
+                count_row(progress, task, len(generated.token_ids))
 
     def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
         """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""

@@ -14,6 +14,7 @@ from revinst.commands.trained import (
     build_parser,
     build_progress,
     check_devices,
+    count_row,
     open_on_all,
     quiet_libraries,
     read_generation_settings,
@@ -85,15 +86,17 @@ def generate(options: Namespace, ranks: Ranks) -> int:
         mine, written = ranks.share(missing), []
         with build_progress() as progress:
             task = progress.add_task("instructions", total=len(mine))
-            for number, generated in generate_batches(model, tokenizer, [prompt_ids[n] for n in mine], settings):
+            mine_ids = [prompt_ids[n] for n in mine]
+            for number, generated in generate_batches(model, tokenizer, mine_ids, settings, headers=template.headers):
                 text = texts[mine[number]]
                 prediction = Prediction(
                     text.id, text.category, text.response, text.instruction,
                     tokenizer.decode(generated.token_ids).strip(), len(generated.token_ids), generated.stopped,
+                    generated.log_p,
                 )  # fmt: skip
                 file.append(prediction)
                 written.append(prediction)
-                progress.advance(task)
+                count_row(progress, task, len(generated.token_ids))
         done |= {row.id: row for row in ranks.gather(written)}
     if ranks.is_first:
         write_all(file, texts, done)

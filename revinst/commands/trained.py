@@ -12,10 +12,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.data.tokenizer import looks_local
@@ -130,6 +134,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_new_tokens", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
     parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
     parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
@@ -183,8 +188,23 @@ def build_progress() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TokensPerSecond(),
         console=console,
     )
+
+
+class TokensPerSecond(ProgressColumn):
+    """Of tasks that `count_row` advances; nothing for others."""
+
+    def render(self, task: Task) -> Text:
+        tokens = task.fields.get("tokens")
+        return Text(f"{tokens / task.elapsed:,.0f} tokens/s" if tokens and task.elapsed else "")
+
+
+def count_row(progress: Progress, task: TaskID, tokens: int) -> None:
+    """One row done, with so many new tokens."""
+    before = progress.tasks[progress.task_ids.index(task)].fields.get("tokens", 0)
+    progress.update(task, advance=1, tokens=before + tokens)
 
 
 def quiet_libraries() -> None:

@@ -54,11 +54,15 @@ class Writer:
             prompts, self.template, self.tokenizer, self.seq_len, self.settings.max_new_tokens, cut=self.cut
         )
         written: list[list[Candidate]] = [[] for _ in texts]
-        for sample in range(k):
-            temperature = self.settings.temperature if sample else 0.0
-            settings = replace(self.settings, temperature=temperature, seed=self.settings.seed + sample)
-            for number, generated in generate_batches(self.model, self.tokenizer, prompt_ids, settings):
-                text = self.tokenizer.decode(generated.token_ids).strip()
+        greedy = replace(self.settings, temperature=0.0)
+        numbers = [(number, sample) for number in range(len(texts)) for sample in range(1, k)]
+        for settings, wanted in ((greedy, [(number, 0) for number in range(len(texts))]), (self.settings, numbers)):
+            made = generate_batches(
+                self.model, self.tokenizer, [prompt_ids[number] for number, _ in wanted], settings,
+                headers=self.template.headers, samples=[sample for _, sample in wanted],
+            )  # fmt: skip
+            for place, generated in sorted(made, key=lambda each: each[0]):
+                number, text = wanted[place][0], self.tokenizer.decode(generated.token_ids).strip()
                 if normalise(text) not in {normalise(other.instruction) for other in written[number]}:
                     written[number].append(Candidate(text, generated.log_p))
         return written

@@ -60,6 +60,16 @@ class Template:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @property
+    def headers(self) -> list[str]:
+        """Lines that begin a section, `### Input:` and so on; a model that writes one has left its target.
+
+        They are the first lines of paragraphs that go on below. A chat template's sections begin with special tokens.
+        """
+        paragraphs = [paragraph.split("\n") for paragraph in self.text.split("\n\n")]
+        lines = [lines[0].strip() for lines in paragraphs if len(lines) > 1 and not SLOT.search(lines[0])]
+        return [] if self.name == "chat" else list(dict.fromkeys(filter(None, lines)))
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Fields that a row may not leave empty for this template's prompt; the target is not among them."""
         return tuple(field for field in SLOT.findall(self.text) if field not in ("context", self.target))

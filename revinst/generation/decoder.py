@@ -56,8 +56,8 @@ class Linears:
             for part, columns in zip(group.projections, group.columns, strict=True):
                 ops.fill_base(part.base, self.weight[columns])
                 if part.rank:
-                    a, b = (p.detach().float() for p in part.parameters)
-                    self.weight[columns] = (self.weight[columns].float() + part.scale * (b @ a)).to(like.dtype)
+                    a, b = (p.detach().to(like.dtype) for p in part.parameters)
+                    self.weight[columns].addmm_(b, a, alpha=part.scale)  # a GEMM sums in fp32 and rounds once
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         """x [n, K] -> outputs [n, N_i], views of one tensor or tensors of their own."""
@@ -98,9 +98,8 @@ class Decoder:
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.scale = first.head_dim, first.scaling
         places = torch.arange(positions, device=self.device)[None]
-        self.cos, self.sin = (
-            part[0].contiguous() for part in decoder.rotary_emb(self.like[:1, None], places)
-        )  # [S, D]
+        cos, sin = decoder.rotary_emb(self.like[:1, None], places)
+        self.angles = cos[0].contiguous(), sin[0].contiguous()  # [S, D]
 
     @property
     def cache_bytes(self) -> int:
@@ -108,11 +107,11 @@ class Decoder:
         return 2 * len(self.layers) * self.key_heads * self.head_dim * self.dtype.itemsize
 
     def new_cache(self, rows: int, positions: int) -> Cache:
-        shape = (len(self.layers), 2, rows, positions, self.key_heads, self.head_dim)
+        shape = (len(self.layers), 2, rows, self.key_heads, positions, self.head_dim)
         return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), self.scale)
 
     def shared_prefix(self, prompts: Sequence[list[int]]) -> Tensor | None:
-        """Keys and values [L, 2, P, K, D] of what all prompts begin with, such as a template's first lines."""
+        """Keys and values [L, 2, K, P, D] of what all prompts begin with, such as a template's first lines."""
         if len(prompts) < 4 or self.attention not in PREFIXED:
             return None
         first, last = min(prompts), max(prompts)
@@ -121,46 +120,53 @@ class Decoder:
         if length < 8:
             return None
         cache = self.new_cache(1, length)
-        self.prefill([first[:length]], cache, 0)
+        self.prefill([first[:length]], cache, [0])
         return cache.data[:, :, 0]
 
-    def prefill(self, prompts: Sequence[list[int]], cache: Cache, first: int, prefix: Tensor | None = None) -> Tensor:
-        """Logits [n, V] after each prompt; keys and values go to slots `first`, `first` + 1, ... of the cache.
+    def prefill(
+        self, prompts: Sequence[list[int]], cache: Cache, slots: Sequence[int], prefix: Tensor | None = None
+    ) -> Tensor:
+        """Logits [n, V] after each prompt; keys and values go to these slots of the cache.
 
         prefix: `shared_prefix` of these prompts, which is then not computed again.
         """
-        skip = 0 if prefix is None else prefix.shape[2]
+        skip = 0 if prefix is None else prefix.shape[3]
         lengths = [len(prompt) - skip for prompt in prompts]
-        ids = torch.tensor([token for prompt in prompts for token in prompt[skip:]], device=self.device)
-        places = torch.cat([torch.arange(skip, skip + length) for length in lengths]).to(self.device)
-        slots = torch.arange(first, first + len(prompts)).repeat_interleave(torch.tensor(lengths)).to(self.device)
-        ends = torch.tensor(lengths).cumsum(0).to(self.device)
+        counts = torch.tensor(lengths)
+        ids = torch.tensor([token for prompt in prompts for token in prompt[skip:]])
+        places = torch.cat([torch.arange(skip, skip + length) for length in lengths])
+        ids, places, owners = self.put(torch.stack([ids, places, torch.tensor(slots).repeat_interleave(counts)]))
+        ends = self.put(counts.cumsum(0))
         cu_seqlens = F.pad(ends, (1, 0)).int()
-        cos, sin = self.cos[places], self.sin[places]
         if prefix is not None:
-            cache.write_prefix(prefix, slice(first, first + len(prompts)))
+            cache.write_prefix(prefix, slots)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k = self.rotate(q, cos, sin), self.rotate(k, cos, sin)
-            cache.write(number, slots, places, k, v)
+            cache.rotate_and_write(number, (q, k, v), self.angles, owners, places)
             if prefix is None:
                 return KERNELS[self.attention](q, k, v, self.scale, cu_seqlens, lengths)
-            k, v = (put_before(part, x, lengths) for part, x in zip(prefix[number], (k, v), strict=True))
+            k, v = (
+                put_before(part.transpose(0, 1), x, lengths) for part, x in zip(prefix[number], (k, v), strict=True)
+            )
             return PREFIXED[self.attention](q, k, v, self.scale, cu_seqlens, lengths)
 
         hidden = self.forward(ids, attend)
         return self.head(self.normed(hidden[ends - 1]))
+
+    def put(self, values: Tensor) -> Tensor:
+        """On the device, without waiting for what that has still to do."""
+        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
 
     def step(self, tokens: Tensor, lengths: Tensor, cache: Cache, longest: int) -> Tensor:
         """Logits [n, V] after one more token of rows 0 to n - 1. lengths [n]: positions each has in the cache.
 
         longest: no row has more positions than this, the new one included.
         """
-        cos, sin, visible = self.cos[lengths], self.sin[lengths], cache.visible(lengths, longest)
+        slots = cache.slots[: len(tokens)]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k = self.rotate(q, cos, sin), self.rotate(k, cos, sin)
-            return cache.append_and_attend(number, q, k, v, lengths, visible)
+            cache.rotate_and_write(number, (q, k, v), self.angles, slots, lengths)
+            return cache.attend(number, q, lengths, longest)
 
         return self.head(self.normed(self.forward(tokens, attend)))
 
@@ -185,9 +191,3 @@ class Decoder:
 
     def normed(self, x: Tensor) -> Tensor:
         return self.ops.norm(x, *self.norm, torch.empty_like(x), None)
-
-    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """RoPE of x [T, heads, D] by cos, sin [T, D]."""
-        out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        self.ops.rotate(x, cos, sin, out)
-        return out

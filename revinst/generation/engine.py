@@ -12,7 +12,9 @@ from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 from revinst.generation.decoder import Decoder, base_of, why_not_decoder
 from revinst.generation.hf import generate_with_transformers
-from revinst.generation.slots import Ended, Picking, decode_rows
+from revinst.generation.sampling import Picking
+from revinst.generation.slots import Ended, decode_rows
+from revinst.generation.stopping import Stopping
 from revinst.model.hardware import choose_hardware
 
 ENGINES = ("auto", "slots", "hf")
@@ -28,6 +30,7 @@ class GenerationSettings:
         max_new_tokens: at most this many, EOS included.
         temperature: 0 is greedy.
         top_p: smallest set of tokens with this probability is sampled from.
+        top_k: only this many of the likeliest tokens are; 0: all.
         seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
         batch_size: rows decoded together, at most; None: what the device is best at.
         engine: auto, slots (ours, for Llama) or hf.
@@ -37,6 +40,7 @@ class GenerationSettings:
     max_new_tokens: int = 100
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     seed: int = 0
     batch_size: int | None = None
     engine: str = "auto"
@@ -47,6 +51,8 @@ class GenerationSettings:
             raise UserError("--max_new_tokens and --batch_size must be at least 1")
         if not (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3) or not 0 < self.top_p <= 1:
             raise UserError("--temperature must be 0 (greedy) or between 0.001 and 1000, --top_p in (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
         if self.engine not in ENGINES:
             raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
         if self.memory_gib is not None and not self.memory_gib > 0:
@@ -54,13 +60,15 @@ class GenerationSettings:
 
     def describe(self) -> dict[str, Any]:
         """What the texts depend on, but for rounding."""
-        names = ["max_new_tokens", "temperature"] + ["top_p", "seed"] * bool(self.temperature)
+        names = ["max_new_tokens", "temperature"]
+        if self.temperature:
+            names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """New ids without EOS; `stopped` is `eos` or `length`; log_p in nats, of EOS too."""
+    """New ids without what ended them; log_p in nats, of that too. stopped: `eos`, `header` or `length`."""
 
     token_ids: list[int]
     stopped: str
@@ -74,14 +82,20 @@ def generate_batches(
     prompts: Sequence[list[int]],
     settings: GenerationSettings,
     limits: Sequence[int] | None = None,
+    *,
+    headers: Sequence[str] = (),
+    samples: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Generated]]:
     """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
 
-    limits: of new tokens, for each prompt; default: the settings'. Greedy results do not depend on what is decoded
-    beside a prompt but for rounding. The model's modes are as before afterwards.
+    limits: of new tokens, for each prompt; default: the settings'. headers: of the template, which end a text as EOS
+    does. samples: which sample of its prompt each row is, default 0: for k of them give a prompt k times, numbered 0 to
+    k - 1, and its prefill is shared. Results do not depend on what is decoded beside a prompt but for rounding. The
+    model's modes are as before afterwards.
     """
-    limits = list(limits or [settings.max_new_tokens] * len(prompts))
-    picking = Picking(tokenizer.eos_id, settings.temperature, settings.top_p, settings.seed)
+    limits, samples = list(limits or [settings.max_new_tokens] * len(prompts)), list(samples or [0] * len(prompts))
+    stopping = Stopping(tokenizer, headers)
+    picking = Picking(stopping, settings.temperature, settings.top_p, settings.top_k, settings.seed)
     with inference_mode_of(model):
         obstacle = "" if settings.engine == "hf" else why_not_decoder(model)
         if settings.engine == "hf" or obstacle:
@@ -89,15 +103,21 @@ def generate_batches(
                 raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
             if obstacle:
                 print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
-            rows = generate_with_transformers(model, tokenizer, prompts, limits, picking, settings.batch_size or 16)
+            given, size = list(zip(prompts, limits, samples, strict=True)), settings.batch_size or 16
+            rows = generate_with_transformers(model, tokenizer, given, picking, size)
         else:
-            rows = decode_in_slots(model, prompts, limits, picking, settings)
+            rows = decode_in_slots(model, prompts, limits, samples, picking, settings)
         for row in rows:
             yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
 
 
 def decode_in_slots(
-    model: Any, prompts: Sequence[list[int]], limits: Sequence[int], picking: Picking, settings: GenerationSettings
+    model: Any,
+    prompts: Sequence[list[int]],
+    limits: Sequence[int],
+    samples: Sequence[int],
+    picking: Picking,
+    settings: GenerationSettings,
 ) -> Iterator[Ended]:
     if not prompts:
         return
@@ -112,7 +132,7 @@ def decode_in_slots(
     room = CACHE_SHARE * (free - dense_bytes(model) * dense)
     slots = settings.batch_size or MAX_SLOTS[device.type]
     budget = int(room // decoder.cache_bytes)
-    yield from decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots)
+    yield from decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,52 +1,60 @@
 """The plain twin of `slots`: transformers' `generate`, for any architecture."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from revinst.data.tokenizer import Tokenizer
-from revinst.generation.sampling import pick_tokens, row_keys
-from revinst.generation.slots import Ended, Picking
+from revinst.generation.sampling import Picking, pick_tokens, row_keys
+from revinst.generation.slots import Ended
+from revinst.generation.stopping import Stopping
 
 
 def generate_with_transformers(
     model: Any,
     tokenizer: Tokenizer,
-    prompts: Sequence[list[int]],
-    limits: Sequence[int],
+    rows: Sequence[tuple[list[int], int, int]],
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
-    """Prompts of similar length share a batch, padded on the left under an attention mask. Same results as `slots`."""
+    """rows: (prompt, limit, number of its sample). Prompts of similar length share a batch, padded on the left under an attention mask.
+
+    rows: (prompt, limit, number of its sample). The same results as of `slots`.
+    """
     from transformers import GenerationConfig
 
-    order = sorted(range(len(prompts)), key=lambda number: (-len(prompts[number]), number))
+    order = sorted(range(len(rows)), key=lambda number: (-len(rows[number][0]), number))
     device = next(model.parameters()).device
     config = GenerationConfig(
         do_sample=False,  # `Picked` leaves one token where sampling was asked for
         num_beams=1,
         use_cache=True,
         bos_token_id=tokenizer.bos_id,
-        eos_token_id=picking.eos_id,
+        eos_token_id=picking.stopping.eos_id,
         pad_token_id=tokenizer.pad_id,
     )
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
-        input_ids, attention_mask = pad_left([prompts[number] for number in numbers], tokenizer.pad_id)
-        config.max_new_tokens = max(limits[number] for number in numbers)
-        picked = Picked(picking, row_keys(picking.seed, [prompts[number] for number in numbers], device))
+        prompts, limits, samples = zip(*(rows[number] for number in numbers), strict=True)
+        input_ids, attention_mask = pad_left(prompts, tokenizer.pad_id)
+        config.max_new_tokens = max(limits)
+        keys = row_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(device)
+        picked = Picked(picking, keys)
+        ends = partial(find_ended, picking.stopping, input_ids.shape[1])
         output = model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
             generation_config=config,
             logits_processor=[picked],
+            stopping_criteria=[ends],
         )
         log_p = torch.stack(picked.log_p, dim=1).tolist()  # [batch, steps]
         new_ids = output[:, input_ids.shape[1] :].tolist()
-        for number, ids, values in zip(numbers, new_ids, log_p, strict=True):
-            yield cut(number, ids[: limits[number]], values, picking.eos_id)
+        for number, ids, values, limit in zip(numbers, new_ids, log_p, limits, strict=True):
+            yield cut(number, ids[:limit], values, picking.stopping)
 
 
 class Picked:
@@ -59,7 +67,7 @@ class Picked:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """scores [batch, V] -> the same with one finite value a row."""
         steps = torch.full((len(scores),), len(self.log_p), device=scores.device)
-        ids, log_p = pick_tokens(scores, self.picking.temperature, self.picking.top_p, self.keys, steps)
+        ids, log_p = pick_tokens(scores, self.picking, self.keys, steps)
         self.log_p.append(log_p)
         return torch.full_like(scores, float("-inf")).scatter_(1, ids[:, None], 0.0)
 
@@ -72,12 +80,17 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]
     return input_ids, attention_mask
 
 
-def cut(number: int, new_ids: list[int], log_p: list[float], eos_id: int) -> Ended:
-    """
-    >>> cut(0, [5, 6, 2, 0, 0], [-1.0, -1.0, -0.5, 0.0, 0.0], eos_id=2)
-    Ended(number=0, new_ids=[5, 6], log_p=-2.5, stopped='eos')
-    """
-    if eos_id in new_ids:
-        end = new_ids.index(eos_id)
-        return Ended(number, new_ids[:end], sum(log_p[: end + 1]), "eos")
-    return Ended(number, new_ids, sum(log_p[: len(new_ids)]), "length")
+def find_ended(stopping: Stopping, start: int, ids: Tensor, scores: Any) -> Tensor:
+    """A stopping criterion: [batch] bool, rows that their newest token ends. start: of what is new in ids [batch, T]."""
+    ended = stopping.may_end(ids[:, -1])
+    for row in ended.nonzero()[:, 0].tolist():
+        ended[row] = stopping.judge(ids[row, start:].tolist()) is not None
+    return ended
+
+
+def cut(number: int, ids: list[int], log_p: list[float], stopping: Stopping) -> Ended:
+    """A row at the first token that ends it; what follows is padding."""
+    for place in stopping.may_end(torch.tensor(ids)).nonzero()[:, 0].tolist():
+        if verdict := stopping.judge(ids[: place + 1]):
+            return Ended(number, ids[: verdict[0]], sum(log_p[: place + 1]), verdict[1])
+    return Ended(number, ids, sum(log_p[: len(ids)]), "length")

@@ -13,7 +13,10 @@ from revinst.run import read_json, write_json, write_text
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one text. `reference` is empty where no true instruction is known."""
+    """What a model wrote for one text. `reference` is empty where no true instruction is known.
+
+    log_p: of the prediction and what ended it, in nats, under the model that wrote it; None in files of before.
+    """
 
     id: str
     category: str
@@ -21,7 +24,8 @@ class Prediction:
     reference: str
     prediction: str
     num_tokens: int
-    stopped: str  # eos | length
+    stopped: str  # eos | header | length
+    log_p: float | None = None
 
 
 class PredictionFile:
@@ -103,7 +107,7 @@ def parse_prediction(line: bytes, path: Path) -> Prediction:
     """One line of a prediction file; scores in it are left aside."""
     try:
         row = json.loads(line)
-        return Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__})
+        return Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__ if name in row})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: a line is no prediction ({error}); delete the file to start again") from None
 

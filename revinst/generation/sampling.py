@@ -6,44 +6,63 @@ Shapes: n rows, V vocabulary.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from revinst.generation.stopping import Stopping
 
-def row_keys(seed: int, prompts: Sequence[list[int]], device: torch.device) -> Tensor:
-    """Two numbers below 2^31 for each prompt, int64 [n, 2]; the same for the same seed and prompt."""
-    digests = [hashlib.sha256(json.dumps([seed, prompt]).encode()).digest() for prompt in prompts]
+
+@dataclass(frozen=True, slots=True)
+class Picking:
+    """How the next token is picked, and what ends a row. temperature 0: greedy; top_k 0: of all tokens."""
+
+    stopping: Stopping
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+def row_keys(seed: int, rows: Sequence[tuple[list[int], int]]) -> Tensor:
+    """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed."""
+    named = [[seed, prompt, sample] if sample else [seed, prompt] for prompt, sample in rows]
+    digests = [hashlib.sha256(json.dumps(name).encode()).digest() for name in named]
     pairs = [(int.from_bytes(d[:4]) >> 1, int.from_bytes(d[4:8]) >> 1) for d in digests]
-    return torch.tensor(pairs, dtype=torch.int64, device=device).view(-1, 2)
+    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
 
 
 def pick_tokens(
-    logits: Tensor, temperature: float, top_p: float, keys: Tensor | None = None, steps: Tensor | None = None
+    logits: Tensor, picking: Picking, keys: Tensor | None = None, steps: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """(ids [n], log p of each under the model itself [n] fp32) from logits [n, V].
 
     keys [n, 2], steps [n]: of each row, for sampling. The token with the largest logit + Gumbel noise is a sample of
     the softmax, and noise that is a function of key, step and token is the same whatever else is decoded beside it.
     """
-    logits = logits.float()
-    log_p = logits.log_softmax(-1)
-    if not temperature:
+    log_p = logits.log_softmax(-1, dtype=torch.float32)
+    if not picking.temperature:
         ids = logits.argmax(-1)
     else:
         assert keys is not None and steps is not None
-        scores = keep_nucleus(logits / temperature, top_p)
+        scores = keep_likely(logits.float() / picking.temperature, picking.top_k, picking.top_p)
         ids = (scores + gumbel_noise(keys, steps, logits.shape[-1])).argmax(-1)
     return ids, log_p.gather(-1, ids[:, None])[:, 0]
 
 
-def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
-    """scores [n, V] with -inf at all but the fewest tokens whose probabilities reach top_p."""
-    if top_p >= 1:
+def keep_likely(scores: Tensor, top_k: int, top_p: float) -> Tensor:
+    """scores [n, V] with -inf at all but the top_k likeliest tokens (0: all), and of those at all but the fewest whose
+    probabilities, among those, reach top_p.
+    """
+    if top_p >= 1 and not top_k:
         return scores
-    ordered, order = scores.sort(dim=-1, descending=True)
-    p = ordered.softmax(dim=-1)
-    ordered = ordered.masked_fill(p.cumsum(dim=-1) - p >= top_p, float("-inf"))
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    if top_k:
+        ordered[:, top_k:] = float("-inf")
+    if top_p < 1:
+        p = ordered.softmax(dim=-1)
+        ordered = ordered.masked_fill(p.cumsum(dim=-1) - p >= top_p, float("-inf"))
     return torch.empty_like(scores).scatter_(1, order, ordered)
 
 

@@ -1,11 +1,12 @@
 """Decoding many prompts at once: a row that ends leaves its slot to the next prompt.
 
-Rows in work always have slots 0 to n - 1, so that every forward takes a plain slice: when one ends, the last moves into
-its slot. Prompts are taken longest first, and a new, tighter cache is made when those left are much shorter.
+Rows in work always have slots 0 to n - 1, so that every forward takes a plain slice: when some end, the last ones move
+into their slots. Prompts are taken longest first, and a new, tighter cache is made when those left are much shorter.
+Rows with the same prompt share its prefill. What was written stays on the device until its row has ended.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from revinst.errors import UserError
 from revinst.generation.cache import Cache
 from revinst.generation.decoder import Decoder
 from revinst.generation.graphs import StepGraphs
-from revinst.generation.sampling import pick_tokens, row_keys
+from revinst.generation.sampling import Picking, pick_tokens, row_keys
 
 PREFILL_TOKENS = 8192  # at most, of one prefill: what its activations take is small beside the weights
 SHRINK = 0.6  # a new cache where the longest prompt left needs less of a slot than this
@@ -22,38 +23,28 @@ SHRINK = 0.6  # a new cache where the longest prompt left needs less of a slot t
 
 @dataclass(slots=True)
 class Row:
-    """A prompt in work."""
+    """Something to write after a prompt. started: what `Slots.clock` showed at its first token."""
 
     number: int
     prompt: list[int]
     limit: int
-    new_ids: list[int] = field(default_factory=list)
-    log_p: float = 0.0
+    sample: int = 0
+    started: int = 0
 
     @property
-    def length(self) -> int:
-        """Positions in the cache: the newest token is not there yet."""
-        return len(self.prompt) + len(self.new_ids) - 1
+    def needed(self) -> int:
+        """Positions of a slot."""
+        return len(self.prompt) + self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """number: of the prompt. new_ids: without EOS. log_p: of all that was written, EOS included, in nats."""
+    """number: of the prompt. new_ids: without what ended it. log_p: of all that was written, that included, in nats."""
 
     number: int
     new_ids: list[int]
     log_p: float
-    stopped: str  # eos | length
-
-
-@dataclass(frozen=True, slots=True)
-class Picking:
-    """How the next token is picked, and which one ends a row."""
-
-    eos_id: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    stopped: str  # eos | header | length
 
 
 def decode_rows(
@@ -64,19 +55,21 @@ def decode_rows(
     *,
     budget: int,
     max_slots: int,
+    samples: Sequence[int] | None = None,
 ) -> Iterator[Ended]:
-    """Writes after each prompt until EOS or its limit of tokens, EOS included. Yields rows as they end.
+    """Writes after each prompt until something ends it or its limit of tokens is reached. Yields rows as they end.
 
     budget: positions that fit in the memory for the cache, over all slots. Where memory runs out nevertheless, the
     budget is halved and the rows that had not ended start again. Raises UserError when it does not hold one row.
+    samples: which sample of its prompt each row is; default: 0.
     """
-    rows = [
-        Row(number, list(prompt), limit) for number, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
-    ]
-    rows.sort(key=lambda row: (-len(row.prompt) - row.limit, row.number))
+    samples = samples or [0] * len(prompts)
+    each = zip(prompts, limits, samples, strict=True)
+    rows = [Row(number, list(prompt), limit, sample) for number, (prompt, limit, sample) in enumerate(each)]
+    rows.sort(key=lambda row: (-row.needed, row.prompt, row.number))
     prefix = decoder.shared_prefix([row.prompt for row in rows])
     while rows:
-        needed = len(rows[0].prompt) + rows[0].limit
+        needed = rows[0].needed
         if needed > budget:
             raise UserError(
                 f"not enough memory to write after a prompt of {len(rows[0].prompt)} tokens: its cache takes "
@@ -84,107 +77,144 @@ def decode_rows(
             )
         slots = max(1, min(max_slots, len(rows), budget // needed))
         try:
-            yield from Slots(decoder, slots, needed, picking, prefix).run(rows)
+            yield from Slots(decoder, slots, needed, max(limits), picking, prefix).run(rows)
         except torch.OutOfMemoryError:
             budget //= 2
             torch.cuda.empty_cache()
 
 
 class Slots:
-    """One cache and the rows in it."""
+    """One cache and the rows in it. What is known of the row in each slot is on the device: `state`."""
 
-    def __init__(self, decoder: Decoder, num_slots: int, num_positions: int, picking: Picking, prefix: Tensor | None):
+    def __init__(
+        self, decoder: Decoder, num_slots: int, num_positions: int, most: int, picking: Picking, prefix: Tensor | None
+    ):
         self.decoder, self.picking, self.prefix = decoder, picking, prefix
         self.cache: Cache = decoder.new_cache(num_slots, num_positions)
         self.graphs = StepGraphs(decoder, self.cache) if decoder.device.type == "cuda" else None
         self.rows: list[Row] = []
-        self.tokens = torch.zeros(num_slots, dtype=torch.int64, device=decoder.device)
-        self.lengths = torch.zeros(num_slots, dtype=torch.int64, device=decoder.device)
-        self.keys = torch.zeros(num_slots, 2, dtype=torch.int64, device=decoder.device)
+        self.clock = 0  # steps done
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(num_slots, *shape, dtype=dtype, device=decoder.device)
+
+        self.tokens, self.lengths, self.counts, self.limits = zeros(), zeros(), zeros(), zeros()
+        self.keys, self.written, self.log_p = zeros(2), zeros(most), zeros(dtype=torch.float64)
+        self.state = (self.tokens, self.lengths, self.counts, self.limits, self.keys, self.written, self.log_p)
 
     @property
     def num_free(self) -> int:
         return self.cache.num_slots - len(self.rows)
+
+    def count(self, row: Row) -> int:
+        """New tokens of a row. The newest is not in the cache yet."""
+        return self.clock - row.started + 1
 
     def run(self, waiting: list[Row]) -> Iterator[Ended]:
         """Takes rows from the front of `waiting` while they use this cache well. A row leaves the list when it ends."""
         place = 0  # of the next row to start
         try:
             while True:
-                if not self.rows or self.num_free > self.cache.num_slots // 16:
-                    # to the last free slot, in as many prefills as it takes: a step costs the same with fewer rows
-                    while taken := self.choose(waiting, place, self.num_free):
-                        place += len(taken)
-                        yield from self.start(taken)
-                if self.rows:
-                    yield from self.step()
-                elif place == len(waiting) or not self.choose(waiting, place, 1):
+                # to the last free slot, in as many prefills as it takes: a step costs the same with fewer rows
+                fills = not self.rows or self.num_free > self.cache.num_slots // 16
+                taken = self.choose(waiting, place) if fills else []
+                if not taken and not self.rows:
                     return
+                if not taken:
+                    self.step()
+                while taken:
+                    place += len(taken)
+                    self.start(taken)
+                    taken = self.choose(waiting, place)
+                yield from self.collect()
         finally:
             unended = {row.number for row in self.rows}
             waiting[:] = [row for row in waiting[:place] if row.number in unended] + waiting[place:]
-            for row in waiting[: len(unended)]:
-                row.new_ids, row.log_p = [], 0.0
 
-    def choose(self, waiting: list[Row], place: int, free: int) -> list[Row]:
+    def choose(self, waiting: list[Row], place: int) -> list[Row]:
         """The next rows that fit in the free slots, in one prefill, and are long enough for this cache."""
         chosen: list[Row] = []
         tokens = 0
-        for row in waiting[place : place + free]:
-            tokens += len(row.prompt)
-            small = len(row.prompt) + row.limit < SHRINK * self.cache.num_positions
+        for row in waiting[place : place + self.num_free]:
+            if not chosen or row.prompt != chosen[-1].prompt:
+                tokens += len(row.prompt)
+            small = row.needed < SHRINK * self.cache.num_positions
             worth = len(waiting) - place > self.cache.num_slots  # few rows are not worth another cache
             if (chosen and tokens > PREFILL_TOKENS) or (small and worth):
                 break
             chosen.append(row)
         return chosen
 
-    def start(self, rows: list[Row]) -> Iterator[Ended]:
-        first, device = len(self.rows), self.decoder.device
-        prompts = [row.prompt for row in rows]
+    def start(self, rows: list[Row]) -> None:
+        """Prefills distinct prompts; rows that repeat one get a copy of its keys and values."""
+        first, put = len(self.rows), self.decoder.put
+        slots_of: dict[tuple[int, ...], list[int]] = {}
+        for slot, row in enumerate(rows, first):
+            slots_of.setdefault(tuple(row.prompt), []).append(slot)
+            row.started = self.clock
         self.rows += rows  # before memory can run out, so that none is forgotten
-        logits = self.decoder.prefill(prompts, self.cache, first, self.prefix)
-        span = slice(first, first + len(rows))
-        self.lengths[span] = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        prompts = list(map(list, slots_of))
+        logits = self.decoder.prefill(prompts, self.cache, [slots[0] for slots in slots_of.values()], self.prefix)
+        if len(prompts) < len(rows):
+            for prompt, (source, *targets) in slots_of.items():
+                self.cache.copy(source, targets, len(prompt))
+            numbers = {prompt: number for number, prompt in enumerate(slots_of)}
+            logits = logits[put(torch.tensor([numbers[tuple(row.prompt)] for row in rows]))]
+        span = slice(first, len(self.rows))
+        self.lengths[span], self.limits[span] = put(torch.tensor([[len(r.prompt), r.limit] for r in rows]).T)
+        self.counts[span], self.log_p[span] = 0, 0.0
         if self.picking.temperature:
-            self.keys[span] = row_keys(self.picking.seed, prompts, device)
-        yield from self.accept(logits, first)
+            self.keys[span] = put(row_keys(self.picking.seed, [(row.prompt, row.sample) for row in rows]))
+        self.accept(logits, span)
 
-    def step(self) -> Iterator[Ended]:
+    def step(self) -> None:
         n = len(self.rows)
         if self.graphs is not None:
             logits = self.graphs.step(self.tokens, self.lengths, n)
         else:
-            longest = max(row.length for row in self.rows) + 1
+            longest = max(len(row.prompt) + self.count(row) for row in self.rows)
             logits = self.decoder.step(self.tokens[:n], self.lengths[:n], self.cache, longest)
         self.lengths[:n] += 1
-        yield from self.accept(logits, 0)
+        self.clock += 1
+        self.accept(logits, slice(0, n))
 
-    def accept(self, logits: Tensor, first: int) -> Iterator[Ended]:
-        """Picks a token for the rows from slot `first` on; yields those that end."""
-        rows, picking = self.rows[first:], self.picking
-        span = slice(first, first + len(rows))
-        steps = torch.tensor([len(row.new_ids) for row in rows], device=logits.device) if picking.temperature else None
-        ids, log_p = pick_tokens(logits, picking.temperature, picking.top_p, self.keys[span], steps)
+    def accept(self, logits: Tensor, span: slice) -> None:
+        """Picks a token for the rows in some slots."""
+        ids, log_p = pick_tokens(logits, self.picking, self.keys[span], self.counts[span])
         self.tokens[span] = ids
-        ended = []
-        for slot, (row, token, value) in enumerate(zip(rows, ids.tolist(), log_p.tolist(), strict=True), first):
-            row.log_p += value
-            row.new_ids.append(token)
-            if token == picking.eos_id or len(row.new_ids) == row.limit:
-                ended.append(slot)
-        for slot in reversed(ended):
-            yield self.end(slot)
+        self.written[span].scatter_(1, self.counts[span, None], ids[:, None])
+        self.log_p[span] += log_p
+        self.counts[span] += 1
 
-    def end(self, slot: int) -> Ended:
-        """Frees a slot: the last row moves into it."""
-        row, last = self.rows[slot], self.rows.pop()
-        if last is not row:
-            source = len(self.rows)
-            self.rows[slot] = last
-            self.cache.move(source, slot, last.length)
-            for state in (self.tokens, self.lengths, self.keys):
-                state[slot] = state[source]
-        stopped = "eos" if row.new_ids[-1] == self.picking.eos_id else "length"
-        new_ids = row.new_ids[:-1] if stopped == "eos" else row.new_ids
-        return Ended(row.number, new_ids, row.log_p, stopped)
+    def collect(self) -> Iterator[Ended]:
+        """Takes out the rows whose newest token ends them."""
+        n = len(self.rows)
+        over = self.counts[:n] >= self.limits[:n]
+        slots = (over | self.picking.stopping.may_end(self.tokens[:n])).nonzero()[:, 0]
+        texts, log_p = self.written[slots].tolist(), self.log_p[slots].tolist()
+        ended = {}
+        for slot, text, value in zip(slots.tolist(), texts, log_p, strict=True):
+            row = self.rows[slot]
+            ids = text[: self.count(row)]
+            verdict = self.picking.stopping.judge(ids) or ((len(ids), "length") if len(ids) == row.limit else None)
+            if verdict:
+                ended[slot] = Ended(row.number, ids[: verdict[0]], value, verdict[1])
+        if ended:
+            self.free(set(ended))
+            yield from ended.values()
+
+    def free(self, slots: set[int]) -> None:
+        """The last rows move into these slots."""
+        left = len(self.rows) - len(slots)
+        targets = sorted(slot for slot in slots if slot < left)
+        sources = [slot for slot in range(left, len(self.rows)) if slot not in slots]
+        for source, target in zip(sources, targets, strict=True):
+            row = self.rows[source]
+            self.cache.copy(source, [target], len(row.prompt) + self.count(row) - 1)
+        if targets:
+            there, here = self.decoder.put(torch.tensor([targets, sources]))
+            for part in self.state:
+                part[there] = part[here]
+        for source, target in zip(sources, targets, strict=True):
+            self.rows[target] = self.rows[source]
+        del self.rows[left:]

@@ -90,7 +90,8 @@ class Samples(L.Callback):
         examples, prompts, prompt_ids = self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens)
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
-        for number, generated in generate_batches(module.model, data.tokenizer, prompt_ids, settings):
+        made = generate_batches(module.model, data.tokenizer, prompt_ids, settings, headers=data.template.headers)
+        for number, generated in made:
             example, prompt = examples[number], prompts[number]
             prediction = data.tokenizer.decode(generated.token_ids)
             table.add_row(clip(prompt.pieces[1].text), clip(prompt.target), clip(prediction))

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from revinst.errors import UserError
 from revinst.generation.decoder import Decoder
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import score_documents
-from revinst.generation.sampling import pick_tokens, row_keys
-from revinst.generation.slots import Picking, decode_rows
+from revinst.generation.sampling import Picking, pick_tokens, row_keys
+from revinst.generation.slots import decode_rows
+from revinst.generation.stopping import Stopping
 from revinst.model.base import dequantize_base, is_quantized, load_base
 from revinst.model.lora import LoraSettings, attach_lora
 
@@ -107,7 +109,7 @@ def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, de
             plain = generate_batches(model, tokenizer, numbers, GenerationSettings(max_new_tokens=12, engine="hf"))
             expected = {number: out.token_ids for number, out in plain}
             decoder = Decoder(model, 60, "sdpa", dense)
-            rows = decode_rows(decoder, numbers, [12] * 9, Picking(tokenizer.eos_id), budget=10_000, max_slots=4)
+            rows = decode_rows(decoder, numbers, [12] * 9, Picking(Stopping(tokenizer)), budget=10_000, max_slots=4)
             assert {row.number: row.new_ids for row in rows} == expected
             results.append(expected)
     assert results[0] != results[1] and len({tuple(ids) for ids in results[0].values()}) > 4
@@ -120,7 +122,7 @@ def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
     model, tokenizer = load_base(str(tiny_llama), CPU, "none", dtype=torch.float32), load_tokenizer(str(tiny_llama))
     prompts = [list(range(5, 6 + length)) for length in (200, 3, 90, 12, 40, 199, 1, 7, 60, 25, 25, 150)]
     limits = [1 + 5 * (number % 4) for number in range(len(prompts))]
-    decoder, picking = Decoder(model, 256, "sdpa", True), Picking(tokenizer.eos_id, temperature=0.8, seed=3)
+    decoder, picking = Decoder(model, 256, "sdpa", True), Picking(Stopping(tokenizer), temperature=0.8, seed=3)
 
     def decode(budget: int, slots: int) -> dict[int, list[int]]:
         rows = list(decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
@@ -219,15 +221,18 @@ def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
 def test_samples_follow_the_distribution():
     """10,000 draws of one logit row at temperature 2, and of a nucleus of its three likeliest tokens; at two steps."""
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
-    keys = row_keys(0, [[n] for n in range(10_000)], CPU)
-    for temperature, top_p, expected in (
-        (2.0, 1.0, (logits / 2).softmax(-1)),
-        (1.0, 0.9, torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
+    keys = row_keys(0, [([n], 0) for n in range(10_000)])
+    stopping: Any = None
+    for picking, expected in (
+        (Picking(stopping, 2.0), (logits / 2).softmax(-1)),
+        (Picking(stopping, 1.0, top_p=0.9), torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
+        (Picking(stopping, 1.0, top_k=2), torch.tensor([*logits[:2].softmax(-1), 0.0, 0.0, 0.0])),
+        (Picking(stopping, 1.0, top_p=0.5, top_k=2), torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])),
     ):
         picks = []
         for step in (0, 1):
             steps = torch.full((10_000,), step)
-            ids, log_p = pick_tokens(logits.repeat(10_000, 1), temperature, top_p, keys, steps)
+            ids, log_p = pick_tokens(logits.repeat(10_000, 1), picking, keys, steps)
             shares = torch.bincount(ids, minlength=5) / 10_000
             assert (shares - expected).abs().max() < 0.02
             assert torch.allclose(log_p, logits.log_softmax(-1)[ids])

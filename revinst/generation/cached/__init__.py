@@ -1,0 +1,15 @@
+"""Operations on a cache of keys and values: plain PyTorch in `plain`, the same functions in Triton in `kernels`."""
+
+from types import ModuleType
+
+import torch
+
+
+def load_ops(device: torch.device) -> ModuleType:
+    if device.type == "cuda":
+        from revinst.generation.cached import kernels
+
+        return kernels
+    from revinst.generation.cached import plain
+
+    return plain

@@ -1,0 +1,40 @@
+"""Writing to a cache and attending to it, in plain PyTorch. `kernels` has the same functions in Triton.
+
+Shapes: T tokens, n rows (slots 0 to n - 1 of N), S positions of a slot, H query heads and K key heads of D.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from revinst.model.fused import twins
+
+
+def rotate_and_write(
+    parts: Sequence[Tensor], angles: tuple[Tensor, Tensor], cache: Tensor, slots: Tensor, places: Tensor
+) -> None:
+    """RoPE of q and k in place by the angles of `places`; then k and v to `slots`, `places` of the cache.
+
+    parts: q [T, H, D], k and v [T, K, D], of any row stride. angles: cos and sin [S, D]. cache: one layer's
+    [2, N, K, S, D]. slots, places: int64 [T].
+    """
+    q, k, v = parts
+    cos, sin = (part[places] for part in angles)
+    twins.rotate(q, cos, sin, q)
+    twins.rotate(k, cos, sin, k)
+    cache[0][slots, :, places] = k
+    cache[1][slots, :, places] = v
+
+
+def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int) -> Tensor:
+    """Row i attends to its first lengths[i] + 1 positions -> [n, H, D].
+
+    q: [n, H, D]. cache: [2, N, K, S, D]. lengths: int64 [n], all below `longest`.
+    """
+    keys, values = cache[:, : len(q), :, :longest]
+    visible = torch.arange(longest, device=q.device) <= lengths[:, None]
+    groups = q.unflatten(1, (keys.shape[1], -1))  # [n, K, H / K, D]: heads of one key as queries of one attention
+    mask = visible[:, None, None].expand(-1, 1, groups.shape[2], -1)
+    return F.scaled_dot_product_attention(groups, keys, values, attn_mask=mask, scale=scale).flatten(1, 2)
