@@ -20,7 +20,7 @@ def generate_with_transformers(
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
-    """rows: (prompt, limit, number of its sample). Prompts of similar length share a batch, padded on the left under an attention mask.
+    """Prompts of similar length share a batch, padded on the left under an attention mask.
 
     rows: (prompt, limit, number of its sample). The same results as of `slots`.
     """
@@ -81,7 +81,7 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]
 
 
 def find_ended(stopping: Stopping, start: int, ids: Tensor, scores: Any) -> Tensor:
-    """A stopping criterion: [batch] bool, rows that their newest token ends. start: of what is new in ids [batch, T]."""
+    """A stopping criterion: [batch] bool, rows that end with their newest token. start: of what is new in ids."""
     ended = stopping.may_end(ids[:, -1])
     for row in ended.nonzero()[:, 0].tolist():
         ended[row] = stopping.judge(ids[row, start:].tolist()) is not None
