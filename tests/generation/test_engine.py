@@ -11,6 +11,7 @@ from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template, render_prompt
 from revinst.errors import UserError
+from revinst.generation.cache import Cache
 from revinst.generation.decoder import Decoder
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import score_documents
@@ -145,6 +146,18 @@ def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
         monkeypatch.setattr(Decoder, "prefill", fail_twice)
         assert decode(2_000, 3) == expected and len(calls) > 7
         monkeypatch.undo()
+        for place, at in ((Decoder, "new_cache"), (Decoder, "step"), (Cache, "copy")):
+            failed, work = [], getattr(place, at)
+
+            def fail_first(self, *args, work=work, failed=failed):
+                failed.append(0)
+                if len(failed) in (1, 3):
+                    raise torch.OutOfMemoryError("no room")
+                return work(self, *args)
+
+            monkeypatch.setattr(place, at, fail_first)
+            assert decode(4_000, 6) == expected and len(failed) > 3
+            monkeypatch.undo()
         with pytest.raises(UserError, match="prompt of 200 tokens"):
             decode(150, 4)
 
@@ -216,6 +229,38 @@ def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
     }
     assert len({tuple(ids) for ids in whole.values()}) == 9
     assert sum(sample(range(9), batch_size=9, seed=1)[n] != whole[n] for n in range(9)) == 9
+
+
+def test_k_samples_of_a_prompt_share_its_prefill(tiny_llama, monkeypatch):
+    """The same as k calls of one sample each, in fewer prefilled prompts; in any order, slots, and with the twin."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.model.inference import load_for_inference
+
+    model = load_for_inference(str(tiny_llama), None, CPU, "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    prompts = [[5 + n, *range(100, 104 + n)] for n in range(5)]
+    prefilled, prefill = [], Decoder.prefill
+
+    def count(self, prompts, *args):
+        prefilled.extend(map(tuple, prompts))
+        return prefill(self, prompts, *args)
+
+    monkeypatch.setattr(Decoder, "prefill", count)
+
+    def sample(wanted, **options):
+        settings = GenerationSettings(max_new_tokens=8, temperature=1.0, top_k=500, **options)
+        ids, numbers = [prompts[n] for n, _ in wanted], [k for _, k in wanted]
+        made = generate_batches(model, tokenizer, ids, settings, samples=numbers)
+        return {wanted[place]: (out.token_ids, round(out.log_p, 3)) for place, out in made}
+
+    alone = {key: out for k in range(3) for key, out in sample([(n, k) for n in range(5)]).items()}
+    assert len(prefilled) == 15 and len({tuple(ids) for ids, _ in alone.values()}) == 15
+    wanted = [(n, k) for k in (2, 0, 1) for n in range(5)]
+    prefilled.clear()
+    assert sample(wanted) == alone and len(prefilled) == 5
+    assert sample(wanted[::-1], batch_size=4) == alone
+    twin = sample(wanted, batch_size=4, engine="hf")
+    assert {key: ids for key, (ids, _) in twin.items()} == {key: ids for key, (ids, _) in alone.items()}
 
 
 def test_samples_follow_the_distribution():
