@@ -284,3 +284,21 @@ def test_samples_follow_the_distribution():
             picks.append(ids)
         same = (picks[0] == picks[1]).float().mean()
         assert same == pytest.approx(float((expected**2).sum()), abs=0.02)  # steps are independent
+
+
+def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
+    """In bf16 as well; rounding the product before the sum would change a sixth of the weights."""
+    model = attach_lora(load_base(str(tiny_llama), CPU, "none", dtype=torch.bfloat16), LoraSettings(), "")
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = (0.05 * torch.randn(parameter.shape)).bfloat16()
+    with torch.no_grad():
+        decoder = Decoder(model, 8, "sdpa", dense=True)
+    module = model.get_base_model().model.layers[1].mlp.down_proj
+    a, b = module.lora_A["default"].weight.float(), module.lora_B["default"].weight.float()
+    base = module.base_layer.weight
+    product = module.scaling["default"] * (b @ a)
+    expected, twice = (base.float() + product).bfloat16(), base + product.bfloat16()
+    differing = (decoder.layers[1].down.weight != expected).float().mean()
+    assert differing < 1e-3 and (twice != expected).float().mean() > 0.05 and (expected != base).float().mean() > 0.5
