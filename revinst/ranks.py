@@ -37,16 +37,21 @@ class Ranks:
 
     def gather(self, share: list[T]) -> list[T]:
         """What `share` took apart, each item replaced by a result, in the order of all; on every rank."""
-        if self.world_size == 1:
-            return share
-        import torch.distributed as dist
-
-        parts: list[Any] = [None] * self.world_size
-        dist.all_gather_object(parts, share)
+        parts = self.gather_all(share)
         whole: list[Any] = [None] * sum(map(len, parts))
         for rank, part in enumerate(parts):
             whole[rank :: self.world_size] = part
         return whole
+
+    def gather_all(self, item: T) -> list[T]:
+        """Every rank's item, in their order, on every rank."""
+        if self.world_size == 1:
+            return [item]
+        import torch.distributed as dist
+
+        items: list[Any] = [None] * self.world_size
+        dist.all_gather_object(items, item)
+        return items
 
     def wait(self) -> None:
         """For all ranks to come here."""

@@ -11,7 +11,7 @@ from revinst.evaluation.comparison import build_comparison_tables, compare_syste
 
 def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="revinst compare", description="Test each evaluation against the first, row by row."
+        prog="revinst compare", description="Test each evaluation against the first, or the best, row by row."
     )
     parser.add_argument(
         "systems",
@@ -20,11 +20,12 @@ def main(args: list[str]) -> int:
         help="a run folder, an evaluation folder or a predictions.jsonl file; A1,A2,A3: one system over several seeds",
     )
     parser.add_argument("--metric", default="rougeL", help="a score that the rows have; higher counts as a win")
+    parser.add_argument("--rank", action="store_true", help="sort by the mean, and test against the best")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     options = parser.parse_args(args)
     if len(options.systems) < 2 and "," not in options.systems[0]:
         raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
-    result = compare_systems([read_system(text) for text in options.systems], options.metric)
+    result = compare_systems([read_system(text) for text in options.systems], options.metric, rank=options.rank)
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return 0

@@ -43,11 +43,13 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
         from revinst.generation.embedding import check_encoder
 
         check_encoder(options.semantic)
+    if options.input and options.part != "heldout":
+        raise UserError("--part: for the run's own rows; --input names others")
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, options)
-    rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows)
+    rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows, options.part)
     folder = choose_folder(trained, options)
-    evaluation = Evaluation(trained, rows.examples, settings, ranks)
+    evaluation = Evaluation(trained, rows.examples, settings, ranks, folder)
     if writes_responses(trained):
         if options.samples > 1 or options.likelihood or options.semantic or options.adapter == "none":
             raise UserError(
@@ -76,6 +78,10 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
 
 def build_options() -> ArgumentParser:
     parser = build_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
+    parser.add_argument(
+        "--part", choices=["heldout", "val"], default="heldout", help="val: to choose settings by; report held-out rows"
+    )
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="the adapter as it was after that step")
     parser.add_argument("--input", help="other rows than the run's held-out ones (instruction and response)")
     parser.add_argument("--allow_trained_rows", action="store_true", help="score rows that the run was trained on")
     parser.add_argument("--output", type=Path, help="the folder to write to; default: RUN/evaluation[/NAME]")
@@ -110,6 +116,8 @@ def choose_folder(trained: Trained, options: Namespace) -> Path:
     if not parts:
         parts += ["base"] if options.adapter == "none" else []
         parts += [Path(options.input).stem] if options.input else []
+        parts += [options.part] if options.part != "heldout" else []
+        parts += [f"step-{options.checkpoint:06d}"] if options.checkpoint is not None else []
         parts += [f"limit-{options.limit}"] if options.limit else []
         parts += [f"t{options.temperature:g}-p{options.top_p:g}-s{options.seed}"] if options.temperature else []
         parts += [f"k{options.samples}"] if options.samples > 1 else []

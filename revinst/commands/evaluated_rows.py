@@ -64,8 +64,13 @@ def floors_from(examples: Sequence[Example], train: Sequence[Example], val: Sequ
     )
 
 
-def choose_rows(trained: Trained, source: str | None, limit: int | None, allow_trained: bool = False) -> EvaluatedRows:
-    """The run's held-out rows, or those of `source`. Raises UserError when the run was trained on some of those."""
+def choose_rows(
+    trained: Trained, source: str | None, limit: int | None, allow_trained: bool = False, part: str = "heldout"
+) -> EvaluatedRows:
+    """Rows of a part of the run's split (heldout or val), or those of `source`.
+
+    Raises UserError when the run was trained on some of those.
+    """
     if trained.cli is None or trained.run is None:
         if source is None:
             raise UserError("an adapter folder has no held-out rows of its own: give --input and --output")
@@ -78,7 +83,7 @@ def choose_rows(trained: Trained, source: str | None, limit: int | None, allow_t
     split = read_json(trained.run.split)
     train, val = (select_examples(known, split[part]) for part in ("train", "val"))
     if source is None:
-        examples = select_examples(known, split["heldout"])[:limit]
+        examples = select_examples(known, split[part])[:limit]
         group_of = {row_id: min(group) for group in split.get("groups", []) for row_id in group}
         groups = [group_of.get(example.id, example.id) for example in examples]
     else:
@@ -87,7 +92,7 @@ def choose_rows(trained: Trained, source: str | None, limit: int | None, allow_t
         if not allow_trained:
             refuse_trained_rows(examples, train, source)
     if not examples:
-        raise UserError(f"{trained.run.path}: it holds no rows out (data.heldout_fraction is 0); give --input")
+        raise UserError(f"{trained.run.path}: no {part} rows in its split (data.{part}_fraction is 0); give --input")
     return EvaluatedRows(examples, groups, train, val)
 
 

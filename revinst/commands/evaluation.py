@@ -1,9 +1,11 @@
 """One evaluation: the rows, the model (loaded when first needed) and the settings."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import log_likelihoods
-from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.generation.predictions import LikelihoodFile, Prediction, PredictionFile
 from revinst.ranks import Ranks
 
 SHUFFLE_SEED = 0
@@ -26,13 +28,21 @@ class Evaluation:
     """Predictions and log-likelihoods of some rows, under the tuned model and under its base.
 
     Several ranks share the rows; each method then has to be called on all of them, and gives each the whole result.
+
+    folder: where log-likelihoods are kept, so that a pass that was killed goes on where it was; None: nowhere.
     """
 
     def __init__(
-        self, trained: Trained, examples: Sequence[Example], settings: GenerationSettings, ranks: Ranks | None = None
+        self,
+        trained: Trained,
+        examples: Sequence[Example],
+        settings: GenerationSettings,
+        ranks: Ranks | None = None,
+        folder: Path | None = None,
     ):
         self.trained, self.examples, self.settings = trained, examples, settings
         self.ranks = ranks or Ranks()
+        self.likelihoods = LikelihoodFile(folder, self.ranks.rank, self.ranks.world_size) if folder else None
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
         self.template: Template = load_template(trained.template, self.tokenizer.hf)
         self.forward: Template = load_template("forward")
@@ -117,18 +127,41 @@ class Evaluation:
             examples = [
                 replace(example, instruction=text) for example, text in zip(examples, instructions, strict=True)
             ]
-        with self.loaded(use_adapter) as model, build_progress() as progress:
-            share = log_likelihoods(
-                model,
-                self.ranks.share(examples),
-                template,
-                self.tokenizer,
-                self.trained.seq_len,
-                with_context=self.trained.with_context,
-                cut=self.trained.cut,
-                progress=lambda batches: track(progress, title, batches),
-            )
-        return np.array(self.ranks.gather(share.tolist()))
+        keys = [self.likelihood_key(template, use_adapter, example) for example in examples]
+        known = self.ranks.on_first(self.likelihoods.read) if self.likelihoods else {}
+        missing = self.ranks.share([number for number, key in enumerate(keys) if key not in known])
+        found: dict[str, float] = {}
+
+        def keep(number: int, value: float) -> None:
+            key = keys[missing[number]]
+            found[key] = value
+            if self.likelihoods:
+                self.likelihoods.append(key, value)
+
+        if missing:
+            with self.loaded(use_adapter) as model, build_progress() as progress:
+                log_likelihoods(
+                    model,
+                    [examples[number] for number in missing],
+                    template,
+                    self.tokenizer,
+                    self.trained.seq_len,
+                    with_context=self.trained.with_context,
+                    cut=self.trained.cut,
+                    progress=lambda batches: track(progress, title, batches),
+                    on_row=keep,
+                )
+        for part in self.ranks.gather_all(found):
+            known |= part
+        return np.array([known[key] for key in keys])
+
+    def likelihood_key(self, template: Template, use_adapter: bool, example: Example) -> str:
+        """16 hex digits over everything that a row's log p depends on."""
+        trained = self.trained
+        model = [trained.base, trained.quantization, self.adapter_hash if use_adapter else None]
+        prompt = [template.hash, trained.seq_len, trained.cut, trained.with_context]
+        texts = [example.instruction, example.context if trained.with_context else "", example.response]
+        return hashlib.sha256(json.dumps([model, prompt, texts]).encode()).hexdigest()[:16]
 
     def count_targets(self) -> np.ndarray:
         """Tokens of each row's target with EOS, which its log p is a sum over; int64 `[rows]`."""
@@ -150,13 +183,16 @@ class Evaluation:
             )
         return use_model(self.model, use_adapter)
 
+    @cached_property
+    def adapter_hash(self) -> str:
+        return self.trained.hash_adapter()
+
     def describe(self, use_adapter: bool, settings: GenerationSettings | None = None) -> dict[str, Any]:
         """What the predictions depend on; a prediction file made with anything else is not continued."""
-        adapter = hashlib.sha256((self.trained.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
         return {
             "base": self.trained.base,
             "quantization": self.trained.quantization,
-            "adapter": adapter if use_adapter else None,
+            "adapter": self.adapter_hash if use_adapter else None,
             "template": self.template.hash,
             "generation": (settings or self.settings).describe(),
             "rows": hash_rows(self.examples),

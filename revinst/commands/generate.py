@@ -1,6 +1,5 @@
 """`revinst generate`: an instruction for each text of a file or folder."""
 
-import hashlib
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
@@ -120,11 +119,10 @@ def check_output(output: Path, source: Path) -> None:
 
 def describe(trained: Trained, template_hash: str, settings: GenerationSettings) -> dict[str, Any]:
     """What the instructions depend on besides their texts."""
-    adapter = (trained.adapter / "adapter_model.safetensors").read_bytes()
     return {
         "base": trained.base,
         "quantization": trained.quantization,
-        "adapter": hashlib.sha256(adapter).hexdigest()[:16],
+        "adapter": trained.hash_adapter(),
         "template": template_hash,
         "generation": settings.describe(),
     }

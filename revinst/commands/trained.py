@@ -1,6 +1,7 @@
 """What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
 
 import argparse
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
-from revinst.training.checkpoint_files import export_newest
+from revinst.training.checkpoint_files import export_checkpoint
 
 FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
@@ -54,6 +55,10 @@ class Trained:
     def output(self) -> Path | None:
         return self.run.evaluation if self.run else None
 
+    def hash_adapter(self) -> str:
+        """16 hex digits over its weights."""
+        return hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+
 
 def open_trained(path: str, unfinished: bool = False, options: argparse.Namespace | None = None) -> Trained:
     """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
@@ -61,16 +66,19 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
     options: of `build_parser`, for what an adapter folder does not say.
     """
     folder = Path(path)
+    step = getattr(options, "checkpoint", None)
     stated = {name: getattr(options, name, None) for name in FOR_ADAPTERS}
     if (folder / "adapter_config.json").is_file():
+        if step is not None:
+            raise UserError(f"--checkpoint {step}: {folder} is an adapter folder, and checkpoints are in a run")
         return open_adapter(folder, stated)
     given = [name for name, value in stated.items() if value is not None]
     if given and folder.is_dir():
         raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
-    run = open_run(folder, unfinished)
+    run = open_run(folder, unfinished or step is not None)
     cli = read_run_config(run.config)
     data, model = cli.config.data, cli.config.model
-    adapter = run.adapter if run.is_completed else export_newest(run)
+    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step)
     check_not_merged(model.base, adapter)
     return Trained(
         adapter,

@@ -76,13 +76,17 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
     return list(first)
 
 
-def compare_systems(systems: Sequence[System], metric: str = "rougeL") -> dict[str, Any]:
+def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: bool = False) -> dict[str, Any]:
     """Each system's mean and spread over seeds, and each against the first: overall and by category.
+
+    rank: the best one first, as for checkpoints of one run or trials of a sweep.
 
     Several seeds of a system count as their mean on each row. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
     ids = check_same_rows(systems)
+    if rank:
+        systems = sorted(systems, key=lambda system: -np.nanmean(system.values(ids, metric)))
     first = systems[0].seeds[0]
     groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
     categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)

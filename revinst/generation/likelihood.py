@@ -1,6 +1,6 @@
 """Log-probabilities of given texts under a model."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from revinst.data.prompt import Template
 from revinst.data.tokenizer import Tokenizer
 from revinst.generation.engine import inference_mode_of
 
+TOKENS_PER_BATCH = {"cuda": 16384, "cpu": 2048}  # on a GPU small models wait for the host with fewer
+
 
 def log_likelihoods(
     model: Any,
@@ -25,30 +27,42 @@ def log_likelihoods(
     with_context: bool = False,
     cut: str = "end",
     progress: Callable[[Iterable], Iterable] = iter,
+    on_row: Callable[[int, float], None] = lambda number, log_p: None,
 ) -> np.ndarray:
     """log p(target, EOS | prompt) of each example in nats, float64 `[examples]`.
 
     What the target is, the template says. NaN where the target leaves no room for its prompt in `seq_len` tokens.
+
+    on_row: is given the number of each example and its log p as soon as it is known.
     """
     documents = encode_examples(examples, template, tokenizer, seq_len, with_context=with_context, cut=cut)
-    losses = dict(zip(documents.ids, score_documents(model, documents, progress=progress), strict=True))
-    return np.array([-losses.get(example.id, np.nan) for example in examples])
+    numbers_of: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        numbers_of.setdefault(example.id, []).append(number)
+    log_p = np.full(len(examples), np.nan)
+    for document, loss in document_losses(model, documents, progress=progress):
+        for number in numbers_of[documents.ids[document]]:
+            log_p[number] = -loss
+            on_row(number, -loss)
+    for number in np.flatnonzero(np.isnan(log_p)).tolist():
+        on_row(number, np.nan)
+    return log_p
 
 
 @torch.no_grad()
-def score_documents(
+def document_losses(
     model: Any,
     documents: Documents,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> np.ndarray:
-    """Sum of -log p(target) of each document, float64 `[num_documents]`; documents are isolated as in training.
+) -> Iterator[tuple[int, float]]:
+    """The number of each document and its sum of -log p(target); documents are isolated as in training.
 
-    model: a base or PeftModel of `model/`; `documents.targets` says what counts.
+    model: a base or PeftModel of `model/`; `documents.targets` says what counts. tokens_per_batch: None: the device's.
     """
-    losses = np.zeros(len(documents))
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = next(model.parameters()).device
+    tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 2048)
     with inference_mode_of(model):
         for numbers in progress(batches_by_tokens(documents.lengths, tokens_per_batch)):
             batch = collate_rows(documents, [numbers]).to(device)
@@ -63,8 +77,7 @@ def score_documents(
             nll = F.cross_entropy(logits, batch.targets[0, batch.target_index], reduction="none")
             document = torch.searchsorted(batch.cu_seqlens.long(), batch.target_index, right=True) - 1
             sums = torch.zeros(len(numbers), dtype=torch.float64, device=device).index_add_(0, document, nll.double())
-            losses[numbers] = sums.cpu().numpy()
-    return losses
+            yield from zip(numbers, sums.tolist(), strict=True)
 
 
 def batches_by_tokens(lengths: np.ndarray, tokens_per_batch: int) -> list[list[int]]:

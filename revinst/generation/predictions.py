@@ -1,6 +1,7 @@
 """Prediction records: one JSON object a line, appended as rows finish; a killed job goes on at the next row."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ class PredictionFile:
         for part in self.parts:
             for row_id, prediction in read_whole_lines(part).items():
                 if row_id not in predictions:
-                    append_line(self.path, prediction)
+                    append_line(self.path, asdict(prediction))
                     predictions[row_id] = prediction
             part.unlink()
         return predictions
@@ -75,7 +76,7 @@ class PredictionFile:
         return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
 
     def append(self, prediction: Prediction) -> None:
-        append_line(self.appends_to, prediction)
+        append_line(self.appends_to, asdict(prediction))
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
@@ -84,23 +85,51 @@ class PredictionFile:
             part.unlink()
 
 
-def append_line(path: Path, prediction: Prediction) -> None:
+class LikelihoodFile:
+    """log p of texts, one a line, under a key of all that it depends on; kept, so that no pass is made twice.
+
+    Of several ranks each one appends to a file of its own, and reads all of them.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0, world_size: int = 1):
+        self.folder = folder
+        self.appends_to = folder / (f"log_p.part-{rank}-of-{world_size}.jsonl" if world_size > 1 else "log_p.jsonl")
+
+    def read(self) -> dict[str, float]:
+        """By key; NaN where a text does not fit."""
+        found = {}
+        for path in sorted(self.folder.glob("log_p*.jsonl")):
+            for line in whole_lines(path, cut=path == self.appends_to):
+                try:
+                    key, value = json.loads(line)
+                    found[key] = float("nan") if value is None else float(value)
+                except (ValueError, TypeError) as error:
+                    raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
+        return found
+
+    def append(self, key: str, value: float) -> None:
+        append_line(self.appends_to, [key, None if math.isnan(value) else value])
+
+
+def append_line(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        file.write((json.dumps(asdict(prediction), ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+
+
+def whole_lines(path: Path, cut: bool) -> list[bytes]:
+    """All lines but one torn by a kill, which `cut` cuts off the file."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if cut:
+        os.truncate(path, sum(map(len, whole)))
+    return whole
 
 
 def read_whole_lines(path: Path) -> dict[str, Prediction]:
     """By id, in file order; a line torn by a kill is cut off the file."""
-    predictions, whole = {}, 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        prediction = parse_prediction(line, path)
-        predictions[prediction.id] = prediction
-        whole += len(line)
-    os.truncate(path, whole)
-    return predictions
+    predictions = (parse_prediction(line, path) for line in whole_lines(path, cut=True))
+    return {prediction.id: prediction for prediction in predictions}
 
 
 def parse_prediction(line: bytes, path: Path) -> Prediction:

@@ -147,11 +147,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def export_newest(run: Run) -> Path:
-    """The adapter of an unfinished run's newest checkpoint, as a PEFT folder `adapter-step-000200`."""
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Raises UserError naming the steps that there are."""
+    files = {step_of(path): path for path in checkpoint_files(folder)}
+    if step not in files:
+        there = ", ".join(map(str, sorted(files))) or "none"
+        raise UserError(f"{folder}: no checkpoint of step {step}; there are: {there}")
+    if reason := why_unusable(files[step]):
+        raise UserError(f"{files[step]}: {reason}")
+    return files[step]
+
+
+def export_checkpoint(run: Run, step: int | None = None) -> Path:
+    """The adapter of a run's checkpoint (None: the newest) as a PEFT folder `adapter-step-000200`."""
     from safetensors.torch import save_file
 
-    checkpoint = newest_checkpoint(run.checkpoints)
+    checkpoint = newest_checkpoint(run.checkpoints) if step is None else checkpoint_at(run.checkpoints, step)
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
     folder = run.path / f"adapter-{checkpoint.stem}"

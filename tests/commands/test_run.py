@@ -154,6 +154,55 @@ def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch
     assert path.read_bytes() == whole
 
 
+def test_killed_likelihood_pass_goes_on_at_the_next_row(runs, tmp_path, monkeypatch):
+    """Killed at the fifth log p: no row is scored twice, and the result is that of one run."""
+    from revinst.generation.predictions import LikelihoodFile
+
+    options = ("--limit", 6, "--max_new_tokens", 3, "--likelihood", "--output", tmp_path / "cut")
+    append, keys = LikelihoodFile.append, []
+
+    def killed(self, key, value):
+        if len(keys) == 5:
+            raise KeyboardInterrupt
+        keys.append(key)
+        append(self, key, value)
+
+    monkeypatch.setattr(LikelihoodFile, "append", killed)
+    assert run_command("evaluate", runs / "one", *options) == 130
+    file = tmp_path / "cut" / "log_p.jsonl"
+    file.write_bytes(file.read_bytes() + b'["torn')
+    monkeypatch.setattr(LikelihoodFile, "append", lambda self, key, value: (keys.append(key), append(self, key, value)))
+    assert run_command("evaluate", runs / "one", *options) == 0
+    assert len(keys) == len(set(keys)) == len(file.read_text().splitlines()) > 20
+    assert run_command("evaluate", runs / "one", *options[:-1], tmp_path / "whole") == 0
+    cut, whole = (
+        [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").open()] for name in ("cut", "whole")
+    )
+    for ours, theirs in zip(cut, whole, strict=True):
+        assert ours == {k: pytest.approx(v, rel=1e-3) if isinstance(v, float) else v for k, v in theirs.items()}
+
+
+def test_checkpoints_are_ranked_on_validation_rows(runs, capsys):
+    """The last checkpoint is the finished adapter; an unknown step is refused with those that there are."""
+    val = json.loads((runs / "one" / "split.json").read_text())["val"]
+    options = ("--part", "val", "--max_new_tokens", 8, "--name")
+    for name, *step in (("final",), ("at-4", "--checkpoint", 4), ("at-6", "--checkpoint", 6)):
+        assert run_command("evaluate", runs / "one", *options, name, *step) == 0
+    folders = [runs / "one" / "evaluation" / name for name in ("at-4", "at-6", "final")]
+    texts = [[json.loads(line) for line in (folder / "predictions.jsonl").open()] for folder in folders]
+    assert [row["id"] for row in texts[0]] == val
+    assert [row["prediction"] for row in texts[1]] == [row["prediction"] for row in texts[2]]
+    assert [row["logp_reference"] for row in texts[0]] != [row["logp_reference"] for row in texts[1]]
+    capsys.readouterr()
+    assert run_command("compare", *folders, "--rank", "--metric", "logp_reference", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    means = [system["mean"] for system in result["systems"]]
+    assert means == sorted(means, reverse=True) and means[0] > means[2]
+    assert result["against"] == result["systems"][0]["name"] != str(folders[0])
+    assert run_command("evaluate", runs / "one", "--checkpoint", 5) == 2
+    assert "no checkpoint of step 5; there are: 4, 6" in capsys.readouterr().err
+
+
 def test_changed_settings_start_a_new_file(runs, evaluation):
     """The same folder with other settings: no row of the first is taken over."""
     from revinst.generation.predictions import PredictionFile

@@ -14,7 +14,7 @@ from revinst.errors import UserError
 from revinst.generation.cache import Cache
 from revinst.generation.decoder import Decoder
 from revinst.generation.engine import GenerationSettings, generate_batches
-from revinst.generation.likelihood import score_documents
+from revinst.generation.likelihood import document_losses
 from revinst.generation.sampling import Picking, pick_tokens, row_keys
 from revinst.generation.slots import decode_rows
 from revinst.generation.stopping import Stopping
@@ -186,7 +186,8 @@ def test_every_mode_is_restored(model, smollm, prompts):
 def test_likelihood_is_that_of_each_document_alone(model, smollm):
     examples = load_examples("quickstart")[0][:6]
     documents = encode_examples(examples, load_template("blog"), smollm, 1024)
-    losses = score_documents(model, documents, tokens_per_batch=600)
+    losses = dict(document_losses(model, documents, tokens_per_batch=600))
+    assert list(losses) == list(range(len(documents)))
     for number in range(len(documents)):
         span = slice(documents.offsets[number], documents.offsets[number + 1])
         ids, targets = (torch.from_numpy(a[span].astype("int64")) for a in (documents.input_ids, documents.targets))
