@@ -155,5 +155,5 @@ def test_fit_on_a_cpu_is_refused_before_anything_is_loaded(tiny_llama, tmp_path,
     with pytest.raises(UserError, match="fp9"):
         build_module(tiny_llama, base_gemm="fp9")
     monkeypatch.setattr(training, "load_base", lambda *_: pytest.fail("the base was loaded"))
-    with pytest.raises(UserError, match="CPU has no 8-bit products.*base_gemm: bf16"):
+    with pytest.raises(UserError, match=r"CPU has no 8-bit products.*base_gemm: bf16"):
         build_trainer(tmp_path).fit(build_module(tiny_llama, base_gemm="fp8"), datamodule=build_data(tiny_llama))

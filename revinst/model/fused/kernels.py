@@ -376,7 +376,8 @@ def quantize_rows(x: Tensor) -> twins.Scaled:
 
 
 def fill_base_fp8(base: torch.nn.Module, scale: Tensor, out: Tensor, transpose: bool) -> None:
-    state, weight = double_nf4(base), base.weight
+    weight: Any = base.weight
+    state = double_nf4(base)
     if state is None or weight.numel() * 2 != out.numel():
         return twins.fill_base_fp8(base, scale, out, transpose)
     rows, columns = out.shape[::-1] if transpose else out.shape
