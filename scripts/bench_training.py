@@ -26,12 +26,16 @@ LOG_EVERY = 2
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
 FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
+FP8 = {"model.base_gemm": "fp8"}
 NO_DROPOUT = {"model.lora.dropout": "0"}
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
     "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | {"model.lora.target_modules": "[q_proj,v_proj]"},
+    "fp8": FULL_ROWS | FAST | NO_DROPOUT | FP8,
+    "fp8-dropout": FULL_ROWS | FAST | FP8,
+    "fp8-lean": FULL_ROWS | NO_DROPOUT | FP8,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
     "plain": FULL_ROWS | {"model.kernels": "plain"},
@@ -96,9 +100,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"tokens_per_s": round(statistics.median(speeds)), "loss": loss}
     if torch.cuda.is_available():
         gc.collect()
-        free, total = torch.cuda.mem_get_info()
-        memory = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), total - free)
-        names = ("allocated_gib", "reserved_gib", "device_gib")
+        memory = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
+        names = ("allocated_gib", "reserved_gib")
         result |= {name: round(value / 2**30, 2) for name, value in zip(names, memory, strict=True)}
     for name, recompute in (("share", False), ("share_recomputing", True)):
         result[name] = round(result["tokens_per_s"] / roofline(options.base, targets, recompute), 3)
@@ -241,12 +244,12 @@ def print_table(results: list[dict[str, Any]]) -> None:
     """Medians over rounds; the ratio is to TRL's defaults where they ran."""
     good = [result for result in results if "error" not in result]
     reference = statistics.median([r["tokens_per_s"] for r in good if r["variant"] == "trl"] or [float("nan")])
-    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | device | share of roofline | recomputing |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | share of roofline | recomputing |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for variant in dict.fromkeys(result["variant"] for result in good):
         mine = [result for result in good if result["variant"] == variant]
         speed, first = statistics.median([result["tokens_per_s"] for result in mine]), mine[0]
-        memory = [str(first.get(name, "")) for name in ("allocated_gib", "reserved_gib", "device_gib")]
+        memory = [str(first.get(name, "")) for name in ("allocated_gib", "reserved_gib")]
         shares = [f"{first['share']:.2f}", f"{first['share_recomputing']:.2f}"]
         print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares])} |")
 

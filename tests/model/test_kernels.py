@@ -101,8 +101,69 @@ def test_unpacked_weights_have_the_bits_of_bitsandbytes(dtype):
     linear = Linear4bit(192, 320, bias=False, compute_dtype=dtype, quant_type="nf4")
     linear.weight.data = linear.weight.data.to(dtype)
     linear = linear.cuda()
-    assert kernels.is_double_nf4(linear.weight.quant_state)
+    assert kernels.double_nf4(linear) is not None
     ours, theirs = torch.zeros(320, 200, dtype=dtype, device="cuda"), torch.zeros(320, 200, dtype=dtype, device="cuda")
     kernels.fill_base(linear, ours[:, :192])
     twins.fill_base(linear, theirs[:, :192])
     assert torch.equal(ours, theirs) and ours[:, :192].abs().sum() > 1 and ours[:, 192:].eq(0).all()
+
+
+@pytest.mark.parametrize("columns", [48, 1000, 22016])
+def test_rows_in_fp8(draw, dtype, columns):
+    """Within one rounding of e4m3 where the twin rounds the other way, which almost never happens."""
+    from revinst.model.fused import kernels
+
+    x = draw(T, columns + 8)[:, :columns] * torch.logspace(-20, 20, T, device="cuda")[:, None].to(dtype)
+    x[3] = 0
+    (values, scale), (twin_values, twin_scale) = kernels.quantize_rows(x), twins.quantize_rows(x)
+    assert torch.allclose(scale, twin_scale, rtol=1e-6) and values.double()[3].eq(0).all()
+    assert (values.float() != twin_values.float()).float().mean() < 1e-3
+    assert (values.float() - twin_values.float()).norm() < 1e-2 * twin_values.float().norm()
+
+
+def test_not_a_number_stays_one_in_fp8():
+    from revinst.model.fused import kernels
+
+    x = torch.ones(3, 64, dtype=torch.bfloat16, device="cuda")
+    x[0, 5], x[1, 7] = float("nan"), float("inf")
+    values = kernels.quantize_rows(x)[0].float()
+    assert values[0].isnan().any() and values[1].isnan().any() and values[2].eq(448).all()
+
+
+@pytest.mark.parametrize("transpose", [False, True], ids=["forward", "backward"])
+def test_packed_weights_in_fp8(transpose):
+    """A weight whose sides are no multiple of a tile, into a part of a wider matrix."""
+    from bitsandbytes.nn import Linear4bit
+
+    from revinst.model.fused import kernels
+
+    torch.manual_seed(0)
+    linear = Linear4bit(208, 336, bias=False, compute_dtype=torch.float32, quant_type="nf4").cuda()
+    weight = twins.unpack_base(linear)
+    scale = twins.scale_of((weight.T if transpose else weight).abs().amax(1))
+    rows, columns = (208, 336) if transpose else (336, 208)
+    ends = []
+    for ops in (kernels, twins):
+        out = torch.full((rows, columns + 16), 7.0, device="cuda").to(twins.E4M3)
+        ops.fill_base_fp8(linear, scale, out[:, :columns], transpose)
+        ends.append(out.float())
+    assert kernels.double_nf4(linear) is not None and ends[0][:, columns:].eq(7).all()
+    assert (ends[0] != ends[1]).float().mean() < 1e-3 and ends[0][:, :columns].abs().mean() > 10
+    assert (ends[0] - ends[1]).norm() < 1e-2 * ends[1].norm()
+
+
+@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 9), reason="needs 8.9")
+@pytest.mark.parametrize("shape", [(64, 128, 256), (1001, 4096, 192), (6, 11008, 4096)], ids=str)
+def test_products_in_fp8(shape):
+    """Against the twin on the same rounded numbers: what is left is bf16's rounding and the tensor cores' sums."""
+    from revinst.model.fused import kernels
+
+    rows, inner, columns = shape
+    torch.manual_seed(0)
+    x, w = (torch.randn(n, inner, dtype=torch.bfloat16, device="cuda") for n in (rows, columns))
+    x8, w8 = kernels.quantize_rows(x), kernels.quantize_rows(w)
+    got = kernels.multiply_fp8(x8, w8, torch.bfloat16).double()
+    expected = twins.multiply_fp8(x8, w8, torch.float64)
+    assert (got - expected).norm() < 5e-3 * expected.norm()
+    exact = x.double() @ w.double().T
+    assert 0.01 < (got - exact).norm() / exact.norm() < 0.04

@@ -170,25 +170,61 @@ def dropout_kernel(
 
 
 @triton.jit
-def nf4_kernel(
-    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, out, count, columns, out_stride,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """bitsandbytes' NF4 with double quantisation, in its order of operations: the same bits.
+def nf4_values(byte, inside, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset):
+    """bitsandbytes' NF4 with double quantisation, in its order of operations: the same bits in fp32.
 
     A byte holds two values, high nibble first; 64 values share an 8-bit scale and 256 scales an fp32 one.
     """
-    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = byte < count
     pair = tl.load(packed + byte, mask=inside, other=0).to(tl.int32)
     block = byte // 32
     level = tl.load(absmax_levels + tl.load(absmax + block, mask=inside, other=0).to(tl.int32))
     scale = level * tl.load(absmax_scale + block // 256, mask=inside, other=0.0) + tl.load(absmax_offset)
-    values = tl.interleave(tl.load(levels + (pair >> 4)) * scale, tl.load(levels + (pair & 15)) * scale)
+    return tl.interleave(tl.load(levels + (pair >> 4)) * scale, tl.load(levels + (pair & 15)) * scale)
+
+
+@triton.jit
+def nf4_kernel(
+    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, out, count, columns, out_stride,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    values = nf4_values(byte, byte < count, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset)
     index = tl.program_id(0).to(tl.int64) * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
     row = index // columns
     target = out + row * out_stride + (index - row * columns)
     tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
+
+
+@triton.jit
+def nf4_to_fp8_kernel(
+    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, scale, out, rows, columns, out_stride,
+    TRANSPOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """A tile [ROWS, COLUMNS] of the weight. scale: of each row of out."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    half = tl.program_id(1) * (COLUMNS // 2) + tl.arange(0, COLUMNS // 2)[None, :]
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    byte, inside = row * (columns // 2) + half, (row < rows) & (half < columns // 2)
+    values = nf4_values(byte, inside, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset)
+    inside = (row < rows) & (column < columns)
+    if TRANSPOSE:
+        values *= 1.0 / tl.load(scale + column, mask=column < columns, other=1.0)
+        target = out + tl.trans(column) * out_stride + tl.trans(row)
+        tl.store(target, tl.trans(values).to(out.dtype.element_ty), mask=tl.trans(inside))
+    else:
+        values *= 1.0 / tl.load(scale + row, mask=row < rows, other=1.0)
+        tl.store(out + row * out_stride + column, values.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def quantize_rows_kernel(x, out, scale, columns, x_stride, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < columns
+    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32)
+    row_scale = tl.maximum(tl.max(tl.abs(value)), 1e-30) / 448.0
+    tl.store(scale + row, row_scale)
+    tl.store(out + row * columns + column, (value * (1.0 / row_scale)).to(out.dtype.element_ty), mask=inside)
 
 
 # ---- the same functions as in `twins` ------------------------------------------------------------------------------
@@ -309,18 +345,49 @@ def swiglu_backward(
 
 def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     weight: Any = base.weight
-    state: Any = getattr(weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
-    if not (is_double_nf4(state) and state.dtype == out.dtype and weight.numel() * 2 == out.numel()):
+    state = double_nf4(base)
+    if state is None or state.dtype != out.dtype or weight.numel() * 2 != out.numel():
         return twins.fill_base(base, out)
     count, block = weight.numel(), 1024
     nf4_kernel[(triton.cdiv(count, block),)](
-        weight.data, state.code, state.absmax, state.state2.code, state.state2.absmax, state.offset, out, count,
-        out.shape[1], out.stride(0), BLOCK=block, num_warps=4, enable_fp_fusion=False,
+        *nf4_arguments(weight, state), out, count, out.shape[1], out.stride(0), BLOCK=block, num_warps=4,
+        enable_fp_fusion=False,
     )  # fmt: skip
 
 
-def is_double_nf4(state: Any) -> bool:
-    """bitsandbytes' NF4 with double quantisation in its usual block sizes."""
+def double_nf4(base: torch.nn.Module) -> Any:
+    """The statistics of bitsandbytes' NF4 with double quantisation in its usual block sizes; else None."""
+    state: Any = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
     if state is None or not state.nested:
-        return False
-    return (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256)
+        return None
+    return state if (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256) else None
+
+
+def nf4_arguments(weight: Tensor, state: Any) -> tuple[Tensor, ...]:
+    statistics = (state.absmax, state.state2.code, state.state2.absmax, state.offset)
+    return weight.data, state.code, *statistics
+
+
+def quantize_rows(x: Tensor) -> twins.Scaled:
+    out = torch.empty(x.shape, dtype=twins.E4M3, device=x.device)
+    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
+    quantize_rows_kernel[(len(x),)](x, out, scale, x.shape[1], x.stride(0), **row_launch(x.shape[1]))
+    return out, scale
+
+
+def fill_base_fp8(base: torch.nn.Module, scale: Tensor, out: Tensor, transpose: bool) -> None:
+    weight: Any = base.weight
+    state = double_nf4(base)
+    if state is None or weight.numel() * 2 != out.numel():
+        return twins.fill_base_fp8(base, scale, out, transpose)
+    rows, columns = out.shape[::-1] if transpose else out.shape
+    nf4_to_fp8_kernel[(triton.cdiv(rows, 64), triton.cdiv(columns, 128))](
+        *nf4_arguments(weight, state), scale, out, rows, columns, out.stride(0),
+        TRANSPOSE=transpose, ROWS=64, COLUMNS=128, num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def multiply_fp8(x: twins.Scaled, weight: twins.Scaled, dtype: torch.dtype) -> Tensor:
+    (values, scale), (weights, weight_scale) = x, weight
+    # Fast accumulation keeps partial sums in the tensor cores' own 22 bits: far finer than e4m3's 4.
+    return torch._scaled_mm(values, weights.T, scale, weight_scale.T, out_dtype=dtype, use_fast_accum=True)
