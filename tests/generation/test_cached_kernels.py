@@ -30,7 +30,7 @@ def test_kernels_write_and_attend_as_their_twins(dtype, heads, key_heads, size):
         own_cache, own = cache.clone(), joined.clone()
         ops.rotate_and_write(parts(own), angles, own_cache, owners, places)
         results.append((own, own_cache, ops.attend(parts(own)[0][:7], own_cache, lengths, 0.1, positions)))
-    assert (results[0][1] != cache).sum() == pytest.approx(2 * tokens * key_heads * size, rel=0.01)
+    assert (results[0][1] != cache).sum().item() == pytest.approx(2 * tokens * key_heads * size, rel=0.01)
     for got, expected in zip(*results, strict=True):
         error = (got.double() - expected.double()).norm() / expected.double().norm()
         assert error < (1e-6 if dtype == torch.float32 else 5e-3)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 HEADS = 16  # of one program that writes
-POSITIONS, WARPS = 64, 4  # of one program that attends, at a time
+POSITIONS, WARPS = 32, 1  # fastest of 16 pairs at 1,024 rows on an H200: 4.3 TB/s
 
 
 @triton.jit
