@@ -42,6 +42,11 @@ VARIANTS: dict[str, dict[str, str]] = {
     "dolly-fast-dropout": FAST,
     "dolly-lean-dropout": {},
     "dolly-plain": {"model.kernels": "plain"},
+    # For --config configs/llama2-7b-blog.yaml
+    "attention-eager": {"model.attention": "eager"},
+    "attention-sdpa": {"model.attention": "sdpa"},
+    "attention-varlen": {"model.attention": "varlen"},
+    "attention-flash": {"model.attention": "flash"},
     "trl": {"gc": "1"},
     "trl-liger-no-checkpointing": {"gc": "0", "liger": "1"},
     "unsloth": {"gc": "1"},
@@ -54,7 +59,7 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
-    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
+    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "fp8", "trl", "unsloth"])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
