@@ -1,7 +1,7 @@
 """Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
 
 usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
-       [--warmup N] [--rounds N] [--out FILE]
+       [--warmup N] [--rounds N] [--epoch_tokens N] [--out FILE]
 
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
@@ -28,18 +28,28 @@ FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
 FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
 FP8 = {"model.base_gemm": "fp8"}
 NO_DROPOUT = {"model.lora.dropout": "0"}
+QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
+BLOG = FULL_ROWS | QV  # every layer recomputed, dropout 0.1, paged AdamW: as configs/llama2-7b-blog.yaml
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
-    "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | {"model.lora.target_modules": "[q_proj,v_proj]"},
+    "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
     "fp8": FULL_ROWS | FAST | NO_DROPOUT | FP8,
     "fp8-dropout": FULL_ROWS | FAST | FP8,
     "fp8-lean": FULL_ROWS | NO_DROPOUT | FP8,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
     "plain": FULL_ROWS | {"model.kernels": "plain"},
+    "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
+    "fp8-qv": FULL_ROWS | FAST | NO_DROPOUT | FP8 | QV,
+    "blog-eager": BLOG | {"model.attention": "eager"},
+    "blog-sdpa": BLOG | {"model.attention": "sdpa"},
+    "blog-varlen": BLOG | {"model.attention": "varlen"},
+    "blog-flash": BLOG | {"model.attention": "flash"},
+    "dolly-fast": FAST | NO_DROPOUT,
     "dolly-fast-dropout": FAST,
+    "dolly-fp8": FAST | NO_DROPOUT | FP8,
     "dolly-lean-dropout": {},
     "dolly-plain": {"model.kernels": "plain"},
     # For --config configs/llama2-7b-blog.yaml
@@ -52,6 +62,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "unsloth": {"gc": "1"},
     "unsloth-no-checkpointing": {"gc": "0"},
 }
+DEFAULT = ["fast", "fast-dropout", "fp8", "lean", "trl", "unsloth", "unsloth-no-checkpointing"]
 
 
 def main() -> None:
@@ -63,6 +74,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--epoch_tokens", type=int, help="of your data: also prints the hours of 3 epochs of them")
     parser.add_argument("--timeout_s", type=int, default=300)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=VARIANTS)
@@ -78,7 +90,7 @@ def main() -> None:
             print(json.dumps(results[-1]), flush=True)
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
-    print_table(results)
+    print_table(results, options.epoch_tokens)
 
 
 def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -245,18 +257,19 @@ def roofline(base: str, adapted: int, recompute: bool) -> float:
     return TFLOPS * 1e12 / total
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
+def print_table(results: list[dict[str, Any]], epoch_tokens: int | None) -> None:
     """Medians over rounds; the ratio is to TRL's defaults where they ran."""
     good = [result for result in results if "error" not in result]
     reference = statistics.median([r["tokens_per_s"] for r in good if r["variant"] == "trl"] or [float("nan")])
-    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | share of roofline | recomputing |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | share of roofline | recomputing | hours |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for variant in dict.fromkeys(result["variant"] for result in good):
         mine = [result for result in good if result["variant"] == variant]
         speed, first = statistics.median([result["tokens_per_s"] for result in mine]), mine[0]
         memory = [str(first.get(name, "")) for name in ("allocated_gib", "reserved_gib")]
         shares = [f"{first['share']:.2f}", f"{first['share_recomputing']:.2f}"]
-        print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares])} |")
+        hours = f"{3 * epoch_tokens / speed / 3600:.2f}" if epoch_tokens else ""
+        print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares, hours])} |")
 
 
 if __name__ == "__main__":
