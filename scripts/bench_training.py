@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 LOG_EVERY = 2
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
@@ -29,7 +31,6 @@ FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
 FP8 = {"model.base_gemm": "fp8"}
 NO_DROPOUT = {"model.lora.dropout": "0"}
 QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
-BLOG = FULL_ROWS | QV  # every layer recomputed, dropout 0.1, paged AdamW: as configs/llama2-7b-blog.yaml
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
@@ -43,10 +44,6 @@ VARIANTS: dict[str, dict[str, str]] = {
     "plain": FULL_ROWS | {"model.kernels": "plain"},
     "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
     "fp8-qv": FULL_ROWS | FAST | NO_DROPOUT | FP8 | QV,
-    "blog-eager": BLOG | {"model.attention": "eager"},
-    "blog-sdpa": BLOG | {"model.attention": "sdpa"},
-    "blog-varlen": BLOG | {"model.attention": "varlen"},
-    "blog-flash": BLOG | {"model.attention": "flash"},
     "dolly-fast": FAST | NO_DROPOUT,
     "dolly-fast-dropout": FAST,
     "dolly-fp8": FAST | NO_DROPOUT | FP8,
@@ -62,7 +59,6 @@ VARIANTS: dict[str, dict[str, str]] = {
     "unsloth": {"gc": "1"},
     "unsloth-no-checkpointing": {"gc": "0"},
 }
-DEFAULT = ["fast", "fast-dropout", "fp8", "lean", "trl", "unsloth", "unsloth-no-checkpointing"]
 
 
 def main() -> None:
@@ -137,8 +133,10 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
+        config = yaml.safe_load((Path(runs) / "bench" / "config.yaml").read_text())
+        targets = config["model"]["lora"]["target_modules"]
     speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup // LOG_EVERY :]
-    return speeds, float(rows[-1]["train/loss"]), 2 if "target_modules" in str(variant) else 7
+    return speeds, float(rows[-1]["train/loss"]), len(targets) if isinstance(targets, list) else 7
 
 
 def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
