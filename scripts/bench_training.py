@@ -1,7 +1,7 @@
 """Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
 
 usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
-       [--warmup N] [--rounds N] [--out FILE]
+       [--warmup N] [--rounds N] [--epoch_tokens N] [--out FILE]
 
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
@@ -22,26 +22,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 LOG_EVERY = 2
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
 FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
 FP8 = {"model.base_gemm": "fp8"}
 NO_DROPOUT = {"model.lora.dropout": "0"}
+QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
-    "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | {"model.lora.target_modules": "[q_proj,v_proj]"},
+    "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
     "fp8": FULL_ROWS | FAST | NO_DROPOUT | FP8,
     "fp8-dropout": FULL_ROWS | FAST | FP8,
     "fp8-lean": FULL_ROWS | NO_DROPOUT | FP8,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
     "plain": FULL_ROWS | {"model.kernels": "plain"},
+    "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
+    "fp8-qv": FULL_ROWS | FAST | NO_DROPOUT | FP8 | QV,
+    "dolly-fast": FAST | NO_DROPOUT,
     "dolly-fast-dropout": FAST,
+    "dolly-fp8": FAST | NO_DROPOUT | FP8,
     "dolly-lean-dropout": {},
     "dolly-plain": {"model.kernels": "plain"},
+    # For --config configs/llama2-7b-blog.yaml
+    "attention-eager": {"model.attention": "eager"},
+    "attention-sdpa": {"model.attention": "sdpa"},
+    "attention-varlen": {"model.attention": "varlen"},
+    "attention-flash": {"model.attention": "flash"},
     "trl": {"gc": "1"},
     "trl-liger-no-checkpointing": {"gc": "0", "liger": "1"},
     "unsloth": {"gc": "1"},
@@ -54,10 +66,11 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
-    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
+    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "fp8", "trl", "unsloth"])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--epoch_tokens", type=int, help="of your data: also prints the hours of 3 epochs of them")
     parser.add_argument("--timeout_s", type=int, default=300)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=VARIANTS)
@@ -73,7 +86,7 @@ def main() -> None:
             print(json.dumps(results[-1]), flush=True)
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
-    print_table(results)
+    print_table(results, options.epoch_tokens)
 
 
 def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -120,8 +133,10 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
+        config = yaml.safe_load((Path(runs) / "bench" / "config.yaml").read_text())
+        targets = config["model"]["lora"]["target_modules"]
     speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup // LOG_EVERY :]
-    return speeds, float(rows[-1]["train/loss"]), 2 if "target_modules" in str(variant) else 7
+    return speeds, float(rows[-1]["train/loss"]), len(targets) if isinstance(targets, list) else 7
 
 
 def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
@@ -240,18 +255,19 @@ def roofline(base: str, adapted: int, recompute: bool) -> float:
     return TFLOPS * 1e12 / total
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
+def print_table(results: list[dict[str, Any]], epoch_tokens: int | None) -> None:
     """Medians over rounds; the ratio is to TRL's defaults where they ran."""
     good = [result for result in results if "error" not in result]
     reference = statistics.median([r["tokens_per_s"] for r in good if r["variant"] == "trl"] or [float("nan")])
-    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | share of roofline | recomputing |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| variant | tokens/s | ratio to TRL | allocated GiB | reserved | share of roofline | recomputing | hours |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for variant in dict.fromkeys(result["variant"] for result in good):
         mine = [result for result in good if result["variant"] == variant]
         speed, first = statistics.median([result["tokens_per_s"] for result in mine]), mine[0]
         memory = [str(first.get(name, "")) for name in ("allocated_gib", "reserved_gib")]
         shares = [f"{first['share']:.2f}", f"{first['share_recomputing']:.2f}"]
-        print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares])} |")
+        hours = f"{3 * epoch_tokens / speed / 3600:.2f}" if epoch_tokens else ""
+        print(f"| {' | '.join([variant, f'{speed:,.0f}', f'{speed / reference:.2f}', *memory, *shares, hours])} |")
 
 
 if __name__ == "__main__":

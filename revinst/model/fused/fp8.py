@@ -5,7 +5,7 @@
 e rounds to e4m3 (3 bits of mantissa, at most 448) after scaling each row so that its largest element becomes 448. A
 scale has to be constant along the summed dimension, so W has two sets: one scale an output for forward, one an input,
 over all projections of the group, for backward. They are taken once from the 4-bit base. The 8-bit weights are not
-kept: each product unpacks its own from 4 bits, in the layout that it needs, which costs less than 3 % of its time.
+kept: each product unpacks its own from 4 bits, in the layout that it needs.
 
 Shapes as in `linear`.
 """
