@@ -26,7 +26,7 @@ ATTRIBUTIONS = (
     (r"\S", r"kirjoitti\b.*"),
     (r"\S", r"(?:пишет|написала?|писал\S*|пише|написав|написала)"),
     (r"[ÎI]n\b", r"a scris"),
-    (r"\S", r"yazd[ıi]"),
+    (r"\S", r"yazd\w"),
     (r"\S", r"ezt írta.*"),
     (r"\S", r"님이 작성"),
     (r"\S", r"(?:写道|寫道|のメール)"),
@@ -49,7 +49,9 @@ FORWARD = re.compile(
     r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
     re.IGNORECASE,
 )
-SENDER_HEADER = re.compile(r"[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S")
+SENDER_HEADER = re.compile(
+    r"[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+)
 OTHER_HEADER = re.compile(
     r"[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
     r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"

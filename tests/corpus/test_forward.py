@@ -81,8 +81,8 @@ def test_forward_evaluation(personal, capsys):
     assert scores["memorisation"]["warned_from_words"] == 12
     assert "perplexity" in capsys.readouterr().out
     report = (folder / "report.html").read_text()
-    assert all(escape(row["prediction"]) in report and escape(row["reference"]) in report for row in rows)
-    assert f"{scores['base']['perplexity']:.2f}" in report and "http" not in report
+    assert all(str(escape(row["prediction"])) in report and str(escape(row["reference"])) in report for row in rows)
+    assert f"{scores['base']['perplexity']:.2f}" in report and "<script" not in report
     assert run_command("evaluate", personal, "--samples", 3, "--temperature", 1) == 2
     assert "writes responses" in capsys.readouterr().err
 
