@@ -144,7 +144,7 @@ def test_odd_structures(tmp_path):
     assert isinstance(found, NotKept) and "can't be read" in found.reason
     with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
         archive.writestr("x" * 300 + ".txt", "long")
-    with pytest.raises(UserError, match="can't be unpacked|can be unpacked"):
+    with pytest.raises(UserError, match="not a ZIP"):
         Ingest(tmp_path / "long.zip")
     (tmp_path / "A.EML").write_bytes(build_mail(1, "Hello", "Capitals.").as_bytes())
     assert [text.text for text in Ingest(tmp_path / "A.EML", [ME]).texts()] == ["Capitals."]
