@@ -7,7 +7,7 @@ set -euo pipefail
 part=$1
 base=${BASE:-models/smollm2-135m} data=${DATA:?rows with instruction and response} work=${WORK:-/tmp/checks}
 seq=2048 micro=4 seen=2000 texts=20000 rows=6000 steps=100 epochs=1
-if [ "${SCALE:-}" = tiny ]; then seq=128 micro=2 seen=40 texts=20 rows=30 steps=2 epochs=1; fi
+if [ "${SCALE:-}" = tiny ]; then seq=384 micro=2 seen=40 texts=20 rows=30 steps=2 epochs=1; fi
 mkdir -p "$work"
 start=$(date +%s)
 
