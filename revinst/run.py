@@ -66,7 +66,7 @@ class Run:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"{self.path} is in use by {owner or 'another process'}; wait for it, or choose another --run_name"
+                    f"{self.path} is in use by {owner or 'another process'}; wait for it, or choose another name"
                 ) from None
             if owner:
                 print(f"{self.path}: taken over from {owner}, which has ended")

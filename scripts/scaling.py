@@ -42,11 +42,12 @@ class Model:
         return RANK_R * self.layers * (attention + 3 * (self.hidden + self.mlp))
 
 
-# Measured on one H200: 19,091 tokens/s in the fast mode at 24,576 tokens a step of two micro-batches.
-SEVEN = Model("7B", 32, 4096, 11008, 4096, 24_576, 2, 24_576 / 19_091)
+# Measured on one H200 in the fast mode at 24,576 tokens a step of two micro-batches (dev/LOG.md): all else follows.
+TOKENS_PER_S = 18_686
+SEVEN = Model("7B", 32, 4096, 11008, 4096, 24_576, 2, 24_576 / TOKENS_PER_S)
 # Not measured: the 7B's time a token, times the ratio of linear weights. 12,288 tokens in one micro-batch.
 SEVENTY = Model("70B", 80, 8192, 28672, 1024, 12_288, 1, 0.0)
-SEVENTY = Model(**vars(SEVENTY) | {"step_s": 12_288 / 19_091 * SEVENTY.linear / SEVEN.linear})
+SEVENTY = Model(**vars(SEVENTY) | {"step_s": 12_288 / TOKENS_PER_S * SEVENTY.linear / SEVEN.linear})
 
 
 @dataclass(frozen=True)

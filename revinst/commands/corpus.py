@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from revinst.commands.evaluation import prompt_lines
+from revinst.commands.publish import add_push_options, push
 from revinst.commands.trained import (
     Trained,
     add_generation_options,
@@ -28,6 +29,7 @@ from revinst.corpus.build import (
     build_dataset,
     build_shards,
     build_texts,
+    check_ours,
     check_settings,
     placeholder_file,
 )
@@ -38,6 +40,7 @@ from revinst.data.prompt import Template, load_template
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
+from revinst.run import Run
 
 
 def main(args: list[str]) -> int:
@@ -48,16 +51,20 @@ def main(args: list[str]) -> int:
     trained = open_trained(options.run, options.unfinished)
     if options.rounds and trained.run is None:
         raise UserError(f"--rounds {options.rounds}: {options.run} is no run folder, so it can't be trained again")
-    corpus = Corpus(options, settings, trained)
-    card = corpus.build(trained, corpus.folder, 0)
-    if options.rounds:
-        from revinst.commands.corpus_rounds import build_rounds
+    check_ours(options.output)
+    with Run(options.output).lock():
+        corpus = Corpus(options, settings, trained)
+        card = corpus.build(trained, corpus.folder, 0)
+        if options.rounds:
+            from revinst.commands.corpus_rounds import build_rounds
 
-        card = build_rounds(corpus, card, options.rounds)
+            card = build_rounds(corpus, card, options.rounds)
     Console().print(build_table(card))
     if options.redact:
         print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
     print(corpus.folder)
+    if options.push_to_hub:
+        push(corpus.folder, options.push_to_hub, "data set", public=options.public, dry_run=options.dry_run)
     return 0
 
 
@@ -90,6 +97,7 @@ def build_options() -> argparse.ArgumentParser:
     parser.add_argument("--val", type=float, default=0.05, help="share of texts for validation")
     parser.add_argument("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
+    add_push_options(parser)
     add_generation_options(parser)
     parser.set_defaults(temperature=0.8)
     return parser
@@ -102,6 +110,8 @@ def check_options(options: argparse.Namespace, settings: GenerationSettings) -> 
         raise UserError(
             f"--candidates {options.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
         )
+    if options.dry_run and not options.push_to_hub:
+        raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
     for address in options.me:
         if "@" not in address:
             raise UserError(f"--me {address}: not a mail address")

@@ -2,9 +2,13 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from revinst.commands.evaluated_rows import choose_rows
 from revinst.commands.evaluation import Evaluation
@@ -50,13 +54,14 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows, options.part)
     folder = choose_folder(trained, options)
     evaluation = Evaluation(trained, rows.examples, settings, ranks, folder)
+    build: Callable[[dict[str, Any]], Table]
     if writes_responses(trained):
         if options.samples > 1 or options.likelihood or options.semantic or options.adapter == "none":
             raise UserError(
                 f"{options.run} writes responses: --samples, --likelihood, --semantic, --adapter don't apply"
             )
         scores = evaluate_forward(evaluation, rows, folder)
-        table = build_forward_table(scores)
+        build = build_forward_table
     else:
         scores = score_evaluation(
             evaluation,
@@ -67,11 +72,13 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
             likelihood=options.likelihood,
             encoder=options.semantic,
         )
-        table = build_table(scores, tuned="base" if options.adapter == "none" else "tuned")
+        build = partial(build_table, tuned="base" if options.adapter == "none" else "tuned")
+    if not ranks.is_first:
+        return 0
     if options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     else:
-        Console().print(table)
+        Console().print(build(scores))
         print(folder)
     return 0
 

@@ -15,6 +15,7 @@ from revinst.commands.trained import Trained
 from revinst.data.prompt import load_template
 from revinst.errors import UserError
 from revinst.evaluation.comparison import describe_pair
+from revinst.evaluation.forward_report import METRICS, write_forward_report
 from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
 from revinst.evaluation.scores import score_rows
 from revinst.evaluation.statistics import number_groups
@@ -23,7 +24,6 @@ from revinst.evaluation.summary import summarise_rows
 from revinst.generation.predictions import Prediction, PredictionFile
 from revinst.run import write_json
 
-METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
 
 
@@ -32,12 +32,17 @@ def writes_responses(trained: Trained) -> bool:
 
 
 def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) -> dict[str, Any]:
-    """Writes predictions.jsonl and scores.json of the tuned model beside its base; returns the scores."""
+    """Writes predictions.jsonl, scores.json and report.html of the tuned model beside its base; returns the scores.
+
+    Of several ranks the first one does so; the others return {} after their share of the model's passes.
+    """
     if rows.train is None:
         raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
     own = [example.response for example in rows.examples]
     made = {"base": evaluation.predict(folder / "base", False), "tuned": evaluation.predict(folder, True)}
     log_p = {"base": evaluation.log_p(False), "tuned": evaluation.log_p(True)}
+    if not evaluation.ranks.is_first:
+        return {}
     groups = number_groups(rows.groups)
     scores: dict[str, Any] = {"n": len(own), "num_groups": int(groups.max()) + 1}
     values = {}
@@ -63,17 +68,21 @@ def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) 
     ]
     for number, extra in enumerate(extras):
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
-    if evaluation.ranks.is_first:
-        write_predictions(folder, evaluation, made["tuned"], extras)
-        write_json(folder / "scores.json", scores)
+    written = write_predictions(folder, evaluation, made["tuned"], extras)
+    write_json(folder / "scores.json", scores)
+    for row, example, untouched in zip(written, rows.examples, made["base"], strict=True):
+        row |= {"instruction": example.instruction, "base": untouched.prediction}
+    title = evaluation.trained.run.path.name if evaluation.trained.run else evaluation.trained.adapter.name
+    write_forward_report(folder / "report.html", title, scores, written)
     return scores
 
 
 def write_predictions(
     folder: Path, evaluation: Evaluation, rows: Sequence[Prediction], extras: Sequence[dict[str, Any]]
-) -> None:
+) -> list[dict[str, Any]]:
     texts = [asdict(row) | extra for row, extra in zip(rows, extras, strict=True)]
     PredictionFile(folder / "predictions.jsonl", evaluation.describe(True)).replace(texts)
+    return texts
 
 
 def find_memorised(

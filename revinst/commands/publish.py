@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from revinst.corpus.output import PUBLISHED
 from revinst.errors import UserError
 
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
@@ -51,6 +52,8 @@ def list_files(folder: Path) -> list[Path]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.match(pattern) for part in parts_of(path, folder) for pattern in LEFT_OUT)
     ]
+    if (folder / "card.json").is_file():  # a corpus
+        files = [path for path in files if path.relative_to(folder).as_posix() in PUBLISHED]
     if not files:
         raise UserError(f"{folder}: no files in it")
     return files

@@ -40,7 +40,7 @@ def score_evaluation(
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
 
-    Every rank computes all scores, which takes seconds, and the first one writes.
+    Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
     base = evaluation.predict(folder / "base" if use_adapter else folder, use_adapter=False)
     first = evaluation.predict(folder, use_adapter=True) if use_adapter else base
@@ -48,8 +48,11 @@ def score_evaluation(
         evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample)
         for sample in range(1, num_samples)
     ]
-    own = score_predictions(first, evaluation) | measure_likelihoods(evaluation, first, use_adapter, likelihood)
-    own |= measure_meaning(first, encoder)
+    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood)
+    sample_log_p = measure_samples(evaluation, samples, use_adapter) if num_samples > 1 else None
+    if not evaluation.ranks.is_first:
+        return {}
+    own = score_predictions(first, evaluation) | likelihoods | measure_meaning(first, encoder)
     floors = {"base": score_predictions(base, evaluation)}
     floors |= {name: score_texts(texts, evaluation) for name, texts in rows.build_baselines().items()}
     nearest = rows.find_nearest()
@@ -61,8 +64,8 @@ def score_evaluation(
     extras = [
         group | audit | values for group, audit, values in zip(name_groups(rows), nearest, by_row(own), strict=True)
     ]
-    if num_samples > 1:
-        found = pick_samples(evaluation, samples, use_adapter)
+    if sample_log_p is not None:
+        found = pick_samples(samples, sample_log_p)
         scores["samples"] = summarise_samples(found, rows.groups, num_samples)
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in samples]
@@ -71,9 +74,8 @@ def score_evaluation(
     if use_adapter:  # so that `revinst compare` can set the base beside any run
         of_base = [group | values for group, values in zip(name_groups(rows), by_row(floors["base"]), strict=True)]
         write_predictions(folder / "base", evaluation, False, base, of_base)
-    if evaluation.ranks.is_first:
-        write_json(folder / "scores.json", scores)
-        write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
+    write_json(folder / "scores.json", scores)
+    write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
     return scores
 
 
@@ -135,8 +137,7 @@ def write_predictions(
     extras: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    if evaluation.ranks.is_first:
-        PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
     return rows
 
 
@@ -173,9 +174,13 @@ def loss_per_token(evaluation: Evaluation, log_p: np.ndarray) -> float | None:
     return float(-log_p[fits].sum() / num_targets) if num_targets else None
 
 
-def pick_samples(evaluation: Evaluation, made: list[list[Prediction]], use_adapter: bool) -> SampleScores:
+def measure_samples(evaluation: Evaluation, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
+    """log p of every sample, [samples, rows]."""
+    return np.stack([evaluation.log_p(use_adapter, [row.prediction for row in sample]) for sample in made])
+
+
+def pick_samples(made: list[list[Prediction]], log_p: np.ndarray) -> SampleScores:
     texts = [[row.prediction for row in sample] for sample in made]
-    log_p = np.stack([evaluation.log_p(use_adapter, sample) for sample in texts])
     return score_samples(texts, [row.reference for row in made[0]], log_p)
 
 

@@ -82,15 +82,22 @@ def hash_input(source: Path) -> str:
 def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
     path = folder / "settings.json"
+    check_ours(folder)
     if path.is_file():
         known = read_json(path)
         changed = [name for name in settings if not isinstance(known, dict) or known.get(name) != settings[name]]
         if changed:
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: there are other files in it; choose another folder")
     else:
         write_json(path, settings)
+
+
+def check_ours(folder: Path) -> None:
+    """Raises UserError for a folder with files in it that no corpus made."""
+    if (folder / "settings.json").is_file() or not folder.is_dir():
+        return
+    if any(path.name != ".lock" for path in folder.iterdir()):
+        raise UserError(f"{folder}: there are other files in it; choose another folder")
 
 
 def placeholder_file(folder: Path) -> Path:

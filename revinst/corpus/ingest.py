@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -90,13 +91,13 @@ class Ingest:
             yield from self.read_folder(path, where)
         elif not path.is_file():
             raise UserError(f"{path}: no such file or folder")
-        elif path.suffix == ".zip":
+        elif path.suffix.lower() == ".zip":
             yield from self.read_zip(path, where)
-        elif path.suffix in MAIL_SUFFIXES or is_mbox(path):
+        elif path.suffix.lower() in MAIL_SUFFIXES or is_mbox(path):
             yield from self.read_mail_file(path, where)
         elif TWEET_FILES.fullmatch(path.name):
             yield from self.read_tweets(path, where)
-        elif path.suffix in TEXT_SUFFIXES:
+        elif path.suffix.lower() in TEXT_SUFFIXES:
             yield read_note(path, where)
         elif path.suffix in FILE_SUFFIXES:
             yield from self.read_table(path, where)
@@ -120,7 +121,7 @@ class Ingest:
             try:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
             for nested in sorted(Path(folder).rglob("*.zip")):
                 yield NotKept(f"{where}/{readable(str(nested.relative_to(folder)))}", "an archive in an archive")
@@ -128,7 +129,7 @@ class Ingest:
             yield from self.read_folder(Path(folder), where)
 
     def read_mail_file(self, path: Path, where: str) -> Iterator[Ingested]:
-        if path.suffix == ".eml":
+        if path.suffix.lower() == ".eml":
             yield self.read_message(path.read_bytes(), where)
             return
         for number, content in enumerate(split_mbox(path), start=1):

@@ -34,11 +34,12 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText |
 
     me: the owner's addresses in lower case. Raises nothing: a mail that can't be read is a NotKept.
     """
-    message = message_from_bytes(content, policy=policy.compat32)
-    thread = read_thread(message, content)
+    thread = [hashlib.sha256(content).hexdigest()]
     try:
+        message = message_from_bytes(content, policy=policy.compat32)
+        thread = read_thread(message, content)
         text = own_text(message, where, me)
-    except (ValueError, LookupError, AttributeError, AssertionError) as error:
+    except (ValueError, LookupError, AttributeError, AssertionError, RecursionError) as error:
         # `email` raises many kinds on what no mail program should have written
         return NotKept(where, f"the mail can't be read ({type(error).__name__})"), thread
     if isinstance(text, OwnText):
@@ -151,7 +152,7 @@ def decode_payload(part: Message) -> str:
     for charset in charsets:
         try:
             return content.decode(charset).replace("\r\n", "\n").lstrip("\ufeff")
-        except (UnicodeDecodeError, LookupError):
+        except (UnicodeError, LookupError):
             continue
     return content.decode("latin-1")
 

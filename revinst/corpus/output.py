@@ -15,6 +15,17 @@ from revinst.data.split import Split
 from revinst.run import write_json, write_text
 
 BATCH_ROWS = 1000
+# What may leave the house: no text that was left out, no file names, no checkpoints of rounds.
+PUBLISHED = (
+    "README.md",
+    "card.json",
+    "dataset.jsonl",
+    "alpaca.jsonl",
+    "messages.jsonl",
+    "dataset.parquet",
+    "split.json",
+)
+HUB_HEADER = ("---", "configs:", "- config_name: default", "  data_files: dataset.parquet", "---", "")
 COLUMNS = ("id", "instruction", "context", "response", "category", "part", "group", "date")
 PROVENANCE = ("where", "kind", "date", "group", "round", "run", "pick", "candidates", "log_p", "gain", "ifd", "rifd")
 
@@ -108,6 +119,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
     write_json(folder / "card.json", card)
     counts, run = card["counts"], card["run"]
     lines = [
+        *HUB_HEADER,
         "# Instructions for own texts",
         "",
         f"{counts['kept']} pairs of an instruction and a text. A person wrote the texts; a model wrote the",

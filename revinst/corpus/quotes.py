@@ -8,7 +8,9 @@ and the line that introduces it go, what is written between and below stays (int
 import re
 from itertools import takewhile
 
-MAX_ATTRIBUTION_LINES = 4
+MAX_ATTRIBUTION_LINES = 5
+MAX_HEADER_LINES = 12
+MAX_LINE = 2000  # no header, mark or introduction is longer; patterns are not tried on what is
 # (how it begins, how the end of it reads): "On Mon, 2 Mar 2026 at 10:00, Ann <ann@example.org> wrote:"
 ATTRIBUTIONS = (
     (r"On\b", r"wrote"),
@@ -22,14 +24,18 @@ ATTRIBUTIONS = (
     (r"(?:W dniu|Dnia|dnia)\b", r"(?:napisał|pisze)\S*.*"),
     (r"Dne\b", r"napsal\S*.*"),
     (r"\S", r"kirjoitti\b.*"),
-    (r"\S", r"(?:пишет|написала?|писал\S*)"),
+    (r"\S", r"(?:пишет|написала?|писал\S*|пише|написав|написала)"),
+    (r"[ÎI]n\b", r"a scris"),
+    (r"\S", r"yazd\w"),
+    (r"\S", r"ezt írta.*"),
+    (r"\S", r"님이 작성"),
     (r"\S", r"(?:写道|寫道|のメール)"),
     (r"[^<>\n]{0,80}<[^<>\s]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
     (r".{0,80}?\d", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
 ATTRIBUTION = re.compile("|".join(rf"(?:{start}.{{0,400}}?{end}\s?[::]$)" for start, end in ATTRIBUTIONS))
 ATTRIBUTION_START = re.compile(
-    r"(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne)\b|\d{4}[-/.]\d|.*<[^<>\s]+@|.*\d"
+    r"(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b|\d{4}[-/.]\d|.*<[^<>\s]+@|.*\d"
 )
 FORWARD_WORDS = (
     r"forwarded message|original message|original appointment|weitergeleitete (?:nachricht|mail)|"
@@ -43,11 +49,16 @@ FORWARD = re.compile(
     r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
     re.IGNORECASE,
 )
-SENDER_HEADER = re.compile(r"[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От)\s?:\**\s*\S")
+SENDER_HEADER = re.compile(
+    r"[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+)
 OTHER_HEADER = re.compile(
     r"[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
     r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"
-    r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat)\s?:\**(?:\s|$)"
+    r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat|"
+    r"Lähetetty|Vastaanottaja|Kopio|Aihe|Отправлено|Дата|Кому|Копия|Тема|Надіслано|Odesláno|Komu|Kopie|Předmět|"
+    r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|제목|发送时间|收件人|主题|"
+    r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
 )
 MIN_HEADERS = 3
 SIGNATURE_MARK = re.compile(r"--\s?$")
@@ -80,7 +91,9 @@ def strip_quotes(text: str) -> str:
 def cut_at_marks(lines: list[str]) -> list[str]:
     """Without all that follows a forward's mark or a header block of somebody else's message."""
     for number, line in enumerate(lines):
-        if FORWARD.match(line) or is_header_block(lines[number:]):
+        if len(line) > MAX_LINE:
+            continue
+        if FORWARD.match(line) or is_header_block(lines[number : number + MAX_HEADER_LINES]):
             end = number
             while end and (RULE.match(lines[end - 1]) or not lines[end - 1].strip()):
                 end -= 1
@@ -92,7 +105,7 @@ def is_header_block(lines: list[str]) -> bool:
     """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML)."""
     if not SENDER_HEADER.match(lines[0]):
         return False
-    following = [line for line in lines[1:12] if line.strip()]
+    following = [line for line in lines[1:] if line.strip()]
     return 1 + sum(1 for _ in takewhile(OTHER_HEADER.match, following)) >= MIN_HEADERS
 
 
@@ -105,7 +118,7 @@ def drop_quoted(lines: list[str]) -> list[str]:
         if has_quotes[number]:
             number += 1
             continue
-        length = attribution_length(lines[number:])
+        length = attribution_length(lines[number : number + MAX_ATTRIBUTION_LINES])
         if not length:
             kept.append(lines[number])
             number += 1
@@ -126,11 +139,11 @@ def attribution_length(lines: list[str]) -> int:
 
     It names a date or an address, so that prose ending in "wrote:" is not one.
     """
-    if not ATTRIBUTION_START.match(lines[0].strip()):
+    if len(lines[0]) > MAX_LINE or not ATTRIBUTION_START.match(lines[0].strip()):
         return 0
     joined = ""
-    for number, line in enumerate(lines[:MAX_ATTRIBUTION_LINES], start=1):
-        if not line.strip() or is_quoted(line):
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or is_quoted(line) or len(line) > MAX_LINE:
             return 0
         joined = f"{joined} {line.strip()}".strip()
         if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
@@ -141,6 +154,8 @@ def attribution_length(lines: list[str]) -> int:
 def cut_signature(lines: list[str]) -> list[str]:
     """Without signature, advertisement of the device, disclaimer and contact lines at the end."""
     for number, line in enumerate(lines):
+        if len(line) > MAX_LINE:
+            continue
         if SIGNATURE_MARK.fullmatch(line) or DEVICE.match(line) or DISCLAIMER.match(line):
             lines = lines[:number]
             break
@@ -158,7 +173,7 @@ def drop_contact_lines(lines: list[str]) -> list[str]:
     start = len(lines)
     while start and lines[start - 1].strip():
         start -= 1
-    contacts = [row for row in range(start, len(lines)) if CONTACT.search(lines[row]) and len(lines[row]) < 80]
+    contacts = [row for row in range(start, len(lines)) if len(lines[row]) < 80 and CONTACT.search(lines[row])]
     if len(contacts) < 2 or contacts[-1] != len(lines) - 1:
         return lines
     return drop_trailing_blank(lines[: contacts[0]])

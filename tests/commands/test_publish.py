@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from revinst.corpus.output import PUBLISHED
 from tests.commands.hub import Hub, serve_hub
 
 TOKEN = "hf_canary0123456789"
@@ -114,3 +115,17 @@ def test_empty_folder(hub, tmp_path):
     assert done.returncode == 2 and "no files in it" in done.stderr
     done = publish(hub, tmp_path / "nowhere", "--dataset")
     assert done.returncode == 2 and "no such folder" in done.stderr
+
+
+def test_a_corpus_sends_only_the_finished_data_set(hub, tmp_path):
+    """No text that was left out, no names of files, no checkpoint of a round."""
+    folder = tmp_path / "own"
+    (folder / "rounds" / "1" / "run").mkdir(parents=True)
+    (folder / "shards").mkdir()
+    for name in (*PUBLISHED, "texts.jsonl", "scored.jsonl", "discarded.jsonl", "dropped.jsonl", "provenance.jsonl",
+                 "settings.json", "shards/00000.jsonl", "rounds/1/run/config.yaml"):  # fmt: skip
+        (folder / name).write_text(f"of {name}")
+    done = publish(hub, folder, "--dataset")
+    assert done.returncode == 0, done.stderr
+    assert hub.files == {name: f"of {name}".encode() for name in PUBLISHED}
+    assert hub.repositories["me/model"] == hub.repositories["me/model"] | {"type": "dataset", "visibility": "private"}

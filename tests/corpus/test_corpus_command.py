@@ -1,5 +1,6 @@
 """`revinst corpus` from a mailbox to files: counts, forms, parts, resume, privacy. The model writes nonsense."""
 
+import itertools
 import json
 import socket
 
@@ -16,6 +17,8 @@ from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import load_examples
 from revinst.data.overlap import normalise
 from revinst.errors import UserError
+from revinst.generation.engine import Generated
+from revinst.run import Run
 from scripts.made_mail import ME, SECRETS, build_mails
 from tests.commands.test_run import run_command
 
@@ -212,6 +215,41 @@ def test_users_mistakes(backward_run, mbox, tmp_path, capsys):
 def test_ratings_are_parsed_strictly(answer, rating):
     assert parse_rating(answer) == rating
     assert "{instruction}" in QUESTION
+
+
+def test_curation(backward_run, mbox, tmp_path, monkeypatch, capsys):
+    """What the base answers is made here (the tiny one knows no numbers); parsing, filter and files are real."""
+    answers = itertools.cycle([" 5", " 2.", " 4/5", " 4 or 5", " 1"])
+
+    def generate(model, tokenizer, prompts, settings):
+        assert settings.temperature == 0
+        for number, _ in enumerate(prompts):
+            yield number, Generated(tokenizer.encode_continuations([next(answers)])[0], "eos", 0.0)
+
+    monkeypatch.setattr("revinst.corpus.curation.generate_batches", generate)
+    args = ("--limit", 20, "--candidates", 1, "--run", backward_run, "--curate", *OPTIONS, "--filter", "min_words=1")
+    assert run_command("corpus", mbox, tmp_path / "out", *args) == 0
+    rows = read(tmp_path / "out" / "scored.jsonl")
+    assert [row["rating"] for row in rows] == [5, 2, 4, None, 1] * 4
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    kept = read(tmp_path / "out" / "provenance.jsonl")
+    assert card["unparsable_ratings"] == 0.2 and {row["rating"] for row in kept} == {5, 4} and len(kept) == 8
+    dropped = [row for row in read(tmp_path / "out" / "dropped.jsonl") if "rating" in row["filter"]]
+    assert len(dropped) == 12
+    capsys.readouterr()
+    assert run_command("corpus", mbox, tmp_path / "b", *args, "--max_unparsable", 0.19) == 2
+    assert "20% of 20 ratings can't be read" in capsys.readouterr().err
+    assert not (tmp_path / "b" / "dataset.jsonl").exists()
+
+
+def test_one_process_at_a_time(backward_run, mbox, tmp_path, capsys):
+    """A second one is refused before it loads anything; the first one's folder stays as it is."""
+    args = ("corpus", mbox, tmp_path / "out", "--run", backward_run, "--limit", 8, "--candidates", 1, *OPTIONS)
+    with Run(tmp_path / "out").lock():
+        assert run_command(*args) == 2
+        assert "in use by process" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    assert run_command(*args) == 0
 
 
 def test_too_many_unparsable_ratings_are_refused():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from markupsafe import escape
 
 from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
 from revinst.evaluation.style import compare_styles, describe_style, distance, find_greeting, find_sign_off
@@ -79,6 +80,9 @@ def test_forward_evaluation(personal, capsys):
     assert scores["own_style"]["sign_off"] == 1 and 0 <= scores["tuned"]["style"]["distance"]["function_words"] <= 1
     assert scores["memorisation"]["warned_from_words"] == 12
     assert "perplexity" in capsys.readouterr().out
+    report = (folder / "report.html").read_text()
+    assert all(str(escape(row["prediction"])) in report and str(escape(row["reference"])) in report for row in rows)
+    assert f"{scores['base']['perplexity']:.2f}" in report and "<script" not in report
     assert run_command("evaluate", personal, "--samples", 3, "--temperature", 1) == 2
     assert "writes responses" in capsys.readouterr().err
 

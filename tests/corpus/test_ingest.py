@@ -4,6 +4,7 @@
 import json
 import mailbox
 import os
+import time
 import zipfile
 from email import message_from_bytes
 
@@ -124,6 +125,31 @@ def test_what_no_record_can_hold(tmp_path):
     assert next(ingest.texts()).where.encode()
 
 
+def test_long_mails_take_no_longer_than_their_lines():
+    """10 MB in 50,000 lines: a copy of the rest at each line would take minutes."""
+    body = "\n".join(f"Line {number} " + "of a long letter " * 12 for number in range(50_000))
+    since = time.monotonic()
+    assert (
+        strip_quotes(body + "\n\nOn Mon, 2 Feb 2026 Ann <ann@example.net> wrote:\n> old")
+        == body.replace(" \n", "\n").strip()
+    )
+    assert len(body) > 10_000_000 and time.monotonic() - since < 30
+
+
+def test_odd_structures(tmp_path):
+    """3,000 multiparts in each other, names that no file can have, suffixes in capitals: counted or named, no crash."""
+    head = build_mail(1, "Deep", "x").as_bytes().split(b"Content-")[0]
+    parts = "".join(f"Content-Type: multipart/mixed; boundary=b{k}\n\n--b{k}\n" for k in range(3000))
+    found, _ = read_mail(head + parts.encode() + b"Content-Type: text/plain\n\nhi", "mail", frozenset([ME]))
+    assert isinstance(found, NotKept) and "can't be read" in found.reason
+    with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
+        archive.writestr("x" * 300 + ".txt", "long")
+    with pytest.raises(UserError, match="not a ZIP"):
+        Ingest(tmp_path / "long.zip")
+    (tmp_path / "A.EML").write_bytes(build_mail(1, "Hello", "Capitals.").as_bytes())
+    assert [text.text for text in Ingest(tmp_path / "A.EML", [ME]).texts()] == ["Capitals."]
+
+
 def test_users_mistakes(tmp_path):
     write_mbox(tmp_path / "mail.mbox")
     with pytest.raises(UserError, match="--me"):
@@ -167,6 +193,12 @@ def test_damaged_mails_are_counted_and_raise_nothing():
         "2026年2月3日(火) 9:14 Ann <ann@example.net>:",
         "Ann <ann@example.net> schrieb am Di., 3. Feb. 2026, 09:14:",
         "2026-02-03 9:14 GMT+01:00 Ann <ann@example.net>:",
+        "3 Şub 2026 Sal 09:14 tarihinde Ann <ann@example.net> şunu yazdı:",
+        "2026년 2월 3일 (화) 오전 9:14, Ann <ann@example.net>님이 작성:",
+        "Ann <ann@example.net> ezt írta (időpont: 2026. febr. 3., K, 9:14):",
+        "În mar., 3 feb. 2026 la 09:14, Ann <ann@example.net> a scris:",
+        "Lähettäjä: Ann\nLähetetty: tiistai 3. helmikuuta 2026\nVastaanottaja: Mara\nAihe: x",
+        "От: Ann\nОтправлено: 3 февраля 2026 г.\nКому: Mara\nТема: x",
     ],
 )
 @pytest.mark.parametrize("mark", ["> ", ""])

@@ -20,6 +20,7 @@ def test_tables_are_computed(scaling):
     text = (ROOT / "docs" / "scaling.md").read_text()
     for lines in (scaling.render_traffic(), scaling.render_efficiency()):
         assert len(lines) == 6 and "\n".join(lines) in text
+    assert f"{scaling.TOKENS_PER_S:,} tokens/s" in text
 
 
 def test_counts(scaling):
