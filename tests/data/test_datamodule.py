@@ -3,6 +3,9 @@
 import csv
 import functools
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import lightning as L
@@ -410,3 +413,45 @@ def test_builders_at_the_same_time_get_the_same_arrays(build_data, tmp_path, mon
         arrays = list(pool.map(lambda _: build_data().train_documents.input_ids.tolist(), range(4)))
     assert all(array == arrays[0] for array in arrays) and len(arrays[0]) > 10_000
     assert len(list((tmp_path / "documents").iterdir())) == 2
+
+
+BUILD_ONE = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from revinst.data.cache import cache_documents
+from revinst.data.encoding import Documents
+
+def blocks():
+    Path(sys.argv[1], sys.argv[2]).touch()
+    while len(list(Path(sys.argv[1]).glob("builder-*"))) < 2:  # both have found nothing and are building
+        time.sleep(0.01)
+    for block in range(3):
+        ids = np.arange(1000, dtype=np.int32) + block
+        yield Documents(ids, ids + 1, np.array([0, 400, 1000]), [f"{block}a", f"{block}b"], 1, [])
+
+documents = cache_documents("k" * 32, blocks)
+assert documents.ids == ["0a", "0b", "1a", "1b", "2a", "2b"] and documents.truncated == 3
+assert isinstance(documents.input_ids, np.memmap) and len(documents.input_ids) == 3000
+print(int(documents.input_ids.astype(np.int64).sum()), int(documents.targets.astype(np.int64).sum()))
+"""
+
+
+def test_two_processes_that_build_one_cache_at_once_both_get_it(tmp_path):
+    environment = os.environ | {"REVINST_CACHE": str(tmp_path / "cache")}
+    builders = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILD_ONE, str(tmp_path), f"builder-{n}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    ends = [(*builder.communicate(timeout=60), builder.returncode) for builder in builders]
+    assert [code for *_, code in ends] == [0, 0], ends
+    assert {out.strip() for out, *_ in ends} == {"1501500 1504500"}
+    assert [path.name for path in (tmp_path / "cache" / "documents").iterdir()] == ["k" * 32], (
+        "nothing half-built stays"
+    )

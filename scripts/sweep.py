@@ -1,0 +1,86 @@
+"""Trains one config with several sets of overrides, scores each on the validation part, and keeps a table.
+
+    python scripts/sweep.py configs/smollm2-dolly.yaml TRIALS.yaml [--at_once 2] [--data.source FILE ...]
+
+TRIALS.yaml maps a name to its overrides, e.g. `lr-1e-3: {model.lr: 1.0e-3}`; other arguments go to every trial. A trial
+becomes the run `SWEEP-NAME` (SWEEP: the file's name). Running it again skips what is done and goes on with what was
+stopped. The held-out part is never looked at: score the run you choose on it with `revinst evaluate`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_floor", "seconds")
+
+
+def run_revinst(log: Path, *args: str) -> None:
+    with log.open("ab") as file:
+        done = subprocess.run([sys.executable, "-m", "revinst.cli", *args], stdout=file, stderr=file, check=False)
+    if done.returncode:
+        raise SystemExit(f"revinst {' '.join(args)}: exit code {done.returncode}, see {log}")
+
+
+def run_trial(name: str, overrides: dict[str, Any], options: argparse.Namespace, common: list[str]) -> dict[str, Any]:
+    """Trains and scores one trial. Returns its line of the table."""
+    run = Path("runs") / f"{options.trials.stem}-{name}"
+    log = options.table.with_name(f"{run.name}.log")
+    given = [part for key, value in overrides.items() for part in (f"--{key}", spell(value))]
+    start = time.monotonic()
+    run_revinst(log, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
+    run_revinst(log, "evaluate", str(run), "--part", "val")
+    scores = json.loads((run / "evaluation" / "val" / "scores.json").read_text())
+    metrics = scores["metrics"]
+    return {
+        "trial": name,
+        "overrides": overrides,
+        "val_loss": scores["heldout_loss"],
+        **{metric: metrics[metric]["mean"] for metric in ("rougeL", "rouge1", "rouge2")},
+        "low": metrics["rougeL"]["ci95"][0],
+        "high": metrics["rougeL"]["ci95"][1],
+        "strongest_floor": max(floor["rougeL"] for floor in scores["baselines"].values()),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def spell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
+    for row in sorted(rows, key=lambda row: -row["rougeL"]):
+        cells = [row[name] if name == "trial" else f"{row[name]:.{0 if name == 'seconds' else 3}f}" for name in COLUMNS]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("trials", type=Path)
+    parser.add_argument("--at_once", type=int, default=1, help="trials that share the device")
+    parser.add_argument("--table", type=Path, help="default: runs/SWEEP.jsonl")
+    options, common = parser.parse_known_args()
+    options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
+    options.table.parent.mkdir(parents=True, exist_ok=True)
+    trials = yaml.safe_load(options.trials.read_text())
+    rows = [json.loads(line) for line in options.table.read_text().splitlines()] if options.table.is_file() else []
+    missing = {name: overrides or {} for name, overrides in trials.items() if name not in {r["trial"] for r in rows}}
+    with ThreadPoolExecutor(options.at_once) as pool:
+        for row in pool.map(lambda item: run_trial(item[0], item[1], options, common), missing.items()):
+            rows.append(row)
+            with options.table.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{row['trial']}: ROUGE-L {row['rougeL']:.3f}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
