@@ -153,6 +153,8 @@ class Evaluation:
                 )
         for part in self.ranks.gather_all(found):
             known |= part
+        if self.likelihoods and self.ranks.is_first:
+            self.likelihoods.read()
         return np.array([known[key] for key in keys])
 
     def likelihood_key(self, template: Template, use_adapter: bool, example: Example) -> str:

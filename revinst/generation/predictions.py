@@ -88,23 +88,30 @@ class PredictionFile:
 class LikelihoodFile:
     """log p of texts, one a line, under a key of all that it depends on; kept, so that no pass is made twice.
 
-    Of several ranks each one appends to a file of its own, and reads all of them.
+    Of several ranks each one appends to a part of its own; the next `read`, while no rank writes, puts them together.
     """
 
     def __init__(self, folder: Path, rank: int = 0, world_size: int = 1):
-        self.folder = folder
-        self.appends_to = folder / (f"log_p.part-{rank}-of-{world_size}.jsonl" if world_size > 1 else "log_p.jsonl")
+        self.path = folder / "log_p.jsonl"
+        part = folder / f"log_p.part-{rank}-of-{world_size}.jsonl"
+        self.appends_to = part if world_size > 1 else self.path
 
     def read(self) -> dict[str, float]:
         """By key; NaN where a text does not fit."""
-        found = {}
-        for path in sorted(self.folder.glob("log_p*.jsonl")):
-            for line in whole_lines(path, cut=path == self.appends_to):
+        found: dict[str, float] = {}
+        parts = sorted(self.path.parent.glob("log_p.part-*.jsonl"))
+        for path in ([self.path] if self.path.is_file() else []) + parts:
+            for line in whole_lines(path, cut=True):
                 try:
                     key, value = json.loads(line)
-                    found[key] = float("nan") if value is None else float(value)
+                    value = float("nan") if value is None else float(value)
                 except (ValueError, TypeError) as error:
                     raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
+                if path != self.path and key not in found:
+                    append_line(self.path, json.loads(line))
+                found[key] = value
+        for part in parts:
+            part.unlink()
         return found
 
     def append(self, key: str, value: float) -> None:
