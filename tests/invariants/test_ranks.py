@@ -3,12 +3,19 @@
 Every run takes the same steps: 8 rows each from 17, so that the third has one row, and none for the second rank.
 """
 
+import inspect
 import json
+import os
+import re
+import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 
+from revinst.training import sharding
 from tests.invariants.rank_steps import train
 from tests.invariants.two_ranks import run_ranks
 
@@ -113,3 +120,37 @@ def test_a_rank_holds_half_of_the_layers(two, one):
 def test_a_wrong_sum_would_show(one):
     """The test can fail: without the third step's rows of one rank the gradient is another one."""
     assert distance(one["gradients"][2], one["gradients"][1]) > 1e-2
+
+
+@pytest.fixture
+def torch_2_11(monkeypatch):
+    """The line with which torch 2.11 makes a share a parameter, in place of what this torch has (2.12 and later)."""
+    source = inspect.getsource(_fsdp_param.FSDPParam._init_sharded_param)
+    newer = (
+        r"nn\.Parameter\(\s*self\.to_sharded_dtensor\(sharded_param\),\s*requires_grad=param\.requires_grad,?\s*\)\n"
+    )
+    older = "nn.Parameter(self.to_sharded_dtensor(sharded_param)).requires_grad_(param.requires_grad)\n"
+    source, found = re.subn(newer, older, textwrap.dedent(source))
+    assert found == (torch.__version__ >= "2.12")
+    names: dict = {}
+    exec(source, vars(_fsdp_param), names)
+    monkeypatch.setattr(_fsdp_param.FSDPParam, "_init_sharded_param", names["_init_sharded_param"])
+
+
+@pytest.mark.parametrize("takes_no_bytes", [True, False])
+def test_bytes_are_sharded_under_torch_2_11(one, tiny_llama, tmp_path, torch_2_11, monkeypatch, takes_no_bytes):
+    """One rank's step is the plain process's; without our context the packed weights are refused."""
+    monkeypatch.setattr(sharding, "TAKES_NO_BYTES", takes_no_bytes)
+    options = STEPS | FSDP2 | {"size": 8, "count": 1, "steps": 1}
+    with patch.dict(os.environ, {"MASTER_ADDR": "127.0.0.1"}):  # the launcher leaves variables behind
+        try:
+            if takes_no_bytes:
+                got = train(tiny_llama, tmp_path, options)
+                assert distance(got["gradients"][0], one["gradients"][0]) < 1e-6
+                assert got["before"] == got["after"] == got["end"] == one["before"]
+            else:
+                with pytest.raises(RuntimeError, match="only Tensors of floating point dtype can require gradients"):
+                    train(tiny_llama, tmp_path, options)
+        finally:
+            torch.distributed.destroy_process_group()
+    assert _fsdp_param.nn is torch.nn
