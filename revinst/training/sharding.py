@@ -145,10 +145,6 @@ def sync_gradients(decoder: Any, enabled: bool) -> bool:
     return True
 
 
-def is_sharded(model: torch.nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
-
-
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """torch's, with the norm over all shares as an ordinary tensor."""
     return gather_whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))

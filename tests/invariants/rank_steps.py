@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "resume": None,  # a checkpoint
     "save": None,  # a checkpoint after the last step
     "validate": False,
+    "samples": False,  # texts written after each step
     "max_grad_norm": 1e9,
     "rows": None,  # of the training set; None: all
 }
@@ -42,14 +44,10 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     """Gradients before clipping, packed weights' hashes, the adapter, losses, and what each document was seen as."""
     import revinst.training.module as loop
     from revinst.model.lora import adapter_state, gather_whole
+    from revinst.training import callbacks
     from tests.tiny import build_module, build_trainer
 
     options = DEFAULTS | options
-    trainer_options: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
-    if ranks > 1 or options["strategy"] == "fsdp2":
-        trainer_options |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
-    if options["validate"]:
-        trainer_options |= {"limit_val_batches": 1.0, "val_check_interval": 1}
     module = build_module(
         base,
         quantization=options["quantization"],
@@ -57,8 +55,9 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
         max_grad_norm=options["max_grad_norm"],
     )
     data = build_rows(base, options)
-    clip, shard = loop.clip_grad_norm_, loop.shard_layers
+    clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches
     seen: dict[str, Any] = {"gradients": [], "norms": [], "losses": [], "targets": [], "ids": [], "local": 0}
+    seen["samples"] = []
 
     def record(parameters, max_norm):
         parameters = list(parameters)
@@ -66,6 +65,11 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
         seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
         seen["norms"].append(clip(parameters, max_norm))
         return seen["norms"][-1]
+
+    def record_samples(*args, **kwargs):
+        made = sorted((number, row.token_ids) for number, row in generate(*args, **kwargs))
+        seen["samples"].append(made)
+        return [(number, SimpleNamespace(token_ids=ids)) for number, ids in made]
 
     configure, finish = module.configure_model, module.finish_step
 
@@ -88,20 +92,33 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
         finish(batch, is_finite)
 
     module.configure_model, module.finish_step = configure_model, finish_step
-    loop.clip_grad_norm_, loop.shard_layers = record, watch_sharding
+    loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = record, watch_sharding, record_samples
     try:
-        trainer = build_trainer(folder, **trainer_options)
+        trainer = build_trainer(folder, **trainer_options(options, ranks))
         trainer.fit(
             module, datamodule=data, ckpt_path=options["resume"] and folder / options["resume"], weights_only=True
         )
     finally:
-        loop.clip_grad_norm_, loop.shard_layers = clip, shard
+        loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = clip, shard, generate
     seen |= {"end": hash_packed(module.model), "adapter": copy_of(adapter_state(module.model)), "step": module.step}
     seen["norms"] = [float(norm) for norm in seen["norms"]]
     seen["val_loss"] = float(trainer.callback_metrics.get("val/loss", 0))
     if options["save"]:
         trainer.save_checkpoint(folder / options["save"])
     return seen
+
+
+def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
+    from revinst.training.callbacks import Samples
+
+    chosen: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
+    if ranks > 1 or options["strategy"] == "fsdp2":
+        chosen |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
+    if options["samples"]:
+        chosen["callbacks"] = [Samples(every_steps=1, count=3, max_new_tokens=8)]
+    if options["validate"]:
+        chosen |= {"limit_val_batches": 1.0, "val_check_interval": 1}
+    return chosen
 
 
 def build_rows(base: Path, options: dict[str, Any]) -> Any:

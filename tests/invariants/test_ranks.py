@@ -27,9 +27,9 @@ FSDP2 = {"strategy": "fsdp2"}
 RUNS = {
     "ddp 2x4": FOUR | {"validate": True},
     "ddp 2x2x2": TWO_BY_TWO | {"save": "ddp.ckpt", "steps": 2},
-    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True},
+    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True, "samples": True},
     "fsdp2 2x2x2": TWO_BY_TWO | FSDP2,
-    "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused"},
+    "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused", "samples": True},
     "fsdp2 stopped": TWO_BY_TWO | FSDP2 | {"save": "fsdp2.ckpt", "steps": 2},
     "fsdp2 resumed": TWO_BY_TWO | FSDP2 | {"resume": "fsdp2.ckpt"},
     "ddp to fsdp2": TWO_BY_TWO | FSDP2 | {"resume": "ddp.ckpt"},
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one(tiny_llama, folder) -> dict:
     """One process, 8 rows a step in one micro-batch."""
-    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True})
+    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True, "samples": True})
     assert [len(ids) > 7 for ids in seen["ids"]] == [True, True, False] and len(seen["end"]) == 14
     assert all(norm > 0.15 for norm in seen["norms"]), "clipping must change something"
     return seen
@@ -90,6 +90,14 @@ def test_accumulated_ddp(one, two):
 @pytest.mark.parametrize("name", ["ddp 2x4", "fsdp2 2x4"])
 def test_val_loss_is_exact_over_ranks(one, two, name):
     assert two[name]["val_loss"] == pytest.approx(one["val_loss"], rel=1e-6) and one["val_loss"] > 5
+
+
+@pytest.mark.parametrize("name", ["fsdp2 2x4", "fsdp2 fused"])
+def test_samples_of_a_sharded_model(one, two, name):
+    """All ranks write them together; and the steps go on as without (test_same_steps_as_one_process)."""
+    assert two[name]["samples"] == one["samples"] and len(one["samples"]) == 3
+    assert {number for number, _ in one["samples"][0]} == {0, 1, 2}
+    assert one["samples"][0] != one["samples"][2], "the adapter must show"
 
 
 @pytest.mark.parametrize("name", ["fsdp2 resumed", "ddp to fsdp2"])
