@@ -119,10 +119,19 @@ def test_packed_weights_keep_their_bytes(one, two, name):
 
 
 def test_a_rank_holds_half_of_the_layers(two, one):
-    """Packed weights and adapter; norms, embeddings and head are whole."""
+    """Packed weights, adapter and optimizer state; norms, embeddings and head are whole."""
     whole, share = one["local"], two["fsdp2 2x4"]["local"]
-    layers = 2 * ((2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) // 2 + 4 * 4 * (2 * 128 + 2 * 96 + 3 * 192))
+    adapter = 2 * 4 * 4 * (2 * 128 + 2 * 96 + 3 * 192)
+    layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) // 2 + adapter
     assert whole - share == layers // 2 and two["ddp 2x4"]["local"] == whole
+    assert one["moments"] == two["ddp 2x4"]["moments"] == 2 * adapter == 2 * two["fsdp2 2x4"]["moments"]
+
+
+def test_gradients_cross_ranks_once_a_step(two):
+    """After the second of two micro-batches, of steps in which both ranks have rows."""
+    assert two["ddp 2x2x2"]["crossed"] == [False, True] * 2
+    assert two["fsdp2 2x2x2"]["crossed"][:4] == two["fsdp2 fused"]["crossed"][:4] == [False, True] * 2
+    assert two["ddp 2x4"]["crossed"] == two["fsdp2 2x4"]["crossed"] == [True] * 3
 
 
 def test_a_wrong_sum_would_show(one):
