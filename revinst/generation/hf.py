@@ -11,6 +11,7 @@ from revinst.data.tokenizer import Tokenizer
 from revinst.generation.sampling import Picking, pick_tokens, row_keys
 from revinst.generation.slots import Ended
 from revinst.generation.stopping import Stopping
+from revinst.model.lora import is_sharded
 
 
 def generate_with_transformers(
@@ -22,7 +23,8 @@ def generate_with_transformers(
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample). The same results as of `slots`.
+    rows: (prompt, limit, number of its sample). The same results as of `slots`. Of a sharded model on all ranks
+    together, for the same rows: each forward puts layers together, so all take as many.
     """
     from transformers import GenerationConfig
 
@@ -50,6 +52,7 @@ def generate_with_transformers(
             generation_config=config,
             logits_processor=[picked],
             stopping_criteria=[ends],
+            synced_gpus=is_sharded(model),
         )
         log_p = torch.stack(picked.log_p, dim=1).tolist()  # [batch, steps]
         new_ids = output[:, input_ids.shape[1] :].tolist()

@@ -111,6 +111,10 @@ def gather_whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
+def is_sharded(model: Any) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
 def take_share(value: Any, like: Tensor) -> Any:
     """This rank's share of a whole tensor, laid out as `like` is; where shapes differ, the value as it is."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
