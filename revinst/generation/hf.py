@@ -16,13 +16,13 @@ from revinst.generation.stopping import Stopping
 def generate_with_transformers(
     model: Any,
     tokenizer: Tokenizer,
-    rows: Sequence[tuple[list[int], int, int]],
+    rows: Sequence[tuple[list[int], int, int | None]],
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample). The same results as of `slots`.
+    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`.
     """
     from transformers import GenerationConfig
 

@@ -25,12 +25,22 @@ class Picking:
     seed: int = 0
 
 
-def row_keys(seed: int, rows: Sequence[tuple[list[int], int]]) -> Tensor:
-    """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed."""
-    named = [[seed, prompt, sample] if sample else [seed, prompt] for prompt, sample in rows]
-    digests = [hashlib.sha256(json.dumps(name).encode()).digest() for name in named]
-    pairs = [(int.from_bytes(d[:4]) >> 1, int.from_bytes(d[4:8]) >> 1) for d in digests]
-    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+GREEDY = (-1, -1)  # the key of a row that is not sampled
+
+
+def row_keys(seed: int, rows: Sequence[tuple[list[int], int | None]]) -> Tensor:
+    """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed.
+
+    GREEDY where the sample is None.
+    """
+    keys = [GREEDY if sample is None else row_key(seed, prompt, sample) for prompt, sample in rows]
+    return torch.tensor(keys, dtype=torch.int64).view(-1, 2)
+
+
+def row_key(seed: int, prompt: list[int], sample: int) -> tuple[int, int]:
+    name = [seed, prompt, sample] if sample else [seed, prompt]
+    digest = hashlib.sha256(json.dumps(name).encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1, int.from_bytes(digest[4:8]) >> 1
 
 
 def pick_tokens(
@@ -42,12 +52,12 @@ def pick_tokens(
     the softmax, and noise that is a function of key, step and token is the same whatever else is decoded beside it.
     """
     log_p = logits.log_softmax(-1, dtype=torch.float32)
-    if not picking.temperature:
-        ids = logits.argmax(-1)
-    else:
+    ids = logits.argmax(-1)
+    if picking.temperature:
         assert keys is not None and steps is not None
         scores = keep_likely(logits.float() / picking.temperature, picking.top_k, picking.top_p)
-        ids = (scores + gumbel_noise(keys, steps, logits.shape[-1])).argmax(-1)
+        sampled = (scores + gumbel_noise(keys, steps, logits.shape[-1])).argmax(-1)
+        ids = torch.where(keys[:, 0] == GREEDY[0], ids, sampled)
     return ids, log_p.gather(-1, ids[:, None])[:, 0]
 
 
