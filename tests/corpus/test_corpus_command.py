@@ -140,7 +140,7 @@ def test_no_secret_leaves(backward_run, mbox, tmp_path, monkeypatch, capfd):
 
 def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     """A kill after the third shard: the rest alone is made, and every file ends as without it."""
-    monkeypatch.setattr(build, "SHARD_ROWS", 10)
+    monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
     write_rows, calls = Writer.write_rows, []
@@ -165,7 +165,7 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
 def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch):
     texts = {}
     for size in (7, 64):
-        monkeypatch.setattr(build, "SHARD_ROWS", size)
+        monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": size})
         out = tmp_path / str(size)
         assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
         texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]
