@@ -38,7 +38,7 @@ DANGLING = re.compile(
 )
 Row = dict[str, Any]
 CHUNK_ROWS = 512
-PARALLEL_FROM = 8 * CHUNK_ROWS  # fewer are judged before other processes have started
+PARALLEL_FROM = 16 * CHUNK_ROWS  # fewer are judged before other processes are at work
 KEPT = -1
 
 

@@ -1,7 +1,10 @@
 """Each filter drops what it names and no more; counts add up."""
 
+import multiprocessing
+
 import pytest
 
+from revinst.corpus import filters
 from revinst.corpus.filters import Thresholds, filter_rows, parse_thresholds
 from revinst.errors import UserError
 
@@ -63,6 +66,20 @@ def test_counts_add_up():
         assert row["kept"] == left - row["dropped"]
         left = row["kept"]
     assert left == 1
+
+
+@pytest.mark.slow  # starts processes
+def test_many_rows_are_judged_in_processes(monkeypatch):
+    rows = [change for _, change in CASES] * 3
+    expected = dict(run(*rows))
+    monkeypatch.setattr(filters, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(filters, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(filters.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    start, started = multiprocessing.context.SpawnContext.Pool, []
+    monkeypatch.setattr(
+        multiprocessing.context.SpawnContext, "Pool", lambda *args: (started.append(args[1]), start(*args))[1]
+    )
+    assert dict(run(*rows)) == expected and started == [2] and len(expected) == len(rows)
 
 
 def test_near_duplicates():
