@@ -259,6 +259,36 @@ def test_introductions_of_quotes(introduction, mark):
 
 
 @pytest.mark.parametrize(
+    "mark",
+    [
+        "---------- Forwarded message ---------",
+        "-----Original Message-----",
+        "-------- Weitergeleitete Nachricht --------",
+        "---------- Message transféré ---------",
+        "---------- Mensaje reenviado ---------",
+        "Begin forwarded message:",
+        "Anfang der weitergeleiteten Nachricht:",
+        "From: Ann\nSent: Tuesday\nTo: Mara\nSubject: x",
+        "Von: Ann\nGesendet: Dienstag\nAn: Mara\nBetreff: x",
+        "De : Ann\nEnvoyé : mardi\nÀ : Mara\nObjet : x",
+        "De: Ann\nEnviado: martes\nPara: Mara\nAsunto: x",
+        "________________________________\n*From:* Ann\n*Sent:* Tuesday\n*To:* Mara",
+        "-- ",
+        "Sent from my iPhone",
+        "Von meinem iPhone gesendet",
+        "Envoyé depuis mon Android",
+        "Get Outlook for iOS",
+        "This e-mail and its attachments are confidential and intended for the addressee.",
+        "Tel. +49 30 5550 9876\nwww.example.org",
+    ],
+)
+def test_what_ends_the_own_text(mark):
+    assert strip_quotes(f"My comment.\n\n{mark}") == "My comment."
+    if "Tel." not in mark:
+        assert strip_quotes(f"My comment.\n\n{mark}\n\nWhat they wrote.") == "My comment."
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "On Monday I wrote:\nnothing at all.",
