@@ -17,14 +17,14 @@ from revinst.model.lora import is_sharded
 def generate_with_transformers(
     model: Any,
     tokenizer: Tokenizer,
-    rows: Sequence[tuple[list[int], int, int]],
+    rows: Sequence[tuple[list[int], int, int | None]],
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample). The same results as of `slots`. Of a sharded model on all ranks
-    together, for the same rows: each forward puts layers together, so all take as many.
+    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`. Of a sharded
+    model on all ranks together, for the same rows: each forward puts layers together, so all take as many.
     """
     from transformers import GenerationConfig
 
