@@ -23,8 +23,8 @@ def generate_with_transformers(
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`. Of a sharded
-    model on all ranks together, for the same rows: each forward puts layers together, so all take as many.
+    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`.
+    Of a sharded model on all ranks together, for the same rows: each forward puts layers together, so all take as many.
     """
     from transformers import GenerationConfig
 
