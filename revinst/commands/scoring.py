@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,15 @@ def score_evaluation(
     sample_log_p = measure_samples(evaluation, samples, use_adapter) if num_samples > 1 else None
     if not evaluation.ranks.is_first:
         return {}
-    own = score_predictions(first, evaluation) | likelihoods | measure_meaning(first, encoder)
-    floors = {"base": score_predictions(base, evaluation)}
-    floors |= {name: score_texts(texts, evaluation) for name, texts in rows.build_baselines().items()}
+    texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in base]}
+    texts |= rows.build_baselines()
+    systems = {name: score_texts(made, evaluation) for name, made in texts.items()}
+    systems["own"] |= score_ends(first) | likelihoods
+    systems["base"] |= score_ends(base)
+    if encoder is not None:
+        for name, meaning in measure_meaning(encoder, texts, [row.reference for row in first]).items():
+            systems[name]["semantic"] = meaning
+    own, floors = systems.pop("own"), systems
     nearest = rows.find_nearest()
     settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood, encoder)
     scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
@@ -79,9 +86,8 @@ def score_evaluation(
     return scores
 
 
-def score_predictions(rows: Sequence[Prediction], evaluation: Evaluation) -> RowScores:
-    scores = score_texts([row.prediction for row in rows], evaluation)
-    return scores | {"eos": np.array([float(row.stopped == "eos") for row in rows])}
+def score_ends(rows: Sequence[Prediction]) -> RowScores:
+    return {"eos": np.array([float(row.stopped == "eos") for row in rows])}
 
 
 def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
@@ -102,14 +108,12 @@ def measure_likelihoods(
     return found
 
 
-def measure_meaning(rows: Sequence[Prediction], encoder: Path | None) -> RowScores:
-    """`semantic` where an encoder was given."""
-    if encoder is None:
-        return {}
+def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
+    """Similarity of each system's texts to the references; float64 `[rows]` by system."""
     from revinst.generation.embedding import semantic_similarity
 
-    texts, references = [row.prediction for row in rows], [row.reference for row in rows]
-    return {"semantic": semantic_similarity(encoder, texts, references)}
+    found = semantic_similarity(encoder, list(chain(*texts.values())), references * len(texts))
+    return dict(zip(texts, np.split(found, len(texts)), strict=True))
 
 
 def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> RowKinds:

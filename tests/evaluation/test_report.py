@@ -14,6 +14,7 @@ from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
 
 NASTY = '</script><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
+GAINS = ("gain_prediction", "gain_reference", "gain_shuffled")
 CATEGORIES = ("qa", "poem & song", "<b>list</b>")
 
 
@@ -63,11 +64,17 @@ def test_nothing_is_rendered_without_every_floor(few, tmp_path, floor):
 
 
 def test_table_fits_80_columns(few):
-    console = Console(width=80, file=io.StringIO())
-    console.print(build_table(few[0]))
-    text = console.file.getvalue()
-    assert "…" not in text and all(name in text for name in (*FLOORS, "tuned", "rougeL", "±"))
-    assert max(map(len, text.splitlines())) <= 80
+    use = few[0]["metrics"]
+    samples = dict.fromkeys(("mean", "best_of_k", "consensus", "likelihood"), use) | {"k": 3}
+    known = few[0]["metrics"] | {name: use["rougeL"] for name in ("semantic", *GAINS)}
+    scores = few[0] | {"samples": samples | {"self_agreement": use["rougeL"]}, "heldout_loss": 2.5, "metrics": known}
+    for shown in (few[0], scores):
+        console = Console(width=80, file=io.StringIO())
+        console.print(build_table(shown))
+        text = console.file.getvalue()
+        assert "…" not in text and all(name in text for name in (*FLOORS, "tuned", "rougeL", "±", "detectable"))
+        assert max(map(len, text.splitlines())) <= 80
+    assert all(words in text for words in ("best of 3", "by consensus", "2.500 nats", "semantic", "round trip"))
 
 
 def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
@@ -93,12 +100,16 @@ def test_curves_and_bars(tmp_path):
     assert build_curve("val/loss", curves["val/loss"]) is None and read_curves(tmp_path / "none") == {}
     long = build_curve("x", [(n, n) for n in range(5000)])
     assert 300 < len(long.points.split()) <= 402 and long.last == 4999
-    bars = build_bars(
-        "t",
-        {"a": {"n": 1, "m": 0.5, "ci95": {"m": [None, None]}}, "": {"n": 0, "m": None, "ci95": {"m": [None, None]}}},
-        "m",
-    )
-    assert bars.top == 0.5 and [(bar.label, bar.low, bar.mean) for bar in bars.bars] == [("a", 1, 1)]
+
+
+def test_bars_stand_beside_the_floor_of_their_own_rows():
+    unknown = {"n": 0, "m": None, "ci95": {"m": [None, None]}, "baselines": {"base": {"m": None}}}
+    part = {"n": 1, "m": 0.5, "ci95": {"m": [None, None]}, "baselines": {"base": {"m": None}, "what_is": {"m": 1.0}}}
+    bars = build_bars("t", {"a": part, "b": unknown}, "m")
+    assert bars.top == 1 and [(bar.label, bar.low, bar.mean, bar.floor) for bar in bars.bars] == [("a", 0.5, 0.5, 1)]
+    assert bars.bars[0].floor_name == "what_is" and bars.left_out == 0
+    many = build_bars("t", {f"{n:02d}": part | {"n": n} for n in range(40)}, "m")
+    assert [bar.label for bar in many.bars] == [f"{n:02d}" for n in range(10, 40)] and many.left_out == 10
 
 
 @pytest.fixture(scope="module")
