@@ -37,9 +37,12 @@ def score_evaluation(
     *,
     num_samples: int = 1,
     likelihood: bool = False,
+    forward: Evaluation | None = None,
     encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
+
+    forward: the same rows under a run that writes responses, for the round trip that `likelihood` adds; None: the base.
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
@@ -49,7 +52,7 @@ def score_evaluation(
         evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample)
         for sample in range(1, num_samples)
     ]
-    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood)
+    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood, forward)
     sample_log_p = measure_samples(evaluation, samples, use_adapter) if num_samples > 1 else None
     if not evaluation.ranks.is_first:
         return {}
@@ -63,7 +66,9 @@ def score_evaluation(
             systems[name]["semantic"] = meaning
     own, floors = systems.pop("own"), systems
     nearest = rows.find_nearest()
-    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood, encoder)
+    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, encoder)
+    if likelihood:
+        settings["gain"] = describe_gain(evaluation, forward)
     scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
@@ -97,14 +102,18 @@ def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
 
 
 def measure_likelihoods(
-    evaluation: Evaluation, rows: Sequence[Prediction], use_adapter: bool, everything: bool
+    evaluation: Evaluation,
+    rows: Sequence[Prediction],
+    use_adapter: bool,
+    everything: bool,
+    forward: Evaluation | None = None,
 ) -> RowScores:
     """log p of the references, which the held-out loss needs anyway; of the predictions and the round trip if asked."""
     found = {"logp_reference": evaluation.log_p(use_adapter)}
     if everything:
         texts = [row.prediction for row in rows]
         found["logp_prediction"] = evaluation.log_p(use_adapter, texts)
-        found |= evaluation.round_trip(texts)
+        found |= evaluation.round_trip(texts, forward)
     return found
 
 
@@ -148,27 +157,28 @@ def write_predictions(
 def write_report_of(
     evaluation: Evaluation, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
 ) -> None:
-    run, adapter = evaluation.trained.run, evaluation.trained.adapter
-    title, curves = (run.path.name, read_curves(run.metrics)) if run else (adapter.name, {})
-    write_report(folder / "report.html", title, scores, rows, curves, tuned=tuned)
+    run = evaluation.trained.run
+    curves = read_curves(run.metrics) if run else {}
+    write_report(folder / "report.html", evaluation.title, scores, rows, curves, tuned=tuned)
 
 
-def describe_metrics(
-    evaluation: Evaluation, rows: EvaluatedRows, likelihood: bool, encoder: Path | None
-) -> dict[str, Any]:
+def describe_metrics(evaluation: Evaluation, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
     described = metric_settings(prompt_lines(evaluation.template))
     described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
-    if likelihood:
-        described["gain"] = {
-            "unit": "nats",
-            "of": "log p(response | instruction) - log p(response | empty instruction)",
-            "model": evaluation.trained.base,
-            "template": evaluation.forward.hash,
-            "shuffle_seed": SHUFFLE_SEED,
-        }
     return described
+
+
+def describe_gain(evaluation: Evaluation, forward: Evaluation | None) -> dict[str, Any]:
+    return {
+        "unit": "nats",
+        "of": "log p(response | instruction) - log p(response | empty instruction)",
+        "model": forward.title if forward else evaluation.trained.base,
+        "adapter": forward.adapter_hash if forward else None,
+        "template": (forward.template if forward else evaluation.forward).hash,
+        "shuffle_seed": SHUFFLE_SEED,
+    }
 
 
 def loss_per_token(evaluation: Evaluation, log_p: np.ndarray) -> float | None:
