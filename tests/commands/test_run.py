@@ -234,6 +234,20 @@ def test_likelihoods_and_samples(runs, tmp_path):
     assert "NaN" not in (tmp_path / "scores.json").read_text() + (tmp_path / "predictions.jsonl").read_text()
 
 
+def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypatch, capsys):
+    from revinst.evaluation.scores import score_rows
+    from revinst.generation import embedding
+
+    monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
+    (tmp_path / "config.json").write_text("{}")
+    options = ("--limit", 4, "--max_new_tokens", 2, "--semantic", tmp_path, "--output", tmp_path / "out")
+    assert run_command("evaluate", runs / "one", *options) == 0
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert all(scores["baselines"][name]["semantic"] == scores["baselines"][name]["chrf"] for name in FLOORS)
+    assert scores["metrics"]["semantic"]["mean"] == scores["metrics"]["chrf"]["mean"]
+    assert "semantic: " in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_round_trip_through_a_run_that_writes_responses(runs, tiny_llama, tmp_path, capsys):
     """Its adapter is what scores; a run that writes instructions, or that learnt the rows, is refused."""
