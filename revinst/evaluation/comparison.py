@@ -24,14 +24,20 @@ class System:
     seeds: list[dict[str, dict[str, Any]]]
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
-        """float64 `[seeds, rows]`; NaN where a row has no such value."""
+        """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
         rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
-        return np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+        if wrong := [value for seed in rows for value in seed if not isinstance(value, int | float | None)]:
+            raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
+        values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+        if np.isnan(values).all(axis=1).any():
+            raise UserError(f"{self.name}: no row has a {metric}; see `revinst evaluate --help` for what adds scores")
+        return values
 
 
 def read_system(text: str) -> System:
     """`PATH`, or `PATH,PATH,...` for several seeds: run folders, evaluation folders or predictions.jsonl files."""
-    return System(text, [read_rows(find_predictions(Path(part))) for part in text.split(",")])
+    parts = [text] if Path(text).exists() else text.split(",")
+    return System(text, [read_rows(find_predictions(Path(part))) for part in parts])
 
 
 def find_predictions(path: Path) -> Path:
@@ -46,7 +52,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
-            row_id = row["id"]
+            row_id, _ = row["id"], row["reference"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
         if row_id in rows:
@@ -85,15 +91,13 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
     systems, and over the categories of each pair.
     """
     ids = check_same_rows(systems)
+    values = [system.values(ids, metric) for system in systems]
     if rank:
-        systems = sorted(systems, key=lambda system: -np.nanmean(system.values(ids, metric)))
+        order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
+        systems, values = [systems[number] for number in order], [values[number] for number in order]
     first = systems[0].seeds[0]
     groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
     categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)
-    values = [system.values(ids, metric) for system in systems]
-    for system, found in zip(systems, values, strict=True):
-        if np.isnan(found).all():
-            raise UserError(f"{system.name}: its rows have no {metric}; score them with `revinst evaluate`")
     rows = [found.mean(0) for found in values]
     pairs = [
         {"system": system.name} | compare_pair(rows[0], other, groups, categories)
