@@ -121,7 +121,7 @@ def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: b
             "copy",
             limits.copy_rate,
             lambda row: copy_rate(normalise(row["instruction"]).split(), row["text"]),
-            "copied",
+            "of it copied from the text",
         ),
         Filter("looping", limits.looping, lambda row: "it repeats itself" if is_looping(row["instruction"]) else ""),
         Filter("dangling_reference", limits.dangling_reference, lambda row: quote_match(DANGLING, row["instruction"])),
