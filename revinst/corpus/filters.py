@@ -40,6 +40,8 @@ Row = dict[str, Any]
 CHUNK_ROWS = 512
 PARALLEL_FROM = 16 * CHUNK_ROWS  # fewer are judged before other processes are at work
 KEPT = -1
+SURE = 0.9  # probability of a language; English lists of names are Latin with 0.4
+UNKNOWN = "und"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: b
             "copy",
             limits.copy_rate,
             lambda row: copy_rate(normalise(row["instruction"]).split(), row["text"]),
-            "copied",
+            "of it copied from the text",
         ),
         Filter("looping", limits.looping, lambda row: "it repeats itself" if is_looping(row["instruction"]) else ""),
         Filter("dangling_reference", limits.dangling_reference, lambda row: quote_match(DANGLING, row["instruction"])),
@@ -170,23 +172,25 @@ def is_looping(text: str) -> bool:
 
 
 def why_wrong_language(row: Row) -> str:
-    """Short texts are left alone: nobody can tell their language."""
+    """Short texts, and those whose language is not plain (lists of names, say), are left alone."""
     text, instruction = row["text"], row["instruction"]
     if count_words(text) < 6 or count_words(instruction) < 6:
         return ""
     expected, found = find_language(text[:2000]), find_language(instruction)
-    return "" if expected == found else f"the text is in {expected}, the instruction in {found}"
+    if UNKNOWN in (expected, found) or expected == found:
+        return ""
+    return f"the text is in {expected}, the instruction in {found}"
 
 
 @cache
 def load_identifier() -> Any:
-    import py3langid
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return py3langid
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
 
 
 def find_language(text: str) -> str:
-    """ISO 639-1 code."""
+    """ISO 639-1 code, or UNKNOWN."""
     return load_identifier().classify(text)[0]
 
 

@@ -27,6 +27,7 @@ PUBLISHED = (
     "dataset.parquet",
     "split.json",
 )
+AT_HOME = " (stays with the owner)"
 HUB_HEADER = ("---", "configs:", "- config_name: default", "  data_files: dataset.parquet", "---", "")
 COLUMNS = ("id", "instruction", "context", "response", "category", "part", "group", "date")
 PROVENANCE = ("where", "kind", "date", "group", "round", "run", "pick", "candidates", "log_p", "gain", "ifd", "rifd")
@@ -149,12 +150,20 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         "",
         "| filter | threshold | kept | dropped |",
         "| --- | --- | --- | --- |",
-        *(f"| {row['name']} | {row['threshold']} | {row['kept']} | {row['dropped']} |" for row in card["filters"]),
+        *(
+            f"| {row['name']} | {describe(row['threshold'])} | {row['kept']} | {row['dropped']} |"
+            for row in card["filters"]
+        ),
         "",
         "| file | SHA-256 |",
         "| --- | --- |",
-        *(f"| {name} | `{digest}` |" for name, digest in card["sha256"].items()),
+        *(f"| {name}{'' if name in PUBLISHED else AT_HOME} | `{digest}` |" for name, digest in card["sha256"].items()),
         "",
         "How it was made: " + json.dumps(card["settings"], ensure_ascii=False),
     ]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def describe(threshold: float | bool | None) -> str:
+    """For people: a filter without a number is on, or can't be switched off."""
+    return "always" if threshold is None else "on" if threshold is True else f"{threshold:g}"

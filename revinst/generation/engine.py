@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -112,16 +112,17 @@ class Engine:
             return
         limits = list(limits or [self.settings.max_new_tokens] * len(prompts))
         samples = list(samples or [0] * len(prompts))
+        picking = (
+            self.picking if any(sample is not None for sample in samples) else replace(self.picking, temperature=0)
+        )
         with inference_mode_of(self.model):
             if self.in_slots:
                 decoder, slots = self.lay_out(), self.settings.batch_size or MAX_SLOTS[self.device.type]
                 budget = int(CACHE_SHARE * self.free_bytes() // decoder.cache_bytes)
-                rows = decode_rows(
-                    decoder, prompts, limits, self.picking, budget=budget, max_slots=slots, samples=samples
-                )
+                rows = decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
             else:
                 given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
-                rows = generate_with_transformers(self.model, self.tokenizer, given, self.picking, size)
+                rows = generate_with_transformers(self.model, self.tokenizer, given, picking, size)
             for row in rows:
                 yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
 

@@ -66,7 +66,9 @@ def test_counts_add_up(made):
     assert all(row["filter"] and row["reason"] for row in dropped)
     assert counts["candidates"] >= counts["texts"] and card["run"]["name"] == "backward"
     assert card["sha256"]["dataset.jsonl"] == build_hash(out / "dataset.jsonl")
-    assert str(made) not in (out / "card.json").read_text() + (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert str(made) not in (out / "card.json").read_text() + readme
+    assert "| empty | always | 55 | 0 |" in readme and "| prompt_echo | on |" in readme and "None" not in readme
 
 
 def build_hash(path):

@@ -68,6 +68,23 @@ def test_counts_add_up():
     assert left == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "instruction"),
+    [
+        (
+            "Robert Downey Jr., Chris Evans, Mark Ruffalo, Chris Hemsworth, Scarlett Johansson, Jeremy Renner",
+            "What are the names of the men in the film?",
+        ),
+        (
+            "2021-2022: Winner Manchester City, Runner-up Liverpool\n2020-2021: Winner Manchester City",
+            "What are the names of the teams in the Premier League?",
+        ),
+    ],
+)
+def test_a_language_that_is_not_plain_drops_nothing(text, instruction):
+    assert dict(run({"text": text, "instruction": instruction})) == {}
+
+
 @pytest.mark.slow  # starts processes
 def test_many_rows_are_judged_in_processes(monkeypatch):
     rows = [change for _, change in CASES] * 3
