@@ -14,6 +14,7 @@ from revinst.evaluation.statistics import adjust_holm, compare_rows, number_grou
 from revinst.evaluation.summary import none_if_nan
 
 MAX_NAMED_IDS = 3
+TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,13 @@ class System:
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
         """float64 `[seeds, rows]`; NaN where a row has no such value."""
         rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
-        return np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+        try:
+            found = np.array([[np.nan if value is None else float(value) for value in seed] for seed in rows])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{self.name}: {metric} of a row is no number ({error})") from None
+        if np.isinf(found).any():
+            raise UserError(f"{self.name}: {metric} of a row is not finite")
+        return found
 
 
 def read_system(text: str) -> System:
@@ -47,7 +54,10 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
         try:
             row = json.loads(line)
             row_id = row["id"]
-        except (ValueError, KeyError, TypeError) as error:
+            for name in TEXTS:
+                if not isinstance(row.get(name, ""), str):
+                    raise TypeError(f"{name} must be text")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
         if row_id in rows:
             raise UserError(f"{path}:{number}: a second row with the id {row_id}")
@@ -70,7 +80,7 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
+            changed = [row_id for row_id in first if first[row_id].get("reference") != rows[row_id].get("reference")]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)
