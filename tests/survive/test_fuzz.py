@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,12 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from revinst import cli
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.commands.evaluated_rows import choose_rows
 from revinst.commands.fit import build_trainer, find_checkpoint, is_finished
 from revinst.commands.generate import read_texts
 from revinst.commands.trained import open_trained
-from revinst.data.examples import load_examples
+from revinst.data.cache import cache_documents
+from revinst.data.encoding import Documents
+from revinst.data.examples import Discarded, load_examples
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
 from revinst.generation.predictions import LikelihoodFile, PredictionFile
@@ -199,6 +203,27 @@ def test_rows_of_any_shape(tmp_path, fault):
         use()
 
 
+def test_data_caches(tmp_path, fault, monkeypatch):
+    """A damaged one is built again."""
+    monkeypatch.setenv("REVINST_CACHE", str(tmp_path))
+    ids = np.arange(1000, dtype=np.int32)
+    built = Documents(ids, ids + 1, np.array([0, 400, 1000]), ["a", "b"], 1, [Discarded("x:1", "empty")])
+    folder, rng = tmp_path / "documents" / "key", random.Random(24)
+    cache_documents("key", lambda: iter([built]))
+    files = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    with fault("malformed data cache") as counts:
+        for number in range(100):
+            path = list(files)[number % len(files)]
+            path.write_bytes(spoil(files[path], rng))
+            counts["injected"] += 1
+            with no_hang():
+                found = cache_documents("key", lambda: iter([built]))
+            assert np.array_equal(found.input_ids, ids) and np.array_equal(found.targets, ids + 1)
+            assert found.ids == ["a", "b"] and found.offsets.tolist() == [0, 400, 1000]
+            for file, content in files.items():
+                file.write_bytes(content)
+
+
 # ---- configs ---------------------------------------------------------------------------------------------------------
 
 
@@ -212,11 +237,11 @@ def copy_config(folder: Path, new: Path) -> Path:
 
 def parse_and_build(path: Path) -> None:
     """All that `fit` does before it reads data."""
-    cli = RevinstCLI(["--config", str(path)])
-    run = Run(Path(cli.config.runs_dir) / cli.config.run_name)
-    is_finished(run, cli)
-    find_checkpoint(run, cli)
-    build_trainer(run, cli, StopSignals())
+    parsed = RevinstCLI(["--config", str(path)])
+    run = Run(Path(parsed.config.runs_dir) / parsed.config.run_name)
+    is_finished(run, parsed)
+    find_checkpoint(run, parsed)
+    build_trainer(run, parsed, StopSignals())
 
 
 def test_configs(folder, whole, tmp_path, fault):
@@ -396,3 +421,34 @@ def test_files_beside_predictions(tmp_path, fault):
             assert fuzz.refused(beside, PredictionFile(path, settings).open, 40, 22, path.name, spoil=how) > 10
         for how in (spoil, spoil_line):
             assert fuzz.refused(likelihoods, read_likelihoods, 60, 23, spoil=how) > 10
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def test_commands(folder, whole, copy_of, tmp_path, fault, capsys):
+    """The same through the command line: exit 2, the last line on stderr says it, and nothing is written."""
+    run = copy_of("whole", "fuzzed-commands")
+    rows = write_data(tmp_path / "rows.jsonl")
+    predictions = write_predictions(tmp_path / "predictions.jsonl")
+    inspect = ["inspect", run / "config.yaml", "--data.source", rows]
+    commands = [
+        (rows, [*inspect, "--data.heldout_fraction", 0.2, "--data.val_fraction", 0.2]),
+        (predictions, ["compare", predictions, shutil.copy(predictions, tmp_path / "other.jsonl")]),
+        (run / "manifest.json", ["merge", run, tmp_path / "merged", "--drift_rows", 0]),
+        (run / "adapter" / "adapter_config.json", ["merge", run / "adapter", tmp_path / "merged"]),
+        (run / "config.yaml", ["plan", run / "config.yaml"]),
+    ]
+    with fault("malformed input of a command") as counts:
+        for number, (path, command) in enumerate(commands):
+            refused = 0
+            for _ in Fuzz(counts).spoilt(path, 10, 30 + number):
+                with no_hang(), pytest.raises(SystemExit) as ended:
+                    cli.main([str(part) for part in command])
+                shutil.rmtree(tmp_path / "merged", ignore_errors=True)
+                error = capsys.readouterr().err
+                assert ended.value.code in (0, 2) and "Traceback" not in error, error
+                if ended.value.code == 2:
+                    refused += 1
+                    assert error.strip().splitlines()[-1].startswith(f"revinst {command[0]}: "), error
+            assert refused >= 2, command
