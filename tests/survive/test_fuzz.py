@@ -20,6 +20,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
@@ -31,10 +32,13 @@ from revinst.commands.trained import open_trained
 from revinst.data.cache import cache_documents
 from revinst.data.encoding import Documents
 from revinst.data.examples import Discarded, load_examples
+from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
 from revinst.generation.predictions import LikelihoodFile, PredictionFile
-from revinst.model.lora import load_adapter
+from revinst.model.base import load_base
+from revinst.model.lora import LoraSettings, load_adapter
+from revinst.model.memory import read_shape
 from revinst.run import Run
 from revinst.training.checkpoint_files import newest_checkpoint, prune, read_checkpoint
 from revinst.training.loggers import read_rows
@@ -349,6 +353,29 @@ def test_adapters(folder, whole, tiny_llama, copy_of, fault):
         assert fuzz.refused(config, use, 80, 19, str(adapter), spoil=spoil_json) > 20
         assert fuzz.refused(weights, use, 40, 8, str(adapter)) > 10
         assert json.loads(config.read_text())["r"] == 4
+
+
+def test_bases(tiny_llama, tmp_path, fault):
+    """A damaged config or weight file of the base; one with a tensor less would go on with random numbers."""
+    base = Path(shutil.copytree(tiny_llama, tmp_path / "base"))
+
+    def use() -> None:
+        load_tokenizer(str(base))
+        read_shape(str(base), LoraSettings())
+        load_base(str(base), torch.device("cpu"), "none", "sdpa", torch.float32)
+
+    with fault("malformed base folder") as counts:
+        fuzz = Fuzz(counts)
+        assert fuzz.refused(base / "config.json", use, 30, 25, str(base), spoil=spoil_json) > 5
+        assert fuzz.refused(base / "generation_config.json", use, 10, 26, str(base), spoil=spoil_json) >= 0
+        assert fuzz.refused(base / "tokenizer_config.json", use, 10, 27, str(base), spoil=spoil_json) > 1
+        assert fuzz.refused(base / "model.safetensors", use, 10, 28, str(base)) > 3
+        weights = load_file(base / "model.safetensors")
+        weights.pop("model.layers.1.mlp.up_proj.weight")
+        save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+        counts["injected"] += 1
+        with pytest.raises(UserError, match=r"1 of its tensors are in no file, the first is model\.layers\.1\.mlp"):
+            use()
 
 
 # ---- predictions -----------------------------------------------------------------------------------------------------
