@@ -1,10 +1,11 @@
 """A config file and its overrides, parsed and checked by LightningCLI."""
 
 import re
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import lightning as L
 import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
@@ -20,6 +21,13 @@ from revinst.training.sharding import check_strategy
 
 # Linked from another key, so that one value can't be written twice.
 LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}
+GROUPS: dict[str, Any] = {
+    "data": InstructionDataModule,
+    "model": InstructionModule,
+    "trainer": L.Trainer,
+    "checkpoint": CheckpointSettings,
+    "samples": None,
+}
 REPLACED_FLAGS = {
     "accumulate_grad_batches": (1, "data.micro_batches_per_step"),
     "gradient_clip_val": (None, "model.max_grad_norm"),
@@ -66,7 +74,7 @@ class RevinstCLI(LightningCLI):
                 load_from_checkpoint_support=False,
             )
         except ArgumentError as error:
-            raise find_user_error(error) or UserError(one_line(error)) from None
+            raise find_user_error(error) or UserError(one_line(error) + named_config(args)) from None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -83,9 +91,8 @@ class RevinstCLI(LightningCLI):
             parser.link_arguments(source, target)
 
     def instantiate_classes(self) -> None:
+        check_groups(self.config)
         check_trainer_flags(self.config.trainer)
-        if not isinstance(self.config.get("samples"), Namespace):
-            raise UserError(f"samples {self.config.get('samples')!r}: give every_steps and count")
         Samples(self.config.samples.every_steps, self.config.samples.count)
         if self.train:
             self.config_init = self.parser.instantiate_classes(self.config)
@@ -108,6 +115,30 @@ class RevinstCLI(LightningCLI):
             "base": self.config.model.base,
             "seed": self.config.seed_everything,
         }
+
+
+def check_groups(config: Namespace) -> None:
+    """Refuses what jsonargparse lets pass: a group that is no mapping, and null where a value must be."""
+    for name, made in GROUPS.items():
+        group = config.get(name)
+        if not isinstance(group, Namespace):
+            raise UserError(f"{name} {group!r}: give its keys, as in `{name}: {{KEY: VALUE}}`, or leave it out")
+        hints = get_type_hints(made.__init__) if made else {}
+        for key, value in vars(group).items():
+            if value is None and type(None) not in get_args(hints.get(key, int)):
+                raise UserError(f"{name}.{key} is null; give a value, or leave the key out for its default")
+    for key in ("run_name", "runs_dir", "resume", "resume_force", "seed_everything"):
+        if config.get(key) is None:
+            raise UserError(f"{key} is null; give a value, or leave the key out for its default")
+    folder = Path(config.run_name)
+    if folder.is_absolute() or not folder.parts or ".." in folder.parts:
+        raise UserError(f"run_name {config.run_name!r}: give a name of a folder in runs_dir")
+
+
+def named_config(args: list[str]) -> str:
+    """` (config: PATH)` for a message that does not say where its key stands."""
+    path = "".join(arg for before, arg in pairwise(args) if before in ("-c", "--config"))
+    return f" (config: {path})" if path else ""
 
 
 def check_linked_keys(args: list[str]) -> None:

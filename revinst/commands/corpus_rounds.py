@@ -5,6 +5,7 @@ validation rows (held-out rows where it has none) is not lower than before, and 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from revinst.commands.scoring import loss_per_token
 from revinst.commands.trained import Trained, open_trained
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import Examples, check_columns
-from revinst.data.split import Split, select_examples
+from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
-from revinst.run import read_json, write_json, write_text
+from revinst.run import write_json, write_text
 from revinst.training.stop import StopSignals
 
 
@@ -65,8 +66,8 @@ def write_config(corpus: Corpus, work: Path) -> None:
     config |= {"runs_dir": str(work), "run_name": "run", "resume": "auto"}
     arguments = data | {"base": config["model"]["base"], "seed": config["seed_everything"]}
     added = [row for row in InstructionDataModule(**arguments).load_examples().texts("id") if row not in known]
-    first = read_json(corpus.trained.run.split)
-    split = Split([*first["train"], *added], first["val"], first["heldout"], first.get("groups", []))
+    first = read_split(corpus.trained.run.split)
+    split = replace(first, train=[*first.train, *added])
     write_json(work / "split.json", split.to_json())
     write_text(work / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
@@ -89,8 +90,8 @@ def load_known(trained: Trained) -> Examples:
 def measure_loss(corpus: Corpus, trained: Trained) -> float:
     """-log p per target token on the validation rows of the first run."""
     assert corpus.trained.run is not None
-    split = read_json(corpus.trained.run.split)
-    ids = split["val"] or split["heldout"]
+    split = read_split(corpus.trained.run.split)
+    ids = split.val or split.heldout
     if not ids:
         raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
     evaluation = Evaluation(trained, select_examples(load_known(trained), ids), corpus.generation)

@@ -115,11 +115,10 @@ def load_training_rows(trained: Trained) -> Sequence[Example]:
     if trained.cli is None or trained.run is None:
         return []
     from revinst.data.datamodule import InstructionDataModule
-    from revinst.data.split import select_examples
-    from revinst.run import read_json
+    from revinst.data.split import read_split, select_examples
 
     data = InstructionDataModule(**trained.cli.data_arguments())
-    return select_examples(data.load_examples(), read_json(trained.run.split)["train"])
+    return select_examples(data.load_examples(), read_split(trained.run.split).train)
 
 
 def build_page(gradio: Any, writer: Writer, title: str) -> Any:

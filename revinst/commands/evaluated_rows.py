@@ -8,10 +8,9 @@ from revinst.commands.trained import Trained
 from revinst.data.audit import audit_rows
 from revinst.data.examples import Example, load_examples
 from revinst.data.overlap import normalise
-from revinst.data.split import group_duplicates, select_examples
+from revinst.data.split import group_duplicates, read_split, select_examples
 from revinst.errors import UserError
 from revinst.evaluation.baselines import build_baselines
-from revinst.run import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,11 @@ def choose_rows(
 
     data = InstructionDataModule(**trained.cli.data_arguments())
     known = data.load_examples()
-    split = read_json(trained.run.split)
-    train, val = (select_examples(known, split[part]) for part in ("train", "val"))
+    split = read_split(trained.run.split)
+    train, val = (select_examples(known, ids) for ids in (split.train, split.val))
     if source is None:
-        examples = select_examples(known, split[part])[:limit]
-        group_of = {row_id: min(group) for group in split.get("groups", []) for row_id in group}
+        examples = select_examples(known, getattr(split, part))[:limit]
+        group_of = {row_id: min(group) for group in split.groups for row_id in group}
         groups = [group_of.get(example.id, example.id) for example in examples]
     else:
         examples = load_examples(source)[0][:limit]

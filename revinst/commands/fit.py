@@ -149,8 +149,7 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
     if options["logger"] in (None, True):
         loggers = [TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version=""), metrics]
     elif options["logger"]:
-        given = options["logger"]
-        loggers = [*(given if isinstance(given, list) else [given]), metrics]
+        loggers = [*as_list(options["logger"]), metrics]
     checkpoints = Checkpoints(run, cli.config_init.checkpoint, cli.as_yaml, metrics, signals)
     ours = [
         DeadRanks(),
@@ -164,11 +163,16 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         ours.append(RichProgressBar(leave=True))
     options |= {
         "logger": loggers,
-        "callbacks": [*(options.get("callbacks") or []), *ours],
-        "plugins": [*(options.get("plugins") or []), checkpoints.io],
+        "callbacks": [*as_list(options.get("callbacks")), *ours],
+        "plugins": [*as_list(options.get("plugins")), checkpoints.io],
         "default_root_dir": str(run.path),
     }
     try:
         return L.Trainer(**options)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+
+
+def as_list(given: Any) -> list[Any]:
+    """Lightning takes one of something for a list of one."""
+    return given if isinstance(given, list) else [] if given is None else [given]

@@ -1,6 +1,5 @@
 """`revinst merge`: a standalone model that plain transformers loads, how far it drifted, and GGUF files of it."""
 
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
@@ -20,7 +19,7 @@ from revinst.errors import UserError
 from revinst.evaluation.drift import build_drift_table
 from revinst.model.gguf import FORMATS, write_gguf
 from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
-from revinst.run import write_json
+from revinst.run import whole_folder, write_json
 
 
 def main(args: list[str]) -> int:
@@ -81,19 +80,13 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], re
     # On the CPU, whatever the machine: merging is one pass over the weights.
     merge = plan_merge(trained.base, trained.adapter, onto)
     tokenizer = load_tokenizer(trained.base)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(folder) as temporary:
         with build_progress() as progress:
             write_merge(merge, temporary, lambda files: track(progress, "shards", files))
         write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
         write_text_files(temporary, merge.base.config, tokenizer)
         write_json(temporary / MARKER, merge_record(trained, onto))
         write_card(temporary, trained, repository)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def merge_record(trained: Trained, onto: str) -> dict[str, Any]:

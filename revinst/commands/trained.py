@@ -107,7 +107,7 @@ def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
     """A bare PEFT folder, whoever trained it; what it does not say, the options do, or the defaults."""
     named = read_adapter_config(folder).get("base_model_name_or_path")
     base = stated["base"] or named
-    if not base:
+    if not base or not isinstance(base, str):
         raise UserError(
             f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path); name it with --base"
         )

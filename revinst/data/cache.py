@@ -46,7 +46,13 @@ def cache_documents(key: str, build: Callable[[], Iterator[Documents]]) -> Docum
     try:
         if not (folder / "meta.json").is_file():
             write_documents(folder, build())
-        return open_documents(folder)
+        try:
+            return open_documents(folder)
+        except (ValueError, TypeError, KeyError, EOFError):
+            print(f"{folder}: damaged; built again")
+            shutil.rmtree(folder)
+            write_documents(folder, build())
+            return open_documents(folder)
     except OSError as error:
         print(f"{folder}: no cache ({error.strerror or error}); encoded in memory")
         return concatenate_documents(list(build()))
@@ -69,7 +75,8 @@ def write_documents(folder: Path, blocks: Iterator[Documents]) -> None:
                 discarded += map(asdict, block.discarded)
         np.save(temporary / "lengths.npy", np.concatenate(lengths).astype(np.int32))
         (temporary / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
-        (temporary / "meta.json").write_text(json.dumps({"truncated": truncated, "discarded": discarded}))
+        meta = {"truncated": truncated, "discarded": discarded, "sha256": hash_files(temporary)}
+        (temporary / "meta.json").write_text(json.dumps(meta))
         try:
             temporary.rename(folder)
         except OSError:
@@ -79,8 +86,20 @@ def write_documents(folder: Path, blocks: Iterator[Documents]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def hash_files(folder: Path) -> str:
+    """Of all but meta.json, which holds it: a power cut leaves files of the right length without their content."""
+    digest = hashlib.sha256()
+    for name in ("input_ids.i32", "targets.i32", "lengths.npy", "ids.json"):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def open_documents(folder: Path) -> Documents:
+    """Raises ValueError, TypeError, KeyError or EOFError for a folder that is not as it was written."""
     meta = json.loads((folder / "meta.json").read_text())
+    if meta["sha256"] != hash_files(folder):
+        raise ValueError("its files have changed")
     lengths = np.load(folder / "lengths.npy")
     input_ids, targets = (
         np.memmap(folder / name, dtype="<i4", mode="r") if lengths.any() else np.zeros(0, np.int32)

@@ -16,7 +16,7 @@ from revinst.data.encoding import Documents, encode_blocks
 from revinst.data.examples import Discarded, Examples, load_examples
 from revinst.data.packing import join_documents, pack_documents
 from revinst.data.prompt import load_template
-from revinst.data.split import Split, read_split, select_examples, split_examples
+from revinst.data.split import Split, read_split_of, select_examples, split_examples
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 
@@ -198,7 +198,7 @@ class InstructionDataModule(L.LightningDataModule):
         if self.split_path is None:
             self.split = split_examples(self.examples, self.heldout_fraction, self.val_fraction, self.seed)
         else:
-            self.split = read_split(Path(self.split_path), self.examples)
+            self.split = read_split_of(self.examples, Path(self.split_path))
         self.train_documents, self.train_rows = self.encode_train()
         self.val_documents = self.encode_part("val", "target")
         # val/loss is of isolated documents, always

@@ -71,7 +71,8 @@ def read_file(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         yield from reader(path)
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
+        reason = error.strerror or " ".join(str(error).split())  # pyarrow's have several lines
+        raise UserError(f"{path}: can't be read ({reason})") from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +190,22 @@ def group_order(ids: list[str], seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\0{min(ids)}".encode()).digest()
 
 
-def read_split(path: Path, examples: Examples) -> Split:
-    """A split that another run made. Raises UserError unless it names exactly the rows that there are."""
+def read_split(path: Path) -> Split:
+    """The split.json of a run. Raises UserError unless it is as it was written."""
     content = read_json(path)
     try:
         split = Split(content["train"], content["val"], content["heldout"], content.get("groups", []))
-        recorded = content["hash"]
-    except (KeyError, TypeError):
+        is_whole = split.hash == content["hash"] and all(isinstance(name, str) for name in chain(*split.groups))
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: not a split.json (train, val, heldout and hash are needed)") from None
-    if split.hash != recorded:
+    if not is_whole:
         raise UserError(f"{path}: its ids do not have the hash that it records; it was edited or cut off")
+    return split
+
+
+def read_split_of(examples: Examples, path: Path) -> Split:
+    """A split that another run made. Raises UserError unless it names exactly the rows that there are."""
+    split = read_split(path)
     named = [*split.train, *split.val, *split.heldout]
     missing, extra = int((examples.rows_of(named) < 0).sum()), len(examples) - len(named)
     if missing or extra:

@@ -14,6 +14,7 @@ from revinst.evaluation.statistics import adjust_holm, compare_rows, number_grou
 from revinst.evaluation.summary import none_if_nan
 
 MAX_NAMED_IDS = 3
+TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,12 @@ class System:
         rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
         if wrong := [value for seed in rows for value in seed if not isinstance(value, int | float | None)]:
             raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
-        values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+        try:
+            values = np.array([[np.nan if value is None else float(value) for value in seed] for seed in rows])
+        except OverflowError as error:
+            raise UserError(f"{self.name}: {metric} of a row is no number ({error})") from None
+        if np.isinf(values).any():
+            raise UserError(f"{self.name}: {metric} of a row is not finite")
         if np.isnan(values).all(axis=1).any():
             raise UserError(f"{self.name}: no row has a {metric}; see `revinst evaluate --help` for what adds scores")
         return values
@@ -53,7 +59,10 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
         try:
             row = json.loads(line)
             row_id, _ = row["id"], row["reference"]
-        except (ValueError, KeyError, TypeError) as error:
+            for name in TEXTS:
+                if not isinstance(row.get(name, ""), str):
+                    raise TypeError(f"{name} must be text")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
         if row_id in rows:
             raise UserError(f"{path}:{number}: a second row with the id {row_id}")
@@ -76,7 +85,7 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
+            changed = [row_id for row_id in first if first[row_id].get("reference") != rows[row_id].get("reference")]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)

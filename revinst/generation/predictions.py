@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.run import read_json, write_json, write_text
+from revinst.run import naming, read_json, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,9 @@ class LikelihoodFile:
                 try:
                     key, value = json.loads(line)
                     value = float("nan") if value is None else float(value)
-                except (ValueError, TypeError) as error:
+                    if not isinstance(key, str):
+                        raise TypeError("the key is no text")
+                except (ValueError, TypeError, OverflowError, RecursionError) as error:
                     raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
                 if path != self.path and key not in found:
                     append_line(self.path, json.loads(line))
@@ -120,7 +122,7 @@ class LikelihoodFile:
 
 def append_line(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
 
 
@@ -143,9 +145,19 @@ def parse_prediction(line: bytes, path: Path) -> Prediction:
     """One line of a prediction file; scores in it are left aside."""
     try:
         row = json.loads(line)
-        return Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__ if name in row})
-    except (ValueError, KeyError, TypeError) as error:
+        prediction = Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__ if name in row})
+        check_types(prediction)
+        return prediction
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: a line is no prediction ({error}); delete the file to start again") from None
+
+
+def check_types(prediction: Prediction) -> None:
+    """Raises TypeError for a value that no Prediction of ours has."""
+    for name, value in asdict(prediction).items():
+        kinds = {"num_tokens": int, "log_p": int | float | None}.get(name, str)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{name} can't be {type(value).__name__}")
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:

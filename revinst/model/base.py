@@ -39,18 +39,24 @@ def load_base(
             bnb_4bit_compute_dtype=dtype,
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             check_folder(base),
             dtype=dtype,
             device_map={"": device},
             attn_implementation=register_attention(attention),
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a bad file is an error of transformers, safetensors or torch, of many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: it can't be loaded ({reason})") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers makes random ones, with a warning
+        raise UserError(f"model.base {base}: {len(missing)} of its tensors are in no file, the first is {missing[0]}")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     # Llama 2 ships sampling settings that are invalid without do_sample and would leak into every call.

@@ -44,8 +44,9 @@ def open_base(base: str) -> BaseFiles:
         folder = fetch_base(base)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model.base {base}: its config.json can't be read ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: its config.json can't be read ({reason})") from None
     if getattr(config, "quantization_config", None):
         raise UserError(
             f"model.base {base}: its weights are stored quantised; name the 16-bit model they were made from (--base)"

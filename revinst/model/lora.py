@@ -1,7 +1,6 @@
 """The adapter: attach, save, load, in PEFT's own format, so that any tool can read it."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from revinst.errors import UserError
+from revinst.run import whole_folder
 
 # Settings of an adapter that loading and merging follow exactly.
 EXACT = {
@@ -63,8 +63,8 @@ class LoraSettings:
 def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
     """Wraps the base in a PeftModel with a fresh fp32 adapter whose output is zero.
 
-    It is drawn on the CPU, so a seed gives the same one on every device: Lightning's strategies differ in the device that
-    is the default while a model is built (2.6.6: FSDP2's sets none).
+    It is drawn on the CPU, so a seed gives the same one on every device: Lightning's strategies differ in what is the
+    default device while a model is built (2.6.6: FSDP2's sets none).
     """
     from peft import LoraConfig, get_peft_model
 
@@ -160,16 +160,12 @@ def save_adapter(model: Any, folder: Path, tokenizer: Any = None, state: dict[st
     """
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in (state or adapter_state(model)).items()}
-    save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
-    model.peft_config["default"].save_pretrained(str(temporary))
-    if tokenizer is not None:
-        tokenizer.save_pretrained(str(temporary))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with whole_folder(folder) as temporary:
+        save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+        model.peft_config["default"].save_pretrained(str(temporary))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(temporary))
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -179,7 +175,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise UserError(f"{folder}: no PEFT adapter here (adapter_config.json is missing)") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise UserError(f"{path}: not a LoRA adapter")

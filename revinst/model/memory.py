@@ -80,7 +80,7 @@ def read_shape(base: str, lora: LoraSettings) -> Shape:
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a wrong value fails where it is used, in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
     with torch.device("meta"):

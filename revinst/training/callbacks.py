@@ -20,10 +20,11 @@ from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
 from revinst.data.prompt import Prompt, render_prompt
+from revinst.data.split import read_split
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.lora import adapter_state, is_sharded, save_adapter
-from revinst.run import Run, read_json, write_json, write_text
+from revinst.run import Run, write_json, write_text
 from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile
 
@@ -141,7 +142,7 @@ class RunFolder(L.Callback):
     def write_split(self, data: InstructionDataModule) -> None:
         """The split of the run; one that another split replaces (--resume_force) is kept beside it."""
         if self.run.split.is_file():
-            if read_json(self.run.split).get("hash") == data.split.hash:
+            if read_split(self.run.split).hash == data.split.hash:
                 return
             number = len(list(self.run.path.glob("split-before-*.json"))) + 1
             self.run.split.rename(self.run.path / f"split-before-{number}.json")

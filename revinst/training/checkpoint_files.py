@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
-from revinst.run import Run, read_json, write_json
+from revinst.run import Run, read_json, sync, whole_folder, write_json
 
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
@@ -56,7 +56,7 @@ class AtomicCheckpointIO(CheckpointIO):
                 os.fsync(raw.fileno())
             mark_of(path).unlink(missing_ok=True)  # one of an earlier file of this name
             os.replace(temporary, path)
-            sync_folder(path.parent)
+            sync(path.parent)
             write_json(mark_of(path), {"bytes": file.length, "sha256": file.sha256.hexdigest(), "val_loss": None})
         except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
             self.error = (
@@ -71,15 +71,6 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -169,10 +160,10 @@ def export_checkpoint(run: Run, step: int | None = None) -> Path:
     if (folder / "adapter_config.json").is_file():
         return folder
     content = read_checkpoint(checkpoint)
-    folder.mkdir(exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "adapter_config.json", content["run"]["adapter_config"])  # last: it makes the folder an adapter
+    with whole_folder(folder) as temporary:
+        save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_json(temporary / "adapter_config.json", content["run"]["adapter_config"])
     return folder
 
 

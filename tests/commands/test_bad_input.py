@@ -91,6 +91,10 @@ def test_missing_config(capsys):
         ({"checkpoint__every_minutes": -1}, "checkpoint.every_minutes"),
         ({"resume": "nowhere.ckpt"}, "neither auto, never nor"),
         ({"data__heldout_fraction": 1.5}, "heldout_fraction"),
+        ({"run_name": ".."}, "run_name '..'"),
+        ({"run_name": ""}, "run_name ''"),
+        ({"data__micro_batch_size": None}, "data.micro_batch_size is null"),
+        ({"trainer": 3}, "trainer 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )

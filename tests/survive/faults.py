@@ -3,6 +3,7 @@
 The processes are forked from a server that has imported everything, so that a fit takes a second or two.
 """
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -10,6 +11,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import zip_longest
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -54,42 +57,87 @@ def arguments(runs: Path, name: str, base: Path, **options: object) -> list[str]
     return ["fit", *(str(part) for key, value in values.items() for part in (f"--{key}", value))]
 
 
-def run_process(args: list[str], log: Path, fault: str = "", at: int | str = -1) -> tuple[int, int]:
-    """(exit code, events seen).
+def run_process(
+    args: list[str],
+    log: Path,
+    fault: str | Callable[[], object] = "",
+    at: int | str = -1,
+    *,
+    after_s: float | None = None,
+    threads: int = 1,
+) -> tuple[int, list[str]]:
+    """(exit code, names of the events seen).
 
-    fault: names of signals that the process sends itself at event `at` and those after it. at: the event's number, or
-    its name and number, such as `finish_step:6`.
+    fault: names of signals that the process sends itself at event `at` and those after it; or what it calls there. at:
+    the event's number, or its name and number, such as `finish_step:6`. after_s: it gets SIGKILL then, by the clock.
     """
+    process, seen = start_process(args, log, fault, at, threads)
+    process.join(240 if after_s is None else after_s)
+    if after_s is not None:
+        process.kill()
+        process.join(60)
+    assert process.exitcode is not None, "hangs"
+    return process.exitcode, seen.read_text().split()
+
+
+def start_process(
+    args: list[str], log: Path, fault: str | Callable[[], object] = "", at: int | str = -1, threads: int = 1
+) -> tuple[BaseProcess, Path]:
+    """The process, and the file that it writes the names of its events to."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["revinst.commands.fit", "revinst.model.lora", "transformers", "peft"])
-    counter = context.Value("i", 0)
-    process = context.Process(target=work, args=(args, str(log), fault, at, counter))
+    seen = log.with_suffix(".events")
+    seen.write_text("")
+    process = context.Process(target=work, args=(args, log, fault, at, seen, threads))
     process.start()
-    process.join(240)
-    assert process.exitcode is not None, "hangs"
-    return process.exitcode, counter.value
+    return process, seen
 
 
-def work(args: list[str], log: str, fault: str, at: int | str, counter: Any) -> None:
-    with open(log, "ab", buffering=0) as file:
+def work(
+    args: list[str],
+    log: Path,
+    fault: str | Callable[[], object],
+    at: int | str,
+    events: Path,
+    threads: int,
+) -> None:
+    with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
+    give_up_privileges()
 
-    names, seen = fault.split(), Counter[str]()
+    faults: list[Any] = fault.split() if isinstance(fault, str) else [fault]
+    seen, num_faults = Counter[str](), len(faults)
+    names = events.open("ab", buffering=0)
 
     def event(name: str) -> None:
-        is_here = at in (counter.value, f"{name}:{seen[name]}")
-        counter.value += 1
+        is_here = at in (seen.total(), f"{name}:{seen[name]}")
         seen[name] += 1
-        if names and (is_here or len(names) < len(fault.split())):
-            os.kill(os.getpid(), getattr(signal, names.pop(0)))
+        names.write(f"{name}\n".encode())
+        if faults and (is_here or len(faults) < num_faults):
+            now = faults.pop(0)
+            now() if callable(now) else os.kill(os.getpid(), getattr(signal, now))
 
     watch(event)
     from revinst import cli
 
     sys.argv = ["revinst", *args]
     cli.main(args)
+
+
+def give_up_privileges() -> None:
+    """Root in a user namespace of its own is stopped by permissions, as anybody is; others stay what they are."""
+    clone_newuser = 0x10000000
+    ctypes.CDLL(None).unshare(clone_newuser)
+
+
+MOMENTS = {
+    "in a step": ("micro_batch_loss", "finish_step"),
+    "between two steps of an epoch": ("log_row", "is_due"),
+    "in a checkpoint": ("save_checkpoint", "write", "fsync", "replace", "write_json"),
+    "in a validation": ("validation_step", "on_validation_end"),
+}
 
 
 def watch(event: Callable[[str], None]) -> None:
@@ -112,13 +160,17 @@ def watch(event: Callable[[str], None]) -> None:
     hook(InstructionModule, "validation_step")
     hook(InstructionModule, "finish_step")
     hook(checkpoint_files.AtomicCheckpointIO, "save_checkpoint")
+    hook(checkpoint_files.HashingFile, "write")
     hook(checkpoint_files, "write_json")
+    hook(Checkpoints, "log_row")
+    hook(Checkpoints, "is_due")
     hook(Checkpoints, "on_validation_end")
     hook(MetricsFile, "save")
     hook(callbacks, "save_adapter")
     hook(callbacks.RunFolder, "on_fit_end")
     hook(os, "replace")
     hook(os, "fsync")
+    hook(Path, "rename")
 
 
 def state_of(run: Path) -> dict[str, Any]:
@@ -155,3 +207,18 @@ def assert_equal(got: Any, expected: Any, where: str = "") -> None:
         assert torch.equal(got, expected), where
     else:
         assert got == expected, where
+
+
+def count_lost(got: Any, expected: Any) -> int:
+    """Bytes of `expected` that `got` has not, or has otherwise."""
+    if isinstance(expected, dict):
+        return sum(count_lost(got.get(key), value) for key, value in expected.items())
+    if isinstance(expected, list):
+        return sum(count_lost(one, other) for one, other in zip_longest(got[: len(expected)], expected))
+    if isinstance(expected, torch.Tensor):
+        if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
+            return expected.nbytes
+        return int((got != expected).sum()) * expected.element_size()
+    if isinstance(expected, bytes):
+        return sum(one != other for one, other in zip_longest((got or b"")[: len(expected)], expected))
+    return 0 if got == expected else len(repr(expected))

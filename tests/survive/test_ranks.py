@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from revinst.training.loggers import read_rows
-from tests.survive.faults import arguments, assert_equal, state_of
+from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 
 pytestmark = pytest.mark.slow
 RANKS = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "data.micro_batch_size": 1}
@@ -36,19 +36,23 @@ def test_never_with_two_ranks(folder, whole_ranks):
     assert len(checkpoint["run"]["rng"]) == 2 and whole_ranks["manifest"]["completed"]
 
 
-def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks):
+def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks, fault):
     process = start(folder, tiny_llama, "stopped-ranks")
     metrics = folder / "stopped-ranks" / "metrics.csv"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 4):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
     log = folder / "stopped-ranks.log"
-    assert process.wait(120) == 143, log.read_text()[-3000:]
-    assert log.read_text().count("stopped by SIGTERM") == 1
-    assert start(folder, tiny_llama, "stopped-ranks").wait(240) == 0, log.read_text()[-3000:]
-    assert_equal(state_of(folder / "stopped-ranks"), whole_ranks)
+    with fault("SIGTERM to one of two ranks") as counts:
+        process.send_signal(signal.SIGTERM)
+        counts["injected"] += 1
+        assert process.wait(120) == 143, log.read_text()[-3000:]
+        assert log.read_text().count("stopped by SIGTERM") == 1
+        assert start(folder, tiny_llama, "stopped-ranks").wait(240) == 0, log.read_text()[-3000:]
+        state = state_of(folder / "stopped-ranks")
+        counts["bytes_lost"] += count_lost(state, whole_ranks)
+        assert_equal(state, whole_ranks)
 
 
 def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped, copy_of):
@@ -64,7 +68,7 @@ def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped,
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_ends_the_run(folder, tiny_llama, strategy, victim):
+def test_a_killed_rank_ends_the_run(folder, tiny_llama, fault, strategy, victim):
     """SIGKILL in training: no process is left within a minute, and the reason is in the output once."""
     name = f"dead-{strategy}-{victim}"
     options = {"trainer.strategy": strategy, "model.optimizer": "adamw", "trainer.max_epochs": 200}
@@ -75,9 +79,11 @@ def test_a_killed_rank_ends_the_run(folder, tiny_llama, strategy, victim):
         assert time.monotonic() < deadline and process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.02)
     (child,) = [each for each in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(each.cmdline())]
-    (child if victim else process).send_signal(signal.SIGKILL)
-    since = time.monotonic()
-    assert process.wait(60) != 0
-    psutil.wait_procs([child], timeout=60)
-    assert not child.is_running() and time.monotonic() - since < 60
-    assert log.read_text().count(f"revinst: rank {victim} is gone without a word") == 1
+    with fault("SIGKILL of one of two ranks") as counts:
+        (child if victim else process).send_signal(signal.SIGKILL)
+        counts["injected"] += 1
+        since = time.monotonic()
+        assert process.wait(60) != 0
+        psutil.wait_procs([child], timeout=60)
+        assert not child.is_running() and time.monotonic() - since < 60
+        assert log.read_text().count(f"revinst: rank {victim} is gone without a word") == 1

@@ -12,7 +12,7 @@ import yaml
 from revinst import cli
 from revinst.training.checkpoint_files import checkpoint_files, prune, why_unusable
 from revinst.training.loggers import read_rows
-from tests.survive.faults import arguments, assert_equal, state_of
+from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 
 
 @pytest.fixture
@@ -45,24 +45,34 @@ def is_refused(fit, run: Path, *says: str, **options: object) -> None:
     assert before == after, "nothing is touched"
 
 
-def test_corrupt_newest_checkpoint_is_skipped(fit, stopped, copy_of, whole):
-    run = copy_of("stopped", "corrupt")
+@pytest.mark.parametrize("how", ["a bit", pytest.param("torn", marks=pytest.mark.slow)])
+def test_corrupt_newest_checkpoint_is_skipped(fit, stopped, copy_of, whole, fault, how):
+    run = copy_of("stopped", f"corrupt-{how[0]}")
     path = run / "checkpoints" / "step-000007.ckpt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
+    reason = "its checksum is wrong"
+    if how == "torn":
+        content, reason = content[:-1000], f"{len(content) - 1000} bytes instead of {len(content)}"
     path.write_bytes(content)
-    code, _, out = fit("corrupt")
-    assert code == 0 and "step-000007.ckpt: skipped (its checksum is wrong)" in out
-    assert_equal(state_of(run), whole[0])
-    assert (run / "checkpoints" / "aside" / "step-000007.ckpt").read_bytes() == content
+    with fault("corrupt or torn checkpoint") as counts:
+        counts["injected"] += 1
+        code, _, out = fit(run.name)
+        assert code == 0 and f"step-000007.ckpt: skipped ({reason})" in out
+        state = state_of(run)
+        counts["bytes_lost"] += count_lost(state, whole[0])
+        assert_equal(state, whole[0])
+        assert (run / "checkpoints" / "aside" / "step-000007.ckpt").read_bytes() == content
 
 
-def test_no_checkpoint_is_whole(fit, stopped, copy_of):
+def test_no_checkpoint_is_whole(fit, stopped, copy_of, fault):
     run = copy_of("stopped", "all-corrupt")
     (run / "checkpoints" / "step-000007.json").unlink()
     torn = run / "checkpoints" / "step-000006.ckpt"
     torn.write_bytes(torn.read_bytes()[:1000])
-    is_refused(fit, run, "none of its 2 checkpoints is whole", "another --run_name")
+    with fault("corrupt or torn checkpoint") as counts:
+        counts["injected"] += 2
+        is_refused(fit, run, "none of its 2 checkpoints is whole", "another --run_name")
 
 
 def test_pruning_counts_whole_checkpoints_only(tmp_path):
@@ -86,7 +96,7 @@ def test_an_older_checkpoint_leaves_the_later_ones_aside(fit, stopped, copy_of, 
     assert [file.name for file in checkpoint_files(run / "checkpoints" / "aside")] == ["step-000007.ckpt"]
 
 
-def test_what_is_no_checkpoint_is_refused_before_a_folder_is_made(fit, folder, stopped):
+def test_what_is_no_checkpoint_is_refused_before_a_folder_is_made(fit, folder, stopped, fault):
     foreign = folder / "foreign.ckpt"
     torch.save({"state_dict": {}}, foreign)
     (folder / "text.ckpt").write_text("hello")
@@ -95,26 +105,35 @@ def test_what_is_no_checkpoint_is_refused_before_a_folder_is_made(fit, folder, s
         (folder / "text.ckpt", "not a checkpoint that can be read"),
         (folder / "nothing.ckpt", "neither auto, never nor"),
     ):
-        code, line, _ = fit("from-nothing", resume=path)
-        assert code == 2 and says in line and not (folder / "from-nothing").exists()
+        with fault("foreign checkpoint") as counts:
+            counts["injected"] += 1
+            code, line, _ = fit("from-nothing", resume=path)
+            assert code == 2 and says in line and not (folder / "from-nothing").exists()
 
 
-def test_changed_inputs_are_refused(fit, folder, tiny_llama, stopped, copy_of, tmp_path):
+def test_changed_inputs_are_refused(fit, folder, tiny_llama, stopped, copy_of, fault):
     """Rows with ids of their own keep the split's hash; the documents' hash tells."""
     run = copy_of("stopped", "changed")
     rows = (folder / "rows.jsonl").read_text()
     try:
         (folder / "rows.jsonl").write_text(rows.replace(" the ", " a "))
-        is_refused(fit, run, "other inputs", "documents:", "--resume_force")
+        with fault("other config, data or base on resuming") as counts:
+            counts["injected"] += 1
+            is_refused(fit, run, "other inputs", "documents:", "--resume_force")
     finally:
         (folder / "rows.jsonl").write_text(rows)
     weights = tiny_llama / "model.safetensors"
     content = weights.read_bytes()
     try:
         weights.write_bytes(content[:-4] + b"abcd")
-        is_refused(fit, run, "other inputs", "base:")
+        with fault("other config, data or base on resuming") as counts:
+            counts["injected"] += 1
+            is_refused(fit, run, "other inputs", "base:")
     finally:
         weights.write_bytes(content)
+    with fault("other config, data or base on resuming") as counts:
+        counts["injected"] += 1
+        is_refused(fit, run, "another config", "data.seq_len: 128 -> 120", **{"data.seq_len": 120})
 
 
 def test_forced_on_another_split_the_old_one_is_kept(fit, folder, stopped, copy_of):
@@ -163,7 +182,7 @@ def test_val_loss_that_is_no_number_is_never_the_best(fit, folder, monkeypatch):
     assert why_unusable(folder / "nan" / "checkpoints" / "step-000006.ckpt") == ""
 
 
-def test_two_at_once(fit, folder, stopped):
+def test_two_at_once(fit, folder, stopped, fault):
     """The second is refused and told who is first; nobody waits for one that was killed."""
     from revinst.run import Run
 
@@ -171,12 +190,14 @@ def test_two_at_once(fit, folder, stopped):
         code, line, _ = fit("stopped")
     assert code == 2 and "in use by process" in line and "since" in line
     (stopped / ".lock").write_text("process 1 on elsewhere since 2020-01-01\n")
-    with Run(stopped).lock():
-        pass
-    assert (stopped / ".lock").read_text() == ""
+    with fault("lock of an owner that is gone") as counts:
+        counts["injected"] += 1
+        with Run(stopped).lock():
+            pass
+        assert (stopped / ".lock").read_text() == ""
 
 
-def test_rows_of_a_bad_step_are_in_the_metrics(fit, folder, monkeypatch):
+def test_rows_of_a_bad_step_are_in_the_metrics(fit, folder, monkeypatch, fault):
     from revinst.training.module import InstructionModule
 
     exact = InstructionModule.micro_batch_loss
@@ -185,12 +206,14 @@ def test_rows_of_a_bad_step_are_in_the_metrics(fit, folder, monkeypatch):
         "micro_batch_loss",
         lambda self, batch: exact(self, batch) * (math.nan if self.training and self.step >= 2 else 1),
     )
-    code, line, _ = fit("bad", **{"trainer.val_check_interval": 1.0, "model.max_bad_steps": 2})
-    rows = read_rows(folder / "bad" / "metrics.csv")
-    assert code == 2 and "2 steps in a row were not finite" in line
-    assert [len(row["bad_rows"].split()) for row in rows] == [0, 0, 4, 4]
-    train = set(json.loads((folder / "bad" / "split.json").read_text())["train"])
-    assert set(rows[3]["bad_rows"].split()) <= train and rows[1]["data/position"] > rows[0]["data/position"]
+    with fault("step that is not finite") as counts:
+        code, line, _ = fit("bad", **{"trainer.val_check_interval": 1.0, "model.max_bad_steps": 2})
+        rows = read_rows(folder / "bad" / "metrics.csv")
+        counts["injected"] += sum(bool(row["bad_rows"]) for row in rows)
+        assert code == 2 and "2 steps in a row were not finite" in line
+        assert [len(row["bad_rows"].split()) for row in rows] == [0, 0, 4, 4]
+        train = set(json.loads((folder / "bad" / "split.json").read_text())["train"])
+        assert set(rows[3]["bad_rows"].split()) <= train and rows[1]["data/position"] > rows[0]["data/position"]
 
 
 def test_config_of_a_run_gives_the_same_hashes(fit, folder, whole, capsys):

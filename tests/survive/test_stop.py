@@ -7,21 +7,25 @@ import torch
 from safetensors.torch import load_file
 
 from revinst.errors import UserError
-from tests.survive.faults import arguments, assert_equal, run_process, state_of
+from tests.survive.faults import arguments, assert_equal, count_lost, run_process, state_of
 
 
 def names_of(run) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
 
 
-def test_sigterm(folder, tiny_llama, stopped, whole, copy_of):
+def test_sigterm(folder, tiny_llama, stopped, whole, copy_of, fault):
     assert names_of(stopped) == ["step-000006.ckpt", "step-000007.ckpt"]
     log = (folder / "stopped.log").read_text()
     assert "stopped by SIGTERM at step 7; the same command goes on from" in log and "step-000007.ckpt" in log
     assert not json.loads((stopped / "manifest.json").read_text())["completed"]
     run = copy_of("stopped", "goes-on")
     assert run_process(arguments(folder, "goes-on", tiny_llama), folder / "goes-on.log")[0] == 0
-    assert_equal(state_of(run), whole[0])
+    state = state_of(run)
+    with fault("SIGTERM") as counts:
+        counts["injected"] += 1
+        counts["bytes_lost"] += count_lost(state, whole[0])
+        assert_equal(state, whole[0])
 
 
 def test_later_stages_refuse_it_or_take_the_newest_checkpoint(folder, stopped, copy_of):
@@ -62,7 +66,7 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "code", "says"),
+    ("sent", "code", "says"),
     [
         ("SIGINT finish_step:6", 130, "stopped by SIGINT at step 7"),
         ("SIGUSR1 validation_step:1", 143, "stopped by SIGUSR1 at step 3"),
@@ -70,15 +74,19 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
         ("SIGTERM fsync:0", 143, "there is no checkpoint yet; the same command starts again"),
     ],
 )
-def test_other_signals(folder, tiny_llama, whole, fault, code, says):
+def test_other_signals(folder, tiny_llama, whole, fault, sent, code, says):  # noqa: PLR0917
     """In a step, in a validation, twice in a step (which is not finished then), and before the first step."""
-    signals, at = fault.rsplit(" ", 1)
-    name = fault.replace(" ", "-").replace(":", "-")
+    signals, at = sent.rsplit(" ", 1)
+    name = sent.replace(" ", "-").replace(":", "-")
     log = folder / f"{name}.log"
-    assert run_process(arguments(folder, name, tiny_llama), log, signals, at)[0] == code, log.read_text()[-2000:]
-    assert says in log.read_text() and "Traceback" not in log.read_text()
-    assert run_process(arguments(folder, name, tiny_llama), log)[0] == 0, log.read_text()[-2000:]
-    assert_equal(state_of(folder / name), whole[0])
+    with fault(signals.replace("SIGINT SIGINT", "SIGINT twice")) as counts:
+        counts["injected"] += 1
+        assert run_process(arguments(folder, name, tiny_llama), log, signals, at)[0] == code, log.read_text()[-2000:]
+        assert says in log.read_text() and "Traceback" not in log.read_text()
+        assert run_process(arguments(folder, name, tiny_llama), log)[0] == 0, log.read_text()[-2000:]
+        state = state_of(folder / name)
+        counts["bytes_lost"] += count_lost(state, whole[0])
+        assert_equal(state, whole[0])
 
 
 def test_checkpoints_by_time(folder, tiny_llama):
