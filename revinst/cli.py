@@ -3,9 +3,11 @@
 import importlib
 import os
 import sys
+import time
 
 import revinst
 from revinst.errors import UserError
+from revinst.ranks import is_first_process
 
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
@@ -34,19 +36,24 @@ def main(argv: list[str] | None = None) -> None:
         print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     set_environment()
+    parent = os.getppid()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
-    except UserError as error:
-        print(f"revinst {args[0]}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # Missing permissions, a full disk, a read-only folder: the path and the reason are in the error.
-        print(f"revinst {args[0]}: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        # OSError: missing permissions, a full disk, a read-only folder; the path and the reason are in the error.
+        if is_first_process() or is_alone_with_it(parent):
+            print(f"revinst {args[0]}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"revinst {args[0]}: interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
+
+
+def is_alone_with_it(parent: int) -> bool:
+    """Whether a rank's mistake is not the first one's too, which ends by it, and this process through the launcher."""
+    time.sleep(3)
+    return os.getppid() == parent  # Lightning's launcher is the first rank
 
 
 def print_usage() -> None:

@@ -18,7 +18,13 @@ from typing import Any, TypeVar
 from revinst.errors import UserError
 
 T = TypeVar("T")
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")  # of torchrun, srun and Lightning; the first's: 0
 TIMEOUT = timedelta(days=7)  # a rank may wait long for a slower one; one that died is noticed at once
+
+
+def is_first_process() -> bool:
+    """Whether no launcher has given this process another rank than the first. Asks its environment alone."""
+    return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
 class Ranks:

@@ -16,11 +16,12 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from revinst.corpus.build import SHARD_ROWS, Reading, Selection, build_dataset, build_texts, shard_path
+from revinst.corpus.build import Reading, Selection, build_dataset, build_texts, shard_path
 from revinst.corpus.filters import Row, Thresholds
 from revinst.corpus.texts import write_rows
 
 ME = "mara@example.org"
+SHARD_ROWS = 1024
 
 
 def main() -> None:
@@ -36,12 +37,12 @@ def main() -> None:
         before, start = peak_mib(), time.perf_counter()
         texts = build_texts(out, Reading(source, (ME,), redact=True))
         result |= {"read_s": time.perf_counter() - start, "read_mib": peak_mib() - before}
-        for number in range(0, len(texts), SHARD_ROWS):
-            write_rows(shard_path(out, number), score(texts[number : number + SHARD_ROWS]))
+        for number, first in enumerate(range(0, len(texts), SHARD_ROWS)):
+            write_rows(shard_path(out, number), score(texts[first : first + SHARD_ROWS]))
         start = time.perf_counter()
         selection = Selection(Thresholds(), (), heldout=0.1, val=0.05)
         run = {"name": "made", "adapter": "", "base": "", "round": 0}
-        card = build_dataset(out, out, selection, {"redact": True}, run)
+        card = build_dataset(out, out, selection, {"redact": True, "shard_rows": SHARD_ROWS}, run)
         result |= {"files_s": time.perf_counter() - start, "all_mib": peak_mib() - before}
         result |= {"kept": card["counts"]["kept"]}
     print(json.dumps(result, indent=2))

@@ -28,7 +28,6 @@ LOG_EVERY = 2
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
 FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
-FP8 = {"model.base_gemm": "fp8"}
 NO_DROPOUT = {"model.lora.dropout": "0"}
 QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
 VARIANTS: dict[str, dict[str, str]] = {
@@ -36,17 +35,12 @@ VARIANTS: dict[str, dict[str, str]] = {
     "fast-dropout": FULL_ROWS | FAST,
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
     "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
-    "fp8": FULL_ROWS | FAST | NO_DROPOUT | FP8,
-    "fp8-dropout": FULL_ROWS | FAST | FP8,
-    "fp8-lean": FULL_ROWS | NO_DROPOUT | FP8,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
     "plain": FULL_ROWS | {"model.kernels": "plain"},
     "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
-    "fp8-qv": FULL_ROWS | FAST | NO_DROPOUT | FP8 | QV,
     "dolly-fast": FAST | NO_DROPOUT,
     "dolly-fast-dropout": FAST,
-    "dolly-fp8": FAST | NO_DROPOUT | FP8,
     "dolly-lean-dropout": {},
     "dolly-plain": {"model.kernels": "plain"},
     # For --config configs/llama2-7b-blog.yaml
@@ -66,7 +60,7 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
-    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "fp8", "trl", "unsloth"])
+    parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What several ranks, the three-arm comparison and the corpus do on one GPU; one part a call, each under 3 minutes of an
-# H200 (expected, not measured): ranks 90 s, run 60 s, arms 150 s, corpus 150 s. `run` comes before `arms` and `corpus`.
+# H200 (expected, not measured): ranks 90 s, run 60 s, arms 150 s, corpus 150 s. `run` comes before `arms` and `corpus`,
+# which writes its default of 4 candidates.
 #   BASE=models/smollm2-135m DATA=dolly-6k.jsonl WORK=/tmp/checks scripts/gpu_checks.sh ranks|run|arms|corpus
 # SCALE=tiny for a rehearsal on a CPU.
 set -euo pipefail
@@ -33,8 +34,7 @@ with open(sys.argv[2], "w", encoding="utf-8") as out:
         text = responses[first] + ("\n\n" + responses[(7 * first + turn) % len(responses)] if turn else "")
         out.write(json.dumps({"text": text[:3000]}) + "\n")
 P
-  time python3 -m revinst.cli corpus "$work/texts.jsonl" "$work/own" --run "$work/backward" --candidates 1 \
-    --max_new_tokens 48 --temperature 0.8 ;;
+  time python3 -m revinst.cli corpus "$work/texts.jsonl" "$work/own" --run "$work/backward" --max_new_tokens 48 ;;
 *) echo "usage: $0 ranks|run|arms|corpus" >&2; exit 2 ;;
 esac
 echo "$part: $(($(date +%s) - start)) s"

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import time
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,6 @@ from revinst.commands.trained import (
     read_generation_settings,
     track,
 )
-from revinst.corpus import build
 from revinst.corpus.build import (
     Reading,
     Selection,
@@ -31,6 +31,7 @@ from revinst.corpus.build import (
     build_texts,
     check_ours,
     check_settings,
+    choose_shard_rows,
     placeholder_file,
 )
 from revinst.corpus.candidates import PICKS, Writer
@@ -129,7 +130,11 @@ class Corpus:
         self.folder: Path = options.output
         self.generation = settings
         self.reading = Reading(options.input, tuple(options.me), options.column, options.redact, options.limit)
-        self.writing = Writing(options.candidates, options.pick, options.curate, options.max_unparsable)
+        from revinst.model.hardware import pick_device
+
+        self.device = pick_device()
+        shard_rows = choose_shard_rows(self.folder, self.device.type)
+        self.writing = Writing(shard_rows, options.candidates, options.pick, options.curate, options.max_unparsable)
         self.limits = parse_thresholds(options.filter)
         self.trained, self.parts = trained, (options.heldout, options.val, options.split_by or "", options.seed)
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
@@ -142,11 +147,7 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         writing = asdict(self.writing)
         writing.pop("max_unparsable")
-        made_by = {
-            "shard_rows": build.SHARD_ROWS,
-            "adapter": hash_adapter(self.trained.adapter),
-            "template": self.template.hash,
-        }
+        made_by = {"adapter": hash_adapter(self.trained.adapter), "template": self.template.hash}
         return self.reading.describe() | writing | made_by | {"generation": self.generation.describe()}
 
     def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:
@@ -155,26 +156,30 @@ class Corpus:
 
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
-            from revinst.model.hardware import pick_device
             from revinst.model.inference import load_for_inference
 
             memory = self.generation.memory_gib
             model = load_for_inference(
-                trained.base, trained.adapter, pick_device(), trained.quantization, memory_gib=memory
+                trained.base, trained.adapter, self.device, trained.quantization, memory_gib=memory
             )
             return Writer(model, self.tokenizer, self.template, trained.seq_len, trained.cut, self.generation)
 
+        started = time.monotonic()
         with build_progress() as progress:
-            build_shards(
+            count = build_shards(
                 work, texts, load_writer, self.writing, lambda missing: track(progress, "texts, in shards", missing)
             )
+        written = time.monotonic()
         heldout, val, order, seed = self.parts
         lines = tuple(prompt_lines(self.template))
         selection = Selection(self.limits, lines, heldout=heldout, val=val, order=order, seed=seed)
         name = trained.run.path.name if trained.run else trained.adapter.name
         base = Path(trained.base).name if Path(trained.base).is_dir() else trained.base
         run = {"name": name, "adapter": hash_adapter(trained.adapter), "base": base, "round": number}
-        return build_dataset(self.folder, work, selection, self.settings, run)
+        card = build_dataset(self.folder, work, selection, self.settings, run)
+        write_s, files_s = written - started, time.monotonic() - written
+        print(f"{count} texts got instructions in {write_s:.1f} s, {len(texts)} were filtered in {files_s:.1f} s")
+        return card
 
 
 def hash_adapter(folder: Path) -> str:

@@ -57,15 +57,12 @@ class Writer:
             cut=self.trained.cut,
         )  # fmt: skip
         found: dict[str, tuple[str, float]] = {}
-        made = []
-        for number, temperature_of in ((1, 0.0), (count - 1, temperature)):
-            settings = replace(self.settings, temperature=temperature_of)
-            samples = range(1, number + 1) if temperature_of else None
-            rows = generate_batches(
-                self.model, self.tokenizer, ids * number, settings, headers=self.template.headers, samples=samples
-            )
-            made += [generated for _, generated in sorted(rows, key=lambda row: row[0])]
-        for sample, generated in enumerate(made):
+        settings = replace(self.settings, temperature=temperature)
+        samples = [None, *range(1, count)]
+        rows = generate_batches(
+            self.model, self.tokenizer, ids * count, settings, headers=self.template.headers, samples=samples
+        )
+        for sample, (_, generated) in enumerate(sorted(rows, key=lambda row: row[0])):
             text = self.tokenizer.decode(generated.token_ids).strip()
             tokens = len(generated.token_ids) + (generated.stopped == "eos")
             found.setdefault(text, (f"sample {sample}" if sample else "greedy", generated.log_p / max(tokens, 1)))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from revinst.commands.evaluated_rows import choose_rows
 from revinst.commands.evaluation import Evaluation
-from revinst.commands.forward import build_forward_table, evaluate_forward, writes_responses
+from revinst.commands.forward import build_forward_table, evaluate_forward, open_forward, writes_responses
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
     Trained,
@@ -56,20 +56,21 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     evaluation = Evaluation(trained, rows.examples, settings, ranks, folder)
     build: Callable[[dict[str, Any]], Table]
     if writes_responses(trained):
-        if options.samples > 1 or options.likelihood or options.semantic or options.adapter == "none":
-            raise UserError(
-                f"{options.run} writes responses: --samples, --likelihood, --semantic, --adapter don't apply"
-            )
+        check_forward_options(options)
         scores = evaluate_forward(evaluation, rows, folder)
         build = build_forward_table
     else:
+        forward = None
+        if options.forward:
+            forward = open_forward(options.forward, evaluation, folder, options.allow_trained_rows)
         scores = score_evaluation(
             evaluation,
             rows,
             folder,
             options.adapter == "run",
             num_samples=options.samples,
-            likelihood=options.likelihood,
+            likelihood=options.likelihood or forward is not None,
+            forward=forward,
             encoder=options.semantic,
         )
         build = partial(build_table, tuned="base" if options.adapter == "none" else "tuned")
@@ -81,6 +82,15 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
         Console().print(build(scores))
         print(folder)
     return 0
+
+
+def check_forward_options(options: Namespace) -> None:
+    """Raises UserError for options that mean nothing for a run that writes responses."""
+    wrong = {"--samples": options.samples > 1, "--adapter": options.adapter == "none"}
+    wrong |= {f"--{name}": bool(getattr(options, name)) for name in ("likelihood", "forward", "semantic")}
+    if any(wrong.values()):
+        given = ", ".join(name for name, is_given in wrong.items() if is_given)
+        raise UserError(f"{options.run} writes responses: {given} can't be used with it")
 
 
 def build_options() -> ArgumentParser:
@@ -101,6 +111,9 @@ def build_options() -> ArgumentParser:
         action="store_true",
         help="also log p of the predictions and the round trip through the base; five more passes over the rows, "
         "on a CPU a few seconds a row",
+    )
+    parser.add_argument(
+        "--forward", metavar="RUN", help="--likelihood with the round trip through this run, which writes responses"
     )
     parser.add_argument(
         "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"

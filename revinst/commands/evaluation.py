@@ -100,11 +100,13 @@ class Evaluation:
         """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
         return self.measure("log p(instruction)", self.template, use_adapter, instructions)
 
-    def round_trip(self, predictions: Sequence[str]) -> dict[str, np.ndarray]:
-        """How many nats an instruction adds to log p(response) under the untouched base and the forward template.
+    def round_trip(self, predictions: Sequence[str], forward: "Evaluation | None" = None) -> dict[str, np.ndarray]:
+        """How many nats an instruction adds to log p(response): under `forward`, of a run that writes responses.
 
-        The prediction, the reference, and another row's reference; each against an empty instruction.
+        None: the untouched base and the forward template. The instructions are the prediction, the reference, and
+        another row's reference; each against an empty one.
         """
+        scorer, template, tuned = (forward, forward.template, True) if forward else (self, self.forward, False)
         references = [example.instruction for example in self.examples]
         order = np.random.default_rng(SHUFFLE_SEED).permutation(len(references))
         shuffled = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
@@ -113,9 +115,9 @@ class Evaluation:
             "gain_reference": references,
             "gain_shuffled": [references[shuffled[row]] for row in range(len(references))],
         }
-        alone = self.measure("log p(response)", self.forward, False, [""] * len(references))
+        alone = scorer.measure("log p(response)", template, tuned, [""] * len(references))
         return {
-            name: self.measure(f"log p(response), {name}", self.forward, False, texts) - alone
+            name: scorer.measure(f"log p(response), {name}", template, tuned, texts) - alone
             for name, texts in instructions.items()
         }
 
@@ -184,6 +186,11 @@ class Evaluation:
                 memory_gib=self.settings.memory_gib,
             )
         return use_model(self.model, use_adapter)
+
+    @property
+    def title(self) -> str:
+        """What people call it: the run's name, or the adapter folder's."""
+        return (self.trained.run.path if self.trained.run else self.trained.adapter).name
 
     @cached_property
     def adapter_hash(self) -> str:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from revinst.commands.config import RevinstCLI, config_difference
 from revinst.errors import UserError
 from revinst.model.base import check_folder
+from revinst.ranks import is_first_process
 from revinst.run import Run
 from revinst.training.callbacks import RunFolder, Samples, Throughput
 from revinst.training.checkpoint import Checkpoints
@@ -35,7 +36,8 @@ def main(args: list[str]) -> int:
         try:
             return train(RevinstCLI(args), signals)
         except Stopped as stopped:
-            print(f"stopped by {stopped.name} before training; nothing is lost")
+            if is_first_process():
+                print(f"stopped by {stopped.name} before training; nothing is lost")
             return stopped.exit_code
 
 
@@ -43,7 +45,8 @@ def train(cli: RevinstCLI, signals: StopSignals) -> int:
     """Everything a user can get wrong is looked for before the first write; every rank decides by the same files."""
     run = Run(Path(cli.config.runs_dir) / cli.config.run_name)
     if is_finished(run, cli):
-        print(f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)")
+        if is_first_process():
+            print(f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)")
         return 0
     check_folder(cli.model.base)
     trainer = build_trainer(run, cli, signals)

@@ -11,7 +11,7 @@ from rich.table import Table
 from revinst.commands.evaluated_rows import EvaluatedRows
 from revinst.commands.evaluation import Evaluation
 from revinst.commands.scoring import loss_per_token
-from revinst.commands.trained import Trained
+from revinst.commands.trained import Trained, open_trained
 from revinst.data.prompt import load_template
 from revinst.errors import UserError
 from revinst.evaluation.comparison import describe_pair
@@ -22,13 +22,30 @@ from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_rows
 from revinst.generation.predictions import Prediction, PredictionFile
-from revinst.run import write_json
+from revinst.run import read_json, write_json
 
 WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
 
 
 def writes_responses(trained: Trained) -> bool:
     return trained.template != "chat" and load_template(trained.template).target == "response"
+
+
+def open_forward(path: str, evaluation: Evaluation, folder: Path, allow_trained: bool = False) -> Evaluation:
+    """The rows of `evaluation` under a run that writes responses: the other way of the round trip.
+
+    Raises UserError for a run that does not, or that was trained on some of the rows (by id).
+    """
+    trained = open_trained(path)
+    if trained.run is None or not writes_responses(trained):
+        raise UserError(f"--forward {path}: it does not write responses; give a run with data.template: forward")
+    known = {example.id for example in evaluation.examples} & set(read_json(trained.run.split)["train"])
+    if known and not allow_trained:
+        raise UserError(
+            f"--forward {path}: it was trained on {len(known)} of the rows, the first is {min(known)}; "
+            "give one with the same split, or pass --allow_trained_rows"
+        )
+    return Evaluation(trained, evaluation.examples, evaluation.settings, evaluation.ranks, folder)
 
 
 def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) -> dict[str, Any]:
@@ -72,8 +89,7 @@ def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) 
     write_json(folder / "scores.json", scores)
     for row, example, untouched in zip(written, rows.examples, made["base"], strict=True):
         row |= {"instruction": example.instruction, "base": untouched.prediction}
-    title = evaluation.trained.run.path.name if evaluation.trained.run else evaluation.trained.adapter.name
-    write_forward_report(folder / "report.html", title, scores, written)
+    write_forward_report(folder / "report.html", evaluation.title, scores, written)
     return scores
 
 

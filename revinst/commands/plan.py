@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -50,12 +51,12 @@ class Speed:
     where: str
 
 
-# FLOP are counted by `flop_per_token`: 6P a token with everything recomputed, 4P with nothing.
+# FLOP are counted by `flop_per_token`: 8P a token with everything recomputed, 6P with nothing.
 SPEEDS = (
-    Speed("cuda", 341.0, 6.6e9, False, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
-    Speed("cuda", 564.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,246 tokens/s (dev/LOG.md)"),
-    Speed("cuda", 20.4, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
-    Speed("cpu", 0.15, 0.135e9, False, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 455.0, 6.6e9, False, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 740.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,011 to 18,677 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 30.6, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
+    Speed("cpu", 0.2, 0.135e9, False, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
 )
 # Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
@@ -77,6 +78,7 @@ class Settings:
     activation_memory_gib: float | str
     devices: int
     on_gpu: bool
+    attention: str = "auto"
     sharded: bool = False  # trainer.strategy fsdp2
 
 
@@ -155,6 +157,7 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
         model.activation_memory_gib,
         devices * (trainer.num_nodes or 1),
         on_gpu,
+        model.attention,
         is_sharding(trainer.strategy),
     )
 
@@ -174,7 +177,7 @@ def memory_of(
     shape: Shape, settings: Settings, room_gib: float | None, data: InstructionDataModule
 ) -> tuple[Memory, int]:
     """Memory at the peak, and how many layers recompute."""
-    tokens, targets = largest_micro_batch(data, settings)
+    tokens, targets, pairs = largest_micro_batch(data, settings)
     budget = settings.activation_memory_gib
     if budget == "auto" and settings.on_gpu and room_gib is not None:
         budget = 0.8 * room_gib  # as count_recomputed_layers takes of what the GPU has free
@@ -185,6 +188,7 @@ def memory_of(
         shape,
         tokens=tokens,
         targets=targets,
+        score_pairs=pairs if settings.attention == "eager" else 0,
         recomputed=recomputed,
         dropout=settings.dropout,
         fused=fused,
@@ -245,12 +249,13 @@ def build_plan(
     }
 
 
-def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> tuple[int, int]:
-    """Tokens of the fullest rows together, which are not padded, and how many of them have a target on average."""
+def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> tuple[int, int, int]:
+    """Of the fullest rows together: tokens (no padding), how many have a target on average, pairs within documents."""
     documents = data.train_documents
-    rows = sorted((int(sum(documents.lengths[n] for n in row)) for row in data.train_rows), reverse=True)
-    tokens = sum(rows[: settings.micro_batch_size])
-    return tokens, math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1))
+    rows = sorted((documents.lengths[row] for row in data.train_rows), key=np.sum, reverse=True)
+    lengths = np.concatenate(rows[: settings.micro_batch_size]).astype(np.int64)
+    tokens = int(lengths.sum())
+    return tokens, math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1)), int((lengths**2).sum())
 
 
 def device_memory_gib(on_gpu: bool) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,12 @@ def score_evaluation(
     *,
     num_samples: int = 1,
     likelihood: bool = False,
+    forward: Evaluation | None = None,
     encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
+
+    forward: the same rows under a run that writes responses, for the round trip that `likelihood` adds; None: the base.
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
@@ -48,15 +52,23 @@ def score_evaluation(
         evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample)
         for sample in range(1, num_samples)
     ]
-    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood)
+    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood, forward)
     sample_log_p = measure_samples(evaluation, samples, use_adapter) if num_samples > 1 else None
     if not evaluation.ranks.is_first:
         return {}
-    own = score_predictions(first, evaluation) | likelihoods | measure_meaning(first, encoder)
-    floors = {"base": score_predictions(base, evaluation)}
-    floors |= {name: score_texts(texts, evaluation) for name, texts in rows.build_baselines().items()}
+    texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in base]}
+    texts |= rows.build_baselines()
+    systems = {name: score_texts(made, evaluation) for name, made in texts.items()}
+    systems["own"] |= score_ends(first) | likelihoods
+    systems["base"] |= score_ends(base)
+    if encoder is not None:
+        for name, meaning in measure_meaning(encoder, texts, [row.reference for row in first]).items():
+            systems[name]["semantic"] = meaning
+    own, floors = systems.pop("own"), systems
     nearest = rows.find_nearest()
-    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, likelihood, encoder)
+    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, encoder)
+    if likelihood:
+        settings["gain"] = describe_gain(evaluation, forward)
     scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
@@ -79,9 +91,8 @@ def score_evaluation(
     return scores
 
 
-def score_predictions(rows: Sequence[Prediction], evaluation: Evaluation) -> RowScores:
-    scores = score_texts([row.prediction for row in rows], evaluation)
-    return scores | {"eos": np.array([float(row.stopped == "eos") for row in rows])}
+def score_ends(rows: Sequence[Prediction]) -> RowScores:
+    return {"eos": np.array([float(row.stopped == "eos") for row in rows])}
 
 
 def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
@@ -91,25 +102,27 @@ def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
 
 
 def measure_likelihoods(
-    evaluation: Evaluation, rows: Sequence[Prediction], use_adapter: bool, everything: bool
+    evaluation: Evaluation,
+    rows: Sequence[Prediction],
+    use_adapter: bool,
+    everything: bool,
+    forward: Evaluation | None = None,
 ) -> RowScores:
     """log p of the references, which the held-out loss needs anyway; of the predictions and the round trip if asked."""
     found = {"logp_reference": evaluation.log_p(use_adapter)}
     if everything:
         texts = [row.prediction for row in rows]
         found["logp_prediction"] = evaluation.log_p(use_adapter, texts)
-        found |= evaluation.round_trip(texts)
+        found |= evaluation.round_trip(texts, forward)
     return found
 
 
-def measure_meaning(rows: Sequence[Prediction], encoder: Path | None) -> RowScores:
-    """`semantic` where an encoder was given."""
-    if encoder is None:
-        return {}
+def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
+    """Similarity of each system's texts to the references; float64 `[rows]` by system."""
     from revinst.generation.embedding import semantic_similarity
 
-    texts, references = [row.prediction for row in rows], [row.reference for row in rows]
-    return {"semantic": semantic_similarity(encoder, texts, references)}
+    found = semantic_similarity(encoder, list(chain(*texts.values())), references * len(texts))
+    return dict(zip(texts, np.split(found, len(texts)), strict=True))
 
 
 def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> RowKinds:
@@ -144,27 +157,28 @@ def write_predictions(
 def write_report_of(
     evaluation: Evaluation, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
 ) -> None:
-    run, adapter = evaluation.trained.run, evaluation.trained.adapter
-    title, curves = (run.path.name, read_curves(run.metrics)) if run else (adapter.name, {})
-    write_report(folder / "report.html", title, scores, rows, curves, tuned=tuned)
+    run = evaluation.trained.run
+    curves = read_curves(run.metrics) if run else {}
+    write_report(folder / "report.html", evaluation.title, scores, rows, curves, tuned=tuned)
 
 
-def describe_metrics(
-    evaluation: Evaluation, rows: EvaluatedRows, likelihood: bool, encoder: Path | None
-) -> dict[str, Any]:
+def describe_metrics(evaluation: Evaluation, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
     described = metric_settings(prompt_lines(evaluation.template))
     described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
-    if likelihood:
-        described["gain"] = {
-            "unit": "nats",
-            "of": "log p(response | instruction) - log p(response | empty instruction)",
-            "model": evaluation.trained.base,
-            "template": evaluation.forward.hash,
-            "shuffle_seed": SHUFFLE_SEED,
-        }
     return described
+
+
+def describe_gain(evaluation: Evaluation, forward: Evaluation | None) -> dict[str, Any]:
+    return {
+        "unit": "nats",
+        "of": "log p(response | instruction) - log p(response | empty instruction)",
+        "model": forward.title if forward else evaluation.trained.base,
+        "adapter": forward.adapter_hash if forward else None,
+        "template": (forward.template if forward else evaluation.forward).hash,
+        "shuffle_seed": SHUFFLE_SEED,
+    }
 
 
 def loss_per_token(evaluation: Evaluation, log_p: np.ndarray) -> float | None:

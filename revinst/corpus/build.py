@@ -7,14 +7,16 @@ input -> texts.jsonl, discarded.jsonl -> shards/*.jsonl -> scored.jsonl -> dropp
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_rows
-from revinst.corpus.filters import Row, Thresholds, filter_rows
+from revinst.corpus.filters import KEPT, Row, Thresholds, filter_rows
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
@@ -23,7 +25,9 @@ from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
 from revinst.run import read_json, write_json
 
-SHARD_ROWS = 1024  # what a kill costs at most; more of them means to warm up the decoder more often
+# What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
+# has as many texts as a device writes for in a few minutes.
+SHARD_ROWS = {"cuda": 4096, "cpu": 256}
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
@@ -50,8 +54,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How instructions are written and rated; shards depend on it."""
+    """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard."""
 
+    shard_rows: int
     candidates: int = 4
     pick: str = "likelihood"
     curate: bool = False
@@ -90,6 +95,13 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
     else:
         write_json(path, settings)
+
+
+def choose_shard_rows(folder: Path, device: str) -> int:
+    """The number that shards in the folder have, else the device's."""
+    path = folder / "settings.json"
+    known = read_json(path) if path.is_file() else None
+    return int(known["shard_rows"]) if isinstance(known, dict) and "shard_rows" in known else SHARD_ROWS[device]
 
 
 def check_ours(folder: Path) -> None:
@@ -138,30 +150,34 @@ def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> 
 def build_shards(
     folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing, progress: Progress = lambda x: x
 ) -> int:
-    """Stages 2 and 3: instructions and scores, a shard at a time; returns how many shards were made now."""
-    starts = range(0, len(texts), SHARD_ROWS)
-    missing = [start for start in starts if not shard_path(folder, start).is_file()]
-    for start in progress(missing):
-        rows = writer().write_rows(texts[start : start + SHARD_ROWS], writing.candidates, writing.pick)
+    """Stages 2 and 3: instructions and scores, a shard at a time; returns how many texts had none yet."""
+    size, count = writing.shard_rows, 0
+    missing = [number for number in range(count_shards(len(texts), size)) if not shard_path(folder, number).is_file()]
+    for number in progress(missing):
+        rows = writer().write_rows(texts[number * size : (number + 1) * size], writing.candidates, writing.pick)
         if writing.curate:
             ratings = rate_rows(writer(), rows)
             check_unparsable(ratings, writing.max_unparsable)
             rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
-        write_rows(shard_path(folder, start), rows)
-    return len(missing)
+        count += write_rows(shard_path(folder, number), rows)
+    return count
 
 
-def shard_path(folder: Path, start: int) -> Path:
-    return folder / "shards" / f"{start // SHARD_ROWS:05}.jsonl"
+def count_shards(num_texts: int, shard_rows: int) -> int:
+    return -(-num_texts // shard_rows)
 
 
-def join_shards(folder: Path, num_texts: int) -> RowFile:
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / "shards" / f"{number:05}.jsonl"
+
+
+def join_shards(folder: Path, num_shards: int) -> RowFile:
     """All shards as one file, in order."""
     path = folder / "scored.jsonl"
     temporary = path.with_name(".scored.jsonl.tmp")
     with temporary.open("wb") as joined:
-        for start in range(0, num_texts, SHARD_ROWS):
-            with shard_path(folder, start).open("rb") as shard:
+        for number in range(num_shards):
+            with shard_path(folder, number).open("rb") as shard:
                 shutil.copyfileobj(shard, joined)
     temporary.replace(path)
     return RowFile(path)
@@ -170,20 +186,25 @@ def join_shards(folder: Path, num_texts: int) -> RowFile:
 def build_dataset(
     folder: Path, work: Path, selection: Selection, settings: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:
-    """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card."""
+    """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card.
+
+    settings: as `describe`d; they say how many texts a shard has.
+    """
     texts = RowFile(folder / "texts.jsonl")
-    scored = join_shards(work, len(texts))
+    scored = join_shards(work, count_shards(len(texts), settings["shard_rows"]))
     rated = "rating" in scored[0]
     unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
-    dropped, report = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
-    numbers = [number for number in range(len(scored)) if number not in dropped]
+    dropped = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
+    numbers = np.flatnonzero(dropped.failed == KEPT).tolist()
     write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
     if not numbers:
         raise UserError(f"{folder}: no text is left after the filters; see dropped.jsonl, and --filter to loosen them")
-    groups, dates = zip(*((scored[number]["group"], scored[number]["date"]) for number in numbers), strict=True)
-    parts = assign_parts(groups, dates, selection.heldout, selection.val, selection.order, selection.seed)
+    facts = read_columns(scored, numbers)
+    parts = assign_parts(
+        facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
+    )
     rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
-    write_dataset(folder, rows, numbers, parts)
+    write_dataset(folder, rows, numbers, parts, facts["group"])
     discarded = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl"))
     in_part = Counter(parts)
     card: dict[str, Any] = {
@@ -197,13 +218,19 @@ def build_dataset(
             **{part: in_part[part] for part in ("train", "val", "heldout")},
         },
         "discarded": dict(discarded.most_common()),
-        "filters": report.to_json(),
+        "filters": dropped.to_json(),
         "unparsable_ratings": unparsable,
         "run": run,
         "settings": settings,
     }
     write_card(folder, card)
     return card
+
+
+def read_columns(rows: Sequence[Row], numbers: Sequence[int]) -> np.ndarray:
+    """Group (16 hex digits) and date (ISO 8601 in UTC or nothing) of some rows, 41 bytes a row."""
+    pairs = ((row["group"], row["date"]) for row in map(rows.__getitem__, numbers))
+    return np.fromiter(pairs, [("group", "S16"), ("date", "S25")], len(numbers))
 
 
 class Stamped(Sequence[Row]):
@@ -219,8 +246,8 @@ class Stamped(Sequence[Row]):
         return self.rows[number] | self.fields
 
 
-def describe_dropped(rows: Sequence[Row], dropped: dict[int, tuple[str, str]]) -> Iterator[Row]:
-    for number, (name, reason) in sorted(dropped.items()):
+def describe_dropped(rows: Sequence[Row], dropped: Mapping[int, tuple[str, str]]) -> Iterator[Row]:
+    for number, (name, reason) in dropped.items():
         row = rows[number]
         yield {"id": row["id"], "where": row["where"], "instruction": row["instruction"]} | {
             "filter": name,

@@ -1,7 +1,7 @@
 """Instructions for texts: k candidates each from the trained model, one picked, and how well it fits its text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.tokenizer import Tokenizer
 from revinst.evaluation.samples import agree
-from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.engine import Engine, GenerationSettings
 from revinst.generation.likelihood import log_likelihoods
 
 PICKS = ("likelihood", "consensus", "round_trip")
@@ -46,6 +46,7 @@ class Writer:
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.forward = load_template("forward")
         self.seq_len, self.cut, self.settings = seq_len, cut, settings
+        self.engine = Engine(model, tokenizer, settings, template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
         """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
@@ -53,18 +54,13 @@ class Writer:
         prompt_ids, _ = encode_to_generate(
             prompts, self.template, self.tokenizer, self.seq_len, self.settings.max_new_tokens, cut=self.cut
         )
+        samples: list[int | None] = [None, *range(1, k)]
+        made = self.engine.generate([ids for ids in prompt_ids for _ in samples], samples=samples * len(texts))
         written: list[list[Candidate]] = [[] for _ in texts]
-        greedy = replace(self.settings, temperature=0.0)
-        numbers = [(number, sample) for number in range(len(texts)) for sample in range(1, k)]
-        for settings, wanted in ((greedy, [(number, 0) for number in range(len(texts))]), (self.settings, numbers)):
-            made = generate_batches(
-                self.model, self.tokenizer, [prompt_ids[number] for number, _ in wanted], settings,
-                headers=self.template.headers, samples=[sample for _, sample in wanted],
-            )  # fmt: skip
-            for place, generated in sorted(made, key=lambda each: each[0]):
-                number, text = wanted[place][0], self.tokenizer.decode(generated.token_ids).strip()
-                if normalise(text) not in {normalise(other.instruction) for other in written[number]}:
-                    written[number].append(Candidate(text, generated.log_p))
+        for place, generated in sorted(made, key=lambda each: each[0]):
+            candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()
+            if normalise(text) not in {normalise(other.instruction) for other in candidates}:
+                candidates.append(Candidate(text, generated.log_p))
         return written
 
     def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
@@ -84,10 +80,9 @@ class Writer:
         distinct = list(dict.fromkeys(texts))
         place = {text: number for number, text in enumerate(distinct)}
         with self.model.disable_adapter():
-            alone = self.log_p(self.forward, distinct, [""] * len(distinct))
-            given = self.log_p(self.forward, texts, instructions)
-        rows = [place[text] for text in texts]
-        return (given - alone[rows]) / self.count_tokens(texts)
+            log_p = self.log_p(self.forward, [*texts, *distinct], [*instructions, *[""] * len(distinct)])
+        given, alone = log_p[: len(texts)], log_p[len(texts) :]
+        return (given - alone[[place[text] for text in texts]]) / self.count_tokens(texts)
 
     def score(self, texts: Sequence[str], instructions: Sequence[str], gains: np.ndarray) -> list[dict[str, Any]]:
         """gain, ifd and rifd of each pair; None where a text does not fit in a row.
@@ -95,8 +90,7 @@ class Writer:
         ifd: perplexity of the text with its instruction / without, under the base. rifd: perplexity of the instruction
         with its text / without, under the trained model.
         """
-        with_text = self.log_p(self.template, texts, instructions)
-        without = self.log_p(self.template, [""] * len(texts), instructions)
+        with_text, without = np.split(self.log_p(self.template, [*texts, *[""] * len(texts)], [*instructions] * 2), 2)
         rifd = np.exp((without - with_text) / self.count_tokens(instructions))
         columns = {"gain": gains, "ifd": np.exp(-gains), "rifd": rifd}
         return [

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from revinst.corpus.filters import Row
 from revinst.corpus.texts import write_rows
 from revinst.data.examples import content_id, make_unique
@@ -50,10 +52,12 @@ FORMS: dict[str, Callable[[Row], Row]] = {
 }
 
 
-def write_dataset(folder: Path, rows: Sequence[Row], numbers: Sequence[int], parts: Sequence[str]) -> None:
+def write_dataset(
+    folder: Path, rows: Sequence[Row], numbers: Sequence[int], parts: Sequence[str], groups: np.ndarray
+) -> None:
     """Writes the kept rows in every form, a row at a time; `data.split: FOLDER/split.json` uses the parts.
 
-    numbers: of the kept rows in `rows`, which may lie in a file; parts: of each kept row.
+    numbers: of the kept rows in `rows`, which may lie in a file; parts, groups: of each kept row.
     """
     for name, form in FORMS.items():
         write_rows(folder / name, (form(rows[number]) for number in numbers))
@@ -61,12 +65,21 @@ def write_dataset(folder: Path, rows: Sequence[Row], numbers: Sequence[int], par
     write_rows(folder / "provenance.jsonl", describe_rows(rows, numbers, ids, parts))
     write_parquet(folder / "dataset.parquet", rows, numbers, ids, parts)
     members: dict[str, list[str]] = {"train": [], "val": [], "heldout": []}
-    groups: dict[str, list[str]] = {}
-    for number, row_id, part in zip(numbers, ids, parts, strict=True):
+    for row_id, part in zip(ids, parts, strict=True):
         members[part].append(row_id)
-        groups.setdefault(rows[number]["group"], []).append(row_id)
-    together = sorted(sorted(group) for group in groups.values() if len(group) > 1)
-    write_json(folder / "split.json", Split(**members, groups=together).to_json())
+    write_json(folder / "split.json", Split(**members, groups=join_ids(ids, groups)).to_json())
+
+
+def join_ids(ids: Sequence[str], groups: np.ndarray) -> list[list[str]]:
+    """Ids of rows of one group, for groups of two and more."""
+    order = np.argsort(groups, kind="stable")
+    bounds = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
+    starts, stops = [0, *bounds.tolist()], [*bounds.tolist(), len(order)]
+    return sorted(
+        sorted(ids[row] for row in order[start:stop])
+        for start, stop in zip(starts, stops, strict=True)
+        if stop - start > 1
+    )
 
 
 def name_rows(rows: Sequence[Row], numbers: Sequence[int]) -> Iterator[str]:

@@ -25,6 +25,7 @@ WHEN = re.compile(
     r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\s?\d{1,2}\2\s?\d{2,4}|\d{4}\s?-\s?\d{4}|"
     r"\d{1,2}[.:]\d{2}\s?-\s?\d{1,2}[.:]\d{2}|\d{1,3}(?:\.\d{3})+"
 )
+MAX_PHONE = 15  # digits, https://www.itu.int/rec/T-REC-E.164
 MIN_NAME = 3  # letters; shorter parts of a name are initials and particles
 # Parts of names in headers that are also words: they count as names only with a capital.
 ALSO_WORDS = {
@@ -65,7 +66,8 @@ class Redaction:
         if kind == "DIGITS":
             if WHEN.fullmatch(value):
                 return value
-            return self.placeholder("PHONE" if re.search(r"\D", value) else "NUMBER", value)
+            is_phone = re.search(r"\D", value) and sum(map(str.isdigit, value)) <= MAX_PHONE
+            return self.placeholder("PHONE" if is_phone else "NUMBER", value)
         return self.placeholder(kind, value)
 
     def placeholder(self, kind: str, value: str) -> str:

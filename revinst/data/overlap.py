@@ -16,7 +16,8 @@ THRESHOLD = 0.7
 ROWS_PER_BAND = 4
 BANDS_PER_ROUND = 16  # 64 bytes a text are kept at a time
 ROUNDS = 3
-BLOCK_CHARACTERS = 2_000_000
+BLOCK_CHARACTERS = 1_000_000  # hashing takes some 60 times as many bytes
+SHINGLES_KEPT = 1_000  # sets: of a text of 1,500 words 70 kB
 FACTORS = np.random.default_rng(0).integers(0, 2**63, size=1024, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -62,20 +63,22 @@ def jaccards(text: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
 def near_duplicates(
     texts: Sequence[str], threshold: float = THRESHOLD, skip: Callable[[int, int], bool] = lambda i, j: False
 ) -> Iterator[tuple[int, int]]:
-    """Yields pairs (i, j) of distinct, non-empty normalised texts whose similarity is at least `threshold`.
+    """Yields pairs (i, j), i < j, of non-empty normalised texts whose similarity is at least `threshold`.
 
-    skip: pairs for which it is true are not compared, e.g. because they are known to belong together.
+    skip: pairs for which it is true are not compared, e.g. because they are known to belong together. A pair that is
+    not skipped then may come once a round. Memory: 64 bytes a text and the shingles of SHINGLES_KEPT texts.
     """
-    shingles = lru_cache(maxsize=20_000)(lambda row: shingles_of(texts[row]))
-    compared: set[int] = set()
-    for bands in range(ROUNDS):
-        for keys in band_keys(texts, bands).T:
-            for run in equal_runs(keys):
-                for number, i in enumerate(run[:-1]):
-                    others = [j for j in run[number + 1 :] if i * len(texts) + j not in compared and not skip(i, j)]
+    shingles = lru_cache(maxsize=SHINGLES_KEPT)(lambda row: shingles_of(texts[row]))
+    for number in range(ROUNDS):
+        keys = band_keys(texts, number)
+        for band in range(BANDS_PER_ROUND):
+            for run in equal_runs(keys[:, band]):
+                for place, i in enumerate(run[:-1].tolist()):
+                    rest = run[place + 1 :]
+                    rest = rest[~(keys[rest, :band] == keys[i, :band]).any(1)]  # else an earlier band compared them
+                    others = [j for j in rest.tolist() if not skip(i, j)]
                     if not others:
                         continue
-                    compared.update(i * len(texts) + j for j in others)
                     similar = jaccards(shingles(i), [shingles(j) for j in others]) >= threshold
                     yield from ((i, j) for j, is_similar in zip(others, similar, strict=True) if is_similar)
 
@@ -96,13 +99,13 @@ def band_keys(texts: Sequence[str], number: int) -> np.ndarray:
     return keys
 
 
-def equal_runs(keys: np.ndarray) -> Iterator[list[int]]:
+def equal_runs(keys: np.ndarray) -> Iterator[np.ndarray]:
     """Rows with equal keys, two or more at a time: `[7, 3, 7, 7]` -> `[0, 2, 3]`."""
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order])) + 1
     starts, stops = np.concatenate([[0], bounds]), np.concatenate([bounds, [len(keys)]])
     for number in np.flatnonzero(stops - starts > 1):
-        yield order[starts[number] : stops[number]].tolist()
+        yield order[starts[number] : stops[number]]
 
 
 def blocks_of(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

@@ -1,6 +1,6 @@
 """Floors: what no trained model is needed for. A score means something only above them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,6 +75,16 @@ def build_baselines(
         "what_is": what_is(responses),
         "nearest_response": nearest_response(responses, train_responses, train_instructions, constant),
     }
+
+
+def strongest_floor(means: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
+    """Name of the floor with the highest mean; floors that have no such value come last."""
+
+    def mean(name: str) -> float:
+        value = means[name].get(metric)
+        return float("-inf") if value is None else value
+
+    return max(means, key=mean)
 
 
 def check_floors(names: Sequence[str]) -> None:

@@ -2,12 +2,15 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from revinst.evaluation.baselines import strongest_floor
+
 WIDTH, HEIGHT = 560, 200
 MAX_POINTS = 400
+MAX_BARS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +28,25 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One label's mean with its interval, in units of 0-1 of the plot's width."""
+    """One label's mean with its interval and its strongest floor, in units of 0-1 of the plot's width."""
 
     label: str
     n: int
     mean: float
     low: float
     high: float
+    floor: float
+    floor_name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Bars over one axis that ends at `top`."""
+    """Bars over one axis that ends at `top`; `left_out`: how many labels had too few rows to be among them."""
 
     title: str
     top: float
     bars: list[Bar] = field(default_factory=list)
+    left_out: int = 0
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -73,12 +79,19 @@ def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
 
 
 def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> Bars:
-    """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like."""
-    found = []
-    for label, part in parts.items():
-        mean, (low, high) = part[metric], part["ci95"][metric]
-        if mean is not None:
-            found.append((label, part["n"], mean, *((mean, mean) if low is None else (low, high))))
-    top = max([high for *_, high in found], default=0.0) or 1.0
-    bars = [Bar(label or "(none)", n, mean / top, low / top, high / top) for label, n, mean, low, high in found]
-    return Bars(title, top, bars)
+    """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like; the MAX_BARS largest."""
+    known = [label for label in parts if parts[label][metric] is not None]
+    largest = set(sorted(known, key=lambda label: -parts[label]["n"])[:MAX_BARS])
+    bars = [build_bar(label, parts[label], metric) for label in known if label in largest]
+    top = max([max(bar.high, bar.floor) for bar in bars], default=0.0) or 1.0
+    scaled = [
+        replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, floor=bar.floor / top) for bar in bars
+    ]
+    return Bars(title, top, scaled, len(known) - len(scaled))
+
+
+def build_bar(label: str, part: Mapping[str, Any], metric: str) -> Bar:
+    mean, (low, high) = part[metric], part["ci95"][metric]
+    floor = strongest_floor(part["baselines"], metric)
+    ends = (mean, mean) if low is None else (low, high)
+    return Bar(label or "(none)", part["n"], mean, *ends, part["baselines"][floor][metric] or 0.0, floor)

@@ -1,6 +1,7 @@
 """Paired comparison of evaluations of the same rows: what `revinst compare` prints."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,20 +26,25 @@ class System:
     seeds: list[dict[str, dict[str, Any]]]
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
-        """float64 `[seeds, rows]`; NaN where a row has no such value."""
+        """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
         rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
-        try:
-            found = np.array([[np.nan if value is None else float(value) for value in seed] for seed in rows])
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{self.name}: {metric} of a row is no number ({error})") from None
-        if np.isinf(found).any():
-            raise UserError(f"{self.name}: {metric} of a row is not finite")
-        return found
+        if wrong := [value for seed in rows for value in seed if not is_score(value)]:
+            raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
+        values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
+        if np.isnan(values).all(axis=1).any():
+            raise UserError(f"{self.name}: no row has a {metric}; see `revinst evaluate --help` for what adds scores")
+        return values
+
+
+def is_score(value: Any) -> bool:
+    """A number that float64 holds, NaN included, or None for none."""
+    return value is None or (isinstance(value, int | float) and not abs(value) > sys.float_info.max)
 
 
 def read_system(text: str) -> System:
     """`PATH`, or `PATH,PATH,...` for several seeds: run folders, evaluation folders or predictions.jsonl files."""
-    return System(text, [read_rows(find_predictions(Path(part))) for part in text.split(",")])
+    parts = [text] if Path(text).exists() else text.split(",")
+    return System(text, [read_rows(find_predictions(Path(part))) for part in parts])
 
 
 def find_predictions(path: Path) -> Path:
@@ -53,7 +59,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
-            row_id = row["id"]
+            row_id, _ = row["id"], row["reference"]
             for name in TEXTS:
                 if not isinstance(row.get(name, ""), str):
                     raise TypeError(f"{name} must be text")
@@ -80,7 +86,7 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id].get("reference") != rows[row_id].get("reference")]
+            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)
@@ -95,15 +101,13 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
     systems, and over the categories of each pair.
     """
     ids = check_same_rows(systems)
+    values = [system.values(ids, metric) for system in systems]
     if rank:
-        systems = sorted(systems, key=lambda system: -np.nanmean(system.values(ids, metric)))
+        order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
+        systems, values = [systems[number] for number in order], [values[number] for number in order]
     first = systems[0].seeds[0]
     groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
     categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)
-    values = [system.values(ids, metric) for system in systems]
-    for system, found in zip(systems, values, strict=True):
-        if np.isnan(found).all():
-            raise UserError(f"{system.name}: its rows have no {metric}; score them with `revinst evaluate`")
     rows = [found.mean(0) for found in values]
     pairs = [
         {"system": system.name} | compare_pair(rows[0], other, groups, categories)

@@ -1,14 +1,14 @@
 """What people look at: the head table in the terminal, and `report.html`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from revinst.evaluation.baselines import FLOORS, check_floors
+from revinst.evaluation.baselines import FLOORS, check_floors, strongest_floor
 from revinst.evaluation.charts import build_bars, build_curve
 from revinst.evaluation.scores import HEAD_METRICS
 from revinst.run import write_text
@@ -17,16 +17,20 @@ CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 ROW_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped", "logp_reference",
-    "logp_prediction", "gain_prediction", "gain_reference",
+    "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
 )  # fmt: skip
 # Inside <script> only these could end it or be read as markup; JSON may spell any character this way.
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
-    """Tuned model, base and floors by head metric, in 80 columns; the tuned line with its uncertainty."""
+    """Tuned model, its samples, base and floors by head metric, in 80 columns; lines below say what else is known."""
     check_floors(list(scores["baselines"]))
-    table = Table(title=f"{scores['n']} rows, 0-1; ± reaches the farther end of the 95 % interval")
+    table = Table(
+        title=f"{scores['n']} rows, 0-1; ± reaches the farther end of the 95 % interval",
+        caption="\n".join(describe_findings(scores, tuned)),
+        caption_justify="left",
+    )
     table.add_column("system", no_wrap=True)
     for metric in HEAD_METRICS:
         table.add_column(metric, justify="right", no_wrap=True)
@@ -34,18 +38,56 @@ def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
         table.add_row(name, *(format_number(scores["baselines"][name][metric]) for metric in HEAD_METRICS))
     table.add_section()
     table.add_row(tuned, *(format_interval(scores["metrics"][metric]) for metric in HEAD_METRICS), style="bold")
+    for label, use in name_uses(scores).items():
+        table.add_row(label, *(format_interval(use[metric]) for metric in HEAD_METRICS))
     return table
+
+
+def name_uses(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Each way to use the samples of a row -> its scores; empty for one sample a row."""
+    if "samples" not in scores:
+        return {}
+    found, k = scores["samples"], scores["samples"]["k"]
+    names = {"mean": f"mean of {k}", "best_of_k": f"best of {k}", "consensus": "by consensus", "likelihood": "by log p"}
+    return {label: found[name] for name, label in names.items()}
+
+
+def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
+    """A line each: the strongest floor, the loss, and what was asked for beside the head metrics."""
+    metrics, floor = scores["metrics"], strongest_floor(scores["baselines"], "rougeL")
+    gain = scores["gains"][floor]["rougeL"]
+    low, high = (format_number(bound) for bound in gain["ci95"])
+    yield (
+        f"{tuned} - {floor}, rougeL: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
+        f"detectable {format_number(scores['detectable']['rougeL'])}"
+    )
+    if scores.get("heldout_loss") is not None:
+        yield f"loss on these rows: {scores['heldout_loss']:.3f} nats a token"
+    if "samples" in scores:
+        yield f"rougeL among the samples of a row: {format_interval(scores['samples']['self_agreement'])}"
+    if "semantic" in metrics:
+        best = strongest_floor(scores["baselines"], "semantic")
+        value = format_number(scores["baselines"][best].get("semantic"))
+        yield f"semantic: {format_interval(metrics['semantic'])}; strongest floor: {best}, {value}"
+    if "gain_prediction" in metrics:
+        names = ("prediction", "reference", "shuffled")
+        parts = (f"{name} {format_interval(metrics[f'gain_{name}'], digits=1)}" for name in names)
+        yield f"round trip, nats: {', '.join(parts)}"
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def format_interval(value: Mapping[str, Any]) -> str:
-    low, high = value["ci95"]
-    if value["mean"] is None or low is None:
-        return format_number(value["mean"])
-    return f"{value['mean']:.3f}±{max(value['mean'] - low, high - value['mean']):.3f}"
+def format_interval(value: Mapping[str, Any], digits: int = 3) -> str:
+    half_width = format_half_width(value, digits)
+    return format_number(value["mean"], digits) + (f"±{half_width}" if half_width else "")
+
+
+def format_half_width(value: Mapping[str, Any], digits: int = 3) -> str:
+    """From the mean to the farther end of its interval; "" without one."""
+    mean, (low, high) = value["mean"], value["ci95"]
+    return "" if mean is None or low is None else f"{max(mean - low, high - mean):.{digits}f}"
 
 
 def write_report(
@@ -64,7 +106,7 @@ def write_report(
 
     check_floors(list(scores["baselines"]))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": format_number, "interval": format_interval}
+    environment.filters |= {"number": format_number, "half_width": format_half_width}
     folder = files("revinst.evaluation").joinpath("report_files")
     built = [build_curve(name, (curves or {}).get(name, ())) for name in CURVES]
     divisions = {
@@ -78,13 +120,14 @@ def write_report(
         scores=scores,
         floors=FLOORS,
         head=HEAD_METRICS,
-        strongest=max(FLOORS, key=lambda name: scores["baselines"][name]["rougeL"] or 0.0),
+        strongest=strongest_floor(scores["baselines"], "rougeL"),
+        uses=name_uses(scores),
         curves=[curve for curve in built if curve],
         bars=[build_bars(name, parts, "rougeL") for name, parts in divisions.items() if parts],
         audit=audit_leakage(rows),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
         script=folder.joinpath("report.js").read_text(encoding="utf-8"),
-        rows=embed_json([{name: row.get(name) for name in ROW_FIELDS} for row in rows]),
+        rows=embed_json([{name: row[name] for name in ROW_FIELDS if row.get(name) is not None} for row in rows]),
         categories=sorted({row["category"] for row in rows}),
     )
     write_text(path, html)

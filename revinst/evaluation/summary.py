@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from revinst.evaluation.baselines import check_floors
+from revinst.evaluation.baselines import check_floors, strongest_floor
 from revinst.evaluation.scores import HEAD_METRICS
 from revinst.evaluation.statistics import (
     bootstrap_intervals,
@@ -50,10 +50,10 @@ def summarise_scores(
     """
     check_floors(list(baselines))
     groups = number_groups(kinds.groups)
-    by_category = summarise_parts(scores, kinds.categories, groups, seed)
+    by_category = summarise_parts(scores, kinds.categories, groups, baselines, seed)
     gains = compare_to_floors(baselines, scores, groups, seed)
     means = {name: mean_scores(floor) for name, floor in baselines.items()}
-    strongest = {metric: max(means, key=lambda name: means[name][metric] or 0.0) for metric in HEAD_METRICS}
+    strongest = {metric: strongest_floor(means, metric) for metric in HEAD_METRICS}
     return {
         "n": len(kinds.categories),
         "num_groups": int(groups.max(initial=-1)) + 1,
@@ -63,7 +63,10 @@ def summarise_scores(
         "gains": gains,
         "detectable": {metric: gains[name][metric]["detectable"] for metric, name in strongest.items()},
         "by_category": by_category,
-        **{f"by_{name}": summarise_parts(scores, labels, groups, seed) for name, labels in kinds.strata.items()},
+        **{
+            f"by_{name}": summarise_parts(scores, labels, groups, baselines, seed)
+            for name, labels in kinds.strata.items()
+        },
         "settings": settings | {"bootstrap": {"samples": 2000, "seed": seed, "unit": "group of near-duplicates"}},
     }
 
@@ -79,9 +82,9 @@ def summarise_rows(scores: RowScores, groups: np.ndarray, seed: int) -> dict[str
 
 
 def summarise_parts(
-    scores: RowScores, labels: Sequence[str], groups: np.ndarray, seed: int
+    scores: RowScores, labels: Sequence[str], groups: np.ndarray, floors: Mapping[str, RowScores], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Label -> n, the mean of each metric, and their intervals under `ci95`."""
+    """Label -> n, the mean of each metric, their intervals under `ci95`, and the floors on the same rows."""
     rows_of = defaultdict(list)
     for row, label in enumerate(labels):
         rows_of[label].append(row)
@@ -93,6 +96,10 @@ def summarise_parts(
             "n": len(rows),
             **{metric: value["mean"] for metric, value in part.items()},
             "ci95": {metric: value["ci95"] for metric, value in part.items()},
+            "baselines": {
+                name: mean_scores({metric: floor[metric][rows] for metric in HEAD_METRICS})
+                for name, floor in floors.items()
+            },
         }
     return parts
 

@@ -13,10 +13,13 @@ from revinst.generation.cached import load_ops
 
 
 class Cache:
-    """data: [L, 2, N, K, S, D], keys and values: what one head of one row attends to lies in one piece."""
+    """data: [L, 2, N, K, S, D], keys and values: what one head of one row attends to lies in one piece.
 
-    def __init__(self, data: Tensor, scale: float):
-        self.data, self.scale, self.ops = data, scale, load_ops(data.device)
+    angles: cos and sin [S, D].
+    """
+
+    def __init__(self, data: Tensor, angles: tuple[Tensor, Tensor], scale: float):
+        self.data, self.angles, self.scale, self.ops = data, angles, scale, load_ops(data.device)
         self.slots = torch.arange(data.shape[2], device=data.device)
 
     @property
@@ -32,14 +35,12 @@ class Cache:
         for slot in slots:
             self.data[:, :, slot, :, : prefix.shape[3]] = prefix
 
-    def rotate_and_write(
-        self, layer: int, parts: Sequence[Tensor], angles: tuple[Tensor, Tensor], slots: Tensor, places: Tensor
-    ) -> None:
+    def rotate_and_write(self, layer: int, parts: Sequence[Tensor], slots: Tensor, places: Tensor) -> None:
         """RoPE of q and k in place; then k and v of token t go to slots[t], position places[t].
 
-        parts: q [T, H, D], k and v [T, K, D]. angles: cos and sin [S, D].
+        parts: q [T, H, D], k and v [T, K, D].
         """
-        self.ops.rotate_and_write(parts, angles, self.data[layer], slots, places)
+        self.ops.rotate_and_write(parts, self.angles, self.data[layer], slots, places)
 
     def attend(self, layer: int, q: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """q [n, H, D] of slots 0 to n - 1 to their first lengths [n] + 1 positions, at most `longest` -> [n, H, D]."""

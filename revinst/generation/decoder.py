@@ -81,25 +81,21 @@ class Layer:
 class Decoder:
     """Args:
     model: a Llama, or a PeftModel of one with its adapter on or off; its weights are copied where `dense`.
-    positions: S, the longest prompt with all that is written after it.
     attention: one of `attention.KERNELS`, for prompts.
     """
 
-    def __init__(self, model: Any, positions: int, attention: str, dense: bool):
+    def __init__(self, model: Any, attention: str, dense: bool):
         base = base_of(model)
         decoder, config = base.get_decoder(), base.config
-        self.embedding, self.head = decoder.embed_tokens, base.get_output_embeddings()
+        self.embedding, self.head, self.rotary = decoder.embed_tokens, base.get_output_embeddings(), decoder.rotary_emb
         self.like = self.embedding.weight
         self.device, self.dtype = self.like.device, self.like.dtype
-        self.ops, self.attention = load_ops(self.device), attention
+        self.ops, self.attention, self.dense = load_ops(self.device), attention, dense
         self.layers = [Layer(layer, self.ops, self.like, dense) for layer in decoder.layers]
         self.norm = (decoder.norm.weight, decoder.norm.variance_epsilon)
         first = decoder.layers[0].self_attn
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.scale = first.head_dim, first.scaling
-        places = torch.arange(positions, device=self.device)[None]
-        cos, sin = decoder.rotary_emb(self.like[:1, None], places)
-        self.angles = cos[0].contiguous(), sin[0].contiguous()  # [S, D]
 
     @property
     def cache_bytes(self) -> int:
@@ -107,8 +103,11 @@ class Decoder:
         return 2 * len(self.layers) * self.key_heads * self.head_dim * self.dtype.itemsize
 
     def new_cache(self, rows: int, positions: int) -> Cache:
+        """positions: S, the longest prompt with all that is written after it."""
         shape = (len(self.layers), 2, rows, self.key_heads, positions, self.head_dim)
-        return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), self.scale)
+        cos, sin = self.rotary(self.like[:1, None], torch.arange(positions, device=self.device)[None])
+        angles = cos[0].contiguous(), sin[0].contiguous()
+        return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), angles, self.scale)
 
     def shared_prefix(self, prompts: Sequence[list[int]]) -> Tensor | None:
         """Keys and values [L, 2, K, P, D] of what all prompts begin with, such as a template's first lines."""
@@ -142,7 +141,7 @@ class Decoder:
             cache.write_prefix(prefix, slots)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cache.rotate_and_write(number, (q, k, v), self.angles, owners, places)
+            cache.rotate_and_write(number, (q, k, v), owners, places)
             if prefix is None:
                 return KERNELS[self.attention](q, k, v, self.scale, cu_seqlens, lengths)
             k, v = (
@@ -165,7 +164,7 @@ class Decoder:
         slots = cache.slots[: len(tokens)]
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cache.rotate_and_write(number, (q, k, v), self.angles, slots, lengths)
+            cache.rotate_and_write(number, (q, k, v), slots, lengths)
             return cache.attend(number, q, lengths, longest)
 
         return self.head(self.normed(self.forward(tokens, attend)))

@@ -13,7 +13,7 @@ from revinst.errors import UserError
 from revinst.generation.decoder import Decoder, base_of, why_not_decoder
 from revinst.generation.hf import generate_with_transformers
 from revinst.generation.sampling import Picking
-from revinst.generation.slots import Ended, decode_rows
+from revinst.generation.slots import decode_rows
 from revinst.generation.stopping import Stopping
 from revinst.model.hardware import choose_hardware
 
@@ -75,7 +75,78 @@ class Generated:
     log_p: float
 
 
-@torch.no_grad()
+class Engine:
+    """Writes with one model as often as it is asked to.
+
+    Its weights are laid out at the first call, with the adapter on or off as it is then; later calls write with those,
+    whatever became of the model. headers: of the template, which end a text as EOS does.
+    """
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, settings: GenerationSettings, headers: Sequence[str] = ()):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        stopping = Stopping(tokenizer, headers)
+        self.picking = Picking(stopping, settings.temperature, settings.top_p, settings.top_k, settings.seed)
+        obstacle = "" if settings.engine == "hf" else why_not_decoder(model)
+        if obstacle and settings.engine == "slots":
+            raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
+        if obstacle:
+            print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
+        self.in_slots = settings.engine != "hf" and not obstacle
+        self.decoder: Decoder | None = None
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        limits: Sequence[int] | None = None,
+        samples: Sequence[int | None] | None = None,
+    ) -> Iterator[tuple[int, Generated]]:
+        """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
+
+        limits: of new tokens, for each prompt; default: the settings'. samples: which sample of its prompt each row is,
+        default 0, None is the greedy text: for k of them give a prompt k times, each with another, and its prefill is
+        shared. Results do not depend on what is decoded beside a prompt but for rounding. The model's modes are as
+        before afterwards.
+        """
+        if not prompts:
+            return
+        limits = list(limits or [self.settings.max_new_tokens] * len(prompts))
+        samples = list(samples or [0] * len(prompts))
+        with inference_mode_of(self.model):
+            if self.in_slots:
+                decoder, slots = self.lay_out(), self.settings.batch_size or MAX_SLOTS[self.device.type]
+                budget = int(CACHE_SHARE * self.free_bytes() // decoder.cache_bytes)
+                rows = decode_rows(
+                    decoder, prompts, limits, self.picking, budget=budget, max_slots=slots, samples=samples
+                )
+            else:
+                given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
+                rows = generate_with_transformers(self.model, self.tokenizer, given, self.picking, size)
+            for row in rows:
+                yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
+
+    def lay_out(self) -> Decoder:
+        if self.decoder is None:
+            dense = 2 * dense_bytes(self.model) < self.free_bytes()
+            self.decoder = Decoder(self.model, choose_hardware(self.device).attention, dense)
+        return self.decoder
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def free_bytes(self) -> int:
+        """Of memory that may be taken, beside what is laid out already."""
+        free, limit_gib = free_bytes(self.device), self.settings.memory_gib
+        if limit_gib is None:
+            return free
+        if self.device.type == "cuda":
+            used = torch.cuda.memory_allocated(self.device)
+        else:
+            used = dense_bytes(self.model) if self.decoder and self.decoder.dense else 0
+        return min(free, int(limit_gib * 2**30) - used)
+
+
 def generate_batches(
     model: Any,
     tokenizer: Tokenizer,
@@ -84,55 +155,10 @@ def generate_batches(
     limits: Sequence[int] | None = None,
     *,
     headers: Sequence[str] = (),
-    samples: Sequence[int] | None = None,
+    samples: Sequence[int | None] | None = None,
 ) -> Iterator[tuple[int, Generated]]:
-    """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
-
-    limits: of new tokens, for each prompt; default: the settings'. headers: of the template, which end a text as EOS
-    does. samples: which sample of its prompt each row is, default 0: for k of them give a prompt k times, numbered 0 to
-    k - 1, and its prefill is shared. Results do not depend on what is decoded beside a prompt but for rounding. The
-    model's modes are as before afterwards.
-    """
-    limits, samples = list(limits or [settings.max_new_tokens] * len(prompts)), list(samples or [0] * len(prompts))
-    stopping = Stopping(tokenizer, headers)
-    picking = Picking(stopping, settings.temperature, settings.top_p, settings.top_k, settings.seed)
-    with inference_mode_of(model):
-        obstacle = "" if settings.engine == "hf" else why_not_decoder(model)
-        if settings.engine == "hf" or obstacle:
-            if settings.engine == "slots":
-                raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
-            if obstacle:
-                print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
-            given, size = list(zip(prompts, limits, samples, strict=True)), settings.batch_size or 16
-            rows = generate_with_transformers(model, tokenizer, given, picking, size)
-        else:
-            rows = decode_in_slots(model, prompts, limits, samples, picking, settings)
-        for row in rows:
-            yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
-
-
-def decode_in_slots(
-    model: Any,
-    prompts: Sequence[list[int]],
-    limits: Sequence[int],
-    samples: Sequence[int],
-    picking: Picking,
-    settings: GenerationSettings,
-) -> Iterator[Ended]:
-    if not prompts:
-        return
-    positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-    device = next(model.parameters()).device
-    free = free_bytes(device)
-    if settings.memory_gib is not None:
-        used = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-        free = min(free, int(settings.memory_gib * 2**30) - used)
-    dense = 2 * dense_bytes(model) < free
-    decoder = Decoder(model, positions, choose_hardware(device).attention, dense)
-    room = CACHE_SHARE * (free - dense_bytes(model) * dense)
-    slots = settings.batch_size or MAX_SLOTS[device.type]
-    budget = int(room // decoder.cache_bytes)
-    yield from decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
+    """`Engine.generate` with the model as it is now, for one call."""
+    return Engine(model, tokenizer, settings, headers).generate(prompts, limits, samples)
 
 
 def free_bytes(device: torch.device) -> int:

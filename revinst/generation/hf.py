@@ -11,18 +11,20 @@ from revinst.data.tokenizer import Tokenizer
 from revinst.generation.sampling import Picking, pick_tokens, row_keys
 from revinst.generation.slots import Ended
 from revinst.generation.stopping import Stopping
+from revinst.model.lora import is_sharded
 
 
 def generate_with_transformers(
     model: Any,
     tokenizer: Tokenizer,
-    rows: Sequence[tuple[list[int], int, int]],
+    rows: Sequence[tuple[list[int], int, int | None]],
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample). The same results as of `slots`.
+    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`.
+    Of a sharded model on all ranks together, for the same rows: each forward puts layers together, so all take as many.
     """
     from transformers import GenerationConfig
 
@@ -50,6 +52,7 @@ def generate_with_transformers(
             generation_config=config,
             logits_processor=[picked],
             stopping_criteria=[ends],
+            synced_gpus=is_sharded(model),
         )
         log_p = torch.stack(picked.log_p, dim=1).tolist()  # [batch, steps]
         new_ids = output[:, input_ids.shape[1] :].tolist()

@@ -25,12 +25,22 @@ class Picking:
     seed: int = 0
 
 
-def row_keys(seed: int, rows: Sequence[tuple[list[int], int]]) -> Tensor:
-    """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed."""
-    named = [[seed, prompt, sample] if sample else [seed, prompt] for prompt, sample in rows]
-    digests = [hashlib.sha256(json.dumps(name).encode()).digest() for name in named]
-    pairs = [(int.from_bytes(d[:4]) >> 1, int.from_bytes(d[4:8]) >> 1) for d in digests]
-    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+GREEDY = (-1, -1)  # the key of a row that is not sampled
+
+
+def row_keys(seed: int, rows: Sequence[tuple[list[int], int | None]]) -> Tensor:
+    """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed.
+
+    GREEDY where the sample is None.
+    """
+    keys = [GREEDY if sample is None else row_key(seed, prompt, sample) for prompt, sample in rows]
+    return torch.tensor(keys, dtype=torch.int64).view(-1, 2)
+
+
+def row_key(seed: int, prompt: list[int], sample: int) -> tuple[int, int]:
+    name = [seed, prompt, sample] if sample else [seed, prompt]
+    digest = hashlib.sha256(json.dumps(name).encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1, int.from_bytes(digest[4:8]) >> 1
 
 
 def pick_tokens(
@@ -42,12 +52,12 @@ def pick_tokens(
     the softmax, and noise that is a function of key, step and token is the same whatever else is decoded beside it.
     """
     log_p = logits.log_softmax(-1, dtype=torch.float32)
-    if not picking.temperature:
-        ids = logits.argmax(-1)
-    else:
+    ids = logits.argmax(-1)
+    if picking.temperature:
         assert keys is not None and steps is not None
         scores = keep_likely(logits.float() / picking.temperature, picking.top_k, picking.top_p)
-        ids = (scores + gumbel_noise(keys, steps, logits.shape[-1])).argmax(-1)
+        sampled = gumbel_noise(keys, steps, logits.shape[-1]).add_(scores).argmax(-1)
+        ids = torch.where(keys[:, 0] == GREEDY[0], ids, sampled)
     return ids, log_p.gather(-1, ids[:, None])[:, 0]
 
 
@@ -67,11 +77,22 @@ def keep_likely(scores: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def gumbel_noise(keys: Tensor, steps: Tensor, vocabulary: int) -> Tensor:
-    """[n, V] fp32. The hash is `model/fused/mask.py`'s, of token and step under the row's key."""
+    """[n, V] fp32. The hash is `model/fused/mask.py`'s, of token and step under the row's key.
+
+    In place, since it is bound by memory: half the time.
+    """
     bits = torch.arange(vocabulary, device=keys.device) ^ keys[:, :1]
-    bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    bits = bits ^ keys[:, 1:] ^ ((steps[:, None] * 0x9E3779B1) & 0xFFFFFFFF)
-    bits = ((bits ^ (bits >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    uniform = (((bits ^ (bits >> 15)) >> 8).float() + 0.5) / 2**24
-    return -(-uniform.log()).log()
+    mix(bits, 16, 0x7FEB352D)
+    bits ^= keys[:, 1:] ^ ((steps[:, None] * 0x9E3779B1) & 0xFFFFFFFF)
+    mix(bits, 15, 0x846CA68B)
+    mix(bits, 16, 0x7FEB352D)
+    bits ^= bits >> 15
+    bits >>= 8
+    uniform = bits.float().add_(0.5).div_(2**24)
+    return uniform.log_().neg_().log_().neg_()
+
+
+def mix(bits: Tensor, shift: int, factor: int) -> None:
+    bits ^= bits >> shift
+    bits *= factor
+    bits &= 0xFFFFFFFF

@@ -23,12 +23,15 @@ SHRINK = 0.6  # a new cache where the longest prompt left needs less of a slot t
 
 @dataclass(slots=True)
 class Row:
-    """Something to write after a prompt. started: what `Slots.clock` showed at its first token."""
+    """Something to write after a prompt. started: what `Slots.clock` showed at its first token.
+
+    sample: which one of its prompt; None: the greedy text.
+    """
 
     number: int
     prompt: list[int]
     limit: int
-    sample: int = 0
+    sample: int | None = 0
     started: int = 0
 
     @property
@@ -55,13 +58,13 @@ def decode_rows(
     *,
     budget: int,
     max_slots: int,
-    samples: Sequence[int] | None = None,
+    samples: Sequence[int | None] | None = None,
 ) -> Iterator[Ended]:
     """Writes after each prompt until something ends it or its limit of tokens is reached. Yields rows as they end.
 
     budget: positions that fit in the memory for the cache, over all slots. Where memory runs out nevertheless, the
     budget is halved and the rows that had not ended start again. Raises UserError when it does not hold one row.
-    samples: which sample of its prompt each row is; default: 0.
+    samples: which sample of its prompt each row is; default: 0; None: the greedy text.
     """
     samples = samples or [0] * len(prompts)
     each = zip(prompts, limits, samples, strict=True)

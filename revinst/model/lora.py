@@ -61,7 +61,11 @@ class LoraSettings:
 
 
 def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
-    """Wraps the base in a PeftModel with a fresh fp32 adapter whose output is zero."""
+    """Wraps the base in a PeftModel with a fresh fp32 adapter whose output is zero.
+
+    It is drawn on the CPU, so a seed gives the same one on every device: Lightning's strategies differ in the device
+    that is the default while a model is built (2.6.6: FSDP2's sets none).
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -73,8 +77,10 @@ def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
+    on_meta = next(model.parameters()).is_meta
     try:
-        model = get_peft_model(model, config, autocast_adapter_dtype=True)
+        with torch.device("meta" if on_meta else "cpu"):
+            model = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise UserError(f"model.lora.target_modules {settings.target_modules}: {str(error).splitlines()[0]}") from error
     check_targets(model, settings.target_modules)
@@ -109,6 +115,10 @@ def adapter_state(model: Any) -> dict[str, Tensor]:
 def gather_whole(value: Any) -> Any:
     """A sharded tensor as a whole one, on every rank; anything else as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def is_sharded(model: Any) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def take_share(value: Any, like: Tensor) -> Any:

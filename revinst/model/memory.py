@@ -16,6 +16,9 @@ GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
 OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}  # of both moments, a parameter
 LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
+SCORE_BYTES = (
+    15  # a query-key pair and head in `eager` attention, backward included; fitted to the peak of one run (dev/LOG.md)
+)
 CHUNK_TARGETS = 1024  # of training/loss.py
 CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
 CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
@@ -150,6 +153,7 @@ def predict_memory(
     targets: int,
     recomputed: int,
     dropout: bool,
+    score_pairs: int = 0,
     fused: bool = False,
     quantization: str = "nf4",
     optimizer: str = "paged_adamw_32bit",
@@ -158,7 +162,8 @@ def predict_memory(
     sharded: bool = False,
     accumulates: bool = False,
 ) -> Memory:
-    """tokens, targets: of the largest micro-batch. ranks: share the layers if `sharded` (fsdp2), else each has its own.
+    """tokens, targets: of the largest micro-batch. score_pairs: its query-key pairs, where `eager` attention is used.
+    ranks: share the layers if `sharded` (fsdp2), else each has its own.
 
     DDP keeps a copy of the gradients in its buckets. FSDP2 keeps on each rank a share of packed weights, adapter,
     gradients and optimizer state, two whole layers with the copies that they are gathered into, and, when it
@@ -170,6 +175,7 @@ def predict_memory(
     linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
     adapter = shape.adapter_parameters
     activations = activation_gib(shape, tokens, recomputed, dropout, fused)
+    activations += SCORE_BYTES * shape.heads * score_pairs / GIB
     share = ranks if sharded else 1
     parts = {
         "base": (linear + 2 * shape.other_parameters) / GIB,
@@ -200,9 +206,13 @@ def checkpoint_gib(shape: Shape, optimizer: str) -> float:
 
 
 def flop_per_token(shape: Shape, recomputed: int) -> float:
-    """Forward 2P, backward through frozen weights 2P (their own gradients are not taken), recomputing 2P."""
+    """Forward 2P, backward 4P, recomputing 2P.
+
+    Backward through frozen weights is only 2P, but the adapters' gradients, attention's backward and the elementwise
+    work take as long again: on Llama 2 7B recomputing all layers costs 1.33 times the time of recomputing none.
+    """
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
-    return parameters * (4 + 2 * recomputed / shape.layers)
+    return parameters * (6 + 2 * recomputed / shape.layers)
 
 
 def describe(memory: Memory) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from revinst.data.prompt import Prompt, render_prompt
 from revinst.data.split import read_split
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
-from revinst.model.lora import adapter_state, save_adapter
+from revinst.model.lora import adapter_state, is_sharded, save_adapter
 from revinst.run import Run, write_json, write_text
 from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile
-from revinst.training.sharding import is_sharded
 
 
 class Throughput(L.Callback):
@@ -53,10 +52,7 @@ class Throughput(L.Callback):
 
 
 class Samples(L.Callback):
-    """Every N steps writes instructions for a few validation texts, beside their references.
-
-    Not of a sharded model: the engine reads whole weights, which no rank has.
-    """
+    """Every N steps writes instructions for a few validation texts, beside their references."""
 
     def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
         if every_steps < 0:
@@ -66,12 +62,8 @@ class Samples(L.Callback):
         self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.every_steps and module.step % self.every_steps == 0 and not is_sharded(module.model):
+        if self.every_steps and module.step % self.every_steps == 0:
             self.show(trainer, module)
-
-    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        if self.every_steps and is_sharded(module.model):
-            module.print("samples: none, the model is sharded; `revinst generate --unfinished` writes some")
 
     def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
         """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
@@ -85,13 +77,18 @@ class Samples(L.Callback):
         ids, _ = encode_to_generate(prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens)
         return examples, prompts, ids
 
-    @rank_zero_only
     def show(self, trainer: L.Trainer, module: Any) -> None:
+        """By the first rank alone; of a sharded model by all together, through layers put together for each forward."""
+        sharded = is_sharded(module.model)
+        if not (sharded or trainer.is_global_zero):
+            return
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        examples, prompts, prompt_ids = self.encode(data)
-        settings = GenerationSettings(max_new_tokens=self.max_new_tokens)
+        examples, prompts, ids = self.encode(data)
+        settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
+        made = list(generate_batches(module.model, data.tokenizer, ids, settings, headers=data.template.headers))
+        if not trainer.is_global_zero:
+            return
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
-        made = generate_batches(module.model, data.tokenizer, prompt_ids, settings, headers=data.template.headers)
         for number, generated in made:
             example, prompt = examples[number], prompts[number]
             prediction = data.tokenizer.decode(generated.token_ids)

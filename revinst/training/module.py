@@ -13,7 +13,7 @@ from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
 from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
-from revinst.model.fused.support import BASE_GEMMS, CHOICES, check_base_gemm, choose_layers, fuse_layers
+from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import check_precision, choose_hardware
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
 from revinst.model.memory import layer_bytes_per_token, shape_of
@@ -31,7 +31,6 @@ class InstructionModule(L.LightningModule):
         quantization: nf4 or none.
         attention: auto, flash, varlen, sdpa or eager.
         kernels: auto, fused or plain; auto fuses decoder layers on CUDA where it can.
-        base_gemm: bf16, or fp8 for the frozen base's products in 8 bits (compute capability 8.9).
         activation_memory_gib: memory for activations that are kept; 0 recomputes every layer; auto takes what is free.
         lora: rank, alpha, dropout and target modules of the adapter.
         optimizer: paged_adamw_32bit, paged_adamw_8bit or adamw.
@@ -51,7 +50,6 @@ class InstructionModule(L.LightningModule):
         quantization: str = "nf4",
         attention: str = "auto",
         kernels: str = "auto",
-        base_gemm: str = "bf16",
         activation_memory_gib: float | str = 0,
         lora: LoraSettings = LoraSettings(),  # noqa: B008  (frozen)
         optimizer: str = "paged_adamw_32bit",
@@ -74,12 +72,10 @@ class InstructionModule(L.LightningModule):
             max_grad_norm=max_grad_norm,
             max_bad_steps=max_bad_steps,
         )
-        if base_gemm not in BASE_GEMMS:
-            raise UserError(f"model.base_gemm {base_gemm!r}: choose from {', '.join(BASE_GEMMS)}")
         if kernels not in CHOICES:
             raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
         self.base, self.quantization, self.attention, self.kernels = base, quantization, attention, kernels
-        self.base_gemm, self.activation_memory_gib, self.lora = base_gemm, activation_memory_gib, lora
+        self.activation_memory_gib, self.lora = activation_memory_gib, lora
         self.optimizer_name, self.weight_decay, self.betas = optimizer, weight_decay, betas
         self.lr, self.lr_schedule, self.warmup_frac = lr, lr_schedule, warmup_frac
         self.max_grad_norm, self.max_bad_steps = max_grad_norm, max_bad_steps
@@ -167,7 +163,6 @@ class InstructionModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_precision(self.trainer.strategy.root_device, self.trainer.precision)
-        check_base_gemm(self.base_gemm, self.kernels, self.trainer.strategy.root_device, self.trainer.precision)
         check_optimizer(self.trainer.strategy, self.optimizer_name)
 
     def configure_model(self) -> None:
@@ -189,7 +184,7 @@ class InstructionModule(L.LightningModule):
         recompute_layers(base, [number for number in range(recomputed) if number not in fused])
         kernel = KERNELS[self.hardware.attention]
         kernel = rows_by_sdpa(kernel) if self.attention == "auto" else kernel
-        self.reasons["base_gemm"] = fuse_layers(layers, fused, recomputed, kernel, self.base_gemm)
+        fuse_layers(layers, fused, recomputed, kernel)
         self.reasons["recompute"] = f"{recomputed} of {len(layers)} layers recompute activations"
         if sharded := shard_layers(self.model, self.trainer.strategy):
             self.reasons["sharding"] = sharded

@@ -6,7 +6,9 @@ cast may touch them, so the mixed-precision policy is empty and autocast chooses
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -87,19 +89,52 @@ def shard_layers(model: Any, strategy: Any) -> str:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     decoder = model.get_base_model().get_decoder()
     mesh = strategy.device_mesh["data_parallel"]
-    for layer in decoder.layers:
-        layer.to(strategy.root_device)
-        for module in layer.modules():
-            if hasattr(module, "quant_state"):  # sharding keeps plain tensors; Linear4bit finds its statistics here
-                module.quant_state = module.weight.quant_state
-        for parameter in layer.parameters():
-            if parameter.requires_grad:
-                torch.distributed.broadcast(parameter.data, src=0)
-        fully_shard(layer, mesh=mesh, ignored_params={norm for norm in layer.parameters() if norm.dim() == 1})
+    with shares_of_bytes():
+        for layer in decoder.layers:
+            layer.to(strategy.root_device)
+            prepare_layer(layer)
+            fully_shard(layer, mesh=mesh, ignored_params={norm for norm in layer.parameters() if norm.dim() == 1})
     whole = {parameter for parameter in decoder.parameters() if not isinstance(parameter, DTensor)}
     fully_shard(decoder, mesh=mesh, ignored_params=whole)  # the root, which orders the layers' gathers
     model.to(strategy.root_device)
     return f"{len(decoder.layers)} layers over {mesh.size()} ranks; embeddings and head are whole on each"
+
+
+def prepare_layer(layer: Any) -> None:
+    for module in layer.modules():
+        if hasattr(module, "quant_state"):  # sharding keeps plain tensors; Linear4bit finds its statistics here
+            module.quant_state = module.weight.quant_state
+    for parameter in layer.parameters():
+        if parameter.requires_grad:
+            torch.distributed.broadcast(parameter.data, src=0)
+
+
+TAKES_NO_BYTES = torch.__version__ < "2.12"
+
+
+@contextmanager
+def shares_of_bytes() -> Iterator[None]:
+    """Lets torch 2.11's `fully_shard` take packed weights; from 2.12 on it does so by itself.
+
+    2.11 makes each share a parameter that wants a gradient and takes that back a line later
+    (`_fsdp_param.py`, `_init_sharded_param`), which is an error for bytes. Inside this context that one file sees an
+    `nn.Parameter` that wants a gradient only where it is asked to or the data can have one. What 2.11 makes after that
+    follows the share.
+    """
+    if not TAKES_NO_BYTES:
+        yield
+        return
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    def parameter(data: Tensor, requires_grad: bool | None = None) -> torch.nn.Parameter:
+        return torch.nn.Parameter(data, data.is_floating_point() if requires_grad is None else requires_grad)
+
+    names: Any = _fsdp_param
+    names.nn = SimpleNamespace(**vars(torch.nn) | {"Parameter": parameter})
+    try:
+        yield
+    finally:
+        names.nn = torch.nn
 
 
 def sync_gradients(decoder: Any, enabled: bool) -> bool:
@@ -108,10 +143,6 @@ def sync_gradients(decoder: Any, enabled: bool) -> bool:
         return False
     decoder.set_requires_gradient_sync(enabled)
     return True
-
-
-def is_sharded(model: torch.nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:

@@ -3,13 +3,18 @@
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 LFS_FROM = 10_000  # bytes
+TOKEN = "hf_canary0123456789"
 
 
 class Hub(ThreadingHTTPServer):
@@ -129,3 +134,11 @@ def serve_hub() -> Iterator[Hub]:
     finally:
         hub.shutdown()
         hub.server_close()
+
+
+def run_beside(hub: Hub, home: Path, *args: object) -> subprocess.CompletedProcess:
+    """A `revinst` command in a process of its own: the Hub client reads its address once. home: for its cache."""
+    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "revinst.cli", *map(str, args)]
+    env["HF_HOME"] = str(home)
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)

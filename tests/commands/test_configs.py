@@ -6,6 +6,7 @@ import pytest
 
 from revinst.commands.config import RevinstCLI
 from revinst.errors import UserError
+from revinst.training.sharding import ShardedStrategy, check_optimizer
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -42,3 +43,12 @@ def test_strategies_that_do_not_train_right_are_refused(strategy, reason):
     path = next(p for p in CONFIGS if p.stem == "llama2-7b-ddp")
     with pytest.raises(UserError, match=f"trainer.strategy {strategy}: .*{reason}"):
         RevinstCLI(["--config", str(path), "--trainer.strategy", strategy], train=False)
+
+
+def test_sharded_weights_need_torchs_adamw():
+    """Or bitsandbytes would fail in its kernels, hours after the start of a download."""
+    for name in ("paged_adamw_32bit", "paged_adamw_8bit"):
+        with pytest.raises(UserError, match=f"model.optimizer {name}: .*use model.optimizer: adamw"):
+            check_optimizer(ShardedStrategy(), name)
+        check_optimizer("ddp", name)
+    check_optimizer(ShardedStrategy(), "adamw")

@@ -1,16 +1,12 @@
 """publish against a stand-in of the Hub: what arrives, what is resumed, who may see it, where the token is not."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from revinst.corpus.output import PUBLISHED
-from tests.commands.hub import Hub, serve_hub
-
-TOKEN = "hf_canary0123456789"
+from tests.commands.hub import TOKEN, Hub, run_beside, serve_hub
 
 
 @pytest.fixture
@@ -36,11 +32,7 @@ def folder(tmp_path) -> Path:
 
 
 def publish(hub: Hub, folder: Path, *args: object) -> subprocess.CompletedProcess:
-    """In a process of its own: the Hub client reads its address once."""
-    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    env["HF_HOME"] = str(folder.parent / "hf")
-    command = [sys.executable, "-m", "revinst.cli", "publish", folder, "--push_to_hub", "me/model", *args]
-    return subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, check=False, timeout=120)
+    return run_beside(hub, folder.parent / "hf", "publish", folder, "--push_to_hub", "me/model", *args)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -234,6 +234,45 @@ def test_likelihoods_and_samples(runs, tmp_path):
     assert "NaN" not in (tmp_path / "scores.json").read_text() + (tmp_path / "predictions.jsonl").read_text()
 
 
+def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypatch, capsys):
+    from revinst.evaluation.scores import score_rows
+    from revinst.generation import embedding
+
+    monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
+    (tmp_path / "config.json").write_text("{}")
+    options = ("--limit", 4, "--max_new_tokens", 2, "--semantic", tmp_path, "--output", tmp_path / "out")
+    assert run_command("evaluate", runs / "one", *options) == 0
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert all(scores["baselines"][name]["semantic"] == scores["baselines"][name]["chrf"] for name in FLOORS)
+    assert scores["metrics"]["semantic"]["mean"] == scores["metrics"]["chrf"]["mean"]
+    assert "semantic: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_round_trip_through_a_run_that_writes_responses(runs, tiny_llama, tmp_path, capsys):
+    """Its adapter is what scores; a run that writes instructions, or that learnt the rows, is refused."""
+    options = {"data.template": "forward", "trainer.max_steps": 2, "model.lr": 0.05, "samples.every_steps": 0}
+    assert fit(runs, "forward", tiny_llama, **options) == 0
+    args = ("evaluate", runs / "one", "--limit", 4, "--max_new_tokens", 4)
+    assert run_command(*args, "--forward", runs / "one", "--output", tmp_path / "no") == 2
+    assert "it does not write responses" in capsys.readouterr().err
+    for name, option in (("base", ("--likelihood",)), ("tuned", ("--forward", runs / "forward"))):
+        assert run_command(*args, *option, "--output", tmp_path / name) == 0
+    base, tuned = (json.loads((tmp_path / name / "scores.json").read_text()) for name in ("base", "tuned"))
+    assert tuned["settings"]["gain"]["model"] == "forward" != base["settings"]["gain"]["model"] == str(tiny_llama)
+    for name in ("reference", "shuffled"):  # the predictions of a random model may be empty, and then gain nothing
+        ours, theirs = (scores["metrics"][f"gain_{name}"]["mean"] for scores in (tuned, base))
+        assert abs(ours - theirs) > 1e-3
+    assert tuned["metrics"]["logp_prediction"]["mean"] == pytest.approx(base["metrics"]["logp_prediction"]["mean"])
+    train = json.loads((runs / "forward" / "split.json").read_text())["train"]
+    path = tmp_path / "rows.jsonl"
+    pairs = [{"id": train[0], "instruction": "Is it new?", "response": "No."}, {"instruction": "And?", "response": "!"}]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    args = ("evaluate", runs / "one" / "adapter", "--input", path, "--output", tmp_path / "rows")
+    assert run_command(*args, "--seq_len", 256, "--forward", runs / "forward") == 2
+    assert f"was trained on 1 of the rows, the first is {train[0]}" in capsys.readouterr().err
+
+
 def test_samples_need_a_temperature(runs, capsys):
     assert run_command("evaluate", runs / "one", "--samples", 2) == 2
     assert "--temperature" in capsys.readouterr().err

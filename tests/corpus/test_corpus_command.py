@@ -11,6 +11,7 @@ import pytest
 from revinst.corpus import build
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
+from revinst.corpus.output import PUBLISHED
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import restore
 from revinst.data.datamodule import InstructionDataModule
@@ -20,6 +21,7 @@ from revinst.errors import UserError
 from revinst.generation.engine import Generated
 from revinst.run import Run
 from scripts.made_mail import ME, SECRETS, build_mails
+from tests.commands.hub import TOKEN, run_beside, serve_hub
 from tests.commands.test_run import run_command
 
 # An untrained model writes no sentences: what judges these is off.
@@ -138,9 +140,39 @@ def test_no_secret_leaves(backward_run, mbox, tmp_path, monkeypatch, capfd):
     assert restored == [mail.text for mail in build_mails() if mail.text is not None]
 
 
+def test_dry_run_of_a_push_lists_what_may_leave(made, backward_run, capsys):
+    out = made / "out"
+    args = ("corpus", made / "mail.mbox", out, "--run", backward_run, "--redact", *OPTIONS)
+    assert run_command(*args, "--push_to_hub", "me/own", "--dry_run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = lines[lines.index(str(out)) + 1 : -1]
+    assert {line.split()[1]: int(line.split()[0].replace(",", "")) for line in listed} == {
+        name: (out / name).stat().st_size for name in PUBLISHED
+    }
+    assert "nothing was sent" in lines[-1]
+    assert run_command(*args, "--dry_run") == 2 and "give both" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # a process of its own
+def test_a_corpus_is_pushed(made, backward_run, tmp_path):
+    """The finished files alone, to a private data set; what is there already is not made again."""
+    out = made / "out"
+    before = {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}
+    with serve_hub() as hub:
+        args = (made / "mail.mbox", out, "--run", backward_run, "--redact", *OPTIONS, "--push_to_hub", "me/own")
+        done = run_beside(hub, tmp_path / "hf", "corpus", *args)
+    assert done.returncode == 0, done.stderr
+    assert hub.files == {name: (out / name).read_bytes() for name in PUBLISHED}
+    sent = b"".join(hub.files.values()).lower()
+    assert not [secret for secret in (*SECRETS.values(), ME) if secret.lower().encode() in sent]
+    assert hub.repositories["me/own"] == hub.repositories["me/own"] | {"type": "dataset", "visibility": "private"}
+    assert "uploaded to me/own (private)" in done.stdout and TOKEN not in done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()} == before
+
+
 def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     """A kill after the third shard: the rest alone is made, and every file ends as without it."""
-    monkeypatch.setattr(build, "SHARD_ROWS", 10)
+    monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
     write_rows, calls = Writer.write_rows, []
@@ -165,7 +197,7 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
 def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch):
     texts = {}
     for size in (7, 64):
-        monkeypatch.setattr(build, "SHARD_ROWS", size)
+        monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": size})
         out = tmp_path / str(size)
         assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
         texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]

@@ -1,7 +1,10 @@
 """Each filter drops what it names and no more; counts add up."""
 
+import multiprocessing
+
 import pytest
 
+from revinst.corpus import filters
 from revinst.corpus.filters import Thresholds, filter_rows, parse_thresholds
 from revinst.errors import UserError
 
@@ -46,17 +49,17 @@ def run(*rows, **limits):
 
 @pytest.mark.parametrize(("name", "change"), CASES, ids=[name for name, _ in CASES])
 def test_filter(name, change):
-    dropped, report = run(change)
+    dropped = run(change)
     assert dropped[0][0] == name and dropped[0][1]
-    assert {row["name"]: row["dropped"] for row in report.to_json()}[name] == 1
-    dropped, _ = run({})
+    assert {row["name"]: row["dropped"] for row in dropped.to_json()}[name] == 1
+    dropped = run({})
     assert not dropped, "the row without the change stays"
 
 
 def test_counts_add_up():
     rows = [change for _, change in CASES] + [{}, {}]
-    dropped, report = run(*rows)
-    counts = report.to_json()
+    dropped = run(*rows)
+    counts = dropped.to_json()
     assert sum(row["dropped"] for row in counts) == len(dropped) == len(rows) - 1, "of the good ones the first stays"
     left = len(rows)
     for row in counts:
@@ -65,18 +68,32 @@ def test_counts_add_up():
     assert left == 1
 
 
+@pytest.mark.slow  # starts processes
+def test_many_rows_are_judged_in_processes(monkeypatch):
+    rows = [change for _, change in CASES] * 3
+    expected = dict(run(*rows))
+    monkeypatch.setattr(filters, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(filters, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(filters.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    start, started = multiprocessing.context.SpawnContext.Pool, []
+    monkeypatch.setattr(
+        multiprocessing.context.SpawnContext, "Pool", lambda *args: (started.append(args[1]), start(*args))[1]
+    )
+    assert dict(run(*rows)) == expected and started == [2] and len(expected) == len(rows)
+
+
 def test_near_duplicates():
     like = GOOD["text"].replace("cumin", "salt")
     other = {
         "text": "The train leaves at seven, so let us take the early one.",
         "instruction": "When do we leave then?",
     }
-    dropped, _ = run({}, {"text": like, "instruction": "What did you make for dinner last night?"}, other)
+    dropped = run({}, {"text": like, "instruction": "What did you make for dinner last night?"}, other)
     assert set(dropped) == {1} and dropped[1] == ("duplicate_text", "like the row 0")
     again = other | {"instruction": GOOD["instruction"].upper()}
-    dropped, _ = run({}, again)
+    dropped = run({}, again)
     assert dropped == {1: ("duplicate_instruction", "like the row 0")}
-    assert run({}, again, duplicate_instruction=None)[0] == {}
+    assert run({}, again, duplicate_instruction=None) == {}
 
 
 def test_thresholds():
@@ -85,5 +102,5 @@ def test_thresholds():
     for wrong in ("min_word=3", "min_words", "min_words=many", "language=3"):
         with pytest.raises(UserError, match="--filter"):
             parse_thresholds([wrong])
-    names = {row["name"] for row in run({}, language=None, max_ifd=None)[1].to_json()}
+    names = {row["name"] for row in run({}, language=None, max_ifd=None).to_json()}
     assert "wrong_language" not in names and "ifd_high" not in names and "ifd_low" in names

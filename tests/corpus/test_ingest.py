@@ -8,10 +8,12 @@ import time
 import zipfile
 from email import message_from_bytes
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from revinst.corpus.ingest import Ingest
-from revinst.corpus.mail import read_mail
+from revinst.corpus.mail import join_flowed, read_mail
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.texts import NotKept, OwnText
 from revinst.errors import UserError
@@ -116,6 +118,18 @@ def test_tables_notes_tweets_and_zip(tmp_path):
     assert zipped.num_read == 13 and not (tmp_path / "escape.txt").exists()
 
 
+def test_every_kind_of_table_gives_the_same(tmp_path):
+    rows = [{"body": "Three hills and a river.", "group": "hike"}, {"body": "And a bridge.", "group": "hike"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "t.csv").write_text("body,group\n" + "".join(f"{row['body']},hike\n" for row in rows))
+    for suffix in ("parquet", "json", "jsonl", "csv"):
+        texts = list(Ingest(tmp_path / f"t.{suffix}", column="body").texts())
+        assert [text.text for text in texts] == [row["body"] for row in rows], suffix
+        assert texts[0].group == texts[1].group
+
+
 def test_what_no_record_can_hold(tmp_path):
     """NUL bytes in a mail and a file name that is no UTF-8 are counted and named, and nothing breaks."""
     (tmp_path / "a.eml").write_bytes(build_mail(1, "Zero", "A text.").as_bytes().replace(b"A text", b"A \0 text"))
@@ -168,6 +182,44 @@ def test_sender_is_the_parsed_address(sender):
     assert isinstance(found, NotKept)
 
 
+@pytest.mark.parametrize(
+    ("subject", "headers"),
+    [
+        ("Budget", {"Auto-Submitted": "auto-generated"}),
+        ("Budget", {"X-Autoreply": "yes"}),
+        ("Budget", {"Precedence": "auto_reply"}),
+        ("AW: Abwesenheitsnotiz: Budget", {}),
+        ("Out of office Re: Budget", {}),
+        ("Réponse automatique : budget", {}),
+    ],
+)
+def test_automatic_replies(subject, headers):
+    mail = build_mail(1, subject, "I am out until Monday.")
+    for name, value in headers.items():
+        mail[name] = value
+    found, _ = read_mail(mail.as_bytes(), "mail", frozenset([ME]))
+    assert found == NotKept("mail", "an automatic reply")
+    mail = build_mail(1, "Out and about", "I am out until Monday.")
+    mail["Auto-Submitted"] = "no"
+    assert isinstance(read_mail(mail.as_bytes(), "mail", frozenset([ME]))[0], OwnText)
+
+
+def test_flowed_lines():
+    assert join_flowed("a long \nline\n> quoted \n> too\n-- \nme") == "a long line\n> quoted too\n-- \nme"
+    assert join_flowed("rind \nfleisch", delete_space=True) == "rindfleisch"
+
+
+def test_alternatives_inside_a_mail_with_attachments():
+    """multipart/mixed around multipart/alternative around multipart/related, as most programs nest them."""
+    own = "The plain one is what I wrote, here with a picture."
+    mail = build_mail(1, "A picture", own)
+    mail.add_alternative(f"<p>{own}</p><img src='cid:p'>", subtype="html")
+    mail.get_payload()[1].add_related(b"png", "image", "png", cid="<p>")
+    mail.add_attachment("not mine", filename="notes.txt")
+    assert mail.get_content_type() == "multipart/mixed"
+    assert read_mail(mail.as_bytes(), "mail", frozenset([ME]))[0].text == own
+
+
 def test_damaged_mails_are_counted_and_raise_nothing():
     """Every mail cut off at many places, and with bytes flipped."""
     kinds = set()
@@ -204,6 +256,36 @@ def test_damaged_mails_are_counted_and_raise_nothing():
 @pytest.mark.parametrize("mark", ["> ", ""])
 def test_introductions_of_quotes(introduction, mark):
     assert strip_quotes(f"My answer.\n\n{introduction}\n\n{mark}What they wrote.") == "My answer."
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "---------- Forwarded message ---------",
+        "-----Original Message-----",
+        "-------- Weitergeleitete Nachricht --------",
+        "---------- Message transféré ---------",
+        "---------- Mensaje reenviado ---------",
+        "Begin forwarded message:",
+        "Anfang der weitergeleiteten Nachricht:",
+        "From: Ann\nSent: Tuesday\nTo: Mara\nSubject: x",
+        "Von: Ann\nGesendet: Dienstag\nAn: Mara\nBetreff: x",
+        "De : Ann\nEnvoyé : mardi\nÀ : Mara\nObjet : x",
+        "De: Ann\nEnviado: martes\nPara: Mara\nAsunto: x",
+        "________________________________\n*From:* Ann\n*Sent:* Tuesday\n*To:* Mara",
+        "-- ",
+        "Sent from my iPhone",
+        "Von meinem iPhone gesendet",
+        "Envoyé depuis mon Android",
+        "Get Outlook for iOS",
+        "This e-mail and its attachments are confidential and intended for the addressee.",
+        "Tel. +49 30 5550 9876\nwww.example.org",
+    ],
+)
+def test_what_ends_the_own_text(mark):
+    assert strip_quotes(f"My comment.\n\n{mark}") == "My comment."
+    if "Tel." not in mark:
+        assert strip_quotes(f"My comment.\n\n{mark}\n\nWhat they wrote.") == "My comment."
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ NAMES = ["Zoë Quarkington", "Will O'Brien", "李明", "Jo B. Support Team"]
         ("Call +49 170 5550 1234 or (030) 555-98 76.", "Call [PHONE_1] or [PHONE_2]."),
         ("Pay DE44 5001 0517 5407 3249 31 now.", "Pay [NUMBER_1] now."),
         ("Ticket 48213377, room 12345.", "Ticket [NUMBER_1], room 12345."),
+        ("The card 4111 1111 1111 1111.", "The card [NUMBER_1]."),
         ("Zoë, ZOË and zoë's Quarkington", "[NAME_1], [NAME_2] and [NAME_3]'s [NAME_4]"),
         ("I will ask Will.", "I will ask [NAME_1]."),
         ("我和李明说过", "我和李明说过"),  # no spaces: a known limit, see the next one

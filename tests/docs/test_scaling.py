@@ -1,10 +1,16 @@
 """docs/scaling.md holds what scripts/scaling.py computes, and that counts the bytes of the real adapter."""
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.commands.test_plan import LLAMA_7B, run_plan
+
+SEVENTY = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+LLAMA_70B = LLAMA_7B | SEVENTY | {"num_key_value_heads": 8}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,3 +41,24 @@ def test_efficiency_falls_with_less_network_and_more_machines(scaling):
     assert scaling.efficiency(scaling.SEVEN, "ddp", 512, 100)[0] < scaling.efficiency(scaling.SEVEN, "ddp", 64, 100)[0]
     # 1.28 GB over 8 GPUs: 7/8 of it at 0.8 x 450 GB/s
     assert scaling.transfer_s(1.28e9, 8, 100) == pytest.approx(1.28e9 * 7 / 8 / 360e9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "shape"), [("llama2-7b-ddp", LLAMA_7B), ("llama2-70b-fsdp", LLAMA_70B)])
+def test_memory_is_the_plans(capsys, base, dolly, tmp_path, config, shape):
+    """For 8 and 64 GPUs; with the quickstart model's tokenizer, which changes what micro-batches hold by a little."""
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    for path in Path(base).glob("*token*"):
+        shutil.copy(path, tmp_path)
+    lines = (ROOT / "docs" / "scaling.md").read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith(f"| {config} ")]
+    assert [row[1] for row in rows] == ["8", "64"]
+    options = ("--model.base", tmp_path, "--data.source", dolly, "--device", "cuda", "--trainer.num_nodes")
+    for row, nodes in zip(rows, (1, 8), strict=True):
+        plan = run_plan(capsys, ROOT / "configs" / f"{config}.yaml", *options, nodes)
+        memory = plan["memory_gib"]
+        states = memory["adapter"] + memory["gradients"] + memory["optimizer"]
+        work = memory["activations"] + memory["logits"]
+        expected = [memory["base"], states, work, memory["needed"], plan["load_gib"]]
+        assert [float(cell) for cell in row[2:7]] == pytest.approx(expected, abs=0.051)
+        assert row[7] == ", ".join(map(str, plan["fits_gpus_of_gb"])) + " GB"

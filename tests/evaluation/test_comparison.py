@@ -10,7 +10,7 @@ from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
 
 
-def write_rows(path: Path, values: np.ndarray, skip: int = 0, **changes: str) -> Path:
+def write_rows(path: Path, values: np.ndarray, skip: int = 0, **changes: str | None) -> Path:
     rows = [
         {"id": f"r{n}", "category": "qa" if n % 2 else "poem", "reference": f"What is {n}?", "rougeL": value}
         | ({"group": f"g{n // 2}"})
@@ -74,7 +74,34 @@ def test_what_is_no_evaluation(values, tmp_path):
     (tmp_path / "x.jsonl").write_text("[]\n")
     with pytest.raises(UserError, match=r"x.jsonl:1: no prediction row"):
         read_system(str(tmp_path / "x.jsonl"))
-    unscored = tmp_path / "u.jsonl"
-    unscored.write_text('{"id": "a", "reference": "b"}\n')
-    with pytest.raises(UserError, match="have no rougeL"):
-        compare(unscored, unscored)
+    (tmp_path / "x.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(UserError, match=r"x.jsonl:1: no prediction row \('reference'\)"):
+        read_system(str(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize("rank", [False, True])
+def test_metric_that_no_row_of_a_seed_has(values, tmp_path, rank, recwarn):
+    """One line names the system; nothing is sorted by NaN and numpy says nothing about empty means."""
+    scored = write_rows(tmp_path / "a.jsonl", values[:9])
+    empty = write_rows(tmp_path / "empty.jsonl", values[:9], rougeL=None)
+    for paths in ((scored, empty), (empty, scored), (empty, empty), (scored, f"{scored},{empty}")):
+        with pytest.raises(UserError, match=r"empty.jsonl: no row has a rougeL; .* --help") as caught:
+            compare_systems([read_system(str(path)) for path in paths], rank=rank)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"a\.jsonl: no row has a bleu"):
+        compare_systems([read_system(str(scored))] * 2, "bleu", rank=rank)
+    with pytest.raises(UserError, match=r'--metric category: no score; .*a.jsonl has "poem" there'):
+        compare_systems([read_system(str(scored))] * 2, "category", rank=rank)
+    assert not recwarn.list
+
+
+def test_rank_takes_the_rows_that_have_a_value(values, tmp_path):
+    """A missing value counts for nothing, neither in the order nor in the pair; a path may hold a comma."""
+    low = write_rows(tmp_path / "low.jsonl", values[:40] - 0.2)
+    high = write_rows(tmp_path / "a,b.jsonl", values[:40])
+    lines = high.read_text().splitlines(keepends=True)
+    high.write_text(json.dumps(json.loads(lines[0]) | {"rougeL": None}) + "\n" + "".join(lines[1:]))
+    result = compare_systems([read_system(str(low)), read_system(str(high))], rank=True)
+    assert result["against"] == str(high) and result["n"] == 40 and result["pairs"][0]["n"] == 39
+    assert result["pairs"][0]["difference"] == pytest.approx(-0.2)
+    assert result["systems"][0]["mean"] == pytest.approx(values[1:40].mean())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from revinst.evaluation import statistics
 from revinst.evaluation.statistics import (
     adjust_holm,
     bootstrap_interval,
@@ -14,26 +15,41 @@ from revinst.evaluation.statistics import (
 )
 
 
-def draw_clusters(generator: np.random.Generator, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Skewed values whose true mean is 1 and that rows of one group mostly share; groups of 1 to 6 rows."""
+def draw_clusters(generator: np.random.Generator, num_groups: int, trials: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(values [rows, trials], group of each row): skewed values whose true mean is 1 and that a group mostly shares.
+
+    Groups have 1 to 6 rows.
+    """
     groups = np.repeat(np.arange(num_groups), generator.integers(1, 7, size=num_groups))
-    shared = generator.gamma(4.0, 0.25, size=num_groups)[groups]
-    return 0.8 * shared + 0.2 * generator.gamma(4.0, 0.25, size=len(groups)), groups
+    shared = generator.gamma(4.0, 0.25, size=(num_groups, trials))[groups]
+    return 0.8 * shared + 0.2 * generator.gamma(4.0, 0.25, size=(len(groups), trials)), groups
+
+
+def coverage(num_groups: int, grouped: bool = True, rounds: int = 4) -> float:
+    """The share of simulated intervals, 250 a round, that hold the true mean."""
+    generator, hits = np.random.default_rng(0), []
+    for trial in range(rounds):
+        values, groups = draw_clusters(generator, num_groups, trials=250)
+        low, high = bootstrap_intervals(values, groups if grouped else None, seed=trial).T
+        hits.append((low <= 1) & (high >= 1))
+    return float(np.mean(hits))
 
 
 @pytest.mark.parametrize("num_groups", [58, 150])
 def test_grouped_interval_covers_the_mean_as_often_as_it_says(num_groups):
-    generator = np.random.default_rng(0)
-    hits, hits_of_rows, trials = 0, 0, 1000
-    for trial in range(trials):
-        values, groups = draw_clusters(generator, num_groups)
-        low, high = bootstrap_interval(values, groups, num_samples=600, seed=trial)
-        hits += low <= 1 <= high
-        if trial % 4 == 0:
-            low, high = bootstrap_interval(values, num_samples=600, seed=trial)
-            hits_of_rows += low <= 1 <= high
-    assert 0.93 <= hits / trials <= 0.97
-    assert hits_of_rows / (trials / 4) < 0.9, "rows taken as independent must be seen to cover too rarely"
+    assert 0.93 <= coverage(num_groups, rounds=8) <= 0.97
+
+
+def test_coverage_simulation_sees_wrong_intervals(monkeypatch):
+    """Rows taken as independent, 90 % and 98 % in place of 95 %, and few groups without the wider tail."""
+    assert coverage(58, grouped=False) < 0.8
+    few = coverage(12)
+    assert few > 0.92
+    for tail, low, high in ((0.05, 0.85, 0.92), (0.01, 0.97, 0.99)):
+        monkeypatch.setattr(statistics, "expanded_tail", lambda num_groups, tail=tail: tail)
+        assert low < coverage(58) < high
+    monkeypatch.setattr(statistics, "expanded_tail", lambda num_groups: 0.025)
+    assert coverage(12) < few - 0.02
 
 
 def test_columns_and_missing_values():
@@ -74,7 +90,9 @@ def test_p_is_uniform_without_a_difference():
     p_values = []
     for trial in range(300):
         values, groups = draw_clusters(generator, 60)
-        p_values.append(sign_flip_p((values - 1) * generator.choice([-1, 1], size=60)[groups], groups, 500, trial))
+        p_values.append(
+            sign_flip_p((values[:, 0] - 1) * generator.choice([-1, 1], size=60)[groups], groups, 500, trial)
+        )
     assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.09
     assert 0.45 <= np.mean(p_values) <= 0.55
 

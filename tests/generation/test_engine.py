@@ -13,7 +13,7 @@ from revinst.data.prompt import load_template, render_prompt
 from revinst.errors import UserError
 from revinst.generation.cache import Cache
 from revinst.generation.decoder import Decoder
-from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.engine import Engine, GenerationSettings, generate_batches
 from revinst.generation.likelihood import document_losses
 from revinst.generation.sampling import Picking, pick_tokens, row_keys
 from revinst.generation.slots import decode_rows
@@ -109,7 +109,7 @@ def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, de
         with contextlib.nullcontext() if use_adapter else model.disable_adapter(), torch.no_grad():
             plain = generate_batches(model, tokenizer, numbers, GenerationSettings(max_new_tokens=12, engine="hf"))
             expected = {number: out.token_ids for number, out in plain}
-            decoder = Decoder(model, 60, "sdpa", dense)
+            decoder = Decoder(model, "sdpa", dense)
             rows = decode_rows(decoder, numbers, [12] * 9, Picking(Stopping(tokenizer)), budget=10_000, max_slots=4)
             assert {row.number: row.new_ids for row in rows} == expected
             results.append(expected)
@@ -123,7 +123,7 @@ def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
     model, tokenizer = load_base(str(tiny_llama), CPU, "none", dtype=torch.float32), load_tokenizer(str(tiny_llama))
     prompts = [list(range(5, 6 + length)) for length in (200, 3, 90, 12, 40, 199, 1, 7, 60, 25, 25, 150)]
     limits = [1 + 5 * (number % 4) for number in range(len(prompts))]
-    decoder, picking = Decoder(model, 256, "sdpa", True), Picking(Stopping(tokenizer), temperature=0.8, seed=3)
+    decoder, picking = Decoder(model, "sdpa", True), Picking(Stopping(tokenizer), temperature=0.8, seed=3)
 
     def decode(budget: int, slots: int) -> dict[int, list[int]]:
         rows = list(decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
@@ -264,6 +264,43 @@ def test_k_samples_of_a_prompt_share_its_prefill(tiny_llama, monkeypatch):
     assert {key: ids for key, (ids, _) in twin.items()} == {key: ids for key, (ids, _) in alone.items()}
 
 
+def test_an_engine_lays_the_weights_out_once(tiny_llama, monkeypatch):
+    """Greedy texts and samples in one call, longer prompts in the next: as in calls of their own, with one decoder."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.model.inference import load_for_inference
+
+    model = load_for_inference(str(tiny_llama), None, CPU, "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    built, build = [], Decoder.__init__
+
+    def count(self, *args):
+        built.append(0)
+        build(self, *args)
+
+    monkeypatch.setattr(Decoder, "__init__", count)
+    settings = GenerationSettings(max_new_tokens=8, temperature=1.0)
+    calls = [[[5 + n, *range(100, 104 + length * n)] for n in range(5)] for length in (1, 30)]
+
+    def alone(prompts, sample):
+        given = replace(settings, temperature=0.0) if sample is None else settings
+        return dict(generate_batches(model, tokenizer, prompts, given, samples=[sample] * 5))
+
+    expected = [{(n, sample): out for sample in (None, 1, 2) for n, out in alone(prompts, sample).items()}
+                for prompts in calls]  # fmt: skip
+    wanted = [(n, sample) for n in range(5) for sample in (None, 1, 2)]
+    for kind in ("auto", "hf"):
+        built.clear()
+        engine = Engine(model, tokenizer, replace(settings, engine=kind))
+        for prompts, texts in zip(calls, expected, strict=True):
+            made = engine.generate([prompts[n] for n, _ in wanted], samples=[sample for _, sample in wanted])
+            found = {wanted[place]: out for place, out in made}
+            assert {key: out.token_ids for key, out in found.items()} == {k: out.token_ids for k, out in texts.items()}
+            assert all(out.log_p == pytest.approx(texts[key].log_p, abs=1e-3) for key, out in found.items())
+        assert len(built) == (kind == "auto")
+    assert len({tuple(out.token_ids) for out in expected[0].values()}) == 15
+    assert list(engine.generate([])) == []
+
+
 def test_samples_follow_the_distribution():
     """10,000 draws of one logit row at temperature 2, and of a nucleus of its three likeliest tokens; at two steps."""
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
@@ -295,7 +332,7 @@ def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
         if "lora_" in name:
             parameter.data = (0.05 * torch.randn(parameter.shape)).bfloat16()
     with torch.no_grad():
-        decoder = Decoder(model, 8, "sdpa", dense=True)
+        decoder = Decoder(model, "sdpa", dense=True)
     module = model.get_base_model().model.layers[1].mlp.down_proj
     a, b = module.lora_A["default"].weight.float(), module.lora_B["default"].weight.float()
     base = module.base_layer.weight

@@ -7,7 +7,10 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "resume": None,  # a checkpoint
     "save": None,  # a checkpoint after the last step
     "validate": False,
+    "samples": False,  # texts written after each step
     "max_grad_norm": 1e9,
     "rows": None,  # of the training set; None: all
 }
@@ -40,44 +44,44 @@ def main() -> None:
 
 def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> dict[str, Any]:
     """Gradients before clipping, packed weights' hashes, the adapter, losses, and what each document was seen as."""
-    import revinst.training.module as loop
-    from revinst.model.lora import adapter_state, gather_whole
     from tests.tiny import build_module, build_trainer
 
     options = DEFAULTS | options
-    trainer_options: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
-    if ranks > 1 or options["strategy"] == "fsdp2":
-        trainer_options |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
-    if options["validate"]:
-        trainer_options |= {"limit_val_batches": 1.0, "val_check_interval": 1}
     module = build_module(
         base,
         quantization=options["quantization"],
         kernels=options["kernels"],
         max_grad_norm=options["max_grad_norm"],
     )
-    data = build_rows(base, options)
-    clip, shard = loop.clip_grad_norm_, loop.shard_layers
-    seen: dict[str, Any] = {"gradients": [], "norms": [], "losses": [], "targets": [], "ids": [], "local": 0}
+    data, checkpoint = build_rows(base, options), options["resume"] and folder / options["resume"]
+    trainer = build_trainer(folder, **trainer_options(options, ranks))
+    seen: dict[str, Any] = {
+        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed")
+    }
+    watch_module(module, seen, options["strategy"] == "fsdp2")
+    with watch_functions(module, seen):
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    describe_end(module, trainer, seen)
+    if options["save"]:
+        trainer.save_checkpoint(folder / options["save"])
+    return seen
 
-    def record(parameters, max_norm):
-        parameters = list(parameters)
-        trained = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
-        seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
-        seen["norms"].append(clip(parameters, max_norm))
-        return seen["norms"][-1]
 
-    configure, finish = module.configure_model, module.finish_step
+def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
+    """ranks_differ: in their fresh adapters, of which the first rank's must count."""
+    configure, finish, backward = module.configure_model, module.finish_step, module.manual_backward
 
     def configure_model():
-        torch.manual_seed(1 + module.global_rank * (options["strategy"] == "fsdp2"))  # the first rank's adapter counts
+        torch.manual_seed(1 + module.global_rank * ranks_differ)
         configure()
 
-    def watch_sharding(model, strategy):
-        seen["before"] = hash_packed(model)
-        reason = shard(model, strategy)
-        seen["after"], seen["local"] = hash_packed(model), sum(map(local_bytes, model.parameters()))
-        return reason
+    def manual_backward(loss):
+        """Notes whether the gradient has crossed the ranks: FSDP2 keeps it elsewhere until then."""
+        backward(loss)
+        grad = [p.grad for p in module.model.parameters() if p.requires_grad][-1]
+        is_share = hasattr(grad, "to_local")
+        norms = [] if grad is None or is_share else module.gather_over_ranks(float(grad.norm()))
+        seen["crossed"].append(is_share or len(set(norms)) == 1)
 
     def finish_step(batch, is_finite):
         metrics = module.trainer.callback_metrics
@@ -87,21 +91,67 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
         seen["ids"].append(sorted(row_id for ids in module.gather_over_ranks(ids) for row_id in ids))
         finish(batch, is_finite)
 
-    module.configure_model, module.finish_step = configure_model, finish_step
-    loop.clip_grad_norm_, loop.shard_layers = record, watch_sharding
+    module.configure_model, module.manual_backward, module.finish_step = configure_model, manual_backward, finish_step
+
+
+@contextmanager
+def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
+    import revinst.training.module as loop
+    from revinst.model.lora import gather_whole
+    from revinst.training import callbacks
+
+    clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches
+
+    def record(parameters, max_norm):
+        parameters = list(parameters)
+        trained = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
+        seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
+        seen["norms"].append(clip(parameters, max_norm))
+        return seen["norms"][-1]
+
+    def watch_sharding(model, strategy):
+        seen["before"] = hash_packed(model)
+        reason = shard(model, strategy)
+        seen["after"], seen["local"] = hash_packed(model), sum(map(local_bytes, model.parameters()))
+        return reason
+
+    def record_samples(*args, **kwargs):
+        made = sorted((number, row.token_ids) for number, row in generate(*args, **kwargs))
+        seen["samples"].append(made)
+        return [(number, SimpleNamespace(token_ids=ids)) for number, ids in made]
+
+    loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = record, watch_sharding, record_samples
     try:
-        trainer = build_trainer(folder, **trainer_options)
-        trainer.fit(
-            module, datamodule=data, ckpt_path=options["resume"] and folder / options["resume"], weights_only=True
-        )
+        yield
     finally:
-        loop.clip_grad_norm_, loop.shard_layers = clip, shard
-    seen |= {"end": hash_packed(module.model), "adapter": copy_of(adapter_state(module.model)), "step": module.step}
-    seen["norms"] = [float(norm) for norm in seen["norms"]]
-    seen["val_loss"] = float(trainer.callback_metrics.get("val/loss", 0))
-    if options["save"]:
-        trainer.save_checkpoint(folder / options["save"])
-    return seen
+        loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = clip, shard, generate
+
+
+def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
+    from revinst.model.lora import adapter_state
+
+    moments = [tensor for state in trainer.optimizers[0].state.values() for tensor in state.values() if tensor.dim()]
+    seen |= {
+        "end": hash_packed(module.model),
+        "adapter": copy_of(adapter_state(module.model)),
+        "step": module.step,
+        "norms": [float(norm) for norm in seen["norms"]],
+        "val_loss": float(trainer.callback_metrics.get("val/loss", 0)),
+        "moments": sum(map(local_bytes, moments)),
+    }
+
+
+def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
+    from revinst.training.callbacks import Samples
+
+    chosen: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
+    if ranks > 1 or options["strategy"] == "fsdp2":
+        chosen |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
+    if options["samples"]:
+        chosen["callbacks"] = [Samples(every_steps=1, count=3, max_new_tokens=8)]
+    if options["validate"]:
+        chosen |= {"limit_val_batches": 1.0, "val_check_interval": 1}
+    return chosen
 
 
 def build_rows(base: Path, options: dict[str, Any]) -> Any:
@@ -118,7 +168,7 @@ def copy_of(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def local_bytes(parameter: torch.nn.Parameter) -> int:
+def local_bytes(parameter: torch.Tensor) -> int:
     local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
     return local.numel() * local.element_size()
 

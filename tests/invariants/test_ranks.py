@@ -3,12 +3,19 @@
 Every run takes the same steps: 8 rows each from 17, so that the third has one row, and none for the second rank.
 """
 
+import inspect
 import json
+import os
+import re
+import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 
+from revinst.training import sharding
 from tests.invariants.rank_steps import train
 from tests.invariants.two_ranks import run_ranks
 
@@ -20,9 +27,9 @@ FSDP2 = {"strategy": "fsdp2"}
 RUNS = {
     "ddp 2x4": FOUR | {"validate": True},
     "ddp 2x2x2": TWO_BY_TWO | {"save": "ddp.ckpt", "steps": 2},
-    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True},
+    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True, "samples": True},
     "fsdp2 2x2x2": TWO_BY_TWO | FSDP2,
-    "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused"},
+    "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused", "samples": True},
     "fsdp2 stopped": TWO_BY_TWO | FSDP2 | {"save": "fsdp2.ckpt", "steps": 2},
     "fsdp2 resumed": TWO_BY_TWO | FSDP2 | {"resume": "fsdp2.ckpt"},
     "ddp to fsdp2": TWO_BY_TWO | FSDP2 | {"resume": "ddp.ckpt"},
@@ -37,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one(tiny_llama, folder) -> dict:
     """One process, 8 rows a step in one micro-batch."""
-    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True})
+    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True, "samples": True})
     assert [len(ids) > 7 for ids in seen["ids"]] == [True, True, False] and len(seen["end"]) == 14
     assert all(norm > 0.15 for norm in seen["norms"]), "clipping must change something"
     return seen
@@ -85,6 +92,14 @@ def test_val_loss_is_exact_over_ranks(one, two, name):
     assert two[name]["val_loss"] == pytest.approx(one["val_loss"], rel=1e-6) and one["val_loss"] > 5
 
 
+@pytest.mark.parametrize("name", ["fsdp2 2x4", "fsdp2 fused"])
+def test_samples_of_a_sharded_model(one, two, name):
+    """All ranks write them together; and the steps go on as without (test_same_steps_as_one_process)."""
+    assert two[name]["samples"] == one["samples"] and len(one["samples"]) == 3
+    assert {number for number, _ in one["samples"][0]} == {0, 1, 2}
+    assert one["samples"][0] != one["samples"][2], "the adapter must show"
+
+
 @pytest.mark.parametrize("name", ["fsdp2 resumed", "ddp to fsdp2"])
 def test_goes_on_sharded(one, two, name):
     assert_same_steps(two[name], one, first=2)
@@ -104,12 +119,55 @@ def test_packed_weights_keep_their_bytes(one, two, name):
 
 
 def test_a_rank_holds_half_of_the_layers(two, one):
-    """Packed weights and adapter; norms, embeddings and head are whole."""
+    """Packed weights, adapter and optimizer state; norms, embeddings and head are whole."""
     whole, share = one["local"], two["fsdp2 2x4"]["local"]
-    layers = 2 * ((2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) // 2 + 4 * 4 * (2 * 128 + 2 * 96 + 3 * 192))
+    adapter = 2 * 4 * 4 * (2 * 128 + 2 * 96 + 3 * 192)
+    layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) // 2 + adapter
     assert whole - share == layers // 2 and two["ddp 2x4"]["local"] == whole
+    assert one["moments"] == two["ddp 2x4"]["moments"] == 2 * adapter == 2 * two["fsdp2 2x4"]["moments"]
+
+
+def test_gradients_cross_ranks_once_a_step(two):
+    """After the second of two micro-batches, of steps in which both ranks have rows."""
+    assert two["ddp 2x2x2"]["crossed"] == [False, True] * 2
+    assert two["fsdp2 2x2x2"]["crossed"][:4] == two["fsdp2 fused"]["crossed"][:4] == [False, True] * 2
+    assert two["ddp 2x4"]["crossed"] == two["fsdp2 2x4"]["crossed"] == [True] * 3
 
 
 def test_a_wrong_sum_would_show(one):
     """The test can fail: without the third step's rows of one rank the gradient is another one."""
     assert distance(one["gradients"][2], one["gradients"][1]) > 1e-2
+
+
+@pytest.fixture
+def torch_2_11(monkeypatch):
+    """The line with which torch 2.11 makes a share a parameter, in place of what this torch has (2.12 and later)."""
+    source = inspect.getsource(_fsdp_param.FSDPParam._init_sharded_param)
+    newer = (
+        r"nn\.Parameter\(\s*self\.to_sharded_dtensor\(sharded_param\),\s*requires_grad=param\.requires_grad,?\s*\)\n"
+    )
+    older = "nn.Parameter(self.to_sharded_dtensor(sharded_param)).requires_grad_(param.requires_grad)\n"
+    source, found = re.subn(newer, older, textwrap.dedent(source))
+    assert found == (torch.__version__ >= "2.12")
+    names: dict = {}
+    exec(source, vars(_fsdp_param), names)
+    monkeypatch.setattr(_fsdp_param.FSDPParam, "_init_sharded_param", names["_init_sharded_param"])
+
+
+@pytest.mark.parametrize("takes_no_bytes", [True, False])
+def test_bytes_are_sharded_under_torch_2_11(one, tiny_llama, tmp_path, torch_2_11, monkeypatch, takes_no_bytes):
+    """One rank's step is the plain process's; without our context the packed weights are refused."""
+    monkeypatch.setattr(sharding, "TAKES_NO_BYTES", takes_no_bytes)
+    options = STEPS | FSDP2 | {"size": 8, "count": 1, "steps": 1}
+    with patch.dict(os.environ, {"MASTER_ADDR": "127.0.0.1"}):  # the launcher leaves variables behind
+        try:
+            if takes_no_bytes:
+                got = train(tiny_llama, tmp_path, options)
+                assert distance(got["gradients"][0], one["gradients"][0]) < 1e-6
+                assert got["before"] == got["after"] == got["end"] == one["before"]
+            else:
+                with pytest.raises(RuntimeError, match="only Tensors of floating point dtype can require gradients"):
+                    train(tiny_llama, tmp_path, options)
+        finally:
+            torch.distributed.destroy_process_group()
+    assert _fsdp_param.nn is torch.nn

@@ -74,3 +74,17 @@ def test_config_that_is_none(tmp_path, content):
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(ValueError, match=r"adapter_config\.json"):
         read_adapter_config(tmp_path)
+
+
+def test_a_seed_gives_the_same_adapter_whatever_the_default_device(tiny_llama):
+    """Strategies of Lightning build a model under different default devices; `meta` stands in for a GPU here."""
+    adapters = []
+    for default in ("cpu", "meta"):
+        base = tiny(tiny_llama)
+        torch.manual_seed(3)
+        with torch.device(default):
+            model = attach_lora(base, LoraSettings(r=2), "base")
+        adapters.append([parameter for parameter in model.parameters() if parameter.requires_grad])
+    assert len(adapters[0]) == 28 and all(parameter.device.type == "cpu" for parameter in adapters[1])
+    assert all(torch.equal(one, other) for one, other in zip(*adapters, strict=True))
+    assert sum(parameter.abs().sum() for parameter in adapters[0]) > 1

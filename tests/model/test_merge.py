@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -207,11 +208,15 @@ def test_memory_follows_the_shard_and_not_the_model(tmp_path):
 
 
 @pytest.mark.gpu
-def test_4_bit_values_are_those_of_the_gpu():
-    """A merge quantises on the CPU what training quantised on the GPU."""
+def test_4_bit_values_of_cpu_and_gpu():
+    """A merge without a GPU has the numbers of training on one, but for a few blocks whose scale is a step away."""
     torch.manual_seed(0)
     for shape in ((512, 1024), (4096, 11008)):
         weight = torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
-        here, there = round_to_nf4(weight), round_to_nf4(weight.cuda()).cpu()
-        different = (here != there).float().mean().item()
-        assert different == 0, f"{shape}: {different:.2%} of the values differ"
+        pairs = [quantize_4bit(w, quant_type="nf4", compress_statistics=True) for w in (weight, weight.cuda())]
+        (here, here_state), (there, there_state) = pairs
+        assert torch.equal(here, there.cpu()), f"{shape}: the 4-bit numbers differ"
+        values = dequantize_4bit(there, there_state).cpu()
+        assert torch.equal(round_to_nf4(weight), values), f"{shape}: merging on this machine"
+        steps = (here_state.absmax.int() - there_state.absmax.cpu().int()).abs()
+        assert steps.max() <= 1 and steps.float().mean() < 0.005, f"{shape}: {steps.float().mean():.2%} of the blocks"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from revinst.ranks import Ranks, launch
+from revinst.ranks import Ranks
+from tests.ranks.forked import run_forked
 from tests.survive.faults import arguments, write_rows
 from tests.tiny import run_in_process
 
@@ -19,8 +20,8 @@ SHORT = ("--max_new_tokens", "8")
 @pytest.fixture(scope="module")
 def run(tiny_llama, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
-    write_rows(folder / "rows.jsonl", 61)
-    options = {"trainer.max_epochs": 1, "data.heldout_fraction": 0.25, "model.lr": 1e-4}
+    write_rows(folder / "rows.jsonl", 31)
+    options = {"trainer.max_epochs": 1, "data.heldout_fraction": 0.42, "model.lr": 1e-4}
     assert run_in_process(*arguments(folder, "run", tiny_llama, **options)) == 0
     return folder / "run"
 
@@ -45,7 +46,8 @@ def test_evaluation(run, tmp_path):
     shutil.copy(tmp_path / "one" / "predictions.settings.json", two)
     made = [json.dumps(row | {"prediction": "made before"}) for row in expected[:2]]
     (two / "predictions.part-1-of-3.jsonl").write_text(made[0] + "\n" + made[1][:50])
-    assert launch("evaluate", [str(run), *SHORT, "--output", str(two)], 2) == 0
+    codes = run_forked(["evaluate", run, *SHORT, "--output", two], tmp_path / "log")
+    assert codes == [0, 0], (tmp_path / "log").read_text()
     got = read_lines(two / "predictions.jsonl")
     assert got[0]["prediction"] == "made before" and got[0]["id"] == expected[0]["id"]
     check_same(got[1:], expected[1:])
@@ -55,14 +57,30 @@ def test_evaluation(run, tmp_path):
     assert not list(two.rglob("*.part-*")) and (two / "report.html").is_file()
 
 
-def test_generation_and_one_line_for_a_mistake(run, tmp_path):
-    texts = run.parent / "rows.jsonl"
-    assert run_in_process("generate", run, texts, *SHORT, "--output", tmp_path / "one.jsonl") == 0
-    command = [sys.executable, "-m", "revinst.cli", "generate", run, texts, *SHORT, "--devices", "2", "--output"]
+@pytest.fixture(scope="module")
+def generated(run) -> list[dict]:
+    """By one process, from all texts."""
+    out = run.parent / "one.jsonl"
+    assert run_in_process("generate", run, run.parent / "rows.jsonl", *SHORT, "--output", out) == 0
+    return read_lines(out)
+
+
+def test_generation(run, generated, tmp_path):
+    out, log = tmp_path / "two.jsonl", tmp_path / "log"
+    codes = run_forked(["generate", run, run.parent / "rows.jsonl", *SHORT, "--output", out], log)
+    assert codes == [0, 0] and log.read_text().count("31 instructions in") == 1, log.read_text()
+    check_same(read_lines(out), generated)
+
+
+@pytest.mark.slow
+def test_devices_starts_the_ranks(run, generated, tmp_path):
+    """And a mistake of all of them is one line."""
+    command = [sys.executable, "-m", "revinst.cli", "generate", run, run.parent / "rows.jsonl"]
+    command += [*SHORT, "--devices", "2", "--output"]
     ended = subprocess.run([*command, tmp_path / "two.jsonl"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("61 instructions in") == 1
-    check_same(*(read_lines(tmp_path / name) for name in ("two.jsonl", "one.jsonl")))
+    assert ended.stdout.count("31 instructions in") == 1
+    check_same(read_lines(tmp_path / "two.jsonl"), generated)
     (tmp_path / "other.jsonl").write_text('{"not": "ours"}\n')
     ended = subprocess.run([*command, tmp_path / "other.jsonl"], capture_output=True, text=True, check=False)
     lines = [line for line in ended.stderr.splitlines() if "revinst" in line]

@@ -46,6 +46,7 @@ function marks(row) {
 function draw(number) {
   const row = rows[number], made = element("div", "row");
   made.dataset.row = number;
+  made.tabIndex = 0;
   made.append(cell("response", row.response), cell("reference", row.reference), cell("prediction", row.prediction),
     cell("nearest training row", row.nearest_train_instruction), marks(row));
   return made;
@@ -88,12 +89,13 @@ function select() {
 function open(row) {
   const parts = [["response", row.response], ["reference", row.reference], ["prediction", row.prediction],
     ["nearest training row", row.nearest_train_instruction ?? "–"]];
+  if (row.samples) parts.splice(3, 0, ["samples", row.samples.map((text) => `• ${text}`).join("\n")]);
   const numbers = Object.entries(row).filter(([, value]) => typeof value === "number");
   byId("whole").replaceChildren(
     element("p", "quiet", [row.category, row.id].filter(Boolean).join(" · ")),
     ...parts.flatMap(([label, text]) => [element("h3", "", label), element("div", "text", text)]),
     element("h3", "", "scores"),
-    element("div", "text", numbers.map(([name, value]) => `${name} ${value.toFixed(3)}`).join("   ")));
+    ...numbers.map(([name, value]) => element("span", "score", `${name} ${value.toFixed(3)}`)));
   byId("detail").showModal();
 }
 
@@ -107,10 +109,14 @@ canvas.addEventListener("click", (event) => {
   const found = event.target.closest(".row");
   if (found && !getSelection().toString()) open(rows[found.dataset.row]);
 });
+canvas.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.dataset.row) open(rows[event.target.dataset.row]);
+});
 byId("close").addEventListener("click", () => byId("detail").close());
 byId("detail").addEventListener("click", (event) => { if (event.target === byId("detail")) byId("detail").close(); });
 // Paper does not scroll: it gets the first rows of the chosen order.
 addEventListener("beforeprint", () => byId("printed").replaceChildren(
   element("p", "quiet", `The first ${Math.min(PRINTED_ROWS, shown.length)} of ${shown.length} rows, ${order.selectedOptions[0].text}`),
+  document.querySelector(".heads").cloneNode(true),
   ...shown.slice(0, PRINTED_ROWS).map(draw)));
 select();

@@ -37,9 +37,9 @@ class Attended:
 
 
 class AttentionBlock:
-    def __init__(self, attention: Any, norm: Any, kernel: Callable[..., Tensor], ops: ModuleType, group: type[Group]):
-        self.qkv = group([attention.q_proj, attention.k_proj, attention.v_proj], ops)
-        self.o = group([attention.o_proj], ops)
+    def __init__(self, attention: Any, norm: Any, kernel: Callable[..., Tensor], ops: ModuleType):
+        self.qkv = Group([attention.q_proj, attention.k_proj, attention.v_proj], ops)
+        self.o = Group([attention.o_proj], ops)
         self.weight, self.eps = norm.weight, norm.variance_epsilon
         self.head_dim, self.scaling = attention.head_dim, attention.scaling
         self.kernel, self.ops = kernel, ops

@@ -195,38 +195,6 @@ def nf4_kernel(
     tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
 
 
-@triton.jit
-def nf4_to_fp8_kernel(
-    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, scale, out, rows, columns, out_stride,
-    TRANSPOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """A tile [ROWS, COLUMNS] of the weight. scale: of each row of out."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    half = tl.program_id(1) * (COLUMNS // 2) + tl.arange(0, COLUMNS // 2)[None, :]
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    byte, inside = row * (columns // 2) + half, (row < rows) & (half < columns // 2)
-    values = nf4_values(byte, inside, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset)
-    inside = (row < rows) & (column < columns)
-    if TRANSPOSE:
-        values *= 1.0 / tl.load(scale + column, mask=column < columns, other=1.0)
-        target = out + tl.trans(column) * out_stride + tl.trans(row)
-        tl.store(target, tl.trans(values).to(out.dtype.element_ty), mask=tl.trans(inside))
-    else:
-        values *= 1.0 / tl.load(scale + row, mask=row < rows, other=1.0)
-        tl.store(out + row * out_stride + column, values.to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def quantize_rows_kernel(x, out, scale, columns, x_stride, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    inside = column < columns
-    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32)
-    row_scale = tl.maximum(tl.max(tl.abs(value)), 1e-30) / 448.0
-    tl.store(scale + row, row_scale)
-    tl.store(out + row * columns + column, (value * (1.0 / row_scale)).to(out.dtype.element_ty), mask=inside)
-
-
 # ---- the same functions as in `twins` ------------------------------------------------------------------------------
 
 
@@ -366,28 +334,3 @@ def double_nf4(base: torch.nn.Module) -> Any:
 def nf4_arguments(weight: Tensor, state: Any) -> tuple[Tensor, ...]:
     statistics = (state.absmax, state.state2.code, state.state2.absmax, state.offset)
     return weight.data, state.code, *statistics
-
-
-def quantize_rows(x: Tensor) -> twins.Scaled:
-    out = torch.empty(x.shape, dtype=twins.E4M3, device=x.device)
-    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
-    quantize_rows_kernel[(len(x),)](x, out, scale, x.shape[1], x.stride(0), **row_launch(x.shape[1]))
-    return out, scale
-
-
-def fill_base_fp8(base: torch.nn.Module, scale: Tensor, out: Tensor, transpose: bool) -> None:
-    weight: Any = base.weight
-    state = double_nf4(base)
-    if state is None or weight.numel() * 2 != out.numel():
-        return twins.fill_base_fp8(base, scale, out, transpose)
-    rows, columns = out.shape[::-1] if transpose else out.shape
-    nf4_to_fp8_kernel[(triton.cdiv(rows, 64), triton.cdiv(columns, 128))](
-        *nf4_arguments(weight, state), scale, out, rows, columns, out.stride(0),
-        TRANSPOSE=transpose, ROWS=64, COLUMNS=128, num_warps=4, enable_fp_fusion=False,
-    )  # fmt: skip
-
-
-def multiply_fp8(x: twins.Scaled, weight: twins.Scaled, dtype: torch.dtype) -> Tensor:
-    (values, scale), (weights, weight_scale) = x, weight
-    # Fast accumulation sums in about 14 bits (https://arxiv.org/abs/2412.19437, section 3.5.2); e4m3 rounds to 4.
-    return torch._scaled_mm(values, weights.T, scale, weight_scale.T, out_dtype=dtype, use_fast_accum=True)

@@ -21,7 +21,6 @@ from torch import Tensor
 from revinst.model.fused.adapter import Adapter, cast_adapters, cast_grads
 from revinst.model.fused.attention_block import Attended, AttentionBlock, Segments
 from revinst.model.fused.host_memory import HostMemory
-from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import SITES, Mask, draw_masks
 from revinst.model.fused.mlp_block import Gated, MlpBlock
 
@@ -45,7 +44,6 @@ class FusedLayer:
         kernel: one of `attention.KERNELS`.
         ops: `kernels`, or `twins`.
         host: where a lean layer parks its inputs; None keeps all activations.
-        group: takes the products; `Fp8Group` in 8 bits.
     """
 
     def __init__(
@@ -55,12 +53,10 @@ class FusedLayer:
         kernel: Callable[..., Tensor],
         ops: ModuleType,
         host: HostMemory | None,
-        *,
-        group: type[Group] = Group,
     ):
         self.layer, self.plain, self.number, self.host = layer, layer.forward, number, host
-        self.attention = AttentionBlock(layer.self_attn, layer.input_layernorm, kernel, ops, group)
-        self.mlp = MlpBlock(layer.mlp, layer.post_attention_layernorm, ops, group)
+        self.attention = AttentionBlock(layer.self_attn, layer.input_layernorm, kernel, ops)
+        self.mlp = MlpBlock(layer.mlp, layer.post_attention_layernorm, ops)
         self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
         self.p = max((dropout_of(module) for module in layer.modules()), default=0.0)
 

@@ -25,8 +25,8 @@ class Gated:
 
 
 class MlpBlock:
-    def __init__(self, mlp: Any, norm: Any, ops: ModuleType, group: type[Group]):
-        self.gate_up, self.down = group([mlp.gate_proj, mlp.up_proj], ops), group([mlp.down_proj], ops)
+    def __init__(self, mlp: Any, norm: Any, ops: ModuleType):
+        self.gate_up, self.down = Group([mlp.gate_proj, mlp.up_proj], ops), Group([mlp.down_proj], ops)
         self.weight, self.eps = norm.weight, norm.variance_epsilon
         self.ops = ops
 

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from revinst.errors import UserError
-from revinst.model.fused.fp8 import Fp8Group
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, dropout_of
-from revinst.model.fused.linear import Group
 
 CHOICES = ("auto", "fused", "plain")
-BASE_GEMMS = ("bf16", "fp8")
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -43,60 +40,14 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
     return fusible, reason
 
 
-def check_base_gemm(base_gemm: str, kernels: str, device: torch.device, precision: Any) -> None:
-    """Raises UserError where the base's products can't be taken as asked for."""
-    if base_gemm == "bf16":
-        return
-    obstacle = ""
-    if device.type != "cuda":
-        obstacle = "a CPU has no 8-bit products; it needs a CUDA GPU of compute capability 8.9 (Ada, Hopper) or more"
-    elif torch.cuda.get_device_capability(device) < (8, 9):
-        major, minor = torch.cuda.get_device_capability(device)
-        name = torch.cuda.get_device_name(device)
-        obstacle = f"{name} has compute capability {major}.{minor}; 8-bit products need 8.9 (Ada, Hopper) or more"
-    elif find_spec("triton") is None:
-        obstacle = "it needs the package triton"
-    elif kernels == "plain":
-        obstacle = "only fused layers have it, and model.kernels is plain"
-    elif precision == "32-true":
-        obstacle = "its products come out in bf16, and trainer.precision is 32-true"
-    if obstacle:
-        raise UserError(f"model.base_gemm fp8: {obstacle}; use model.base_gemm: bf16")
-
-
-def fuse_layers(
-    layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor], base_gemm: str = "bf16"
-) -> str:
-    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean.
-
-    Returns a sentence on the base's products. Raises UserError where `fp8` was asked for and no layer can have it.
-    """
-    group, reason = choose_group(layers, numbers, base_gemm)
+def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> None:
+    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean."""
     device = next(layers.parameters()).device
     ops, host = load_ops(device), HostMemory(device)
     for number in numbers:
         parked = host if number < recomputed else None
         layers[number].gradient_checkpointing = False
-        layers[number].forward = FusedLayer(layers[number], number, kernel, ops, parked, group=group)
-    return reason
-
-
-def choose_group(layers: Any, numbers: list[int], base_gemm: str) -> tuple[type[Group], str]:
-    """(class of the layers' products, sentence)."""
-    if base_gemm == "bf16":
-        return Group, "bf16: the default"
-    sizes = {size for number in numbers for size in linear_sizes(layers[number])}
-    odd = sorted(size for size in sizes if size % 16)
-    if odd or not numbers:
-        obstacle = f"a linear layer has {odd[0]} features, no multiple of 16" if odd else "no layer is fused"
-        raise UserError(f"model.base_gemm fp8: {obstacle}; use model.base_gemm: bf16")
-    return Fp8Group, f"fp8: e4m3 with a scale a row, in {len(numbers)} of {len(layers)} layers; adapters in bf16"
-
-
-def linear_sizes(layer: Any) -> list[int]:
-    """Inputs and outputs of a decoder layer's linear layers."""
-    modules = [getattr(layer.self_attn, name, None) or getattr(layer.mlp, name) for name in LINEARS]
-    return [size for module in modules for size in (module.in_features, module.out_features)]
+        layers[number].forward = FusedLayer(layers[number], number, kernel, ops, parked)
 
 
 def load_ops(device: torch.device) -> ModuleType:

@@ -127,35 +127,3 @@ def unpack_base(base: torch.nn.Module) -> Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(weight.data, state)
-
-
-# ---- products in 8 bits: a matrix is its e4m3 values [M, K] and a scale [M, 1] for each of its rows -----------------
-
-E4M3 = torch.float8_e4m3fn
-LARGEST = 448.0  # of e4m3
-SMALLEST = 1e-30  # keeps a row of zeros from dividing by zero; smaller numbers are zeros too
-Scaled = tuple[Tensor, Tensor]
-
-
-def scale_of(peaks: Tensor) -> Tensor:
-    """What rows whose largest absolute values are `peaks` [M] are divided by: fp32 [M, 1]."""
-    return (peaks.float().clamp(min=SMALLEST) / LARGEST)[:, None]
-
-
-def quantize_rows(x: Tensor) -> Scaled:
-    """x [T, K], of any row stride."""
-    scale = scale_of(x.abs().amax(1))
-    return (x.float() * (1 / scale)).to(E4M3), scale
-
-
-def fill_base_fp8(base: torch.nn.Module, scale: Tensor, out: Tensor, transpose: bool) -> None:
-    """Writes a base layer's weight [N, K], or its transpose, divided by `scale`, a column, into e4m3 out."""
-    weight = unpack_base(base)
-    out.copy_(((weight.T if transpose else weight).float() * (1 / scale)).to(E4M3))
-
-
-def multiply_fp8(x: Scaled, weight: Scaled, dtype: torch.dtype) -> Tensor:
-    """x [T, K] times the transpose of weight [N, K] -> [T, N]."""
-    (values, scale), (weights, weight_scale) = x, weight
-    wide = torch.promote_types(dtype, torch.float32)
-    return (values.to(wide) @ weights.to(wide).T * scale * weight_scale.T).to(dtype)
