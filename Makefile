@@ -42,7 +42,7 @@ own-texts: setup  ## 60 made e-mails to a data set and a personal model, without
 test: setup  ## fast tests, offline
 	$(OFFLINE) $(BIN)/python -m pytest
 
-test-survive: setup  ## kill, fill, corrupt and fuzz runs, and count what was lost; under 20 minutes
+test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive
 
 lint: $(VENV)/.installed  ## ruff and import rules

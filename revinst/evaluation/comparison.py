@@ -1,6 +1,7 @@
 """Paired comparison of evaluations of the same rows: what `revinst compare` prints."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,17 +28,17 @@ class System:
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
         """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
         rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
-        if wrong := [value for seed in rows for value in seed if not isinstance(value, int | float | None)]:
+        if wrong := [value for seed in rows for value in seed if not is_score(value)]:
             raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
-        try:
-            values = np.array([[np.nan if value is None else float(value) for value in seed] for seed in rows])
-        except OverflowError as error:
-            raise UserError(f"{self.name}: {metric} of a row is no number ({error})") from None
-        if np.isinf(values).any():
-            raise UserError(f"{self.name}: {metric} of a row is not finite")
+        values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
         if np.isnan(values).all(axis=1).any():
             raise UserError(f"{self.name}: no row has a {metric}; see `revinst evaluate --help` for what adds scores")
         return values
+
+
+def is_score(value: Any) -> bool:
+    """A number that float64 holds, NaN included, or None for none."""
+    return value is None or (isinstance(value, int | float) and not abs(value) > sys.float_info.max)
 
 
 def read_system(text: str) -> System:
@@ -85,7 +86,7 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id].get("reference") != rows[row_id].get("reference")]
+            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)
