@@ -248,4 +248,5 @@ def write_mbox(path: Path) -> list[Mail]:
 
 if __name__ == "__main__":
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "mail.mbox")
+    path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{len(write_mbox(path))} made mails in {path}")

@@ -121,7 +121,7 @@ def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, forma
         "PARAMETER temperature 0",
         "PARAMETER num_predict 100",
         f"PARAMETER num_ctx {trained.seq_len}",
-        f'PARAMETER stop "{tokenizer.hf.eos_token}"',
+        *(f'PARAMETER stop "{text}"' for text in (tokenizer.hf.eos_token, *template.headers)),
     ]
     (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -163,7 +163,9 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
 
 
 def count_devices(devices: Any) -> int:
-    """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's."""
+    """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's. Raises UserError for none."""
+    if str(devices) in ("0", "[]", ""):
+        raise UserError(f"trainer.devices {devices}: one at least, or auto")
     if isinstance(devices, list):
         return len(devices)
     if "," in str(devices):

@@ -1,6 +1,7 @@
 """`revinst publish`: an adapter, a merged model or a data set to the Hub."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from revinst.corpus.output import PUBLISHED
@@ -11,7 +12,7 @@ LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own stat
 
 def main(args: list[str]) -> int:
     from revinst.commands.trained import build_parser, open_trained
-    from revinst.data.tokenizer import load_tokenizer
+    from revinst.data.tokenizer import load_tokenizer, looks_local
     from revinst.model.merge import MARKER, begin_with_bos
 
     parser = build_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
@@ -27,6 +28,9 @@ def main(args: list[str]) -> int:
         from revinst.commands.card import write_card
 
         trained = open_trained(options.run, options.unfinished, options)
+        if looks_local(trained.base):
+            print(f"the adapter names the folder {trained.base} as its base, which others do not have; "
+                  "`revinst merge` makes a model that needs no other", file=sys.stderr)  # fmt: skip
         if trained.run is not None:
             tokenizer = load_tokenizer(trained.base)
             begin_with_bos(tokenizer.hf, tokenizer.bos_id)

@@ -129,7 +129,10 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
             redaction.save(placeholder_file(folder))
         if not count:
             path.unlink()
-            raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used; see discarded.jsonl")
+            reasons = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl")).most_common(1)
+            most = f"; most often: {reasons[0][0]} ({reasons[0][1]})" if reasons else ""
+            where = folder / "discarded.jsonl"
+            raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used{most}; see {where}")
     return RowFile(path)
 
 

@@ -205,7 +205,7 @@ class InstructionDataModule(L.LightningDataModule):
         packing = "none" if self.packing == "joined" else self.packing
         self.val_rows = pack_documents(self.val_documents.lengths.tolist(), packing, self.seq_len)
         if not self.train_rows:
-            raise UserError(f"data: no row of {self.seq_len} tokens can be filled; lower data.seq_len or add rows")
+            raise UserError(f"data: no row of {self.seq_len} tokens can be filled; raise data.seq_len or add rows")
         sampler = StepSampler(len(self.train_rows), self.micro_batch_size, self.micro_batches_per_step, self.seed)
         self.sampler = sampler
 

@@ -227,7 +227,11 @@ def build_example(row: Any, columns: dict[str, str], needs: tuple[str, ...] = RE
         if value is None:
             # a column that the config names must exist; one that is only Dolly's may be missing
             if column not in row and (field in needs or column != field):
-                raise BadRow(f"no column {column!r} (it has {', '.join(map(str, row)) or 'none'}); set data.columns")
+                found = ", ".join(map(str, row)) or "none"
+                raise BadRow(
+                    f"no column {column!r} (it has {found}); name the file's own in data.columns, "
+                    "as in --data.columns '{instruction: prompt, response: text}'"
+                )
             value = ""
         if not isinstance(value, str):
             raise BadRow(f"{column!r} must be text, is {type(value).__name__}")

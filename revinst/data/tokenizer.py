@@ -89,7 +89,8 @@ def load_tokenizer(base: str) -> Tokenizer:
         hf = AutoTokenizer.from_pretrained(str(Path(base).expanduser()) if looks_local(base) else base, use_fast=True)
     except Exception as error:  # the hub client and the tokenizer loaders raise many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"model.base {base}: no tokenizer could be loaded ({reason})") from error
+        where = "" if looks_local(base) else "; it is no folder here, so it was taken for a hub id"
+        raise UserError(f"model.base {base}: no tokenizer could be loaded ({reason}){where}") from error
     finally:
         logging.set_verbosity(verbosity)
     if hf.eos_token_id is None:
