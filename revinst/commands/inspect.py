@@ -21,6 +21,7 @@ from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
+NUMBER = re.compile(r"(?<![\w-])\d[\d,]*")  # "1,024" and "12", but not the 8 of UTF-8
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -57,7 +58,7 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
         "val": len(split.val) - len(data.val_documents.discarded),
         "heldout": len(split.heldout),
         "dropped": len(dropped),
-        "dropped_by_reason": dict(Counter(re.sub(r"\d+", "N", row.reason) for row in dropped)),
+        "dropped_by_reason": dict(Counter(NUMBER.sub("N", row.reason) for row in dropped)),
         "moved_by_grouping": count_moved(data.examples, split, data.seed),
         "audited": len(audit.ids),
         "max_similarity": audit.max_similarity,
@@ -75,7 +76,7 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=str(data.source), show_header=False)
+    table = Table(title=Text(str(data.source)), show_header=False)
     for key, value in summary.items():
         if key != "dropped_by_reason":
             table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")

@@ -18,7 +18,8 @@ from revinst.errors import UserError
 
 FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
-CITATION = re.compile(r"\[\d{1,3}\]")  # Dolly's card: passages from Wikipedia carry such marks, best removed
+# Dolly's card: passages from Wikipedia carry such marks, best removed; the space before one goes with it.
+CITATION = re.compile(r" ?\[\d{1,3}\]")
 SCHEMA = pa.schema([*((name, pa.large_string()) for name in ("id", *FIELDS)), ("weight", pa.float32())])
 BLOCK_ROWS = 4096
 
