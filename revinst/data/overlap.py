@@ -64,18 +64,21 @@ def near_duplicates(
 ) -> Iterator[tuple[int, int]]:
     """Yields pairs (i, j) of distinct, non-empty normalised texts whose similarity is at least `threshold`.
 
+    A pair may come once in each of the ROUNDS: remembering all that were compared would grow with their number.
+
     skip: pairs for which it is true are not compared, e.g. because they are known to belong together.
     """
     shingles = lru_cache(maxsize=20_000)(lambda row: shingles_of(texts[row]))
-    compared: set[int] = set()
-    for bands in range(ROUNDS):
-        for keys in band_keys(texts, bands).T:
-            for run in equal_runs(keys):
-                for number, i in enumerate(run[:-1]):
-                    others = [j for j in run[number + 1 :] if i * len(texts) + j not in compared and not skip(i, j)]
+    for number in range(ROUNDS):
+        keys = band_keys(texts, number)
+        for band in range(BANDS_PER_ROUND):
+            for run in equal_runs(keys[:, band]):
+                for place, i in enumerate(run[:-1].tolist()):
+                    later = run[place + 1 :]
+                    compared = (keys[later, :band] == keys[i, :band]).any(axis=1)  # in one of this round's bands before
+                    others = [j for j in later[~compared].tolist() if not skip(i, j)]
                     if not others:
                         continue
-                    compared.update(i * len(texts) + j for j in others)
                     similar = jaccards(shingles(i), [shingles(j) for j in others]) >= threshold
                     yield from ((i, j) for j, is_similar in zip(others, similar, strict=True) if is_similar)
 
@@ -96,13 +99,13 @@ def band_keys(texts: Sequence[str], number: int) -> np.ndarray:
     return keys
 
 
-def equal_runs(keys: np.ndarray) -> Iterator[list[int]]:
+def equal_runs(keys: np.ndarray) -> Iterator[np.ndarray]:
     """Rows with equal keys, two or more at a time: `[7, 3, 7, 7]` -> `[0, 2, 3]`."""
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order])) + 1
     starts, stops = np.concatenate([[0], bounds]), np.concatenate([bounds, [len(keys)]])
     for number in np.flatnonzero(stops - starts > 1):
-        yield order[starts[number] : stops[number]].tolist()
+        yield order[starts[number] : stops[number]]
 
 
 def blocks_of(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

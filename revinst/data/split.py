@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Groups:
     """Union-find over row numbers."""
 
     def __init__(self, count: int):
-        self.parent = np.arange(count).tolist()
+        self.parent = array("q", range(count))  # 8 bytes a row; a list of numbers takes 40
 
     def find(self, row: int) -> int:
         parent = self.parent
