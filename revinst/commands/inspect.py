@@ -81,6 +81,8 @@ def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
         if key != "dropped_by_reason":
             table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
     console.print(table)
+    for choice, reason in data.reasons.items():
+        console.print(f"{choice}: {reason}", markup=False)
     for reason, count in summary["dropped_by_reason"].items():
         console.print(f"  dropped: {count:,}: {reason}", markup=False)
     for category, count in count_categories(data.examples).items():

@@ -78,6 +78,7 @@ def test_what_a_person_sees_in_a_narrow_terminal(config, tmp_path, capsys, monke
     assert text.count("c0: 120") == text.count("a formatted sample") == 1
     assert all(f"row {number}:" in text for number in range(3)) and "row 3:" not in text
     assert "dropped: 1: not UTF-8 (byte N)" in text
+    assert "tokenizer: gigatoken, checked" in text and "packing: best_fit, documents are whole" in text
 
 
 def test_colours_show_documents_and_what_is_supervised(base):
