@@ -81,6 +81,14 @@ def test_what_a_person_sees_in_a_narrow_terminal(config, tmp_path, capsys, monke
     assert "tokenizer: gigatoken, checked" in text and "packing: best_fit, documents are whole" in text
 
 
+def test_texts_do_not_command_the_terminal(config, tmp_path, capsys):
+    row = {"instruction": "Clear \x1b[2J it.", "response": "Done\x1b]0;title\x07 now.", "category": "a\x1b[31m\x9b1m"}
+    (tmp_path / "[red]" / "rows.jsonl").write_text(json.dumps(row))
+    inspect(config, "--data.heldout_fraction", "0", "--data.val_fraction", "0")
+    out = capsys.readouterr().out
+    assert not set(out) & {"\x1b", "\x07", "\x9b"} and out.count("Clear \u241b[2J it.") == 2 and "a\u241b[31m" in out
+
+
 def test_colours_show_documents_and_what_is_supervised(base):
     data = InstructionDataModule(source="quickstart", base=base, seq_len=512)
     data.setup()
