@@ -21,6 +21,11 @@ from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
+NUMBER = re.compile(r"(?<![\w-])\d[\d,]*")  # "1,024" and "12", but not the 8 of UTF-8
+# Shown as signs: an ESC in somebody's text would command the terminal.
+SIGNS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | dict.fromkeys(
+    range(0x7F, 0xA0), 0xFFFD
+)
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -57,7 +62,7 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
         "val": len(split.val) - len(data.val_documents.discarded),
         "heldout": len(split.heldout),
         "dropped": len(dropped),
-        "dropped_by_reason": dict(Counter(re.sub(r"\d+", "N", row.reason) for row in dropped)),
+        "dropped_by_reason": dict(Counter(NUMBER.sub("N", row.reason) for row in dropped)),
         "moved_by_grouping": count_moved(data.examples, split, data.seed),
         "audited": len(audit.ids),
         "max_similarity": audit.max_similarity,
@@ -75,21 +80,23 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=str(data.source), show_header=False)
+    table = Table(title=Text(str(data.source)), show_header=False)
     for key, value in summary.items():
         if key != "dropped_by_reason":
             table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
     console.print(table)
+    for choice, reason in data.reasons.items():
+        console.print(f"{choice}: {reason}", markup=False)
     for reason, count in summary["dropped_by_reason"].items():
         console.print(f"  dropped: {count:,}: {reason}", markup=False)
     for category, count in count_categories(data.examples).items():
-        console.print(f"  {category or '(no category)'}: {count:,}", markup=False)
+        console.print(f"  {category.translate(SIGNS) or '(no category)'}: {count:,}", markup=False)
     lengths = np.percentile(data.train_documents.lengths, [5, 50, 95, 100]).round().astype(int)
     console.print("tokens of a document, 5th, 50th, 95th, 100th percentile:", ", ".join(map(str, lengths)))
     number = int(np.random.default_rng(data.seed).integers(len(data.split.train)))
     prompt = render_prompt(data.template, data.examples_of("train")[number], data.context == "include")
     console.rule("a formatted sample")
-    console.print(Text(prompt.text), Text(prompt.target, style="reverse"), sep="")
+    console.print(Text(prompt.text.translate(SIGNS)), Text(prompt.target.translate(SIGNS), style="reverse"), sep="")
     for row in range(min(3, len(data.train_rows))):
         console.rule(f"row {row}: what is supervised is reversed; each document has its colour")
         console.print(render_row(data, row))
@@ -105,7 +112,7 @@ def render_row(data: InstructionDataModule, row: int) -> Text:
         colour = COLOURS[position % len(COLOURS)]
         supervised = np.concatenate([[False], targets[:-1] != IGNORE_INDEX])  # input i is the target of i - 1
         for start, end in runs(supervised):
-            part = data.tokenizer.hf.decode(inputs[start:end].tolist())
+            part = data.tokenizer.hf.decode(inputs[start:end].tolist()).translate(SIGNS)
             text.append(part, style=f"{colour} reverse" if supervised[start] else colour)
         if targets[-1] != IGNORE_INDEX:
             text.append(data.tokenizer.hf.decode([int(targets[-1])]), style=f"{colour} reverse")

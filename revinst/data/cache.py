@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from revinst.data.encoding import Documents, concatenate_documents
-from revinst.data.examples import BLOCK_ROWS, Discarded, Examples
+from revinst.data.examples import Discarded, Examples
 
 FORMAT = 1  # raised when the same inputs would give other arrays
 
@@ -31,9 +31,9 @@ def cache_folder() -> Path:
 def hash_inputs(examples: Examples, **settings: Any) -> str:
     """32 hex digits over the texts and the settings."""
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
-    for batch in examples.table.to_batches(max_chunksize=BLOCK_ROWS):
-        for name in ("id", "instruction", "context", "response"):
-            digest.update("\0".join(batch.column(name).to_pylist()).encode() + b"\0\0")
+    for block in examples.blocks("id", "instruction", "context", "response"):
+        for texts in block:
+            digest.update("\0".join(texts).encode() + b"\0\0")
     return digest.hexdigest()[:32]
 
 

@@ -27,6 +27,11 @@ CHOICES = {
     "packing": ("best_fit", "joined", "none"),
     "on_bad_row": ("stop", "skip"),
 }
+PACKING_IN_WORDS = {
+    "best_fit": "best_fit, documents are whole and never see each other",
+    "joined": "joined, documents in a row see each other and are cut at its end; what fills no row is left out",
+    "none": "none, one document a row",
+}
 
 
 class StepSampler:
@@ -208,6 +213,13 @@ class InstructionDataModule(L.LightningDataModule):
             raise UserError(f"data: no row of {self.seq_len} tokens can be filled; raise data.seq_len or add rows")
         sampler = StepSampler(len(self.train_rows), self.micro_batch_size, self.micro_batches_per_step, self.seed)
         self.sampler = sampler
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """What was chosen for the data and why, one sentence each; after `setup`."""
+        ordinary = f"the ordinary one: {self.tokenizer.reason}"
+        fast = "gigatoken, checked against the ordinary one's ids"
+        return {"tokenizer": ordinary if self.tokenizer.reason else fast, "packing": PACKING_IN_WORDS[self.packing]}
 
     def load_examples(self) -> Examples:
         examples, self.discarded = load_examples(

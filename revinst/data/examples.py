@@ -18,7 +18,8 @@ from revinst.errors import UserError
 
 FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
-CITATION = re.compile(r"\[\d{1,3}\]")  # Dolly's card: passages from Wikipedia carry such marks, best removed
+# Dolly's card: passages from Wikipedia carry such marks, best removed; the space before one goes with it.
+CITATION = re.compile(r" ?\[\d{1,3}\]")
 SCHEMA = pa.schema([*((name, pa.large_string()) for name in ("id", *FIELDS)), ("weight", pa.float32())])
 BLOCK_ROWS = 4096
 
@@ -45,14 +46,17 @@ class Discarded:
 class Examples(Sequence[Example]):
     """A sequence of Examples over an Arrow table: an Example is made when it is asked for.
 
-    table: columns id, instruction, context, response, category and weight (how often an epoch trains the row).
+    table: columns id, instruction, context, response, category and weight (how often an epoch trains the row). It is
+        shared by all that are taken from it, and never copied.
+    rows: int64, which of the table's rows these are, in order; None: all of them.
     """
 
-    def __init__(self, table: pa.Table):
+    def __init__(self, table: pa.Table, rows: np.ndarray | None = None):
         self.table = table
+        self.rows = np.arange(table.num_rows) if rows is None else rows
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return len(self.rows)
 
     @overload
     def __getitem__(self, row: int) -> Example: ...
@@ -60,41 +64,53 @@ class Examples(Sequence[Example]):
     def __getitem__(self, row: slice) -> "Examples": ...
     def __getitem__(self, row: int | slice) -> "Example | Examples":
         if isinstance(row, slice):
-            start, stop, step = row.indices(len(self))
-            return (
-                Examples(self.table.slice(start, max(stop - start, 0)))
-                if step == 1
-                else self.take(range(len(self))[row])
-            )
-        row = range(len(self))[row]
+            return Examples(self.table, self.rows[row])
+        row = int(self.rows[row])
         return Example(*(self.table.column(name)[row].as_py() for name in ("id", *FIELDS)))
 
     def __iter__(self) -> Iterator[Example]:
-        for batch in self.table.to_batches(max_chunksize=BLOCK_ROWS):
-            columns = [batch.column(name).to_pylist() for name in ("id", *FIELDS)]
-            yield from map(Example, *columns)
+        for block in self.blocks("id", *FIELDS):
+            yield from map(Example, *block)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def take(self, rows: Iterable[int]) -> "Examples":
-        return Examples(self.table.take(pa.array(rows, pa.int64())))
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Examples":
+        return Examples(self.table, self.rows[np.asarray(rows, np.int64)])
+
+    def blocks(self, *names: str) -> Iterator[list[list[str]]]:
+        """These columns, BLOCK_ROWS rows at a time."""
+        columns = self.table.select(names)
+        for start in range(0, len(self), BLOCK_ROWS):
+            block = take_rows(columns, self.rows[start : start + BLOCK_ROWS])
+            yield [block.column(name).to_pylist() for name in names]
 
     def texts(self, field: str) -> list[str]:
         """One column: id, instruction, context, response or category."""
-        return self.table.column(field).to_pylist()
+        return [text for (block,) in self.blocks(field) for text in block]
 
     @property
     def weights(self) -> np.ndarray:
         """float32 `[num_examples]`."""
-        return self.table.column("weight").to_numpy()
+        return self.table.column("weight").to_numpy()[self.rows]
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
         """Row numbers of ids, int64; -1 for an id that is not there."""
-        found = pc.index_in(pa.array(ids, pa.large_string()), self.table.column("id"))
+        found = pc.index_in(pa.array(ids, pa.large_string()), pa.array(self.texts("id"), pa.large_string()))
         return found.fill_null(-1).to_numpy().astype(np.int64)
+
+
+def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Some rows, in this order. Arrow's own `take` would first copy every column of the table into one piece."""
+    batches = table.to_batches()
+    starts = np.cumsum([0, *map(len, batches)])
+    owner = np.searchsorted(starts, rows, side="right") - 1
+    parts = [batches[number].take(pa.array(rows[owner == number] - starts[number])) for number in np.unique(owner)]
+    place = np.empty(len(rows), np.int64)
+    place[np.argsort(owner, kind="stable")] = np.arange(len(rows))
+    return pa.Table.from_batches(parts, table.schema).take(pa.array(place))
 
 
 def load_examples(

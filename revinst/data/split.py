@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from revinst.data.examples import BLOCK_ROWS, Example, Examples, build_examples
+from revinst.data.examples import Example, Examples, build_examples
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.run import read_json
@@ -58,7 +58,7 @@ class Groups:
     """Union-find over row numbers."""
 
     def __init__(self, count: int):
-        self.parent = np.arange(count).tolist()
+        self.parent = array("q", range(count))  # 8 bytes a row; a list of numbers takes 40
 
     def find(self, row: int) -> int:
         parent = self.parent
@@ -86,10 +86,10 @@ def group_duplicates(examples: Sequence[Example]) -> list[list[int]]:
     examples = examples if isinstance(examples, Examples) else build_examples(examples)
     groups = Groups(len(examples))
     for name in ("context", "instruction", "response"):
-        rows = join_equal(NormalisedTexts(examples, name), groups, name)
+        rows = join_equal(examples, groups, name)
         if name == "context":
             continue
-        texts = NormalisedTexts(examples, name, rows)
+        texts = NormalisedTexts(examples.take(rows), name)
         for a, b in near_duplicates(texts, skip=partial(are_joined, groups, rows)):
             groups.join(int(rows[a]), int(rows[b]))
     return groups.to_list()
@@ -100,34 +100,29 @@ def are_joined(groups: Groups, rows: np.ndarray, a: int, b: int) -> bool:
 
 
 class NormalisedTexts(Sequence[str]):
-    """One normalised field of some rows (ascending), read when it is asked for: a million rows take 8 bytes each."""
+    """One normalised field of some examples, read when it is asked for."""
 
-    def __init__(self, examples: Examples, name: str, rows: np.ndarray | None = None):
-        self.column = examples.table.column(name)
-        self.rows = np.arange(len(self.column)) if rows is None else rows
+    def __init__(self, examples: Examples, name: str):
+        self.examples, self.name = examples, name
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
     def __getitem__(self, number: Any) -> Any:
-        return normalise(self.column[int(self.rows[number])].as_py())
+        return normalise(self.examples.table.column(self.name)[int(self.examples.rows[number])].as_py())
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self.rows), BLOCK_ROWS):
-            rows = self.rows[start : start + BLOCK_ROWS]
-            span = self.column.slice(int(rows[0]), int(rows[-1] - rows[0]) + 1)
-            yield from map(normalise, span.take(pa.array(rows - rows[0])).to_pylist())
+        for (block,) in self.examples.blocks(self.name):
+            yield from map(normalise, block)
 
 
-def join_equal(texts: NormalisedTexts, groups: Groups, name: str) -> np.ndarray:
-    """Joins rows whose text is equal; returns the first row with each text that counts."""
+def join_equal(examples: Examples, groups: Groups, name: str) -> np.ndarray:
+    """Joins rows whose normalised text is equal; returns the first row with each text that counts."""
+    texts = NormalisedTexts(examples, name)
     keys = np.fromiter((int.from_bytes(text_key(text)) for text in texts), np.uint64, len(texts))
     _, first, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    counting = np.fromiter(
-        (counts_as_shared(texts[row], name, count) for row, count in zip(first.tolist(), counts.tolist(), strict=True)),
-        bool,
-        len(first),
-    )
+    shared = zip(NormalisedTexts(examples.take(first), name), counts.tolist(), strict=True)
+    counting = np.fromiter((counts_as_shared(text, name, count) for text, count in shared), bool, len(first))
     for row in np.flatnonzero(counting[inverse] & (counts[inverse] > 1)).tolist():
         groups.join(row, int(first[inverse[row]]))
     return np.sort(first[counting])

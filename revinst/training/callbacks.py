@@ -119,12 +119,14 @@ class RunFolder(L.Callback):
         write_text(self.run.config, self.config)
         discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
         write_text(self.run.discarded, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in discarded))
+        for choice, reason in data.reasons.items():
+            module.print(f"{choice}: {reason}")
         self.run.update_manifest(
             completed=False,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=package_versions(),
             hardware=module.hardware.to_json(),
-            reasons=module.reasons,
+            reasons=module.reasons | data.reasons,
             world_size=trainer.world_size,
             seed=data.seed,
             base=module.base,

@@ -80,6 +80,26 @@ def test_run_folder(runs, tiny_llama):
     assert "base" not in config["data"] and "seed" not in config["data"]
 
 
+@pytest.mark.slow
+def test_rows_left_out_are_listed(tiny_llama, tmp_path):
+    """A bad line, a row whose target fills its row alone, and 60 good ones."""
+    rows = [{"instruction": f"What is {n}?", "response": f"A number, {n}."} for n in range(60)]
+    rows.append({"instruction": "why " * 100, "response": "A long story."})
+    lines = ["{not json", *map(json.dumps, rows)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    options = {"data.source": tmp_path / "rows.jsonl", "data.on_bad_row": "skip", "data.seq_len": 64}
+    options |= {"data.heldout_fraction": 0, "data.val_fraction": 0, "trainer.max_steps": 1, "samples.every_steps": 0}
+    assert fit(tmp_path / "runs", "one", tiny_llama, **options) == 0
+    run = tmp_path / "runs" / "one"
+    discarded = [json.loads(line) for line in (run / "discarded.jsonl").read_text().splitlines()]
+    assert [row["reason"].split(" ")[:2] for row in discarded] == [["not", "JSON"], ["the", "target"]]
+    assert discarded[0]["where"] == f"{tmp_path / 'rows.jsonl'}:1"
+    manifest = json.loads((run / "manifest.json").read_text())
+    counts = manifest["data"]
+    assert (counts["train"], counts["discarded"], counts["truncated"]) == (61, 2, 0)
+    assert manifest["reasons"]["packing"].startswith("best_fit")
+
+
 def test_config_of_a_run_repeats_it(runs):
     code = run_command(
         "fit", "--config", runs / "one" / "config.yaml", "--run_name", "again", "--samples.every_steps", 0

@@ -15,6 +15,7 @@ from revinst.data.encoding import (
     IGNORE_INDEX,
     Documents,
     cut_longest,
+    cut_source,
     encode_examples,
     encode_prompts,
     encode_to_generate,
@@ -138,6 +139,25 @@ def test_an_over_long_response_is_cut_and_the_target_is_not(tokenizer, seq_len):
     kept = text.removeprefix("### Text:\n").removesuffix("\n\n### Task:\n" + LONG.instruction)
     assert len(kept) == len(text) - len("### Text:\n\n\n### Task:\n" + LONG.instruction)  # both ends were there
     assert LONG.response.startswith(kept) and kept
+
+
+def test_cut_in_the_middle_keeps_head_and_tail_around_a_marker(tokenizer):
+    words = [f"w{n:03}" for n in range(300)]
+    template = parse_template("mine", "### Text:\n{response}\n\n### Task:\n{instruction}")
+    example = replace(EXAMPLE, response=" ".join(words))
+    documents = encode_examples([example, EXAMPLE], template, tokenizer, 200, cut="middle")
+    [(input_ids, targets), _] = split_documents(documents)
+    assert (len(input_ids), documents.truncated) == (200, 1)
+    kept = tokenizer.decode(input_ids).removeprefix("### Text:\n").removesuffix("\n\n### Task:\nSay hi.")
+    head, tail = kept.split(" [...] ")
+    assert example.response.startswith(head) and example.response.endswith(tail)
+    assert min(len(head), len(tail)) > 40 and abs(len(head) - len(tail)) < 20
+    assert tokenizer.decode(supervised(targets)[:-1]) == "Say hi."
+
+
+@pytest.mark.parametrize(("length", "cut"), [(6, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 0, 6]), (3, [1, 0, 6]), (2, [1, 2])])
+def test_ids_left_of_a_cut_source(length, cut):
+    assert cut_source([1, 2, 3, 4, 5, 6], length, [0]) == cut
 
 
 def test_a_document_that_just_fits_is_not_cut(tokenizer):

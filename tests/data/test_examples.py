@@ -5,10 +5,12 @@ import hashlib
 import json
 from importlib.resources import files
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from revinst.data import examples as examples_module
 from revinst.data.examples import FIELDS, Example, count_categories, load_examples
 from revinst.errors import UserError
 
@@ -92,6 +94,29 @@ def test_quickstart_rows_are_all_good():
     assert (len(examples), discarded) == (len(lines), []) and len(lines) > 100
     assert len({example.id for example in examples}) == len(examples)
     assert sum(count_categories(examples).values()) == len(examples)
+
+
+def test_rows_are_taken_as_lists_take_them_and_never_copied(monkeypatch):
+    """Blocks of 7 rows: the file has 58 pieces, and what is taken crosses them."""
+    monkeypatch.setattr(examples_module, "BLOCK_ROWS", 7)
+    examples, _ = load_examples("quickstart")
+    rows = list(examples)
+    assert len(examples.table.to_batches()) == 58 and [examples[n] for n in range(-3, 20)] == rows[-3:] + rows[:20]
+    order = np.random.default_rng(0).permutation(400)[:150]
+    taken = examples.take(order)
+    assert list(taken) == [rows[n] for n in order] and taken.table is examples.table
+    for part in (slice(3, 120, 9), slice(None, None, -1), slice(20, 45), slice(5, 5)):
+        assert list(taken[part]) == list(taken)[part] == [taken[n] for n in range(150)[part]]
+    assert taken.take([4, 4, 0]).texts("response") == [rows[order[n]].response for n in (4, 4, 0)]
+    assert taken.rows_of([rows[order[9]].id, "absent", rows[order[0]].id]).tolist() == [9, -1, 0]
+    assert list(taken.take([])) == [] and taken.weights.tolist() == [1.0] * 150
+
+
+def test_weights_follow_the_rows(tmp_path):
+    sources = [write_rows(tmp_path / "a.json", ROWS), {"source": write_rows(tmp_path / "b.csv", ROWS), "weight": 2.5}]
+    examples, _ = load_examples(sources)
+    assert [example.id for example in examples] == ["r1", "r2", "r1-2", "r2-2"]
+    assert examples.take([3, 0, 2]).weights.tolist() == [2.5, 1.0, 2.5]
 
 
 def test_real_rows(dolly):
@@ -262,6 +287,22 @@ def test_bad_rows_of_json_and_parquet_are_named_by_number(tmp_path):
     pq.write_table(pa.table({"instruction": ["a", "a"], "response": ["b", None]}), tmp_path / "rows.parquet")
     with pytest.raises(UserError, match=r"rows.parquet\[1\]: 'response' is empty"):
         load_examples(str(tmp_path / "rows.parquet"))
+
+
+def test_citation_marks_are_stripped_on_request(tmp_path):
+    row = {
+        "instruction": "Say [1].",
+        "context": "[2] Bees fly.[13][14]",
+        "response": "Yes [12], a[0] and [1999] stay[3].",
+    }
+    only_marks = {"instruction": "a", "response": " [1] [2]"}
+    path = write_rows(tmp_path / "rows.jsonl", [row, only_marks])
+    [stripped], [discarded] = load_examples(path, strip_citations=True, on_bad_row="skip")
+    assert (stripped.instruction, stripped.context) == ("Say [1].", "Bees fly.")  # what is asked for stays as it is
+    assert stripped.response == "Yes, a and [1999] stay."
+    assert discarded.reason == "the response holds nothing but citation marks"
+    as_it_is, _ = load_examples(path)
+    assert (as_it_is[0].response, as_it_is[0].id) == (row["response"], stripped.id) and len(as_it_is) == 2
 
 
 def test_needs_decides_what_may_be_empty(tmp_path):

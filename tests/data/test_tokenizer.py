@@ -5,6 +5,7 @@ Tests that take `tokenizer` run for SmolLM2's byte-level BPE and for one built a
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from revinst.data.encoding import IGNORE_INDEX, encode_examples
 from revinst.data.examples import Example, load_examples
+from revinst.data.fast_tokenizer import HARD_TEXTS, build_fast_tokenizer, encode_plain
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.errors import UserError
@@ -97,6 +99,62 @@ def test_a_batch_gives_the_ids_of_each_text_alone(tokenizer):
     batch = tokenizer.encode_continuations(texts)
     assert batch == [tokenizer.encode_continuations([text])[0] for text in texts]
     assert tokenizer.encode_continuations([]) == [] and len(set(map(tuple, batch))) == 6
+
+
+# ---- the fast route --------------------------------------------------------------------------------------------------
+
+
+def test_the_fast_route_gives_the_ordinary_ids(tokenizer):
+    """Every sort of character, also those whose bytes SmolLM2's vocabulary lacks."""
+    assert tokenizer.fast is not None, tokenizer.reason
+    seen = set()
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.text(max_size=30) | TEXTS, min_size=2, max_size=20))
+    def check(texts):
+        assert tokenizer.fast.encode_unchecked(texts) == encode_plain(tokenizer.hf, texts)
+        seen.update(texts)
+
+    check()
+    assert len(seen) > 200 and sum(not text.isascii() for text in seen) > 100
+
+
+def test_real_rows_have_the_ordinary_ids(tokenizer, dolly):
+    texts = load_examples(dolly)[0].texts("response")
+    assert tokenizer.fast.encode(texts) == encode_plain(tokenizer.hf, texts) and len(texts) == 5983
+
+
+def test_a_fast_route_that_differs_is_not_taken(smollm, monkeypatch):
+    """Found at load by the hard texts, or in a call by its sample: then the whole call is the ordinary tokenizer's."""
+    texts = [example.response for example in load_examples("quickstart")[0]]
+    plain = encode_plain(smollm.hf, texts)
+
+    class Wrong:
+        def encode_batch_list(self, texts):
+            return [[0, *ids] for ids in encode_plain(smollm.hf, texts)]
+
+        @staticmethod
+        def from_json(definition):
+            return Wrong()
+
+    fast = replace(smollm).fast
+    monkeypatch.setattr(fast, "backend", Wrong())
+    assert fast.encode(texts) == plain and len(plain) == 400
+    monkeypatch.setattr("gigatoken.Tokenizer", Wrong)
+    assert build_fast_tokenizer(smollm.hf) == (None, "gigatoken gives other ids for this tokenizer")
+
+
+def test_a_kind_of_tokenizer_that_it_does_not_know_takes_the_ordinary_route():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<unk>": 0, "</s>": 1, "Hello": 2, "there": 3}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    hf = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    fast, reason = build_fast_tokenizer(hf)
+    assert fast is None and reason.startswith("gigatoken ")
+    assert encode_plain(hf, ["Hello there Hello"]) == [[2, 3, 2]] and len(HARD_TEXTS) > 5
 
 
 def test_the_same_after_save_and_reload(tokenizer, tmp_path):
