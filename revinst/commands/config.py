@@ -64,6 +64,7 @@ class RevinstCLI(LightningCLI):
                 },
                 trainer_defaults={
                     "enable_checkpointing": False,
+                    "enable_model_summary": False,
                     "use_distributed_sampler": False,
                     "num_sanity_val_steps": 0,
                     "precision": "bf16-mixed",

@@ -1,5 +1,6 @@
 """`revinst fit`: trains into `runs/NAME`, or goes on where it stopped."""
 
+import logging
 import math
 import warnings
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from revinst.commands.config import RevinstCLI, config_difference
+from revinst.commands.trained import quiet_libraries
 from revinst.errors import UserError
 from revinst.model.base import check_folder
 from revinst.ranks import is_first_process
@@ -30,6 +32,11 @@ def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is summed over ranks already
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 under PyTorch 2.13
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_news)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels that a CPU does without
+    if not is_first_process():
+        quiet_libraries()
     if not args:
         raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
     with StopSignals() as signals:
@@ -39,6 +46,11 @@ def main(args: list[str]) -> int:
             if is_first_process():
                 print(f"stopped by {stopped.name} before training; nothing is lost")
             return stopped.exit_code
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's is no advertisement."""
+    return "litlogger" not in record.getMessage()
 
 
 def train(cli: RevinstCLI, signals: StopSignals) -> int:
@@ -56,7 +68,7 @@ def train(cli: RevinstCLI, signals: StopSignals) -> int:
         checkpoint = find_checkpoint(run, cli)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
         try:
-            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         except Stopped as stopped:
             if trainer.is_global_zero:
                 print(f"stopped by {stopped.name} at step {cli.model.step}; {where_to_go_on(run)}")

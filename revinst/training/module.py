@@ -175,6 +175,7 @@ class InstructionModule(L.LightningModule):
         dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
+        self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"
         layers = base.get_decoder().layers
         fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
         layer_bytes = layer_bytes_per_token(shape_of(self.model), self.lora.dropout > 0, fused=bool(fused))
