@@ -33,7 +33,8 @@ def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is summed over ranks already
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 under PyTorch 2.13
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_news)
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_news)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels that a CPU does without
     if not is_first_process():
         quiet_libraries()
@@ -49,8 +50,8 @@ def main(args: list[str]) -> int:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's is no advertisement."""
-    return "litlogger" not in record.getMessage()
+    """Whether a line of Lightning's is neither an advertisement nor a word on an argument that we leave as it is."""
+    return not any(word in record.getMessage() for word in ("litlogger", "`weights_only` was not set"))
 
 
 def train(cli: RevinstCLI, signals: StopSignals) -> int:

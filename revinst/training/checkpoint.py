@@ -177,7 +177,7 @@ class Checkpoints(L.Callback):
     def save(self, trainer: L.Trainer, step: int) -> None:
         """Rows of metrics.csv first: a checkpoint on disk vouches for every row before it."""
         self.metrics.save()
-        trainer.save_checkpoint(self.path_of(step), weights_only=False)  # with the optimizer
+        trainer.save_checkpoint(self.path_of(step))
         if error := trainer.strategy.broadcast(self.io.error):
             raise UserError(error)
         self.last_save = time.monotonic()
