@@ -162,7 +162,7 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    except Exception as error:
+    except Exception as error:  # Rust's writers raise kinds of their own, with the number in the text
         if "(os error " in str(error):
             raise OSError(f"{path}: {error}") from error
         raise

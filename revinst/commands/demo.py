@@ -106,7 +106,7 @@ def load_gradio() -> Any:
     try:
         import gradio
     except ImportError:
-        raise UserError("the page needs gradio: pip install 'revinst[demo]'") from None
+        raise UserError("the page needs gradio: pip install gradio") from None
     return gradio
 
 

@@ -121,6 +121,7 @@ class Ingest:
             try:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
+            # encrypted, of an unknown compression, cut off, with a bad path, on a full disk: each of another kind
             except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
             for nested in sorted(Path(folder).rglob("*.zip")):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,7 +20,7 @@ import numpy as np
 from revinst.data.encoding import Documents, concatenate_documents
 from revinst.data.examples import Discarded, Examples
 
-FORMAT = 1  # raised when the same inputs would give other arrays
+FORMAT = 2  # raised when the same inputs would give other arrays or files
 
 
 def cache_folder() -> Path:
@@ -49,12 +50,12 @@ def cache_documents(key: str, build: Callable[[], Iterator[Documents]]) -> Docum
         try:
             return open_documents(folder)
         except (ValueError, TypeError, KeyError, EOFError):
-            print(f"{folder}: damaged; built again")
+            print(f"{folder}: not as it was written; built again", file=sys.stderr)
             shutil.rmtree(folder)
             write_documents(folder, build())
             return open_documents(folder)
     except OSError as error:
-        print(f"{folder}: no cache ({error.strerror or error}); encoded in memory")
+        print(f"{folder}: no cache ({error.strerror or error}); encoded in memory", file=sys.stderr)
         return concatenate_documents(list(build()))
 
 

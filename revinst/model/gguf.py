@@ -65,7 +65,7 @@ def write_gguf(
 
 def check_installed() -> None:
     if find_spec("gguf") is None:
-        raise UserError("GGUF files need the gguf package: pip install 'revinst[gguf]'")
+        raise UserError("GGUF files need the gguf package: pip install gguf")
 
 
 def check_convertible(config: Any) -> None:

@@ -402,7 +402,7 @@ def test_a_cache_that_can_not_be_written_is_done_without(build_data, tmp_path, m
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REVINST_CACHE", str(tmp_path / "file"))
     data = build_data()
-    assert len(data.train_documents) > 300 and "encoded in memory" in capsys.readouterr().out
+    assert len(data.train_documents) > 300 and "encoded in memory" in capsys.readouterr().err
 
 
 def test_builders_at_the_same_time_get_the_same_arrays(build_data, tmp_path, monkeypatch):
