@@ -37,7 +37,8 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        return self.input_ids.shape[1]
+        """Of the data: a filler, which names no documents, has none."""
+        return self.input_ids.shape[1] if self.ids else 0
 
     @property
     def num_targets(self) -> int:
@@ -82,7 +83,8 @@ class StepBatch:
 def collate_rows(documents: Documents, rows: list[list[int]], supervised: bool = True) -> MicroBatch:
     """Builds one micro-batch from rows of document numbers.
 
-    supervised: False blanks every target, for a rank that has no rows left in a step but must take part in it.
+    supervised: False makes a filler, for a rank that has no rows left in a step but must take part in it: every target
+    is blank, and no document is named.
     """
     numbers = [number for row in rows for number in row]
     spans = [slice(documents.offsets[number], documents.offsets[number + 1]) for number in numbers]
@@ -99,5 +101,5 @@ def collate_rows(documents: Documents, rows: list[list[int]], supervised: bool =
         cu_seqlens=torch.tensor([0, *np.cumsum(seq_lens)], dtype=torch.int32),
         target_index=torch.from_numpy(np.flatnonzero(targets != IGNORE_INDEX)),
         seq_lens=seq_lens,
-        ids=[documents.ids[number] for number in numbers],
+        ids=[documents.ids[number] for number in numbers] if supervised else [],
     )

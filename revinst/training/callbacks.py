@@ -30,7 +30,7 @@ from revinst.training.loggers import MetricsFile
 
 
 class Throughput(L.Callback):
-    """Logs tokens/s over the last logging interval, the row position and the peak of GPU memory."""
+    """Logs tokens/s of all ranks over the last logging interval, and the peak of GPU memory on the fullest rank."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.tokens, self.since = 0, time.perf_counter()
@@ -41,14 +41,19 @@ class Throughput(L.Callback):
         if module.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self.since
-        values = {"perf/tokens_per_s": self.tokens * trainer.world_size / seconds}
+        values = {"perf/tokens_per_s": float(module.sum_over_ranks(self.tokens)) / seconds}
         if torch.cuda.is_available():
-            values["perf/peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            values["perf/peak_gib"] = peak_gib(module)
         module.log_dict(values, batch_size=1)
         self.tokens, self.since = 0, time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.tokens, self.since = 0, time.perf_counter()  # validation and samples are not training time
+
+
+def peak_gib(module: Any) -> float:
+    """Of memory on the GPU of the rank that needed most; a collective."""
+    return float(module.max_over_ranks(torch.cuda.max_memory_allocated())) / 2**30
 
 
 class Samples(L.Callback):
@@ -167,10 +172,11 @@ class RunFolder(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         state = adapter_state(module.model)  # all ranks together: a sharded adapter is gathered
+        peak = peak_gib(module) if torch.cuda.is_available() else None
         if trainer.is_global_zero:
-            self.finish(trainer, module, state)
+            self.finish(trainer, module, state, peak)
 
-    def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor]) -> None:
+    def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor], peak: float | None) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         save_adapter(module.model, self.run.adapter, data.tokenizer.hf, state)
         self.metrics.save()
@@ -179,7 +185,7 @@ class RunFolder(L.Callback):
             steps=module.step,
             steps_per_epoch=int(trainer.num_training_batches),
             val_loss=self.metrics.value("val/loss", module.step - 1),
-            peak_gib=torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None,
+            peak_gib=peak,
         )
 
 

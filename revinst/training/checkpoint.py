@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 from revinst.errors import UserError
 from revinst.run import Run, write_json
@@ -116,7 +115,8 @@ class Checkpoints(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.stop_at_length(trainer, module.step)
         self.place = Place(trainer.current_epoch, batch_idx + 1, trainer.is_last_batch, validation_follows(trainer))
-        stop, late = self.over_ranks(module, self.signals.received, self.is_late())
+        # what one rank was told, all do
+        stop, late = map(int, module.max_over_ranks([self.signals.received, self.is_late()]))
         if stop or late or self.is_due(trainer, module.step):
             self.log_row(trainer, module.step)
             self.save(trainer, module.step)
@@ -131,7 +131,7 @@ class Checkpoints(L.Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         """A validation pass can be longer than the time between a warning and the kill."""
-        (stop,) = self.over_ranks(module, self.signals.received)
+        stop = int(module.max_over_ranks(self.signals.received))
         if stop and trainer.state.fn == "fit":
             if not self.is_saved(trainer, module.step):
                 self.save(trainer, module.step)
@@ -213,13 +213,6 @@ class Checkpoints(L.Callback):
         best = sorted(value for value in known if isinstance(value, float))[:keep]
         is_best = keep > 0 and math.isfinite(loss) and (len(best) < keep or loss < best[-1])
         return trainer.strategy.broadcast(is_best)
-
-    def over_ranks(self, module: Any, *values: int) -> list[int]:
-        """The largest of each value over all ranks: what one rank was told, all do."""
-        if module.trainer.world_size == 1:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=module.device)
-        return [int(value) for value in module.trainer.strategy.reduce(tensor, reduce_op="max")]
 
 
 def validation_follows(trainer: L.Trainer) -> bool:

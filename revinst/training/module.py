@@ -240,10 +240,17 @@ class InstructionModule(L.LightningModule):
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
     def sum_over_ranks(self, value: Any) -> Any:
+        return self.reduce_over_ranks(value, "sum")
+
+    def max_over_ranks(self, value: Any) -> Any:
+        return self.reduce_over_ranks(value, "max")
+
+    def reduce_over_ranks(self, value: Any, operation: str) -> Any:
+        """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor."""
         if self.trainer.world_size == 1:
             return value
         tensor = torch.as_tensor(value, dtype=torch.float64, device=self.device)
-        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        return self.trainer.strategy.reduce(tensor, reduce_op=operation)
 
     def gather_over_ranks(self, value: Any) -> list[Any]:
         """What each rank has, on every rank."""

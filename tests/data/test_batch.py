@@ -42,7 +42,7 @@ def test_rows_of_a_micro_batch_are_laid_end_to_end(documents):
 def test_an_unsupervised_micro_batch_has_no_targets_and_leaves_the_documents_alone(documents):
     batch = collate_rows(documents, [[0, 1]], supervised=False)
     assert batch.targets.tolist() == [[IGNORE_INDEX] * 5]
-    assert (batch.num_targets, batch.target_index.tolist(), batch.num_tokens) == (0, [], 5)
+    assert (batch.num_targets, batch.target_index.tolist(), batch.num_tokens) == (0, [], 0)
     assert documents.targets.tolist() == TARGETS
 
 
@@ -55,7 +55,7 @@ def test_batches_share_no_memory_with_the_documents(documents):
 
 def test_a_step_sums_its_micro_batches(documents):
     step = StepBatch([collate_rows(documents, [[0, 1]]), collate_rows(documents, [[2]], supervised=False)])
-    assert (step.num_targets, step.num_tokens, step.ids) == (4, 9, ["a", "b", "c"])
+    assert (step.num_targets, step.num_tokens, step.ids) == (4, 5, ["a", "b"])
 
 
 def test_every_tensor_moves(documents):

@@ -79,13 +79,15 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
         for batch in micro_batches:
             num_targets += batch.num_targets
             num_fillers += batch.num_targets == 0
+            if not batch.num_targets:
+                assert batch.ids == [] and batch.num_tokens == 0
+                continue
             for row_id, (ids, targets) in zip(batch.ids, split_documents(batch), strict=True):
                 supervised = [target for target in targets if target != IGNORE_INDEX]
-                if batch.num_targets:
-                    seen[row_id] += 1
-                    assert supervised[:-1] == ids[len(ids) - len(supervised) + 1 :]  # its own next inputs ...
-                    assert supervised[-1] == data.tokenizer.eos_id  # ... and EOS
-                    assert data.tokenizer.decode(supervised[:-1]) == instructions[row_id]
+                seen[row_id] += 1
+                assert supervised[:-1] == ids[len(ids) - len(supervised) + 1 :]  # its own next inputs ...
+                assert supervised[-1] == data.tokenizer.eos_id  # ... and EOS
+                assert data.tokenizer.decode(supervised[:-1]) == instructions[row_id]
     assert seen == Counter(data.split.train) and len(seen) > 300
     assert num_targets == data.train_documents.num_targets > 3000
     # every rank makes the same number of forwards, and the last step is a short one
@@ -103,9 +105,7 @@ def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
     assert [[step.num_targets > 0 for step in rank[-1]] for rank in ranks] == [[True], [False], [False]]
     assert [len(rank) for rank in ranks] == [4, 4, 4]
     batches = [batch for rank in ranks for step in rank for batch in step]
-    assert sorted(row_id for batch in batches if batch.num_targets for row_id in batch.ids) == sorted(
-        data.train_documents.ids[:19]
-    )
+    assert sorted(row_id for batch in batches for row_id in batch.ids) == sorted(data.train_documents.ids[:19])
 
 
 # ---- the order of steps ----------------------------------------------------------------------------------------------
