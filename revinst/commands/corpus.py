@@ -132,8 +132,7 @@ class Corpus:
         self.reading = Reading(options.input, tuple(options.me), options.column, options.redact, options.limit)
         from revinst.model.hardware import pick_device
 
-        self.device = pick_device()
-        shard_rows = choose_shard_rows(self.folder, self.device.type)
+        shard_rows = choose_shard_rows(self.folder, pick_device().type)
         self.writing = Writing(shard_rows, options.candidates, options.pick, options.curate, options.max_unparsable)
         self.limits = parse_thresholds(options.filter)
         self.trained, self.parts = trained, (options.heldout, options.val, options.split_by or "", options.seed)
@@ -156,12 +155,7 @@ class Corpus:
 
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
-            from revinst.model.inference import load_for_inference
-
-            memory = self.generation.memory_gib
-            model = load_for_inference(
-                trained.base, trained.adapter, self.device, trained.quantization, memory_gib=memory
-            )
+            model = trained.load(self.generation)
             return Writer(model, self.tokenizer, self.template, trained.seq_len, trained.cut, self.generation)
 
         started = time.monotonic()

@@ -37,16 +37,13 @@ class Writer:
     """The run's model, loaded once, and its training rows."""
 
     def __init__(self, trained: Trained, train: Sequence[Example], settings: GenerationSettings):
-        from revinst.model.hardware import pick_device
-        from revinst.model.inference import load_for_inference
-
         self.trained, self.train, self.settings = trained, train, settings
         self.responses = [example.response for example in train]
         self.tokenizer = load_tokenizer(trained.base)
         self.template = load_template(trained.template, self.tokenizer.hf)
         if self.template.target != "instruction":
             raise UserError(f"trained to write the {self.template.target} (data.template), not instructions")
-        self.model = load_for_inference(trained.base, trained.adapter, pick_device(), trained.quantization)
+        self.model = trained.load(settings)
 
     def write(self, text: str, count: int, temperature: float) -> list[Candidate]:
         """The greedy instruction and `count - 1` samples, equal ones once, the greedy one first, then by agreement."""

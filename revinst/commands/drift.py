@@ -53,11 +53,15 @@ class Drift:
         )
         return model.to(self.dtype) if self.dtype == torch.float32 else model
 
+    @property
+    def attention(self) -> str:
+        return choose_hardware(self.device, dtype=self.dtype).attention
+
     def load_merged(self, folder: Path) -> Any:
-        return load_base(str(folder), self.device, "none", choose_hardware(self.device).attention, self.dtype)
+        return load_base(str(folder), self.device, "none", self.attention, self.dtype)
 
     def load_gguf(self, file: Path) -> Any:
-        return load_gguf(file, self.device, choose_hardware(self.device).attention, self.dtype)
+        return load_gguf(file, self.device, self.attention, self.dtype)
 
     def write_texts(self, model: Any) -> list[str]:
         """Greedy, one a row."""

@@ -142,4 +142,5 @@ def choose_folder(trained: Trained, options: Namespace) -> Path:
         parts += [f"t{options.temperature:g}-p{options.top_p:g}-s{options.seed}"] if options.temperature else []
         parts += [f"k{options.samples}"] if options.samples > 1 else []
         parts += [f"max-{options.max_new_tokens}"] if options.max_new_tokens != 100 else []
+        parts += [options.precision] if options.precision != "bf16" else []
     return trained.output / "-".join(parts) if parts else trained.output

@@ -163,6 +163,7 @@ class Evaluation:
         """16 hex digits over everything that a row's log p depends on."""
         trained = self.trained
         model = [trained.base, trained.quantization, self.adapter_hash if use_adapter else None]
+        model += [self.settings.precision] * (self.settings.precision != "bf16")
         prompt = [template.hash, trained.seq_len, trained.cut, trained.with_context]
         texts = [example.instruction, example.context if trained.with_context else "", example.response]
         return hashlib.sha256(json.dumps([model, prompt, texts]).encode()).hexdigest()[:16]
@@ -174,17 +175,8 @@ class Evaluation:
 
     def loaded(self, use_adapter: bool) -> AbstractContextManager[Any]:
         """The model as a context: with the adapter, or with it switched off."""
-        from revinst.model.hardware import pick_device
-        from revinst.model.inference import load_for_inference
-
         if self.model is None:
-            self.model = load_for_inference(
-                self.trained.base,
-                self.trained.adapter,
-                pick_device(),
-                self.trained.quantization,
-                memory_gib=self.settings.memory_gib,
-            )
+            self.model = self.trained.load(self.settings)
         return use_model(self.model, use_adapter)
 
     @property

@@ -76,12 +76,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     done = ranks.on_first(file.open)
     missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
     if missing:
-        from revinst.model.hardware import pick_device
-        from revinst.model.inference import load_for_inference
-
-        model = load_for_inference(
-            trained.base, trained.adapter, pick_device(), trained.quantization, memory_gib=settings.memory_gib
-        )
+        model = trained.load(settings)
         mine, written = ranks.share(missing), []
         with build_progress() as progress:
             task = progress.add_task("instructions", total=len(mine))

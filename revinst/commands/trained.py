@@ -25,7 +25,7 @@ from rich.text import Text
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.data.tokenizer import looks_local
 from revinst.errors import UserError
-from revinst.generation.engine import GenerationSettings
+from revinst.generation.engine import PRECISIONS, GenerationSettings
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
@@ -54,6 +54,16 @@ class Trained:
     @property
     def output(self) -> Path | None:
         return self.run.evaluation if self.run else None
+
+    def load(self, settings: GenerationSettings) -> Any:
+        """Base and adapter on this process's device, in the settings' precision and memory."""
+        from revinst.model.hardware import pick_device
+        from revinst.model.inference import load_for_inference
+
+        dtype, memory_gib = PRECISIONS[settings.precision], settings.memory_gib
+        return load_for_inference(
+            self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
+        )
 
     def hash_adapter(self) -> str:
         """16 hex digits over its weights."""
@@ -154,6 +164,12 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         help="share the rows among N GPUs (or CPU processes); torchrun too",
     )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="bf16",
+        help="fp32: the same texts whatever is decoded beside a row and on however many GPUs; slower, twice the memory",
+    )
 
 
 def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:

@@ -18,6 +18,7 @@ from revinst.generation.stopping import Stopping
 from revinst.model.hardware import choose_hardware
 
 ENGINES = ("auto", "slots", "hf")
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
 CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
 
@@ -35,6 +36,7 @@ class GenerationSettings:
         batch_size: rows decoded together, at most; None: what the device is best at.
         engine: auto, slots (ours, for Llama) or hf.
         memory_gib: what weights and cache may take; None: what is free.
+        precision: bf16, or fp32, where texts do not depend on what is decoded beside them: slower, twice the memory.
     """
 
     max_new_tokens: int = 100
@@ -45,6 +47,7 @@ class GenerationSettings:
     batch_size: int | None = None
     engine: str = "auto"
     memory_gib: float | None = None
+    precision: str = "bf16"
 
     def __post_init__(self):
         if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):
@@ -55,6 +58,8 @@ class GenerationSettings:
             raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
         if self.engine not in ENGINES:
             raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
         if self.memory_gib is not None and not self.memory_gib > 0:
             raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
 
@@ -63,6 +68,8 @@ class GenerationSettings:
         names = ["max_new_tokens", "temperature"]
         if self.temperature:
             names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
+        if self.precision != "bf16":
+            names += ["precision"]
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
@@ -129,7 +136,8 @@ class Engine:
     def lay_out(self) -> Decoder:
         if self.decoder is None:
             dense = 2 * dense_bytes(self.model) < self.free_bytes()
-            self.decoder = Decoder(self.model, choose_hardware(self.device).attention, dense)
+            dtype = base_of(self.model).get_input_embeddings().weight.dtype
+            self.decoder = Decoder(self.model, choose_hardware(self.device, dtype=dtype).attention, dense)
         return self.decoder
 
     @property

@@ -33,18 +33,21 @@ class Hardware:
         return asdict(self)
 
 
-def choose_hardware(device: torch.device, attention: str = "auto") -> Hardware:
-    """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there."""
+def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Hardware:
+    """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there.
+
+    dtype: that attention computes in.
+    """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    backend, reason = choose_attention(device, attention)
+    backend, reason = choose_attention(device, attention, dtype)
     return Hardware(str(device), name, backend, {"attention": f"{backend}: {reason}"})
 
 
-def choose_attention(device: torch.device, attention: str) -> tuple[str, str]:
+def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
     """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
-    missing = {"flash": why_not_flash(device), "varlen": why_not_varlen(device), "sdpa": "", "eager": ""}
+    missing = {"flash": why_not_flash(device, dtype), "varlen": why_not_varlen(device, dtype), "sdpa": "", "eager": ""}
     if attention != "auto":
         if missing[attention]:
             raise UserError(f"model.attention {attention}: {missing[attention]}; use model.attention: auto")
@@ -56,17 +59,21 @@ def choose_attention(device: torch.device, attention: str) -> tuple[str, str]:
     return "sdpa", f"one call a document ({missing['flash']}; {missing['varlen']})"
 
 
-def why_not_flash(device: torch.device) -> str:
+def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
     if device.type != "cuda":
         return "flash-attn needs a CUDA GPU"
+    if dtype == torch.float32:
+        return "flash-attn computes in 16 bits, not in fp32"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "flash-attn needs compute capability 8.0"
     return "" if find_spec("flash_attn") else "flash-attn is not installed"
 
 
-def why_not_varlen(device: torch.device) -> str:
+def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:
     if device.type != "cuda":
         return "PyTorch's varlen attention needs a CUDA GPU"
+    if dtype == torch.float32:
+        return "PyTorch's varlen attention computes in 16 bits, not in fp32"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "PyTorch's varlen attention needs compute capability 8.0"
     return "" if find_spec("torch.nn.attention.varlen") else "this PyTorch has no varlen attention"

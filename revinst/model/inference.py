@@ -22,13 +22,13 @@ def load_for_inference(
 ) -> Any:
     """The base with the adapter of a folder (None: the base alone), in eval mode.
 
-    The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become bf16 of the same values, so
-    that no forward has to unpack them, if `dequantize`; None: where three times the room they need is free.
+    The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
+    so that no forward has to unpack them, if `dequantize`; None: where three times the room they need is free.
 
     memory_gib: what may be used; None: all that is free.
     """
-    model = load_base(base, device, quantization, choose_hardware(device).attention, dtype)
-    if quantization == "nf4" and (has_room(model, device, memory_gib) if dequantize is None else dequantize):
+    model = load_base(base, device, quantization, choose_hardware(device, dtype=dtype).attention, dtype)
+    if quantization == "nf4" and (has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize):
         model = dequantize_base(model)
     if adapter is not None:
         model = load_adapter(model, adapter)
@@ -38,12 +38,12 @@ def load_for_inference(
     return model.eval()
 
 
-def has_room(model: Any, device: torch.device, memory_gib: float | None) -> bool:
-    """Room for the weights in bf16 three times over, so that cache and activations have the rest."""
+def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
+    """Room for the weights in `dtype` three times over, so that cache and activations have the rest."""
     import psutil
 
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)
     if memory_gib is not None:
         free = min(free, int(memory_gib * 2**30))
-    return free > 3 * 4 * packed
+    return free > 3 * 2 * dtype.itemsize * packed

@@ -170,9 +170,9 @@ class InstructionModule(L.LightningModule):
         if self.model is not None:
             return
         device = self.trainer.strategy.root_device
-        self.hardware = choose_hardware(device, self.attention)
-        self.reasons |= self.hardware.reasons
         dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
+        self.hardware = choose_hardware(device, self.attention, dtype)
+        self.reasons |= self.hardware.reasons
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
         self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"

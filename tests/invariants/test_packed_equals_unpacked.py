@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from revinst.model.attention import KERNELS, register_attention
-from revinst.model.hardware import choose_attention
+from revinst.model.hardware import choose_attention, why_not_flash, why_not_varlen
 from tests.tiny import tiny_config
 
 SEQ_LENS = [5, 17, 1, 40, 17]
@@ -77,5 +77,10 @@ def test_backends_agree():
 
 
 def test_choice_is_explained():
-    backend, reason = choose_attention(torch.device("cpu"), "auto")
+    backend, reason = choose_attention(torch.device("cpu"), "auto", torch.bfloat16)
     assert backend == "sdpa" and "GPU" in reason
+
+
+@pytest.mark.parametrize("why_not", [why_not_flash, why_not_varlen])
+def test_fp32_is_not_for_kernels_of_16_bits(why_not):
+    assert "fp32" in why_not(torch.device("cuda"), torch.float32)
