@@ -10,8 +10,10 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
+from revinst.commands.trained import open_trained
 from revinst.data.examples import load_examples
 from revinst.evaluation.baselines import FLOORS
+from revinst.generation.engine import GenerationSettings
 from revinst.model.inference import load_for_inference
 
 GAINS = ("prediction", "reference", "shuffled")
@@ -365,6 +367,13 @@ def test_generate(runs, tmp_path, kind):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(row["response"] for row in rows) == sorted(texts[:1] if kind == "txt" else texts)
     assert all(row["stopped"] == "eos" or row["num_tokens"] == 5 for row in rows)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_a_run_is_loaded_in_the_precision_asked_for(runs, precision, dtype):
+    model = open_trained(str(runs / "one")).load(GenerationSettings(precision=precision))
+    dtypes = [parameter.dtype for parameter in model.parameters()]
+    assert len(dtypes) > 30 and set(dtypes) == {dtype}
 
 
 def test_merged_model_is_the_tuned_one(runs, tiny_llama, tmp_path, monkeypatch):

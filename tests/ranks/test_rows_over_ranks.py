@@ -67,7 +67,7 @@ def generated(run) -> list[dict]:
 
 
 def test_generation(run, generated, tmp_path):
-    """In fp32 a row's log p hardly knows what is computed beside it; in bf16 it would be 1e-3 off."""
+    """In fp32, where log p hardly depends on what is computed beside a row."""
     out, log = tmp_path / "two.jsonl", tmp_path / "log"
     codes = run_forked(["generate", run, run.parent / "rows.jsonl", *FP32, "--output", out], log)
     assert codes == [0, 0] and log.read_text().count("31 instructions in") == 1, log.read_text()
