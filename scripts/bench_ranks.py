@@ -1,0 +1,221 @@
+"""Trains the same steps on one GPU and on all, kills a rank and goes on, evaluates on one and on all; compares.
+
+    python scripts/bench_ranks.py --base FOLDER --source FILE --work FOLDER [--devices 2]
+           [--parts speed kill evaluate] [--variants one ddp fsdp2] [-- --KEY VALUE ...]
+
+Everything runs through `revinst fit` and `revinst evaluate`; keys after `--` go to each `fit`. A step has `--rows` rows
+however many GPUs share them. `speed` comes first: `kill` compares with its runs, `evaluate` reads one of them.
+Exit code 1 when losses are farther apart than `--bound`, or predictions in fp32 differ.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from safetensors.numpy import load_file
+
+STRATEGIES = {"one": "auto", "ddp": "ddp", "fsdp2": "fsdp2"}
+EVERY_STEPS = 5  # checkpoints of a run that is killed
+LIMIT_S = 600
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--config", default="configs/llama2-7b.yaml")
+    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--accelerator", default="gpu", help="cpu: processes over gloo")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--variants", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--rows", type=int, default=24, help="of a step, over all GPUs")
+    parser.add_argument("--micro_batch_size", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=4, help="steps whose speed does not count")
+    parser.add_argument("--bound", type=float, default=5e-3, help="relative, of a step's loss")
+    parser.add_argument("--evaluated", default="ddp", help="the variant whose run is evaluated")
+    parser.add_argument("--limit", type=int, default=400, help="rows that are evaluated")
+    parser.add_argument("keys", nargs="*", help="after --: further keys of fit")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    passed = [PARTS[part](options) for part in options.parts]
+    sys.exit(not all(passed))
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+
+def compare_speed(options: argparse.Namespace) -> bool:
+    """tokens/s over all GPUs, median of steps; efficiency against as many times one GPU; losses against one GPU's."""
+    seen = {name: fit(options, name) for name in options.variants}
+    print("| variant | GPUs | tokens/s | efficiency | peak GiB a GPU | farthest loss | last loss | s in all |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    one, passed = seen.get("one"), []
+    for name, run in seen.items():
+        devices = devices_of(options, name)
+        share = f"{run['tokens_per_s'] / devices / one['tokens_per_s']:.3f}" if one else ""
+        away = distance(run["losses"], one["losses"]) if one else 0.0
+        passed.append(away <= options.bound)
+        cells = [name, devices, f"{run['tokens_per_s']:,.0f}", share, f"{run['peak_gib']:.2f}", f"{away:.1e}"]
+        print_row(*cells, f"{run['losses'][-1]:.4f}", f"{run['seconds']:.0f}")
+    return all(passed)
+
+
+def print_row(*cells: Any) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def fit(options: argparse.Namespace, name: str, run_name: str = "") -> dict[str, Any]:
+    """Runs it to its end, from where it is, and reads what it logged."""
+    since = time.perf_counter()
+    log = options.work / f"{run_name or name}.log"
+    process = start(options, name, run_name or name, log)
+    if process.wait(LIMIT_S):
+        sys.exit(f"{log.read_text()[-4000:]}\n{run_name or name}: exit code {process.returncode}")
+    seconds = time.perf_counter() - since
+    with (options.work / (run_name or name) / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+    speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup :]
+    manifest = json.loads((options.work / (run_name or name) / "manifest.json").read_text())
+    return {
+        "losses": [float(row["train/loss"]) for row in rows],
+        "tokens_per_s": statistics.median(speeds),
+        "peak_gib": manifest["peak_gib"] or float("nan"),
+        "seconds": seconds,
+    }
+
+
+def start(options: argparse.Namespace, name: str, run_name: str, log: Path) -> subprocess.Popen:
+    devices = devices_of(options, name)
+    keys: dict[str, Any] = {
+        "runs_dir": options.work,
+        "run_name": run_name,
+        "model.base": options.base,
+        "model.optimizer": "adamw",  # the one that all strategies take
+        "model.lora.dropout": 0,  # each rank draws masks of its own
+        "data.source": options.source,
+        "data.micro_batch_size": options.micro_batch_size,
+        "data.micro_batches_per_step": options.rows // options.micro_batch_size // devices,
+        "samples.every_steps": 0,
+        "checkpoint.every_steps": EVERY_STEPS if run_name != name else "null",
+        "trainer.accelerator": options.accelerator,
+        "trainer.devices": devices,
+        "trainer.strategy": STRATEGIES[name],
+        "trainer.max_steps": options.steps,
+        "trainer.max_epochs": -1,
+        "trainer.log_every_n_steps": 1,
+        "trainer.limit_val_batches": 0,
+        "trainer.enable_progress_bar": "false",
+        "trainer.logger": "false",
+    }
+    line = [sys.executable, "-m", "revinst.cli", "fit", "--config", options.config]
+    line += [part for key, value in keys.items() for part in (f"--{key}", str(value))]
+    with log.open("ab") as output:
+        return subprocess.Popen([*line, *options.keys], stdout=output, stderr=output, env=dict(os.environ))
+
+
+def devices_of(options: argparse.Namespace, name: str) -> int:
+    return 1 if name == "one" else options.devices
+
+
+def distance(got: list[float], expected: list[float]) -> float:
+    """The farthest of the steps' losses, relative."""
+    return max(abs(a - b) / abs(b) for a, b in zip(got, expected, strict=True))
+
+
+# ---- a rank is killed ------------------------------------------------------------------------------------------------
+
+
+def kill_a_rank(options: argparse.Namespace) -> bool:
+    """SIGKILL to the last rank after the first checkpoint; the same command goes on; losses as without."""
+    print("| variant | ended after | what it said | farthest loss | adapter | equal bits |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    passed = []
+    for name in options.variants:
+        whole = fit(options, name)
+        run_name, log = f"{name}-killed", options.work / f"{name}-killed.log"
+        process = start(options, name, run_name, log)
+        wait_for_file(options.work / run_name / "checkpoints" / f"step-{EVERY_STEPS:06d}.json", process, log)
+        ranks = [p for p in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(p.cmdline())]
+        since = time.perf_counter()
+        (ranks[-1] if ranks else psutil.Process(process.pid)).send_signal(signal.SIGKILL)
+        process.wait(LIMIT_S)
+        psutil.wait_procs(ranks, timeout=LIMIT_S)
+        ended_s = time.perf_counter() - since
+        said = [line for line in log.read_text().splitlines() if line.startswith("revinst:")]
+        again = fit(options, name, run_name)
+        away = distance(again["losses"], whole["losses"])
+        passed.append(away <= options.bound)
+        adapter, is_equal = compare_adapters(options.work / run_name, options.work / name)
+        reason = said[-1].removeprefix("revinst: ") if said else ""
+        print_row(name, f"{ended_s:.1f} s", reason, f"{away:.1e}", f"{adapter:.1e}", is_equal)
+    return all(passed)
+
+
+def wait_for_file(path: Path, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not path.is_file():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            sys.exit(f"{log.read_text()[-4000:]}\n{path} was not written")
+        time.sleep(0.05)
+
+
+def compare_adapters(got: Path, expected: Path) -> tuple[float, bool]:
+    """(relative distance, whether all bits are equal)."""
+    ours, theirs = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (got, expected))
+    assert ours.keys() == theirs.keys()
+    away = sum(float(((ours[name] - theirs[name]) ** 2).sum()) for name in ours)
+    size = sum(float((theirs[name] ** 2).sum()) for name in ours)
+    return (away / size) ** 0.5, all((ours[name] == theirs[name]).all() for name in ours)
+
+
+# ---- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def compare_evaluations(options: argparse.Namespace) -> bool:
+    """Predictions of the same rows by one GPU and by all: in fp32 the same texts, in bf16 but for rounding."""
+    print("| precision | rows | equal texts | ROUGE-L, one | ROUGE-L, all | s, one | s, all |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    passed = []
+    for precision in ("bf16", "fp32"):
+        one, every = (evaluate(options, precision, devices) for devices in (1, options.devices))
+        equal = sum(one["texts"][row] == text for row, text in every["texts"].items())
+        passed.append(one["texts"].keys() == every["texts"].keys() and equal > 0)
+        passed.append(precision == "bf16" or equal == len(one["texts"]))
+        scores = [f"{made['rougeL']:.4f}" for made in (one, every)]
+        print_row(precision, len(one["texts"]), equal, *scores, f"{one['seconds']:.0f}", f"{every['seconds']:.0f}")
+    return all(passed)
+
+
+def evaluate(options: argparse.Namespace, precision: str, devices: int) -> dict[str, Any]:
+    output = options.work / f"evaluation-{precision}-{devices}"
+    line = [sys.executable, "-m", "revinst.cli", "evaluate", options.work / options.evaluated, "--output", output]
+    line += ["--limit", options.limit, "--precision", precision, "--devices", devices]
+    since = time.perf_counter()
+    done = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\nevaluate: exit code {done.returncode}")
+    rows = [json.loads(row) for row in (output / "predictions.jsonl").read_text().splitlines()]
+    scores = json.loads((output / "scores.json").read_text())
+    return {
+        "texts": {row["id"]: row["prediction"] for row in rows},
+        "rougeL": scores["metrics"]["rougeL"]["mean"],
+        "seconds": time.perf_counter() - since,
+    }
+
+
+PARTS = {"speed": compare_speed, "kill": kill_a_rank, "evaluate": compare_evaluations}
+
+if __name__ == "__main__":
+    main()
