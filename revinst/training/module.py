@@ -249,7 +249,7 @@ class InstructionModule(L.LightningModule):
         """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor."""
         if self.trainer.world_size == 1:
             return value
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.device)
+        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.trainer.strategy.root_device)
         return self.trainer.strategy.reduce(tensor, reduce_op=operation)
 
     def gather_over_ranks(self, value: Any) -> list[Any]:
