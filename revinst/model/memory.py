@@ -166,8 +166,9 @@ def predict_memory(
     ranks: share the layers if `sharded` (fsdp2), else each has its own.
 
     DDP keeps a copy of the gradients in its buckets. FSDP2 keeps on each rank a share of packed weights, adapter,
-    gradients and optimizer state, two whole layers with the copies that they are gathered into, and, when it
-    accumulates over micro-batches, the whole adapter's gradients; embeddings, head and statistics are not shared.
+    gradients and optimizer state, and two whole layers with the copies that they are gathered into; embeddings, head
+    and statistics are not shared. When it accumulates over micro-batches the adapter's gradients are whole, until the
+    last backward replaces each layer's by a share.
 
     On a GPU a paged optimizer's state is not counted: PyTorch does not allocate it, and it may leave the GPU.
     """
@@ -177,10 +178,11 @@ def predict_memory(
     activations = activation_gib(shape, tokens, recomputed, dropout, fused)
     activations += SCORE_BYTES * shape.heads * score_pairs / GIB
     share = ranks if sharded else 1
+    gradients = (1.0 if accumulates else 1 / ranks) if sharded else 2 if ranks > 1 else 1
     parts = {
         "base": (linear + 2 * shape.other_parameters) / GIB,
         "adapter": 4 * adapter / share / GIB,
-        "gradients": 4 * adapter * (2 if ranks > 1 and not sharded else 1 / share) / GIB,
+        "gradients": 4 * adapter * gradients / GIB,
         "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / share / GIB,
         "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
         "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
@@ -189,7 +191,6 @@ def predict_memory(
         weights = shape.linear_parameters * (0.5 if quantization == "nf4" else 2)
         gathered = GATHERED_LAYERS * (weights + 4 * adapter) / shape.layers
         parts["base"] += (weights / ranks - weights + gathered) / GIB
-        parts["gradients"] += accumulates * 4 * adapter / GIB
     fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
     return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
 

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.distributed import ReduceOp
 
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
@@ -19,7 +20,7 @@ from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_ada
 from revinst.model.memory import layer_bytes_per_token, shape_of
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 from revinst.training.loss import summed_loss
-from revinst.training.optim import LR_SCHEDULES, build_optimizer, lr_at
+from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
 from revinst.training.sharding import check_optimizer, clip_grad_norm_, shard_layers, sync_gradients
 
 
@@ -64,7 +65,7 @@ class InstructionModule(L.LightningModule):
         super().__init__()
         if lr_schedule not in LR_SCHEDULES:
             raise UserError(f"model.lr_schedule {lr_schedule!r}: choose from {', '.join(LR_SCHEDULES)}")
-        check_arguments(
+        check_numbers(
             betas=betas,
             lr=lr,
             weight_decay=weight_decay,
@@ -240,17 +241,23 @@ class InstructionModule(L.LightningModule):
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
     def sum_over_ranks(self, value: Any) -> Any:
-        return self.reduce_over_ranks(value, "sum")
+        return self.reduce_over_ranks(value, ReduceOp.SUM)
 
     def max_over_ranks(self, value: Any) -> Any:
-        return self.reduce_over_ranks(value, "max")
+        return self.reduce_over_ranks(value, ReduceOp.MAX)
 
-    def reduce_over_ranks(self, value: Any, operation: str) -> Any:
-        """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor."""
+    def reduce_over_ranks(self, value: Any, operation: Any) -> Any:
+        """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor.
+
+        Lightning's `strategy.reduce` begins with a barrier (2.6.6): the host would wait there for the backward, and the
+        device then for what the host has still to launch.
+        """
         if self.trainer.world_size == 1:
             return value
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.trainer.strategy.root_device)
-        return self.trainer.strategy.reduce(tensor, reduce_op=operation)
+        device = self.trainer.strategy.root_device  # after a fit the module itself is on the CPU
+        tensor = torch.as_tensor(value).to(device, torch.float64, copy=True)
+        torch.distributed.all_reduce(tensor, op=operation)
+        return tensor
 
     def gather_over_ranks(self, value: Any) -> list[Any]:
         """What each rank has, on every rank."""
@@ -279,26 +286,3 @@ class InstructionModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.step = checkpoint["revinst"]["step"]
         self.bad_steps_in_a_row = checkpoint["revinst"]["bad_steps_in_a_row"]
-
-
-def check_arguments(
-    *,
-    betas: tuple[float, float],
-    lr: float,
-    weight_decay: float,
-    warmup_frac: float,
-    max_grad_norm: float,
-    max_bad_steps: int,
-) -> None:
-    """Raises UserError for numbers that no optimizer takes. Not a number fails every comparison."""
-    checks = (
-        ("lr", lr, 0 < lr < math.inf, "above 0"),
-        ("betas", list(betas), len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)"),
-        ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
-        ("warmup_frac", warmup_frac, 0 <= warmup_frac <= 1, "in [0, 1]"),
-        ("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0"),
-        ("max_bad_steps", max_bad_steps, max_bad_steps >= 1, "at least 1"),
-    )
-    for name, value, is_right, range_ in checks:
-        if not is_right:
-            raise UserError(f"model.{name} {value}: must be {range_}")

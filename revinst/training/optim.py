@@ -62,3 +62,26 @@ def lr_at(step: int, *, lr: float, schedule: str, warmup_steps: int, total_steps
         return lr
     left = max(total_steps - step, 1) / max(total_steps - warmup_steps, 1)
     return lr * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def check_numbers(
+    *,
+    betas: tuple[float, float],
+    lr: float,
+    weight_decay: float,
+    warmup_frac: float,
+    max_grad_norm: float,
+    max_bad_steps: int,
+) -> None:
+    """Raises UserError for numbers that no optimizer takes. Not a number fails every comparison."""
+    checks = (
+        ("lr", lr, 0 < lr < math.inf, "above 0"),
+        ("betas", list(betas), len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)"),
+        ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
+        ("warmup_frac", warmup_frac, 0 <= warmup_frac <= 1, "in [0, 1]"),
+        ("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0"),
+        ("max_bad_steps", max_bad_steps, max_bad_steps >= 1, "at least 1"),
+    )
+    for name, value, is_right, range_ in checks:
+        if not is_right:
+            raise UserError(f"model.{name} {value}: must be {range_}")

@@ -122,7 +122,7 @@ def test_sharding_divides_the_layers(base, llama_7b):
     packed, layer = 0.5 * shape.linear_parameters / 2**30, shape.layers
     gathered = 4 * (packed + one.adapter) / layer
     assert fsdp.base == pytest.approx(one.base - packed * 7 / 8 + gathered)
-    assert predict_memory(shape, ranks=8, sharded=True, accumulates=True, **options).gradients > one.gradients
+    assert predict_memory(shape, ranks=8, sharded=True, accumulates=True, **options).gradients == one.gradients
 
 
 def test_plan_of_a_sharded_config(capsys, llama_7b):

@@ -56,7 +56,7 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     data, checkpoint = build_rows(base, options), options["resume"] and folder / options["resume"]
     trainer = build_trainer(folder, **trainer_options(options, ranks))
     seen: dict[str, Any] = {
-        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed")
+        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "barriers")
     }
     watch_module(module, seen, options["strategy"] == "fsdp2")
     with watch_functions(module, seen):
@@ -100,6 +100,14 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     from revinst.training import callbacks
 
     clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches
+    step, barrier = module.training_step, torch.distributed.barrier
+
+    def training_step(batch, batch_idx):
+        torch.distributed.barrier = lambda *args, **kwargs: seen["barriers"].append(module.step)
+        try:
+            step(batch, batch_idx)
+        finally:
+            torch.distributed.barrier = barrier
 
     def record(parameters, max_norm):
         parameters = list(parameters)
@@ -120,6 +128,7 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
         return [(number, SimpleNamespace(token_ids=ids)) for number, ids in made]
 
     loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = record, watch_sharding, record_samples
+    module.training_step = training_step
     try:
         yield
     finally:

@@ -134,6 +134,12 @@ def test_gradients_cross_ranks_once_a_step(two):
     assert two["ddp 2x4"]["crossed"] == two["fsdp2 2x4"]["crossed"] == [True] * 3
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_no_step_has_a_barrier(two, name):
+    """The host would wait there for the device, and then the device for the host."""
+    assert two[name]["barriers"] == [] and len(two[name]["losses"]) > 0
+
+
 def test_a_wrong_sum_would_show(one):
     """The test can fail: without the third step's rows of one rank the gradient is another one."""
     assert distance(one["gradients"][2], one["gradients"][1]) > 1e-2
