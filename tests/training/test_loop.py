@@ -1,10 +1,13 @@
 """What a step does with numbers that are not finite, with modes and flags, and what validation measures."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from revinst.model.lora import adapter_state
 from revinst.training.loss import summed_loss
+from revinst.training.module import InstructionModule
 from revinst.training.optim import build_optimizer, lr_at
 from tests.tiny import build_data, build_module, build_trainer
 
@@ -133,3 +136,17 @@ def test_paged_optimizer_without_a_gpu_is_said_aloud():
     assert type(optimizer) is torch.optim.AdamW and "no GPU" in reason
     with pytest.raises(ValueError, match="paged_adamw_8bit"):
         build_optimizer([parameter], "sgd", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
+
+
+def test_ranks_are_summed_on_their_own_device(monkeypatch):
+    """At the end of a fit the module is on the CPU again, where NCCL has no backend. The value stays what it was."""
+    seen = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, op: seen.append((tensor, op)))
+    module = InstructionModule()
+    module._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("meta")))
+    value = torch.ones((), dtype=torch.float64)
+    assert module.device.type == "cpu" and module.sum_over_ranks(value) is not value
+    module.max_over_ranks([1, 2])
+    (total, sum_), (largest, max_) = seen
+    assert total.is_meta and largest.is_meta and largest.shape == (2,) and total.dtype == torch.float64
+    assert (sum_, max_) == (torch.distributed.ReduceOp.SUM, torch.distributed.ReduceOp.MAX)
