@@ -1,12 +1,13 @@
 """One e-mail to what its sender wrote in it, by the standard library's `email`."""
 
+import codecs
 import hashlib
 import re
 from datetime import UTC
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import Message
-from email.utils import getaddresses, parseaddr, parsedate_to_datetime
+from email.utils import parseaddr, parsedate_to_datetime
 
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.texts import NotKept, OwnText
@@ -19,14 +20,29 @@ AUTO_SUBJECT = re.compile(
     r"automatiskt svar|resposta autom[áa]tica)\b",
     re.IGNORECASE,
 )
-# What mail programs write around quotes and signatures; a forward's or Outlook's header block is seen as text.
-HTML_QUOTES = (
-    "//blockquote | //style | //script | //head | "
-    "//*[contains(concat(' ', @class, ' '), ' gmail_attr ')] | //*[contains(@class, 'gmail_signature')] | "
-    "//*[contains(@class, 'moz-cite-prefix')] | //*[contains(@class, 'moz-signature')] | "
-    "//*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')] | "
-    "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature']"
+DRAFT_LABEL = re.compile(
+    r"(?:^|,)\s*(?:drafts?|entwürfe|brouillons|borradores|bozze|rascunhos)\s*(?:,|$)", re.IGNORECASE
 )
+# What mail programs write around quotes and signatures. Introductions, marks of forwards and Outlook's header blocks
+# stay, to be judged as in plain text.
+HTML_DROPPED = (
+    "//style | //script | //head | //*[contains(@class, 'gmail_signature')] | //*[contains(@class, 'moz-signature')] | "
+    "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature'] | "
+    "//*[contains(@class, 'moz-forward-container')] | //*[@id='divRplyFwdMsg'] | "
+    "//*[@id='divRplyFwdMsg']/following-sibling::*"
+)
+HTML_QUOTES = "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')]"
+INDENT = re.compile(r"margin:\s*0(?:px)? 0(?:px)? 0(?:px)? 40px")  # Gmail's for one's own text
+# What a charset's name means in mails: the larger sets that programs write under the smaller one's name.
+MEANT = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "iso-8859-8-i": "iso-8859-8",
+    "windows-874": "cp874",
+}
+WESTERN = ("utf-8", "cp1252")  # utf-8 first: what is valid in it is hardly ever anything else
 
 
 def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText | NotKept, list[str]]:
@@ -48,9 +64,11 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText |
 
 
 def own_text(message: Message, where: str, me: frozenset[str]) -> OwnText | NotKept:
-    sender = read_sender(str(message["From"] or ""))
-    if sender not in me:
-        return NotKept(where, "not sent by me" if sender else "it names no sender")
+    senders = read_senders(message)
+    if not me.intersection(senders):
+        return NotKept(where, "not sent by me" if senders else "it names no sender")
+    if DRAFT_LABEL.search(read_header(message, "X-Gmail-Labels")):
+        return NotKept(where, "a draft")
     if is_automatic(message):
         return NotKept(where, "an automatic reply")
     body = text_of(message)
@@ -62,15 +80,30 @@ def own_text(message: Message, where: str, me: frozenset[str]) -> OwnText | NotK
     return OwnText(where, text, "mail", date=read_date(message), names=read_names(message))
 
 
-def read_sender(header: str) -> str:
-    """The address, in lower case; one that stands in the name (`"me@example.org" <thief@example.com>`) is none."""
-    bracketed = re.findall(r"<([^<>\s]+@[^<>\s]+)>\s*(?:\([^()]*\)\s*)?$", header)
-    return (bracketed[-1] if bracketed else parseaddr(header)[1]).strip().lower()
+def read_senders(message: Message) -> list[str]:
+    """Addresses in lower case; one that stands in a name (`"me@example.org" <thief@example.com>`) is none."""
+    (header, *_) = *raw_headers(message, "From"), ""
+    header = header if "@" in header else decode(header)  # some encode all of it
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", header)
+    found = re.findall(r"<([^<>\s]+@[^<>\s]+)>\s*(?:\([^()]*\)\s*)?(?:,|$)", unquoted) or [parseaddr(header)[1]]
+    return [address.strip().lower() for address in found if address.strip()]
 
 
-def decode(value: object) -> str:
+def raw_headers(message: Message, name: str) -> list[str]:
+    """All values of a header as they lie in the mail, folded lines joined, unencoded UTF-8 read."""
+    values = (str(value) for key, value in message.raw_items() if key.lower() == name.lower())
+    return [
+        re.sub(r"[\r\n]+", "", value).encode("utf-8", "surrogateescape").decode("utf-8", "replace") for value in values
+    ]
+
+
+def read_header(message: Message, name: str) -> str:
+    """The first value, decoded; "" where there is none."""
+    return next(map(decode, raw_headers(message, name)), "")
+
+
+def decode(text: str) -> str:
     """A header's text, encoded words decoded where they can be."""
-    text = str(value or "")
     try:
         return str(make_header(decode_header(text)))
     except (ValueError, LookupError):
@@ -78,36 +111,38 @@ def decode(value: object) -> str:
 
 
 def is_automatic(message: Message) -> bool:
-    submitted = decode(message["Auto-Submitted"]).strip().lower()
+    submitted = read_header(message, "Auto-Submitted").strip().lower()
     if (submitted and submitted != "no") or message["X-Autoreply"] or message["X-Autorespond"]:
         return True
-    if decode(message["Precedence"]).strip().lower() == "auto_reply":
+    if read_header(message, "Precedence").strip().lower() == "auto_reply":
         return True
-    return bool(AUTO_SUBJECT.match(REPLY_PREFIX.sub("", decode(message["Subject"]))))
+    return bool(AUTO_SUBJECT.match(REPLY_PREFIX.sub("", read_header(message, "Subject"))))
 
 
 def read_thread(message: Message, content: bytes) -> list[str]:
     """Keys of what this mail belongs with: its id, those it answers, and its subject where that says enough."""
-    ids = re.findall(r"<[^<>\s]+>", decode(message["Message-ID"]))[:1]
+    ids = re.findall(r"<[^<>\s]+>", read_header(message, "Message-ID"))[:1]
     ids = ids or [hashlib.sha256(content).hexdigest()]
     for name in ("References", "In-Reply-To"):
-        ids += re.findall(r"<[^<>\s]+>", decode(message[name]))
-    subject = " ".join(REPLY_PREFIX.sub("", decode(message["Subject"])).lower().split())
+        ids += re.findall(r"<[^<>\s]+>", read_header(message, name))
+    subject = " ".join(REPLY_PREFIX.sub("", read_header(message, "Subject")).lower().split())
     return ids + [f"subject {subject}"] * (len(subject.split()) > 1)
 
 
 def read_date(message: Message) -> str:
     """ISO 8601 in UTC; "" for a date that can't be read."""
     try:
-        date = parsedate_to_datetime(decode(message["Date"]))
+        date = parsedate_to_datetime(read_header(message, "Date"))
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, TypeError, IndexError, OverflowError):
         return ""
 
 
 def read_names(message: Message) -> tuple[str, ...]:
-    headers = [decode(value) for name in NAME_HEADERS for value in message.get_all(name, [])]
-    return tuple(sorted({name for name, _ in getaddresses(headers) if name}))
+    """What stands beside the addresses: names, however they are quoted, encoded or separated."""
+    headers = (value for name in NAME_HEADERS for value in raw_headers(message, name))
+    names = (" ".join(re.sub(r"<[^<>]*>|\S+@\S+", " ", decode(value)).split()) for value in headers)
+    return tuple(sorted({name for name in names if name}))
 
 
 def text_of(part: Message) -> str | None:
@@ -147,30 +182,38 @@ def decode_payload(part: Message) -> str:
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)
     named = (part.get_content_charset() or "utf-8").lower()
-    # Programs write cp1252 and call it latin-1 or ASCII (as every browser assumes); utf-8 is tried before.
-    charsets = ["utf-8", "cp1252"] if named in ("iso-8859-1", "latin-1", "us-ascii") else [named, "utf-8", "cp1252"]
-    for charset in charsets:
+    try:
+        named = codecs.lookup(MEANT.get(named, named)).name
+    except LookupError:
+        named = "utf-8"
+    # Programs write cp1252 and call it latin-1 or ASCII (as every browser assumes), and UTF-8 as any of them.
+    is_western = named in ("iso8859-1", "ascii", "cp1252")
+    for charset in WESTERN if is_western else (MEANT.get(named, named), *WESTERN):
         try:
             return content.decode(charset).replace("\r\n", "\n").lstrip("\ufeff")
-        except (UnicodeError, LookupError):
+        except UnicodeError:
             continue
     return content.decode("latin-1")
 
 
 def html_to_text(html: str) -> str:
-    """Visible text of an HTML mail without what it quotes."""
+    """Visible text of an HTML mail, a line `> ...` in place of each quote."""
     import lxml.html
     from inscriptis import Inscriptis
 
     if not html.strip():
         return ""
     try:
-        tree = lxml.html.fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
+        tree = lxml.html.document_fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
     except (lxml.etree.ParserError, ValueError):  # nothing but comments
         return ""
-    for element in tree.xpath(HTML_QUOTES):
+    for element in tree.xpath(HTML_DROPPED):
         if element.getparent() is not None:
             element.drop_tree()
+    for element in tree.xpath(HTML_QUOTES):
+        if not INDENT.search(element.get("style", "")) or element.get("class") or element.get("type"):
+            element.clear(keep_tail=True)
+            element.tag, element.text = "p", "> ..."
     lines = Inscriptis(tree).get_text().split("\n")
     return "\n".join(line.strip() for line in lines)  # it indents by the page's layout
 

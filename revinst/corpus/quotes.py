@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (patterns)
+# ruff: noqa: E501, RUF001  (patterns)
 """What somebody wrote in a mail, without what others wrote: quotes, forwards, header blocks, signatures.
 
 Lines are judged from the top. A header block or a forward's mark cuts off all that follows; a quoted stretch (`>`)
@@ -10,6 +10,7 @@ from itertools import takewhile
 
 MAX_ATTRIBUTION_LINES = 5
 MAX_HEADER_LINES = 12
+MAX_SIGNATURE_LINES = 12
 MAX_LINE = 2000  # no header, mark or introduction is longer; patterns are not tried on what is
 # (how it begins, how the end of it reads): "On Mon, 2 Mar 2026 at 10:00, Ann <ann@example.org> wrote:"
 ATTRIBUTIONS = (
@@ -22,18 +23,30 @@ ATTRIBUTIONS = (
     (r"Op\b", r"(?:schreef|heeft)\b.*"),
     (r"(?:Den|On)\b", r"skrev\b.*"),
     (r"(?:W dniu|Dnia|dnia)\b", r"(?:napisał|pisze)\S*.*"),
+    (r"\S", r"(?:napisał|napísal|napisa[ol])\S*(?: je)?"),
+    (r"\S", r"je napisa\w+"),
+    (r"\S", r"έγραψε"),
+    (r"\S", r"đã viết"),
+    (r"\S", r"(?:va escriure|ha escrit)"),
+    (r"\S", r"(?:כתב\S*|كتب\S*)"),
     (r"Dne\b", r"napsal\S*.*"),
     (r"\S", r"kirjoitti\b.*"),
-    (r"\S", r"(?:пишет|написала?|писал\S*|пише|написав|написала)"),
+    (r"\S", r"(?:пишет|написала?|писал\S*|пише|написав)"),
     (r"[ÎI]n\b", r"a scris"),
     (r"\S", r"yazd\w"),
     (r"\S", r"ezt írta.*"),
     (r"\S", r"님이 작성"),
     (r"\S", r"(?:写道|寫道|のメール)"),
     (r"[^<>\n]{0,80}<[^<>\s]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
-    (r".{0,80}?\d", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
+    (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
-ATTRIBUTION = re.compile("|".join(rf"(?:{start}.{{0,400}}?{end}\s?[::]$)" for start, end in ATTRIBUTIONS))
+ATTRIBUTION = re.compile("|".join(rf"(?:{start}.{{0,400}}?{end}\s?[:：]$)" for start, end in ATTRIBUTIONS))
+WHEN_OR_WHO = re.compile(r"@|\b\d{4}\b|\d[:.h]\d\d")
+# Without a date these introduce what is quoted right below them, and nothing else.
+BARE_ATTRIBUTION = re.compile(
+    r"(?:Zitat von|Quoting|Citando|Citat från)\b.{0,200}[:：]$|.{0,200}\b(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|"
+    r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$"
+)
 ATTRIBUTION_START = re.compile(
     r"(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b|\d{4}[-/.]\d|.*<[^<>\s]+@|.*\d"
 )
@@ -63,29 +76,46 @@ OTHER_HEADER = re.compile(
 MIN_HEADERS = 3
 SIGNATURE_MARK = re.compile(r"--\s?$")
 RULE = re.compile(r"\s*[_-]{10,}\s*$")
+PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
 DEVICE = re.compile(
-    r"\s*(?:Sent from (?:my|Mail for|Outlook|Yahoo)\b|Get Outlook for\b|Von meinem \S+ gesendet|Gesendet (?:von|mit)\b|"
-    r"Diese Nachricht wurde von meinem\b|Envoyé (?:de|depuis) mon\b|Enviado (?:desde|do) m\w+\b|Inviato d[ae]l?\b.*"
-    r"(?:iPhone|iPad|Android|cellulare)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|Skickat från min\b|Sendt fra min\b|"
-    r"Wysłane z\b).{0,60}$"
+    rf"\s*(?:Sent (?:from|with|via) (?:(?:my|the)\b|{PRODUCT})|(?:Get|Télécharger|Obtener|Ottieni|Obter) Outlook (?:for|para|pour|per)\b|"
+    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
+    rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
+    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
+    rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
+    rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
+    r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,60}$"
 )
 DISCLAIMER = re.compile(
     r"\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
-    r"(?:confidentiality|disclaimer)\b.{0,20}:|diese e-?mail (?:enthält|ist) .{0,40}vertraulich|"
-    r"please consider the environment)",
+    r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
+    r"diese e-?mail (?:enthält|ist) .{0,40}vertraulich|please consider the environment)",
     re.IGNORECASE,
 )
-CONTACT = re.compile(
-    r"\S+@\S+\.\w|https?://|\bwww\.|\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE
+PHONE = re.compile(r"\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE)
+LINK = re.compile(r"\S+@\S+\.\w|https?://|\bwww\.", re.IGNORECASE)
+PGP = re.compile(r"-----BEGIN PGP MESSAGE-----.*?(?:-----END PGP MESSAGE-----|\Z)", re.DOTALL)
+PGP_SIGNED = re.compile(
+    r"-----BEGIN PGP SIGNED MESSAGE-----\n(?:[\w-]+: [^\n]*\n)*\n?(.*?)-----BEGIN PGP SIGNATURE-----.*", re.DOTALL
 )
+INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 
 
 def strip_quotes(text: str) -> str:
     """The writer's own lines of a mail's plain text; "" where there are none."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u200b", "").split("\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u200b", "")
+    lines = drop_armour(text).split("\n")
     kept = drop_quoted(cut_at_marks(lines))
     kept = cut_signature(kept)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in kept)).strip()
+
+
+def drop_armour(text: str) -> str:
+    """Without what PGP wrote around or in place of the text."""
+    signed = PGP_SIGNED.search(text)
+    if signed:
+        text = re.sub(r"^- ", "", signed[1], flags=re.MULTILINE)
+    return PGP.sub("", text)
 
 
 def cut_at_marks(lines: list[str]) -> list[str]:
@@ -95,6 +125,8 @@ def cut_at_marks(lines: list[str]) -> list[str]:
             continue
         if FORWARD.match(line) or is_header_block(lines[number : number + MAX_HEADER_LINES]):
             end = number
+            while end and OTHER_HEADER.match(lines[end - 1]) and not FORWARD.match(line):
+                end -= 1  # some put the date before the sender
             while end and (RULE.match(lines[end - 1]) or not lines[end - 1].strip()):
                 end -= 1
             return lines[:end]
@@ -118,16 +150,24 @@ def drop_quoted(lines: list[str]) -> list[str]:
         if has_quotes[number]:
             number += 1
             continue
-        length = attribution_length(lines[number : number + MAX_ATTRIBUTION_LINES])
-        if not length:
+        introduction = lines[number : number + MAX_ATTRIBUTION_LINES]
+        length = attribution_length(introduction)
+        following = next((row for row in range(number + (length or 1), len(lines)) if lines[row].strip()), None)
+        is_above_quote = following is not None and has_quotes[following]
+        if is_above_quote and (length or BARE_ATTRIBUTION.match(INVISIBLE.sub("", lines[number]).strip()[:MAX_LINE])):
+            number += length or 1
+        elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
+            break  # the client quotes without marks
+        else:
             kept.append(lines[number])
             number += 1
-            continue
-        number += length
-        following = next((row for row in range(number, len(lines)) if lines[row].strip()), None)
-        if following is None or not has_quotes[following]:
-            break  # the client quotes without marks
     return kept
+
+
+def introduces_the_rest(introduction: str, above: str) -> bool:
+    """Whether what follows without quote marks is another's: somebody's own "Bob wrote on 3 May:" is not enough."""
+    found = {match[0][:1] == "@" for match in WHEN_OR_WHO.finditer(introduction)}
+    return len(found) == 2 or (bool(found) and not above.strip())
 
 
 def is_quoted(line: str) -> bool:
@@ -145,7 +185,7 @@ def attribution_length(lines: list[str]) -> int:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or is_quoted(line) or len(line) > MAX_LINE:
             return 0
-        joined = f"{joined} {line.strip()}".strip()
+        joined = f"{joined} {INVISIBLE.sub('', line).strip()}".strip()
         if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
             return number
     return 0
@@ -153,13 +193,24 @@ def attribution_length(lines: list[str]) -> int:
 
 def cut_signature(lines: list[str]) -> list[str]:
     """Without signature, advertisement of the device, disclaimer and contact lines at the end."""
+    lines = drop_trailing_blank(lines)
+    lefts = [bool(line.strip()) for line in lines]
+    left = sum(lefts)
     for number, line in enumerate(lines):
-        if len(line) > MAX_LINE:
-            continue
-        if SIGNATURE_MARK.fullmatch(line) or DEVICE.match(line) or DISCLAIMER.match(line):
+        if left - 1 <= MAX_SIGNATURE_LINES and len(line) <= MAX_LINE and ends_own_text(line, lines[number + 1 :][:1]):
             lines = lines[:number]
             break
+        left -= lefts[number]
     return drop_contact_lines(drop_trailing_blank(lines))
+
+
+def ends_own_text(line: str, following: list[str]) -> bool:
+    """following: the next line, if there is one. A `--` before a blank line is a rule in the text."""
+    has_text_below = bool(following and following[0].strip())
+    if SIGNATURE_MARK.fullmatch(line):
+        return line != "--" or has_text_below or not following
+    below = following[0][:MAX_LINE] if following else ""
+    return bool((DEVICE.match(line) and not has_text_below) or DISCLAIMER.match(f"{line} {below}"))
 
 
 def drop_trailing_blank(lines: list[str]) -> list[str]:
@@ -169,11 +220,13 @@ def drop_trailing_blank(lines: list[str]) -> list[str]:
 
 
 def drop_contact_lines(lines: list[str]) -> list[str]:
-    """A last paragraph with two lines or more of addresses, phones or links loses all from the first of them."""
+    """A last paragraph that ends in lines of a phone and of an address or link loses all from the first of them."""
     start = len(lines)
     while start and lines[start - 1].strip():
         start -= 1
-    contacts = [row for row in range(start, len(lines)) if len(lines[row]) < 80 and CONTACT.search(lines[row])]
-    if len(contacts) < 2 or contacts[-1] != len(lines) - 1:
+    short = [row for row in range(start, len(lines)) if len(lines[row]) < 80]
+    phones, links = ([row for row in short if kind.search(lines[row])] for kind in (PHONE, LINK))
+    contacts = sorted({*phones, *links})
+    if not phones or not links or len(contacts) < 2 or contacts[-1] != len(lines) - 1:
         return lines
     return drop_trailing_blank(lines[: contacts[0]])

@@ -4,8 +4,10 @@
 import json
 import mailbox
 import os
+import re
 import time
 import zipfile
+from base64 import b64encode
 from email import message_from_bytes
 
 import pyarrow as pa
@@ -220,6 +222,101 @@ def test_alternatives_inside_a_mail_with_attachments():
     assert read_mail(mail.as_bytes(), "mail", frozenset([ME]))[0].text == own
 
 
+MARK = "---------- Forwarded message ---------"
+FORWARDED = f"<div class=gmail_quote><div class=gmail_attr>{MARK}<br>From: B</div><p>B's</p></div>"
+OUTLOOK = "<div id=divRplyFwdMsg><b>Από:</b> B<br><b>Θέμα:</b> x</div><p>B's</p><p>more of B's</p>"
+
+
+@pytest.mark.parametrize(
+    ("html", "own"),
+    [
+        (f"<div>Have a look.</div>{FORWARDED}", "Have a look."),
+        (f"<div>Have a look.</div><hr>{OUTLOOK}", "Have a look."),
+        ("<p>Mine.</p><div class=moz-forward-container>-------- Forwarded Message --------<p>B's</p></div>", "Mine."),
+        ("<blockquote>B's alone</blockquote>", None),
+        ("<div class=yahoo_quoted>B's alone</div>", None),
+        (
+            "<div class=gmail_attr>On Mon, 2 Mar 2026 at 9:14 B &lt;b@x.org&gt; wrote:</div>"
+            "<blockquote>One?</blockquote><p>Yes.</p><blockquote>Two?</blockquote><p>No.</p>",
+            "Yes.\n\nNo.",
+        ),
+        (
+            '<p>It goes</p><blockquote style="margin:0 0 0 40px;border:none">my lines</blockquote>',
+            "It goes\n\nmy lines",
+        ),
+    ],
+)
+def test_quotes_in_html(html, own):
+    mail = build_mail(1, "Hello", "x")
+    mail.set_content(html, subtype="html")
+    found, _ = read_mail(mail.as_bytes(), "mail", frozenset([ME]))
+    assert (found.text if isinstance(found, OwnText) else None) == own
+
+
+@pytest.mark.parametrize(
+    ("named", "encoding", "text"),
+    [
+        ("latin1", "cp1252", "“Smart” – €5"),
+        ("iso8859-1", "cp1252", "“Smart” – €5"),
+        ("windows-1252", "utf-8", "Größe"),
+        ("latin1", "utf-8", "Größe"),
+        ("gb2312", "gb18030", "镕 was outside gb2312"),
+        ("shift_jis", "cp932", "①"),
+        ("ks_c_5601-1987", "cp949", "똠방각하"),
+        ("iso-8859-8-i", "iso-8859-8", "שלום"),
+        ("windows-874", "cp874", "สวัสดี"),
+        ("no-such-charset", "utf-8", "Größe"),
+    ],
+)
+def test_charsets_mean_what_programs_write(named, encoding, text):
+    head = build_mail(1, "Hello", "x").as_bytes().split(b"Content-")[0]
+    content = head + f"Content-Type: text/plain; charset={named}\n\n".encode() + text.encode(encoding)
+    assert read_mail(content, "mail", frozenset([ME]))[0].text == text
+
+
+def test_pgp():
+    assert strip_quotes("-----BEGIN PGP MESSAGE-----\n\nhQEM\n=x\n-----END PGP MESSAGE-----\n") == ""
+    signed = (
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nMine.\n- -- a rule\n-----BEGIN PGP SIGNATURE-----\n\niQ\n"
+    )
+    assert strip_quotes(signed + "-----END PGP SIGNATURE-----\n") == "Mine.\n-- a rule"
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("=?utf-8?Q?Sch=C3=A4fer=2C_J=C3=B6rg?= <j@x.org>", {"Schäfer,", "Jörg"}),
+        ("Märta Öberg <m@x.org>", {"Märta", "Öberg"}),
+        ("Adams, Tom <t@x.org>; Lund, Eva <e@x.org>", {"Adams,", "Tom", "Lund,", "Eva"}),
+        ('"Stone, Bob" <b@x.org> (the plumber)', {"Stone,", "Bob", "plumber"}),
+    ],
+)
+def test_names_however_a_header_has_them(header, names):
+    content = build_mail(1, "Hello", "Hi.").as_bytes()
+    content = re.sub(rb"^To: .*$", b"To: " + header.encode(), content, flags=re.MULTILINE)
+    found, _ = read_mail(content, "mail", frozenset([ME]))
+    words = set(" ".join(found.names).replace('"', "").replace("(", "").replace(")", "").replace(";", "").split())
+    assert names <= words and not any("@" in word for word in words)
+
+
+ENCODED = f"=?utf-8?B?{b64encode(f'Mara <{ME}>'.encode()).decode()}?="
+SENDERS = [f"Ann <ann@x.org>, Mara <{ME}>", f"Mara <{ME}>, Ann <ann@x.org>", f'"Lindqvist, Mara" <{ME}>', ENCODED]
+
+
+@pytest.mark.parametrize("sender", [*SENDERS, ME.upper(), f"{ME} (Mara)"])
+def test_senders_that_are_me(sender):
+    content = build_mail(1, "Hello", "Hi.").as_bytes().replace(f"Mara Lindqvist <{ME}>".encode(), sender.encode())
+    assert isinstance(read_mail(content, "mail", frozenset([ME]))[0], OwnText)
+
+
+def test_automatic_reply_and_draft_by_raw_headers():
+    mail = build_mail(1, "Hello", "I am away.").as_bytes()
+    automatic = mail.replace(b"Subject: Hello", "Subject: Réponse automatique : x".encode())
+    draft = mail.replace(b"Subject:", b"X-Gmail-Labels: Important,Drafts\nSubject:")
+    reasons = [read_mail(content, "mail", frozenset([ME]))[0].reason for content in (automatic, draft)]
+    assert reasons == ["an automatic reply", "a draft"]
+
+
 def test_damaged_mails_are_counted_and_raise_nothing():
     """Every mail cut off at many places, and with bytes flipped."""
     kinds = set()
@@ -249,6 +346,15 @@ def test_damaged_mails_are_counted_and_raise_nothing():
         "2026년 2월 3일 (화) 오전 9:14, Ann <ann@example.net>님이 작성:",
         "Ann <ann@example.net> ezt írta (időpont: 2026. febr. 3., K, 9:14):",
         "În mar., 3 feb. 2026 la 09:14, Ann <ann@example.net> a scris:",
+        "pon., 2 mar 2026 o 09:14 Ann <ann@example.net> napisał(a):",
+        "Στις Δευ 2 Μαρ 2026 στις 9:14 π.μ., ο χρήστης Ann <ann@example.net> έγραψε:",
+        "pon, 2. ožu 2026. u 09:14 Ann <ann@example.net> napisao je:",
+        "po 2. 3. 2026 o 9:14 Ann <ann@example.net> napísal(a):",
+        "Vào Th 2, 2 thg 3, 2026 vào lúc 09:14 Ann <ann@example.net> đã viết:",
+        "Missatge de Ann <ann@example.net> del dia dl., 2 de març 2026 a les 9:14 va escriure:",
+        "\u202bב-2 במרץ 2026 בשעה 9:14, \u200fAnn <ann@example.net> כתב/ה:\u200f\u202c",
+        "Ann <ann@example.net> 於 2026年3月2日 週一 上午9:14寫道：",
+        "Gesendet: Montag, 2. März 2026 um 09:14 Uhr\nVon: Ann <ann@example.net>\nAn: Mara\nBetreff: x",
         "Lähettäjä: Ann\nLähetetty: tiistai 3. helmikuuta 2026\nVastaanottaja: Mara\nAihe: x",
         "От: Ann\nОтправлено: 3 февраля 2026 г.\nКому: Mara\nТема: x",
     ],
@@ -256,6 +362,15 @@ def test_damaged_mails_are_counted_and_raise_nothing():
 @pytest.mark.parametrize("mark", ["> ", ""])
 def test_introductions_of_quotes(introduction, mark):
     assert strip_quotes(f"My answer.\n\n{introduction}\n\n{mark}What they wrote.") == "My answer."
+
+
+@pytest.mark.parametrize(
+    "introduction",
+    ["Ann Example wrote:", "Ann <ann@example.net> writes:", "Zitat von Ann <ann@example.net>:", "Quoting Ann:"],
+)
+def test_an_introduction_without_a_date_goes_with_its_quote(introduction):
+    assert strip_quotes(f"Before.\n\n{introduction}\n\n> What they wrote.\n\nBelow.") == "Before.\n\nBelow."
+    assert strip_quotes(f"Before.\n\n{introduction}\nmy words") == f"Before.\n\n{introduction}\nmy words"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +393,18 @@ def test_introductions_of_quotes(introduction, mark):
         "Von meinem iPhone gesendet",
         "Envoyé depuis mon Android",
         "Get Outlook for iOS",
+        "Von meinem Samsung Galaxy Smartphone gesendet.",
+        "Outlook für iOS beziehen",
+        "Holen Sie sich Outlook für Android",
+        "Télécharger Outlook pour iOS",
+        "Envoyé à partir de Outlook pour Android",
+        "Enviado desde Correo para Windows",
+        "Inviato dal mio dispositivo Samsung",
+        "Inviato da Posta per Windows",
+        "Sent with Proton Mail secure email.",
+        "Sent via BlackBerry",
+        "Sent from Samsung Mobile",
+        "Disclaimer: this mail is for its recipient alone.",
         "This e-mail and its attachments are confidential and intended for the addressee.",
         "Tel. +49 30 5550 9876\nwww.example.org",
     ],
@@ -296,6 +423,14 @@ def test_what_ends_the_own_text(mark):
         "I have two points:\n- one\n- two",
         "Date of birth: 3 May\nPlace: the sea",
         "Am Anfang war es schwer, aber er schrieb:",
+        "Disclaimer: I am not a lawyer.\n\nStill, clause four is unfair.",
+        "Hallo Bob,\n\nGesendet mit DHL am Montag, das Paket kommt morgen.\nBitte sag Bescheid.",
+        "Agenda:\n\n--\n\n1. Budget\n2. Hiring",
+        "--\n" + "\n\n".join(f"Paragraph {n}." for n in range(20)),
+        "Which one do you prefer?\nhttps://flats.example/1\nhttps://flats.example/2",
+        "Here are the numbers you asked for:\nBob: +49 170 5550 1234\nAnn: +49 170 5550 9999",
+        "On Friday at 10 Bob told us what the council wrote:\nthe bridge stays closed.\n\nWe should complain.",
+        "For the 2 rooms please write to Ann <ann@example.net>:\n\nShe has the keys.",
     ],
 )
 def test_own_prose_stays(text):
