@@ -58,7 +58,7 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise UserError(f"{self.path} is a file; choose another --run_name") from None
+            raise UserError(f"{self.path} is a file; choose another name") from None
         with self.lock_file.open("a+", encoding="utf-8", errors="replace") as file:
             file.seek(0)
             owner = " ".join(file.read(200).split())

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import time
 from dataclasses import asdict
+from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,14 @@ def check_options(options: argparse.Namespace, settings: GenerationSettings) -> 
         raise UserError(
             f"--candidates {options.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
         )
+    if options.public and not options.push_to_hub:
+        raise UserError("--public says who may read what --push_to_hub ID sends; give both")
+    if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
+        raise UserError("--filter min_rating: ratings come from --curate; give both")
     if options.dry_run and not options.push_to_hub:
         raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
     for address in options.me:
-        if "@" not in address:
+        if "@" not in parseaddr(address)[1]:
             raise UserError(f"--me {address}: not a mail address")
     if not 0 <= options.heldout + options.val < 1 or min(options.heldout, options.val) < 0:
         raise UserError(f"--heldout {options.heldout} and --val {options.val} must leave texts to train on")
@@ -129,7 +134,8 @@ class Corpus:
     def __init__(self, options: argparse.Namespace, settings: GenerationSettings, trained: Trained):
         self.folder: Path = options.output
         self.generation = settings
-        self.reading = Reading(options.input, tuple(options.me), options.column, options.redact, options.limit)
+        me = {parseaddr(address)[1].lower() for address in options.me}
+        self.reading = Reading(options.input, tuple(sorted(me)), options.column, options.redact, options.limit)
         from revinst.model.hardware import pick_device
 
         shard_rows = choose_shard_rows(self.folder, pick_device().type)

@@ -88,7 +88,7 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
     path = folder / "settings.json"
     check_ours(folder)
-    if path.is_file():
+    if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
         changed = [name for name in settings if not isinstance(known, dict) or known.get(name) != settings[name]]
         if changed:
@@ -114,6 +114,7 @@ def check_ours(folder: Path) -> None:
 
 def placeholder_file(folder: Path) -> Path:
     """Beside the output folder, so that nobody publishes it with the data."""
+    folder = folder.resolve()  # of `.` too
     return folder.with_name(folder.name + ".placeholders.json")
 
 
@@ -124,15 +125,18 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
         ingest = Ingest(reading.source, reading.me, reading.column, reading.limit)
         redaction = Redaction(ingest.names) if reading.redact else None
         write_rows(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
-        count = write_rows(path, redacted_rows(ingest, redaction))
+        # texts.jsonl, by which a later call knows that this stage is done, comes last
+        unnamed = folder / "texts.jsonl.new"
+        count = write_rows(unnamed, redacted_rows(ingest, redaction))
         if redaction:
             redaction.save(placeholder_file(folder))
         if not count:
-            path.unlink()
+            unnamed.unlink()
             reasons = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl")).most_common(1)
             most = f"; most often: {reasons[0][0]} ({reasons[0][1]})" if reasons else ""
             where = folder / "discarded.jsonl"
             raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used{most}; see {where}")
+        unnamed.replace(path)
     return RowFile(path)
 
 
@@ -224,7 +228,8 @@ def build_dataset(
         "filters": dropped.to_json(),
         "unparsable_ratings": unparsable,
         "run": run,
-        "settings": settings,
+        # the card is published: from a hash of an address anybody can tell whether a guess is right
+        "settings": {name: value for name, value in settings.items() if name not in ("me", "input")},
     }
     write_card(folder, card)
     return card

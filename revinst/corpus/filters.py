@@ -5,6 +5,7 @@ A row is a dict with text, instruction and the scores of `candidates.py` (`gain`
 does not fit) and, after self-curation, `rating`.
 """
 
+import math
 import multiprocessing
 import os
 import re
@@ -89,6 +90,8 @@ def parse_thresholds(settings: Iterable[str]) -> Thresholds:
             values[name] = None if value == "off" else known[name] if value == "on" else float(value)
         except ValueError:
             raise UserError(f"--filter {setting}: give NAME=NUMBER, NAME=on or NAME=off") from None
+        if values[name] is not None and math.isnan(values[name]):
+            raise UserError(f"--filter {setting}: not a number that anything can be compared with")
         if isinstance(known[name], bool) and value not in ("on", "off"):
             raise UserError(f"--filter {setting}: {name} is on or off")
     return Thresholds(**values)

@@ -24,8 +24,18 @@ from revinst.errors import UserError
 MAIL_SUFFIXES = (".mbox", ".eml")
 TEXT_SUFFIXES = (".txt", ".md")
 TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
-MBOX_START = re.compile(rb"From \S+ .*\d{4}")  # "From me@example.com Mon Mar  2 10:00:00 2026"
+# "From me@example.com Mon Mar  2 10:00:00 2026", with a time zone before the year in some
+MBOX_START = re.compile(
+    rb"From .{0,300}?\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) +(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2} +"
+    rb"\d{1,2}:\d{2}(?::\d{2})?(?: +[\w:+-]+){0,2} +\d{4}"
+)
+HEADER = re.compile(rb"[!-9;-~]+:|\s*$")
+BOM = b"\xef\xbb\xbf"
 Ingested = OwnText | NotKept
+
+
+class NoAddress(UserError):
+    """Mail, and no --me: a mistake of the whole call, not of one file."""
 
 
 class Threads:
@@ -99,21 +109,40 @@ class Ingest:
             yield from self.read_tweets(path, where)
         elif path.suffix.lower() in TEXT_SUFFIXES:
             yield read_note(path, where)
-        elif path.suffix in FILE_SUFFIXES:
+        elif path.suffix.lower() in FILE_SUFFIXES:
             yield from self.read_table(path, where)
         else:
-            yield NotKept(where, f"unknown kind of file {readable(path.suffix or path.name)!r}")
+            kind = f" ({path.suffix.lower()})" if re.fullmatch(r"\.\w{1,5}", path.suffix) else ""  # no name of a person
+            yield NotKept(where, f"unknown kind of file{kind}")
 
     def read_folder(self, path: Path, where: str) -> Iterator[Ingested]:
         if (path / "cur").is_dir() and (path / "new").is_dir():
             for file in sorted(f for part in ("cur", "new") for f in (path / part).iterdir() if f.is_file()):
-                yield self.read_message(file.read_bytes(), f"{where}/{file.parent.name}/{readable(file.name)}")
+                here = f"{where}/{file.parent.name}/{readable(file.name)}"
+                is_draft = "D" in file.name.rpartition(":2,")[2] and ":2," in file.name
+                yield NotKept(here, "a draft") if is_draft else self.read_message(file.read_bytes(), here)
             others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
         else:
             others = list(path.iterdir())
+        is_archive = any(TWEET_FILES.fullmatch(entry.name) for entry in others)
         for entry in sorted(others):
-            if not entry.name.startswith(".") or (entry.is_dir() and (entry / "cur").is_dir()):
-                yield from self.read(entry, f"{where}/{readable(entry.name)}")
+            here = f"{where}/{readable(entry.name)}"
+            if entry.is_symlink() and not entry.is_file():
+                yield NotKept(here, "a link to a folder, or to nothing")
+            elif is_archive and entry.name == "README.txt":
+                yield NotKept(here, "it belongs to the archive, and its owner did not write it")
+            elif not entry.name.startswith(".") or (entry.is_dir() and (entry / "cur").is_dir()):
+                yield from self.read_entry(entry, here)
+
+    def read_entry(self, path: Path, where: str) -> Iterator[Ingested]:
+        """`read` for one of many: a file that can't be read is left out, and the others are read."""
+        try:
+            yield from self.read(path, where)
+        except NoAddress:
+            raise
+        except UserError as error:
+            reason = str(error).replace(str(path), "").lstrip(": ")
+            yield NotKept(where, f"the file can't be read: {readable(reason)}")
 
     def read_zip(self, path: Path, where: str) -> Iterator[Ingested]:
         """Unpacks into a folder that goes away; `zipfile` keeps names inside it."""
@@ -124,7 +153,7 @@ class Ingest:
             # encrypted, of an unknown compression, cut off, with a bad path, on a full disk: each of another kind
             except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
-            for nested in sorted(Path(folder).rglob("*.zip")):
+            for nested in sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() == ".zip"):
                 yield NotKept(f"{where}/{readable(str(nested.relative_to(folder)))}", "an archive in an archive")
                 nested.unlink()
             yield from self.read_folder(Path(folder), where)
@@ -138,7 +167,7 @@ class Ingest:
 
     def read_message(self, content: bytes, where: str) -> Ingested:
         if not self.me:
-            raise UserError(f"{where}: mail needs the addresses that you write from: give --me ADDRESS")
+            raise NoAddress(f"{where}: mail needs the addresses that you write from: give --me ADDRESS")
         found, thread = read_mail(content, where, self.me)
         self.threads.join(thread)
         if isinstance(found, OwnText):
@@ -175,7 +204,7 @@ class Ingest:
             if not isinstance(value, str):
                 yield NotKept(here, f"no text in the column {self.column!r} (--column names another)")
                 continue
-            group = str(row["group"]) if row.get("group") else here
+            group = here if row.get("group") in (None, "") else str(row["group"])
             yield check_note(OwnText(here, value.strip(), "row", read_iso(row.get("date")), group))
 
 
@@ -186,27 +215,38 @@ def readable(name: str) -> str:
 
 def is_mbox(path: Path) -> bool:
     """Mailboxes often have no suffix (`Sent`, `Inbox`)."""
-    if path.suffix in (*FILE_SUFFIXES, *TEXT_SUFFIXES, ".js"):
+    if path.suffix.lower() in (*FILE_SUFFIXES, *TEXT_SUFFIXES, ".js"):
         return False
     with path.open("rb") as file:
-        return bool(MBOX_START.match(file.readline(1000)))
+        return bool(MBOX_START.match(file.readline(1000).removeprefix(BOM)))
 
 
 def split_mbox(path: Path) -> Iterator[bytes]:
-    """Messages of an mbox file one by one, `>From ` undone; a `From ` line starts one after a blank line only."""
-    lines: list[bytes] | None = None
-    blank = True
+    """Messages of an mbox file one by one, `>From ` undone.
+
+    A `From ` line with a date, above a header, starts one: some programs forget the blank line before it, and others to
+    quote a line of a text that begins like it. What stands before the first is a message too, of no sender.
+    """
+    lines: list[bytes] = []
+    start = b""  # a line that may begin a message, until the next one tells
+    is_message = False
     with path.open("rb") as file:
+        if file.read(len(BOM)) != BOM:
+            file.seek(0)
         for line in file:
-            if blank and MBOX_START.match(line):
-                if lines is not None:
+            if start and HEADER.match(line):
+                if is_message or b"".join(lines).strip():
                     yield b"".join(lines)
-                lines = []
-            elif lines is not None:
+                lines, is_message = [], True
+            elif start:
+                lines.append(start)
+            start = line if MBOX_START.match(line) else b""
+            if not start:
                 lines.append(line[1:] if re.match(rb">+From ", line) else line)
-            blank = not line.strip()
-    if lines is not None:
+    if is_message or b"".join(lines).strip():
         yield b"".join(lines)
+    if start:
+        yield b""
 
 
 def read_note(path: Path, where: str) -> Ingested:

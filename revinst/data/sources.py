@@ -65,7 +65,7 @@ def read_hub(name: str) -> Iterator[tuple[str, Any]]:
 
 def read_file(path: Path) -> Iterator[tuple[str, Any]]:
     readers = {".jsonl": read_jsonl, ".json": read_json, ".csv": read_csv, ".parquet": read_parquet}
-    reader = readers.get(path.suffix)
+    reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; give {', '.join(FILE_SUFFIXES)}")
     try:

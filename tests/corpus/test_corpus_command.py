@@ -68,7 +68,40 @@ def test_counts_add_up(made):
     assert card["sha256"]["dataset.jsonl"] == build_hash(out / "dataset.jsonl")
     readme = (out / "README.md").read_text()
     assert str(made) not in (out / "card.json").read_text() + readme
+    kept_at_home = json.loads((out / "settings.json").read_text())
+    assert not any(kept_at_home[name] in (out / "card.json").read_text() + readme for name in ("me", "input"))
     assert "| empty | always | 55 | 0 |" in readme and "| prompt_echo | on |" in readme and "None" not in readme
+
+
+def test_a_mistake_before_anything_was_made_can_be_corrected(backward_run, mbox, tmp_path, capsys):
+    """Another --me in the same folder; and a save of placeholders that failed leaves no texts that look finished."""
+    out = tmp_path / "out"
+    args = ("corpus", mbox, out, "--run", backward_run, "--redact", "--limit", 5, *OPTIONS)
+    assert run_command(*args, "--me", "mara@exmple.org") == 0
+    assert run_command(*args) == 2 and "another me" in capsys.readouterr().err
+    out = tmp_path / "other"
+    args = ("corpus", mbox, out, "--run", backward_run, "--redact", "--limit", 5, *OPTIONS[2:])
+    assert run_command(*args, "--me", "mara@exmple.org") == 2 and "not sent by me" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build.Redaction, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space left")))
+        assert run_command(*args, "--me", ME) == 2 and not (out / "texts.jsonl").exists()
+    assert run_command(*args, "--me", f"Mara Lindqvist <{ME.upper()}>") == 0
+    assert len(read(out / "texts.jsonl")) == 5 and json.loads((tmp_path / "other.placeholders.json").read_text())
+    assert run_command(*args, "--me", ME) == 0, "the same address"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--public"], "--push_to_hub"),
+        (["--filter", "min_rating=3"], "--curate"),
+        (["--filter", "min_words=nan"], "not a number"),
+        (["--me", "Mara"], "not a mail address"),
+    ],
+)
+def test_options_that_mean_nothing(backward_run, mbox, tmp_path, capsys, options, says):
+    assert run_command("corpus", mbox, tmp_path / "out", "--run", backward_run, *options) == 2
+    assert says in capsys.readouterr().err
 
 
 def build_hash(path):

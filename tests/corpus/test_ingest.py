@@ -435,3 +435,72 @@ def test_what_ends_the_own_text(mark):
 )
 def test_own_prose_stays(text):
     assert strip_quotes(text) == text
+
+
+START = b"From mara@example.org Mon Jan  5 08:30:00 2026\n"
+
+
+def test_mailboxes_as_programs_write_them(tmp_path):
+    """No blank line between two mails, a body line like a separator, a BOM, another's text before the first mail."""
+    mine = build_mail(1, "One", "My own text.").as_bytes()
+    theirs = build_mail(2, "Two", "Private.", From="Bob <bob@x.org>").as_bytes()
+    prose = build_mail(3, "Three", "We leave.\n\nFrom Berlin we take the train in 2026, at 10.").as_bytes()
+    takeout = b"From 17@xxx Mon Mar 02 11:00:00 +0000 2026\n"
+    box = tmp_path / "Sent.mbox"
+    box.write_bytes(b"\xef\xbb\xbf" + START + mine + takeout + theirs + START + prose)
+    ingest = Ingest(box, [ME])
+    bodies = ["My own text.", "We leave.\n\nFrom Berlin we take the train in 2026, at 10."]
+    assert [text.text for text in ingest.texts()] == bodies
+    assert [note.reason for note in ingest.not_kept] == ["not sent by me"] and ingest.num_read == 3
+    box.write_bytes(b"a torn mail\n" + START + mine + START)
+    ingest = Ingest(box, [ME])
+    assert ingest.num_read == 3 and len(ingest.not_kept) == 2, "what stands before the first, and an empty one"
+
+
+def test_one_bad_file_leaves_the_others(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "A.TXT").write_text("Good.")
+    (folder / "B.JSONL").write_text('{"text": "Good too."}\n')
+    (folder / "settings.json").write_text('{"theme": "dark"}')
+    (folder / "c.csv").write_bytes("text\nGröße\n".encode("cp1252"))
+    (folder / "d.zip").write_bytes(b"no zip")
+    (folder / "nowhere").symlink_to(tmp_path / "gone")
+    (folder / "sub" / "loop").symlink_to(folder)
+    (folder / "Divorce papers of Bob Stone").write_text("x")
+    ingest = Ingest(folder)
+    assert [text.text for text in ingest.texts()] == ["Good.", "Good too."]
+    reasons = {note.where: note.reason for note in ingest.not_kept}
+    assert len(reasons) == 6 and ingest.num_read == 8
+    assert reasons["in/Divorce papers of Bob Stone"] == "unknown kind of file"
+    assert "one list of rows" in reasons["in/settings.json"] and "link" in reasons["in/sub/loop"]
+    assert not any(str(tmp_path) in reason or "Bob" in reason for reason in reasons.values())
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("A.txt", "Good.")
+        archive.writestr("In.ZIP", b"")
+        archive.writestr("bad.json", "{}")
+    ingest = Ingest(tmp_path / "t.zip")
+    assert ingest.num_read == 3 and not any("/tmp" in note.reason for note in ingest.not_kept)
+
+
+def test_group_zero_is_a_group(tmp_path):
+    (tmp_path / "t.jsonl").write_text(
+        "".join(json.dumps({"text": f"Text {n}.", "group": n % 2}) + "\n" for n in range(6))
+    )
+    assert len({text.group for text in Ingest(tmp_path / "t.jsonl").texts()}) == 2
+
+
+def test_maildir_drafts_and_the_archives_own_note(tmp_path):
+    for part in ("cur", "new"):
+        (tmp_path / "box" / part).mkdir(parents=True)
+    content = build_mail(1, "One", "Mine.").as_bytes()
+    (tmp_path / "box" / "cur" / "1:2,DS").write_bytes(content)
+    (tmp_path / "box" / "cur" / "2.D:2,S").write_bytes(content)
+    ingest = Ingest(tmp_path / "box", [ME])
+    assert [note.reason for note in ingest.not_kept] == ["a draft"] and len(list(ingest.texts())) == 1
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "README.txt").write_text("This is your archive.")
+    (tmp_path / "data" / "tweets.js").write_text(
+        'window.YTD.tweets.part0 = [{"tweet": {"id_str": "1", "full_text": "Hi."}}]'
+    )
+    assert [text.text for text in Ingest(tmp_path / "data").texts()] == ["Hi."]
