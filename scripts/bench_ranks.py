@@ -102,7 +102,7 @@ def start(options: argparse.Namespace, name: str, run_name: str, log: Path) -> s
         "run_name": run_name,
         "model.base": options.base,
         "model.optimizer": "adamw",  # the one that all strategies take
-        "model.lora.dropout": 0,  # each rank draws masks of its own
+        "model.lora.dropout": 0,  # ranks draw masks of their own
         "data.source": options.source,
         "data.micro_batch_size": options.micro_batch_size,
         "data.micro_batches_per_step": options.rows // options.micro_batch_size // devices,

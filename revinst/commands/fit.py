@@ -1,7 +1,6 @@
 """`revinst fit`: trains into `runs/NAME`, or goes on where it stopped."""
 
 import logging
-import math
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -94,9 +93,9 @@ def is_finished(run: Run, cli: RevinstCLI) -> bool:
     if not cli.config.resume_force:
         check_config(run, run.config.read_text(encoding="utf-8"), cli)
     manifest, trainer = run.read_manifest(), cli.config.trainer
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    length = epochs * manifest.get("steps_per_epoch", math.inf) if epochs and epochs > 0 else math.inf
-    return min(length, steps if steps and steps > 0 else math.inf) <= manifest.get("steps", 0)
+    # not steps times epochs: a run that changed its number of ranks has steps of two sizes
+    done = ((trainer.max_epochs, manifest.get("epochs", 0)), (trainer.max_steps, manifest.get("steps", 0)))
+    return any(length and 0 < length <= reached for length, reached in done)
 
 
 def find_checkpoint(run: Run, cli: RevinstCLI) -> Path | None:
@@ -145,8 +144,7 @@ def check_against_data(trainer: L.Trainer, cli: RevinstCLI) -> None:
     if samples.every_steps:
         Samples(samples.every_steps, samples.count).encode(cli.datamodule)
     data = cli.datamodule
-    rows_per_step = data.micro_batch_size * data.micro_batches_per_step * trainer.world_size
-    steps, interval = math.ceil(len(data.train_rows) / rows_per_step), trainer.val_check_interval
+    steps, interval = data.count_steps(len(data.train_rows), trainer.world_size), trainer.val_check_interval
     if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:
         raise UserError(
             f"trainer.val_check_interval {interval}: an epoch has {steps} steps; lower it, or set "
@@ -169,8 +167,8 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         RunFolder(run, cli.as_yaml, metrics),
         Throughput(),
         Samples(cli.config.samples.every_steps, cli.config.samples.count),
+        signals,  # before what validates on resuming: Lightning's own handlers would answer in a collective
         checkpoints,  # after what logs: a checkpoint vouches for the rows before it
-        signals,
     ]
     if options.get("enable_progress_bar") is not False:
         ours.append(RichProgressBar(leave=True))

@@ -212,8 +212,7 @@ def build_plan(
     cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: Settings, memory_gib: float | None
 ) -> dict[str, Any]:
     documents, trainer = data.train_documents, cli.config.trainer
-    rows_per_step = settings.micro_batch_size * settings.micro_batches_per_step * settings.devices
-    steps_per_epoch = math.ceil(len(data.train_rows) / rows_per_step)
+    steps_per_epoch = data.count_steps(len(data.train_rows), settings.devices)
     limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
     limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
     steps = min(limits) if limits else 1000 * steps_per_epoch

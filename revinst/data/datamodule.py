@@ -273,6 +273,10 @@ class InstructionDataModule(L.LightningDataModule):
     def steps_per_epoch(self) -> int:
         return len(self.sampler)
 
+    def count_steps(self, num_rows: int, world_size: int) -> int:
+        """Optimizer steps in which so many ranks take so many rows."""
+        return math.ceil(num_rows / (self.micro_batch_size * self.micro_batches_per_step * world_size))
+
     def train_dataloader(self) -> DataLoader:
         """One item is one optimizer step (`StepBatch`)."""
         if self.trainer is not None:

@@ -183,7 +183,7 @@ class RunFolder(L.Callback):
         self.run.update_manifest(
             completed=True,
             steps=module.step,
-            steps_per_epoch=int(trainer.num_training_batches),
+            epochs=data.state_dict()["next_row"] / len(data.train_rows),  # that the data went through
             val_loss=self.metrics.value("val/loss", module.step - 1),
             peak_gib=peak,
         )

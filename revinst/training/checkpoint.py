@@ -21,7 +21,7 @@ from revinst.training.checkpoint_files import (
 from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile
 from revinst.training.optim import page_state
-from revinst.training.rng import collect_rng, restore_rng
+from revinst.training.rng import collect_rng, fold_in_rank, restore_rng
 from revinst.training.stop import Stopped, StopSignals
 
 
@@ -81,8 +81,8 @@ class Checkpoints(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["run"]
         self.place = Place(**saved["place"])
-        if saved["world_size"] != trainer.world_size and not self.place.is_epoch_end:
-            self.place.steps = steps_before(trainer)
+        if not self.place.is_epoch_end:
+            self.place.steps = steps_before(trainer)  # in steps of this run's size
         rank = trainer.global_rank
         self.rng = saved["rng"][rank] if rank < len(saved["rng"]) else None
         checkpoint["loops"] = {"fit_loop": loop_state(self.place, checkpoint["revinst"]["step"])}
@@ -98,6 +98,8 @@ class Checkpoints(L.Callback):
         for optimizer in trainer.optimizers:
             page_state(optimizer)
         self.metrics.forget_after(module.step)
+        steps = trainer.num_training_batches if self.place.is_epoch_end else self.place.steps
+        module.extra_steps = module.step - int(self.place.epoch * trainer.num_training_batches + steps)
         if trainer.is_global_zero:
             set_aside(self.run.checkpoints, module.step)
         if self.place.val_due and "val_loss" in (mark := read_mark(self.path_of(module.step))):
@@ -107,6 +109,8 @@ class Checkpoints(L.Callback):
             run_validation(trainer)
         if self.rng is not None:
             restore_rng(self.rng)
+        else:
+            fold_in_rank(trainer.global_rank)
         self.last_save = time.monotonic()
         self.stop_at_length(trainer, module.step)
 
@@ -225,9 +229,8 @@ def steps_before(trainer: L.Trainer) -> int:
     """Steps of the epoch that lie behind the data's position, in steps of this many ranks: its length less the rest."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     (position,) = data.state_dict().values()
-    num_rows = len(data.train_rows)
-    rows_per_step = data.micro_batch_size * data.micro_batches_per_step * trainer.world_size
-    return math.ceil(num_rows / rows_per_step) - math.ceil((num_rows - position % num_rows) / rows_per_step)
+    num_rows, ranks = len(data.train_rows), trainer.world_size
+    return data.count_steps(num_rows, ranks) - data.count_steps(num_rows - position % num_rows, ranks)
 
 
 def run_validation(trainer: L.Trainer) -> None:

@@ -83,6 +83,7 @@ class InstructionModule(L.LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
+        self.extra_steps = 0  # that were taken beyond what this number of ranks would have needed up to here
         self.bad_steps_in_a_row = 0
         self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
         self.reasons: dict[str, str] = {}
@@ -213,19 +214,19 @@ class InstructionModule(L.LightningModule):
             self.print(f"{choice}: {reason}")
 
     def lr_at(self, step: int) -> float:
-        total = self.total_steps
+        """Of a run whose length is in epochs, by its place in the data: what is left of a schedule stays the same when
+        it goes on with another number of ranks, whose epochs have other steps.
+        """
+        trainer, never = self.trainer, 10**9
+        by_steps = trainer.max_steps if trainer.max_steps > 0 else never
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else math.inf
+        by_epochs = min(trainer.num_training_batches * epochs, never)
+        if by_epochs + self.extra_steps < by_steps:
+            step, total = step - self.extra_steps, int(by_epochs)
+        else:
+            total = by_steps
         warmup = math.ceil(self.warmup_frac * total)
         return lr_at(step, lr=self.lr, schedule=self.lr_schedule, warmup_steps=warmup, total_steps=total)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run, from its length in epochs or steps, whichever ends first."""
-        limits = []
-        if self.trainer.max_steps > 0:
-            limits.append(self.trainer.max_steps)
-        if self.trainer.max_epochs and self.trainer.max_epochs > 0:
-            limits.append(int(self.trainer.num_training_batches * self.trainer.max_epochs))
-        return min(limits) if limits else 10**9
 
     @property
     def decoder(self) -> torch.nn.Module:

@@ -18,6 +18,12 @@ def collect_rng() -> dict[str, Any]:
     }
 
 
+def fold_in_rank(rank: int) -> None:
+    """Other dropout masks on each rank of a run that starts; the first one's are those of a run alone."""
+    if rank:
+        torch.manual_seed(torch.initial_seed() + rank)
+
+
 def restore_rng(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]

@@ -157,6 +157,25 @@ def test_finished_run(fit, folder, whole, copy_of):
     assert manifest["completed"] and manifest["steps"] == 18 and len(read_rows(run / "metrics.csv")) == 18
 
 
+def test_steps_of_another_size(fit, stopped, copy_of):
+    """Stopped after 7 steps of 4 rows, then steps of 8, as another number of ranks has them: every row twice, the rest
+    of the learning rate's schedule, and the length in epochs is the length of the run, whatever its steps add up to.
+    """
+    run = copy_of("stopped", "other-size")
+    options = {"resume_force": "true", "data.micro_batches_per_step": 4, "model.lr_schedule": "linear"}
+    assert fit("other-size", **options)[0] == 0
+    rows = read_rows(run / "metrics.csv")
+    positions = [float(row["data/position"]) for row in rows]
+    num_rows = positions[-1] / 2
+    assert 28 < num_rows <= 32 and positions[:7] == [4 * step for step in range(1, 8)]
+    assert positions[7:] == [num_rows, *(min(num_rows + 8 * step, 2 * num_rows) for step in range(1, 5))]
+    rates = [float(row["train/lr"]) / 0.01 for row in rows[7:]]  # steps 3 to 7 of 8, the first of which is warm-up
+    assert rates == pytest.approx([left / 7 for left in (5, 4, 3, 2, 1)], rel=1e-5)
+    assert "nothing to do" in fit("other-size", **options)[2]
+    code, _, out = fit("other-size", **options | {"trainer.max_epochs": 3})
+    assert code == 0 and "nothing to do" not in out and len(read_rows(run / "metrics.csv")) == 16
+
+
 def test_finished_run_without_its_adapter_gets_it_again(fit, whole, copy_of):
     run = copy_of("whole", "no-adapter")
     shutil.rmtree(run / "adapter")
