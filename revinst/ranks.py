@@ -1,10 +1,11 @@
 """Several processes, one for each device, that share the rows of `evaluate` and `generate`.
 
-`--devices N` starts them on this machine; torchrun and srun start them anywhere. Each loads the model for itself, so
+`--devices N` starts them on this machine; torchrun starts them anywhere. Each loads the model for itself, so
 nothing crosses ranks but rows and results, as Python objects over gloo.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -83,7 +84,9 @@ class Ranks:
 
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
-    """The ranks that torchrun, srun or `launch` started, as their environment says; only the first one prints."""
+    """The ranks that torchrun or `launch` started, as their environment says; only the first one prints."""
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "RANK" not in os.environ:
+        raise UserError("srun started several tasks, and each would do all rows: start one a machine, with torchrun")
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1 or "MASTER_ADDR" not in os.environ:
         yield Ranks()
@@ -107,8 +110,10 @@ def open_ranks() -> Iterator[Ranks]:
 def launch(command: str, args: list[str], devices: int) -> int:
     """Runs `revinst COMMAND ARGS` once a device. Returns the first exit code that is not 0, and ends the others then.
 
-    What ranks other than the first write is shown only when one of them is the first to fail.
+    What ranks other than the first write is shown only when one of them is the first to fail. SIGTERM ends them too.
     """
+    if "RANK" in os.environ:
+        raise UserError(f"--devices {devices}: torchrun has started the processes already; leave it out")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -120,9 +125,11 @@ def launch(command: str, args: list[str], devices: int) -> int:
             output = {"stdout": log, "stderr": log} if rank else {}
             line = [sys.executable, "-m", "revinst.cli", command, *args]
             processes.append(subprocess.Popen(line, env=environment, **output))  # type: ignore[call-overload]
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             failed = wait_for(processes)
         finally:
+            signal.signal(signal.SIGTERM, before)
             for process in processes:
                 process.terminate()
             for process in processes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 DONE = "done"
+USER_ERROR = " failed: UserError: "  # in a reason: the user can mend it
 CONNECT_S = 60.0
 # A machine that says nothing for 10 s is asked 4 times, every 5 s.
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
@@ -67,15 +68,18 @@ class RankWatch:
             if self.reason or self.is_finished:
                 return
             self.reason = reason
-        if self.rank == 0 or reason.startswith("rank 0 "):
+        if self.rank == 0 or reason.startswith("rank 0 is gone"):  # while it lives it speaks for itself
             os.write(2, f"\nrevinst: {reason}; all ranks end\n".encode())
         self.tell(reason)
         time.sleep(self.grace_s)
-        os._exit(1)
+        os._exit(2 if USER_ERROR in reason else 1)
 
     def fail(self, reason: str) -> None:
-        """This rank fails: the others shall know why. What fails because another rank did is not a reason."""
-        time.sleep(1)
+        """This rank fails: the others shall know why. What fails because another rank did is not a reason.
+
+        What all run into the first rank says: the others wait longer.
+        """
+        time.sleep(1 if self.rank else 0.3)
         with self.lock:
             if self.reason or self.is_finished:
                 return

@@ -1,6 +1,7 @@
 """`revinst fit`: trains into `runs/NAME`, or goes on where it stopped."""
 
 import logging
+import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -65,10 +66,10 @@ def train(cli: RevinstCLI, signals: StopSignals) -> int:
     with run.lock() if trainer.is_global_zero else nullcontext():
         cli.datamodule.setup()
         check_against_data(trainer, cli)
-        checkpoint = find_checkpoint(run, cli)
+        trainer.ckpt_path = find_checkpoint(run, cli)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
         try:
-            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(cli.model, datamodule=cli.datamodule, weights_only=True)
         except Stopped as stopped:
             if trainer.is_global_zero:
                 print(f"stopped by {stopped.name} at step {cli.model.step}; {where_to_go_on(run)}")
@@ -179,9 +180,24 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         "default_root_dir": str(run.path),
     }
     try:
-        return L.Trainer(**options)
+        trainer = L.Trainer(**options)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+    check_launcher(trainer.num_devices, trainer.num_nodes)
+    return trainer
+
+
+def check_launcher(devices: int, nodes: int) -> None:
+    """Raises UserError where torchrun or srun started other processes than the config is for."""
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if "LOCAL_WORLD_SIZE" not in os.environ and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+        started, local = tasks, tasks // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
+    if started > 1 and (started, local) != (devices * nodes, devices):
+        raise UserError(
+            f"{started} processes were started, {local} on each machine, and the config is for {devices * nodes}: give "
+            f"--trainer.devices {local} --trainer.num_nodes {started // local}"
+        )
 
 
 def as_list(given: Any) -> list[Any]:

@@ -78,6 +78,18 @@ class Checkpoints(L.Callback):
 
     # ---- going on ------------------------------------------------------------------------------------------------
 
+    def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        """Each rank chose by the files that it sees; mixed choices would train, and hang or lie later."""
+        path, data = trainer.ckpt_path, trainer.datamodule  # type: ignore[attr-defined]
+        start = f"{Path(path).name} {read_mark(Path(path)).get('sha256', '')[:8]}".strip() if path else "the beginning"
+        seen = module.gather_over_ranks((start, data.split.hash, len(data.train_rows)))
+        if len(set(seen)) > 1:
+            ranks = "; ".join(f"rank {rank} from {place}, data {data}" for rank, (place, *data) in enumerate(seen))
+            raise UserError(
+                f"{self.run.path}: the ranks would start from different places ({ranks[:500]}); runs_dir and "
+                "data.source must be the same files on all machines"
+            )
+
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["run"]
         self.place = Place(**saved["place"])

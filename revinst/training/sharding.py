@@ -5,6 +5,7 @@ statistics of the quantisation stay whole on each rank. Packed weights travel as
 cast may touch them, so the mixed-precision policy is empty and autocast chooses dtypes, as it does on one GPU.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -159,10 +160,14 @@ def check_optimizer(strategy: Any, name: str) -> None:
         )
 
 
+STRATEGIES = re.compile(
+    r"auto|ddp(_find_unused_parameters_(true|false))?|fsdp2|(.*\.)?(DDP|Sharded|SingleDevice)Strategy"
+)
 REFUSED_STRATEGIES = {
-    "deepspeed": "ZeRO-3 does not shard 4-bit weights, and its engine owns accumulation and clipping; use ddp, or "
+    "deepspeed": "its engine owns accumulation and clipping, and ZeRO-3 does not shard 4-bit weights; use ddp, or "
     "fsdp2 to shard the base",
     "fsdp": "FSDP1 needs all weights of a layer in one dtype; use fsdp2",
+    "modelparallel": "it does not know how to shard a 4-bit base; use fsdp2",
 }
 
 
@@ -170,9 +175,10 @@ def check_strategy(strategy: Any) -> None:
     """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
     name = name_of(strategy)
     plain = name.rpartition(".")[2].lower().removesuffix("strategy")
-    for refused, reason in REFUSED_STRATEGIES.items():
-        if plain == refused or plain.startswith(f"{refused}_"):
-            raise UserError(f"trainer.strategy {name}: {reason}")
+    if STRATEGIES.fullmatch(name):
+        return
+    given = [reason for refused, reason in REFUSED_STRATEGIES.items() if re.fullmatch(rf"{refused}(_.*)?", plain)]
+    raise UserError(f"trainer.strategy {name}: {(given or ['choose from auto, ddp and fsdp2'])[0]}")
 
 
 def name_of(strategy: Any) -> str:

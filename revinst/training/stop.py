@@ -14,10 +14,14 @@ EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 
 
 class Stopped(BaseException):
-    """The run was told to stop. Not an Exception, as KeyboardInterrupt is not: nothing on the way may swallow it."""
+    """The run was told to stop. Not an Exception, as KeyboardInterrupt is not: nothing on the way may swallow it.
 
-    def __init__(self, signum: int):
+    is_alone: the other ranks don't know of it, since it did not wait for the end of a step.
+    """
+
+    def __init__(self, signum: int, is_alone: bool = False):
         super().__init__(signal.Signals(signum).name)
+        self.is_alone = is_alone
         self.name, self.exit_code = signal.Signals(signum).name, EXIT_CODES[signal.Signals(signum)]
 
 
@@ -49,7 +53,7 @@ class StopSignals(L.Callback):
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if not self.is_training or (signum == self.received == signal.SIGINT):
-            raise Stopped(signum)
+            raise Stopped(signum, is_alone=True)
         if not self.received:
             self.received = signum
             note = f"\n{signal.Signals(signum).name}: stopping after this step; SIGINT twice stops at once\n"
@@ -75,10 +79,10 @@ class DeadRanks(L.Callback):
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         if self.watch is None:
             return
-        if isinstance(exception, Exception):
+        if isinstance(exception, Exception) or getattr(exception, "is_alone", False):
             self.watch.fail(f"{type(exception).__name__}: {str(exception)[:500]}")
         else:
-            self.watch.close()  # a signal, at which all ranks stop
+            self.watch.close()  # a signal that all ranks stop at together
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         if self.watch is not None:

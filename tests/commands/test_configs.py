@@ -37,7 +37,15 @@ def test_blog_recipe():
 
 
 @pytest.mark.parametrize(
-    ("strategy", "reason"), [("deepspeed_stage_3", "use ddp, or fsdp2"), ("deepspeed", "fsdp2"), ("fsdp", "use fsdp2")]
+    ("strategy", "reason"),
+    [
+        ("deepspeed_stage_3", "use ddp, or fsdp2"),
+        ("deepspeed", "fsdp2"),
+        ("fsdp", "use fsdp2"),
+        ("ddp_spawn", "choose from auto, ddp and fsdp2"),
+        ("ddp_notebook_find_unused_parameters_true", "choose from auto, ddp and fsdp2"),
+        ("lightning.pytorch.strategies.ModelParallelStrategy", "use fsdp2"),
+    ],
 )
 def test_strategies_that_do_not_train_right_are_refused(strategy, reason):
     path = next(p for p in CONFIGS if p.stem == "llama2-7b-ddp")

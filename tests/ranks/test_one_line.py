@@ -6,6 +6,9 @@ from itertools import count
 import pytest
 
 from revinst import cli
+from revinst.commands.fit import check_launcher
+from revinst.errors import UserError
+from revinst.ranks import launch, open_ranks
 
 SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml\n"
 
@@ -25,3 +28,34 @@ def test_who_says_it(capsys, monkeypatch, name, rank, parent_ends, said, waited)
     with pytest.raises(SystemExit) as ended:
         cli.main(["fit"])
     assert ended.value.code == 2 and capsys.readouterr().err == said and waits == waited
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in (*TORCHRUN, *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    return lambda values: [monkeypatch.setenv(*item) for item in values.items()]
+
+
+@pytest.mark.parametrize("started", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+def test_a_launcher_that_started_other_processes(environment, started):
+    check_launcher(8, 4)  # nothing was started: Lightning starts them
+    environment(started)
+    check_launcher(2, 2)
+    for devices, nodes in ((1, 1), (4, 1), (1, 4), (4, 2)):
+        with pytest.raises(UserError, match=r"--trainer\.devices 2 --trainer\.num_nodes 2"):
+            check_launcher(devices, nodes)
+
+
+def test_rows_are_not_shared_twice(environment):
+    """Every task of an srun would do all rows; --devices under torchrun would start processes in processes."""
+    environment(SRUN)
+    with pytest.raises(UserError, match="torchrun"), open_ranks():
+        pass
+    environment(TORCHRUN)
+    with pytest.raises(UserError, match="leave it out"):
+        launch("evaluate", [], 2)

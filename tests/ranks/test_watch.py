@@ -48,6 +48,14 @@ def test_a_reason_reaches_the_first_rank(tmp_path):
     assert errors[0].strip() == "revinst: rank 2 failed: ValueError: no room; all ranks end"
 
 
+def test_what_all_run_into_the_first_rank_says_for_itself(tmp_path):
+    codes, errors, _ = wait(start(tmp_path, "mistake", "mistake", "mistake"))
+    assert codes == [2, 2, 2] and errors == ["", "", ""]
+    (tmp_path / "port").unlink()
+    codes, errors, _ = wait(start(tmp_path, "", "mistake", ""))
+    assert codes == [2, 2, 2] and errors[0].strip() == "revinst: rank 1 failed: UserError: no such file; all ranks end"
+
+
 def test_an_orderly_end_is_quiet(tmp_path):
     """The first rank ends before the others do."""
     codes, errors, _ = wait(start(tmp_path, "close", "close", "close"))

@@ -1,6 +1,6 @@
 """One rank of three that do nothing until one of them dies. Run by test_watch.py.
 
-usage: watched.py RANK PORT_FILE [fail | close]
+usage: watched.py RANK PORT_FILE [fail | mistake | close]
 """
 
 import sys
@@ -31,6 +31,10 @@ def main() -> None:
         sys.exit(0)
     if end == ["fail"]:
         watch.fail("ValueError: no\nroom")
+        sys.exit(2)
+    if end == ["mistake"]:
+        watch.fail("UserError: no such file")
+        time.sleep(2)
         sys.exit(2)
     time.sleep(60)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from revinst.training.loggers import read_rows
+from tests.invariants.two_ranks import free_port
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 
 pytestmark = pytest.mark.slow
@@ -89,3 +90,45 @@ def test_a_killed_rank_ends_the_run(folder, tiny_llama, fault, strategy, victim)
         psutil.wait_procs([child], timeout=60)
         assert not child.is_running() and time.monotonic() - since < 60
         assert log.read_text().count(f"revinst: rank {victim} is gone without a word") == 1
+
+
+def test_ranks_that_see_other_files_do_not_train(folder, tiny_llama, stopped, copy_of):
+    """Two machines without a shared folder: one has the checkpoint, the other has not."""
+    copy_of("stopped", "here/elsewhere")
+    (folder / "there").mkdir()
+    port, processes = free_port(), []
+    for rank, runs in enumerate(("here", "there")):
+        options = RANKS | {"trainer.devices": 1, "trainer.num_nodes": 2, "data.source": folder / "rows.jsonl"}
+        command = [sys.executable, "-m", "revinst.cli", *arguments(folder / runs, "elsewhere", tiny_llama, **options)]
+        command += ["--resume_force", "true"]
+        environment = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "NODE_RANK": str(rank),
+            "OMP_NUM_THREADS": "1",
+        }
+        log = (folder / f"elsewhere-{rank}.log").open("wb")
+        processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment))
+    try:
+        assert [process.wait(120) for process in processes] == [2, 2], (folder / "elsewhere-0.log").read_text()[-3000:]
+    finally:
+        [process.kill() for process in processes]
+    said = (folder / "elsewhere-0.log").read_text()
+    assert "rank 0 from step-000007.ckpt" in said and "rank 1 from the beginning" in said
+    assert not (folder / "there" / "elsewhere" / "manifest.json").exists()
+
+
+def test_a_signal_before_training_ends_the_other_rank_too(folder, tiny_llama, fault):
+    """SIGTERM to the first rank while the base is loaded."""
+    process = start(folder, tiny_llama, "early")
+    deadline = time.monotonic() + 120
+    while "distributed_backend" not in (folder / "early.log").read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    (child,) = [each for each in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(each.cmdline())]
+    with fault("SIGTERM to one of two ranks") as counts:
+        process.send_signal(signal.SIGTERM)
+        counts["injected"] += 1
+        assert process.wait(30) == 143
+        psutil.wait_procs([child], timeout=15)
+        assert not child.is_running()
