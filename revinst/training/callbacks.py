@@ -178,12 +178,15 @@ class RunFolder(L.Callback):
 
     def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor], peak: float | None) -> None:
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        epochs = data.state_dict()["next_row"] / len(data.train_rows)  # how often all rows were seen
+        if trainer.limit_train_batches != 1.0:
+            epochs = trainer.current_epoch  # cut short on purpose
         save_adapter(module.model, self.run.adapter, data.tokenizer.hf, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,
             steps=module.step,
-            epochs=data.state_dict()["next_row"] / len(data.train_rows),  # that the data went through
+            epochs=epochs,
             val_loss=self.metrics.value("val/loss", module.step - 1),
             peak_gib=peak,
         )

@@ -176,6 +176,12 @@ def test_steps_of_another_size(fit, stopped, copy_of):
     assert code == 0 and "nothing to do" not in out and len(read_rows(run / "metrics.csv")) == 16
 
 
+def test_finished_run_of_short_epochs(fit, folder):
+    options = {"trainer.limit_train_batches": 2, "trainer.val_check_interval": 1.0}
+    assert fit("short", **options)[0] == 0 and len(read_rows(folder / "short" / "metrics.csv")) == 4
+    assert "nothing to do" in fit("short", **options)[2]
+
+
 def test_finished_run_without_its_adapter_gets_it_again(fit, whole, copy_of):
     run = copy_of("whole", "no-adapter")
     shutil.rmtree(run / "adapter")
