@@ -17,7 +17,7 @@ import numpy as np
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_rows
 from revinst.corpus.filters import KEPT, Row, Thresholds, filter_rows
-from revinst.corpus.ingest import Ingest
+from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
@@ -212,7 +212,8 @@ def build_dataset(
     )
     rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
     write_dataset(folder, rows, numbers, parts, facts["group"])
-    discarded = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl"))
+    reasons = (row["reason"] for row in RowFile(folder / "discarded.jsonl"))
+    discarded = Counter(UNREADABLE if reason.startswith(UNREADABLE) else reason for reason in reasons)
     in_part = Counter(parts)
     card: dict[str, Any] = {
         "counts": {

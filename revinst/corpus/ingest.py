@@ -31,6 +31,7 @@ MBOX_START = re.compile(
 )
 HEADER = re.compile(rb"[!-9;-~]+:|\s*$")
 BOM = b"\xef\xbb\xbf"
+UNREADABLE = "the file can't be read"  # what follows may name files, and stays out of the card
 Ingested = OwnText | NotKept
 
 
@@ -142,7 +143,7 @@ class Ingest:
             raise
         except UserError as error:
             reason = str(error).replace(str(path), "").lstrip(": ")
-            yield NotKept(where, f"the file can't be read: {readable(reason)}")
+            yield NotKept(where, f"{UNREADABLE}: {readable(reason)}")
 
     def read_zip(self, path: Path, where: str) -> Iterator[Ingested]:
         """Unpacks into a folder that goes away; `zipfile` keeps names inside it."""

@@ -3,6 +3,7 @@
 import itertools
 import json
 import socket
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -88,6 +89,27 @@ def test_a_mistake_before_anything_was_made_can_be_corrected(backward_run, mbox,
     assert run_command(*args, "--me", f"Mara Lindqvist <{ME.upper()}>") == 0
     assert len(read(out / "texts.jsonl")) == 5 and json.loads((tmp_path / "other.placeholders.json").read_text())
     assert run_command(*args, "--me", ME) == 0, "the same address"
+
+
+def test_no_file_name_is_in_the_card(backward_run, tmp_path):
+    """Not of a kind that is unknown, and not where a library's error names it."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(
+            f"Letter {number} says that the harvest of year {2000 + number} was good."
+        )
+    (folder / "Divorce papers of Bob Stone").write_text("x")
+    with zipfile.ZipFile(folder / "private.zip", "w") as archive:
+        archive.writestr("Bob Stone.txt", "x")
+    content = bytearray((folder / "private.zip").read_bytes())
+    content[6] |= 1  # encrypted, in the local header and the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (folder / "private.zip").write_bytes(content)
+    assert run_command("corpus", folder, out, "--run", backward_run, *OPTIONS[2:]) == 0
+    assert any("Bob Stone.txt" in row["reason"] for row in read(out / "discarded.jsonl"))
+    card = (out / "card.json").read_text() + (out / "README.md").read_text()
+    assert "the file can't be read" in card and not any(word in card for word in ("Bob", "Stone", "Divorce", "private"))
 
 
 @pytest.mark.parametrize(
