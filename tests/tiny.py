@@ -72,8 +72,8 @@ def build_data(base: Path, **options: Any) -> InstructionDataModule:
         "seq_len": 256,
         "heldout_fraction": 0.1,
         "val_fraction": 0.02,
+        "rows_per_step": 6,
         "micro_batch_size": 6,
-        "micro_batches_per_step": 1,
     }
     return InstructionDataModule(**defaults | options)
 

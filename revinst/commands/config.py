@@ -1,6 +1,7 @@
 """A config file and its overrides, parsed and checked by LightningCLI."""
 
 import re
+import tempfile
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -20,6 +21,7 @@ from revinst.training.module import InstructionModule
 from revinst.training.sharding import check_strategy
 
 # Linked from another key, so that one value can't be written twice.
+OLD_KEY = "data.micro_batches_per_step"
 LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}
 GROUPS: dict[str, Any] = {
     "data": InstructionDataModule,
@@ -29,9 +31,9 @@ GROUPS: dict[str, Any] = {
     "samples": None,
 }
 REPLACED_FLAGS = {
-    "accumulate_grad_batches": (1, "data.micro_batches_per_step"),
+    "accumulate_grad_batches": (1, "data.rows_per_step and data.micro_batch_size"),
     "gradient_clip_val": (None, "model.max_grad_norm"),
-    "use_distributed_sampler": (False, "data.micro_batch_size (each rank takes its own rows)"),
+    "use_distributed_sampler": (False, "data.rows_per_step (the ranks share them)"),
     "enable_checkpointing": (False, "checkpoint.*"),
     "fast_dev_run": (False, "trainer.max_steps"),
     "min_steps": (None, "trainer.max_steps"),
@@ -40,8 +42,8 @@ REPLACED_FLAGS = {
 }
 # A resumed run may change these: they don't change what a step computes.
 FREE_ON_RESUME = re.compile(
-    r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|config|trainer\.(max_epochs|max_steps|devices|"
-    r"num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
+    r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|config|data\.micro_batch_size|"
+    r"trainer\.(max_epochs|max_steps|precision|devices|num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
 )
 
 
@@ -50,7 +52,7 @@ class RevinstCLI(LightningCLI):
 
     def __init__(self, args: list[str], train: bool = True):
         self.train = train
-        check_linked_keys(args)
+        check_config_files(args)
         try:
             super().__init__(
                 InstructionModule,
@@ -67,7 +69,6 @@ class RevinstCLI(LightningCLI):
                     "enable_model_summary": False,
                     "use_distributed_sampler": False,
                     "num_sanity_val_steps": 0,
-                    "precision": "bf16-mixed",
                 },
                 args=args,
                 run=False,
@@ -142,26 +143,42 @@ def named_config(args: list[str]) -> str:
     return f" (config: {path})" if path else ""
 
 
-def check_linked_keys(args: list[str]) -> None:
-    """jsonargparse ignores a linked key in a file without a word; a user would think it counts."""
+def check_config_files(args: list[str]) -> None:
+    """What jsonargparse would not say clearly: a file that is no config, and keys of it that would not count."""
+    if any(arg.partition("=")[0] == f"--{OLD_KEY}" for arg in args):
+        raise UserError(f"--{OLD_KEY}: give --data.rows_per_step, the rows of a step over all ranks, in its place")
     for name, value in zip_longest(args, args[1:], fillvalue=""):
         path = value if name in ("-c", "--config") else ""
         if name.startswith("--config="):
             path = name.removeprefix("--config=")
-        if not path:
-            continue
-        if not Path(path).is_file():
-            raise UserError(f"--config {path}: no such file")
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())[:200]})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: a config must be a mapping of keys")
-        for source, target in LINKS.items():
-            group, key = target.split(".")
-            if isinstance(content.get(group), dict) and key in content[group]:
-                raise UserError(f"{path}: {target} is taken from {source}; set that")
+        if path:
+            check_keys(path, read_config_file(path))
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise UserError(f"--config {path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config must be a mapping of keys")
+    return content
+
+
+def check_keys(path: str, content: dict[str, Any]) -> None:
+    """jsonargparse ignores a linked key in a file without a word; a user would think it counts."""
+    if OLD_KEY in flatten(content):
+        rows = flatten(take_old_keys(content))["data.rows_per_step"]
+        raise UserError(
+            f"{path}: {OLD_KEY}: a step's rows are counted over all ranks now; write data.rows_per_step: {rows} in its "
+            "place, and data.micro_batch_size: auto"
+        )
+    for source, target in LINKS.items():
+        group, key = target.split(".")
+        if isinstance(content.get(group), dict) and key in content[group]:
+            raise UserError(f"{path}: {target} is taken from {source}; set that")
 
 
 def check_trainer_flags(trainer: Namespace) -> None:
@@ -170,11 +187,16 @@ def check_trainer_flags(trainer: Namespace) -> None:
         if trainer.get(flag) not in (value, None):
             raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
     check_strategy(trainer.get("strategy") or "auto")
-    precision = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(trainer.precision))
-    check_precision(torch.device("cpu"), precision or str(trainer.precision))
+    if trainer.precision is not None:
+        check_precision(torch.device("cpu"), precision_name(trainer.precision))
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
     if epochs == 0 or steps == 0 or (epochs or 0) < -1 or (steps or 0) < -1 or (epochs == -1 and steps in (-1, None)):
         raise UserError(f"trainer.max_epochs {epochs}, trainer.max_steps {steps}: give one of them, at least 1")
+
+
+def precision_name(precision: Any) -> str:
+    """Of Lightning's spellings, the one that `Trainer.precision` has."""
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(precision), str(precision))
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
@@ -192,14 +214,35 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", text)[:400]
 
 
-def read_run_config(path: Path) -> RevinstCLI:
-    """The config of a run, parsed as `fit` would; nothing is loaded."""
-    return RevinstCLI(["--config", str(path)], train=False)
+def read_run_config(path: Path, world_size: int | None = None) -> RevinstCLI:
+    """The config of a run, parsed as `fit` would; nothing is loaded. world_size: the run's, for old keys."""
+    content = read_yaml(path.read_text(encoding="utf-8"))
+    if OLD_KEY not in flatten(content):
+        return RevinstCLI(["--config", str(path)], train=False)
+    with tempfile.TemporaryDirectory() as folder:
+        translated = Path(folder) / path.name
+        translated.write_text(yaml.safe_dump(take_old_keys(content, world_size)), encoding="utf-8")
+        return RevinstCLI(["--config", str(translated)], train=False)
 
 
-def config_difference(old: str, new: str) -> list[str]:
-    """Lines `key: old -> new` for what a resumed run may not change."""
-    before, after = flatten(read_yaml(old)), flatten(read_yaml(new))
+def take_old_keys(content: dict[str, Any], world_size: int | None = None) -> dict[str, Any]:
+    """A config with what keys of older versions meant: rows_per_step was micro_batch_size x micro_batches_per_step x
+    ranks. world_size: None: what the config's devices are, where they are a number.
+    """
+    data = dict(content.get("data") or {})
+    if "micro_batches_per_step" not in data:
+        return content
+    trainer = content.get("trainer") or {}
+    if world_size is None:
+        devices = str(trainer.get("devices") or 1)
+        world_size = int(devices if devices.isdigit() else 1) * (trainer.get("num_nodes") or 1)
+    data["rows_per_step"] = data.get("micro_batch_size", 6) * data.pop("micro_batches_per_step") * world_size
+    return content | {"data": data}
+
+
+def config_difference(old: str, new: str, world_size: int | None = None) -> list[str]:
+    """Lines `key: old -> new` for what a resumed run may not change. world_size: of the old one."""
+    before, after = flatten(take_old_keys(read_yaml(old), world_size)), flatten(read_yaml(new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in sorted(before.keys() | after.keys())

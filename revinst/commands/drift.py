@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from revinst.commands.evaluated_rows import EvaluatedRows
@@ -19,7 +18,7 @@ from revinst.generation.distributions import divergences, save_log_p
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.base import load_base
 from revinst.model.gguf import load_gguf
-from revinst.model.hardware import choose_hardware, pick_device
+from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 from revinst.model.inference import load_for_inference
 
 Load = Callable[[], Any]
@@ -47,11 +46,12 @@ class Drift:
         self.references = [prompt.target for prompt in prompts]
 
     def load_adapter(self) -> Any:
-        """The values that training and evaluation see: base and adapter rounded to bf16."""
+        """The values that training and evaluation see on this device: base and adapter rounded to its dtype."""
+        dtype = DTYPES[choose_dtype(self.device)[0]]
         model = load_for_inference(
-            self.trained.base, self.trained.adapter, self.device, self.trained.quantization, dequantize=True
+            self.trained.base, self.trained.adapter, self.device, self.trained.quantization, dtype, dequantize=True
         )
-        return model.to(self.dtype) if self.dtype == torch.float32 else model
+        return model.to(self.dtype)
 
     @property
     def attention(self) -> str:
@@ -94,14 +94,14 @@ class Drift:
         return report
 
 
-def choose_dtype(num_bytes: int, device: torch.device) -> torch.dtype | None:
-    """fp32 on a CPU, where it fits, so that only the weights differ; bf16 else; None: there is no room for a model.
+def dtype_with_room(num_bytes: int, device: torch.device) -> torch.dtype | None:
+    """fp32 on a CPU, where it fits, so that only the weights differ, else bf16; a GPU's own. None: there is no room.
 
     num_bytes: of the weights in bf16; half as much again is needed beside them.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.mem_get_info(device)[0] > 1.5 * num_bytes else None
-    free = psutil.virtual_memory().available
+        return DTYPES[choose_dtype(device)[0]] if free_bytes(device) > 1.5 * num_bytes else None
+    free = free_bytes(device)
     return torch.float32 if free > 3 * num_bytes else torch.bfloat16 if free > 1.5 * num_bytes else None
 
 
@@ -109,7 +109,7 @@ def prepare_drift(trained: Trained, rows: EvaluatedRows, merged: Path) -> Drift:
     """Raises UserError where the machine has no room for the model."""
     device = pick_device()
     num_bytes = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    dtype = choose_dtype(num_bytes, device)
+    dtype = dtype_with_room(num_bytes, device)
     if dtype is None:
         raise UserError(f"{1.5 * num_bytes / 2**30:.1f} GiB of free memory are needed")
     return Drift(trained, rows, dtype, device)

@@ -26,6 +26,7 @@ from revinst.commands.trained import (
 )
 from revinst.errors import UserError
 from revinst.evaluation.report import build_table
+from revinst.model.hardware import choose_dtype, pick_device
 from revinst.ranks import Ranks, launch, open_ranks
 
 
@@ -142,5 +143,5 @@ def choose_folder(trained: Trained, options: Namespace) -> Path:
         parts += [f"t{options.temperature:g}-p{options.top_p:g}-s{options.seed}"] if options.temperature else []
         parts += [f"k{options.samples}"] if options.samples > 1 else []
         parts += [f"max-{options.max_new_tokens}"] if options.max_new_tokens != 100 else []
-        parts += [options.precision] if options.precision != "bf16" else []
+        parts += [options.precision] if options.precision not in (None, choose_dtype(pick_device())[0]) else []
     return trained.output / "-".join(parts) if parts else trained.output

@@ -12,11 +12,13 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
 
-from revinst.commands.config import RevinstCLI, config_difference
+from revinst.commands.config import RevinstCLI, config_difference, precision_name
 from revinst.commands.trained import quiet_libraries
 from revinst.errors import UserError
 from revinst.model.base import check_folder
+from revinst.model.hardware import choose_precision, device_of
 from revinst.ranks import is_first_process
 from revinst.run import Run
 from revinst.training.callbacks import RunFolder, Samples, Throughput
@@ -92,7 +94,7 @@ def is_finished(run: Run, cli: RevinstCLI) -> bool:
     if cli.config.resume != "auto" or not run.is_completed or not run.adapter.is_dir():
         return False
     if not cli.config.resume_force:
-        check_config(run, run.config.read_text(encoding="utf-8"), cli)
+        check_config(run, run.config.read_text(encoding="utf-8"), cli, run.read_manifest().get("world_size"))
     manifest, trainer = run.read_manifest(), cli.config.trainer
     # not steps times epochs: a run that changed its number of ranks has steps of two sizes
     done = ((trainer.max_epochs, manifest.get("epochs", 0)), (trainer.max_steps, manifest.get("steps", 0)))
@@ -117,13 +119,14 @@ def find_checkpoint(run: Run, cli: RevinstCLI) -> Path | None:
     if checkpoint is not None:
         started = read_checkpoint(checkpoint)["run"]
         if not cli.config.resume_force:
-            check_config(run, started["config"], cli)
+            check_config(run, started["config"], cli, started["world_size"])
             check_hashes(run, started["hashes"], cli)
     return checkpoint
 
 
-def check_config(run: Run, started_with: str, cli: RevinstCLI) -> None:
-    if difference := config_difference(started_with, cli.as_yaml):
+def check_config(run: Run, started_with: str, cli: RevinstCLI, world_size: int | None) -> None:
+    """world_size: that it was started with."""
+    if difference := config_difference(started_with, cli.as_yaml, world_size):
         raise UserError(
             f"{run.path} was started with another config ({'; '.join(difference)}); "
             "choose another --run_name, or --resume_force true"
@@ -145,7 +148,8 @@ def check_against_data(trainer: L.Trainer, cli: RevinstCLI) -> None:
     if samples.every_steps:
         Samples(samples.every_steps, samples.count).encode(cli.datamodule)
     data = cli.datamodule
-    steps, interval = data.count_steps(len(data.train_rows), trainer.world_size), trainer.val_check_interval
+    data.check_ranks(trainer.world_size)
+    steps, interval = data.steps_per_epoch, trainer.val_check_interval
     if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:
         raise UserError(
             f"trainer.val_check_interval {interval}: an epoch has {steps} steps; lower it, or set "
@@ -173,10 +177,16 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
     ]
     if options.get("enable_progress_bar") is not False:
         ours.append(RichProgressBar(leave=True))
+    plugins = [*as_list(options.get("plugins")), checkpoints.io]
+    precision: str | None = precision_name(options.get("precision") or choose_precision(options["accelerator"]))
+    if precision == "16-mixed" and device_of(options["accelerator"]).type == "cpu":
+        plugins.append(MixedPrecision("16-mixed", "cpu"))  # Lightning would take bf16 there
+        precision = None
     options |= {
         "logger": loggers,
         "callbacks": [*as_list(options.get("callbacks")), *ours],
-        "plugins": [*as_list(options.get("plugins")), checkpoints.io],
+        "plugins": plugins,
+        "precision": precision,
         "default_root_dir": str(run.path),
     }
     try:

@@ -4,32 +4,30 @@ import contextlib
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from revinst.commands.config import RevinstCLI
+from revinst.commands.config import RevinstCLI, precision_name
 from revinst.commands.trained import quiet_libraries
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
+from revinst.model.hardware import DTYPES, PRECISIONS, choose_dtype, choose_precision, device_of, room_bytes
 from revinst.model.lora import LoraSettings
 from revinst.model.memory import (
+    GIB,
     OPTIMIZER_BYTES,
-    Memory,
     Shape,
     checkpoint_gib,
     describe,
     flop_per_token,
-    layer_bytes_per_token,
     load_gib,
-    predict_memory,
     read_shape,
 )
-from revinst.model.recompute import count_recomputed_layers
+from revinst.model.micro_batch import Fullest, StepSettings, divide_step
 from revinst.training.sharding import is_sharding
 
 USAGE = """usage: revinst plan CONFIG [--KEY VALUE ...] [--device cuda|cpu] [--memory_gib N] [--json] [--measure]
@@ -64,24 +62,6 @@ CARDS_GB = (24, 48, 80, 141)
 USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What of a config decides memory and time."""
-
-    micro_batch_size: int
-    micro_batches_per_step: int
-    seq_len: int
-    quantization: str
-    optimizer: str
-    kernels: str
-    dropout: bool
-    activation_memory_gib: float | str
-    devices: int
-    on_gpu: bool
-    attention: str = "auto"
-    sharded: bool = False  # trainer.strategy fsdp2
-
-
 def main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
@@ -95,8 +75,8 @@ def main(args: list[str]) -> int:
     data.setup()
     model = cli.config.model
     shape = read_shape(model.base, LoraSettings(**model.lora.as_dict()))
-    settings = read_settings(cli, own["device"])
-    plan = build_plan(cli, data, shape, settings, own["memory_gib"])
+    settings, dtype = read_settings(cli, data, shape, own["device"])
+    plan = build_plan(cli, data, shape, settings, own["memory_gib"]) | {"dtype": dtype}
     if own["measure"]:
         plan["measured"] = measure(cli, data)
     if own["json"]:
@@ -113,7 +93,8 @@ def measure(cli: RevinstCLI, data: InstructionDataModule) -> dict[str, float]:
     model, trainer = cli.config.model.as_dict(), cli.config.trainer
     module = InstructionModule(**model | {"lora": LoraSettings(**model["lora"]), "betas": tuple(model["betas"])})
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
-        return measure_step(module, data, accelerator=trainer.accelerator, precision=trainer.precision)
+        precision = trainer.precision or choose_precision(trainer.accelerator)
+        return measure_step(module, data, accelerator=trainer.accelerator, precision=precision)
 
 
 def split_options(args: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -139,27 +120,37 @@ def split_options(args: list[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, own
 
 
-def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
-    data, model, trainer = cli.config.data, cli.config.model, cli.config.trainer
-    devices = count_devices(trainer.devices)
+def read_settings(
+    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, device: str | None
+) -> tuple[StepSettings, str]:
+    """What decides memory, and the dtype that is computed in."""
+    model, trainer = cli.config.model, cli.config.trainer
+    devices = count_devices(trainer.devices) * (trainer.num_nodes or 1)
     asked_for_gpu = trainer.accelerator in ("gpu", "cuda") or devices > 1
     on_gpu = (
         device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
     )
-    return Settings(
-        data.micro_batch_size,
-        data.micro_batches_per_step,
-        data.seq_len,
-        model.quantization,
-        model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
-        model.kernels,
-        model.lora.dropout > 0,
-        model.activation_memory_gib,
-        devices * (trainer.num_nodes or 1),
-        on_gpu,
-        model.attention,
-        is_sharding(trainer.strategy),
+    data.check_ranks(devices)
+    here = device_of("cuda" if on_gpu else "cpu")
+    chosen = choose_dtype(here)[0] if (here.type == "cuda") == on_gpu else "bf16"  # no such GPU here: a newer one
+    dtype = PRECISIONS[precision_name(trainer.precision)] if trainer.precision else chosen
+    settings = StepSettings(
+        rows=-(-data.rows_per_step // devices),
+        micro_batch_size=data.micro_batch_size,
+        seq_len=data.seq_len,
+        fullest=lambda count: Fullest(*data.fullest(count)),
+        quantization=model.quantization,
+        optimizer=model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
+        dropout=model.lora.dropout > 0,
+        activation_memory_gib=model.activation_memory_gib,
+        attention=model.attention,
+        fused=on_gpu and model.kernels != "plain" and shape.fusible_layers == shape.layers,
+        on_gpu=on_gpu,
+        itemsize=DTYPES[dtype].itemsize,
+        ranks=devices,
+        sharded=is_sharding(trainer.strategy),
     )
+    return settings, dtype
 
 
 def count_devices(devices: Any) -> int:
@@ -175,73 +166,45 @@ def count_devices(devices: Any) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def memory_of(
-    shape: Shape, settings: Settings, room_gib: float | None, data: InstructionDataModule
-) -> tuple[Memory, int]:
-    """Memory at the peak, and how many layers recompute."""
-    tokens, targets, pairs = largest_micro_batch(data, settings)
-    budget = settings.activation_memory_gib
-    if budget == "auto" and settings.on_gpu and room_gib is not None:
-        budget = 0.8 * room_gib  # as count_recomputed_layers takes of what the GPU has free
-    fused = is_fused(shape, settings)
-    layer_bytes = layer_bytes_per_token(shape, settings.dropout, fused) * tokens
-    recomputed = count_recomputed_layers(shape.layers, budget, layer_bytes, torch.device("cpu"))
-    memory = predict_memory(
-        shape,
-        tokens=tokens,
-        targets=targets,
-        score_pairs=pairs if settings.attention == "eager" else 0,
-        recomputed=recomputed,
-        dropout=settings.dropout,
-        fused=fused,
-        quantization=settings.quantization,
-        optimizer=settings.optimizer,
-        on_gpu=settings.on_gpu,
-        ranks=settings.devices,
-        sharded=settings.sharded,
-        accumulates=settings.micro_batches_per_step > 1,
-    )
-    return memory, recomputed
-
-
-def is_fused(shape: Shape, settings: Settings) -> bool:
-    return settings.on_gpu and settings.kernels != "plain" and shape.fusible_layers == shape.layers
-
-
 def build_plan(
-    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: Settings, memory_gib: float | None
+    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: StepSettings, memory_gib: float | None
 ) -> dict[str, Any]:
     documents, trainer = data.train_documents, cli.config.trainer
-    steps_per_epoch = data.count_steps(len(data.train_rows), settings.devices)
+    steps_per_epoch = data.steps_per_epoch
     limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
     limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
     steps = min(limits) if limits else 1000 * steps_per_epoch
     epochs = steps / steps_per_epoch
     room = device_memory_gib(settings.on_gpu) if memory_gib is None else memory_gib
-    memory, recomputed = memory_of(shape, settings, room, data)
+    division = divide_step(shape, settings, room)
+    memory, recomputed = division.memory, division.recomputed
     speed, source = predict_speed(shape, recomputed, settings)
     epoch_tokens = sum(int(documents.lengths[row].sum()) for row in data.train_rows)  # weights repeat documents
     total_tokens = round(epochs * epoch_tokens)
     supervised = documents.num_targets / max(len(documents.input_ids), 1)
     checkpoint = checkpoint_gib(shape, settings.optimizer)
     kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
-    needed = max(memory.needed, load_gib(shape, settings.quantization))
-    fits = room is None or needed <= room
+    load = load_gib(shape, settings.quantization, settings.itemsize)
+    fits = room is None or max(memory.needed, load) <= room
+    cards = {size: divide_step(shape, settings, size * USABLE_GIB_A_GB) for size in CARDS_GB}
     return {
         "device": "cuda" if settings.on_gpu else "cpu",
-        "devices": settings.devices,
+        "devices": settings.ranks,
         "sharded": settings.sharded,
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
         "tokens": total_tokens,
         "supervised_tokens": round(total_tokens * supervised),
         "memory_gib": describe(memory),
-        "load_gib": round(load_gib(shape, settings.quantization), 2),
+        "load_gib": round(load, 2),
+        "micro_batch_size": division.micro_batch_size,
         "recomputed_layers": [recomputed, shape.layers],
         "device_memory_gib": room and round(room, 1),
         "fits": fits,
-        "fits_gpus_of_gb": [size for size in CARDS_GB if needed <= size * USABLE_GIB_A_GB],
-        "change_first": "" if fits or room is None else first_change(shape, settings, room, data),
+        "fits_gpus_of_gb": [
+            size for size, card in cards.items() if max(card.memory.needed, load) <= size * USABLE_GIB_A_GB
+        ],
+        "change_first": "" if fits or room is None else first_change(shape, settings, room),
         "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
         "checkpoint_gib": round(checkpoint, 3),
         "tokens_per_s": speed and round(speed),
@@ -250,30 +213,20 @@ def build_plan(
     }
 
 
-def largest_micro_batch(data: InstructionDataModule, settings: Settings) -> tuple[int, int, int]:
-    """Of the fullest rows together: tokens (no padding), how many have a target on average, pairs within documents."""
-    documents = data.train_documents
-    rows = sorted((documents.lengths[row] for row in data.train_rows), key=np.sum, reverse=True)
-    lengths = np.concatenate(rows[: settings.micro_batch_size]).astype(np.int64)
-    tokens = int(lengths.sum())
-    return tokens, math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1)), int((lengths**2).sum())
-
-
 def device_memory_gib(on_gpu: bool) -> float | None:
-    if on_gpu:
-        return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
-    import psutil
-
-    return psutil.virtual_memory().available / 2**30
+    """None: there is no such device here."""
+    device = device_of("cuda" if on_gpu else "cpu")
+    return room_bytes(device) / GIB if (device.type == "cuda") == on_gpu else None
 
 
-def predict_speed(shape: Shape, recomputed: int, settings: Settings) -> tuple[float | None, str]:
+def predict_speed(shape: Shape, recomputed: int, settings: StepSettings) -> tuple[float | None, str]:
     """Tokens/s over all devices, and where it comes from: the measured speed of the base nearest in size."""
     kind = "cuda" if settings.on_gpu else "cpu"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     known = [speed for speed in SPEEDS if speed.device == kind]
-    fused = is_fused(shape, settings)
-    nearest = min(known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != fused))
+    nearest = min(
+        known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != settings.fused)
+    )
     speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
     if kind == "cpu":
         return speed * torch.get_num_threads() / 2, source
@@ -283,37 +236,35 @@ def predict_speed(shape: Shape, recomputed: int, settings: Settings) -> tuple[fl
         if sheet is None:
             return None, f"no figure for {name}; --measure takes one"
         speed, source = speed * sheet / DATA_SHEETS["H200"], f"{source}, by data sheet for {name}"
-    return speed * settings.devices, source
+    return speed * settings.ranks, source
 
 
-def first_change(shape: Shape, settings: Settings, room: float, data: InstructionDataModule) -> str:
+def first_change(shape: Shape, settings: StepSettings, room: float) -> str:
     """The mildest change that makes it fit: the same steps first, then another model."""
-    candidates: list[tuple[str, Settings]] = []
-    smaller = Settings(**vars(settings) | {"activation_memory_gib": 0})
+    least = replace(settings, activation_memory_gib=0)
+    candidates: list[tuple[str, StepSettings]] = []
     if settings.activation_memory_gib != 0:
-        candidates.append(("model.activation_memory_gib: 0 (every layer recomputes)", smaller))
-    size, count = settings.micro_batch_size, settings.micro_batches_per_step
-    while size > 1 and size % 2 == 0:
-        size, count = size // 2, count * 2
-        smaller = Settings(**vars(smaller) | {"micro_batch_size": size, "micro_batches_per_step": count})
+        candidates.append(("model.activation_memory_gib: 0 (every layer recomputes)", least))
+    if isinstance(settings.micro_batch_size, int):
+        candidates.append(("data.micro_batch_size: auto (the same steps)", replace(settings, micro_batch_size="auto")))
         candidates.append(
-            (f"data.micro_batch_size: {size}, data.micro_batches_per_step: {count} (the same steps)", smaller)
+            (
+                "data.micro_batch_size: auto, model.activation_memory_gib: 0 (the same steps)",
+                replace(least, micro_batch_size="auto"),
+            )
         )
-    if settings.micro_batch_size > 1:
-        smaller = Settings(**vars(smaller) | {"micro_batch_size": 1})
-        candidates.append(("data.micro_batch_size: 1", smaller))
     if settings.quantization == "none":
-        smaller = Settings(**vars(smaller) | {"quantization": "nf4"})
-        candidates.append(("model.quantization: nf4", smaller))
+        candidates.append(("model.quantization: nf4", replace(least, micro_batch_size=1, quantization="nf4")))
     for change, candidate in candidates:
-        if memory_of(shape, candidate, room, data)[0].needed <= room:
+        if divide_step(shape, candidate, room).memory.needed <= room:
             return change
     return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
 
 
 def render_plan(plan: dict[str, Any], name: str) -> None:
     table = Table(title=f"plan of {name}", show_header=False)
-    for key in ("device", "devices", "sharded", "steps", "steps_per_epoch", "tokens", "supervised_tokens"):
+    names = ("device", "devices", "sharded", "dtype", "micro_batch_size", "steps", "steps_per_epoch", "tokens")
+    for key in (*names, "supervised_tokens"):
         table.add_row(key, f"{plan[key]:,}" if type(plan[key]) is int else str(plan[key]))
     for part, gib in plan["memory_gib"].items():
         table.add_row(f"memory: {part}", f"{gib:.2f} GiB")

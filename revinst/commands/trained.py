@@ -25,8 +25,9 @@ from rich.text import Text
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.data.tokenizer import looks_local
 from revinst.errors import UserError
-from revinst.generation.engine import PRECISIONS, GenerationSettings
+from revinst.generation.engine import GenerationSettings
 from revinst.model.base import QUANTIZATIONS
+from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
 from revinst.ranks import Ranks
@@ -57,10 +58,9 @@ class Trained:
 
     def load(self, settings: GenerationSettings) -> Any:
         """Base and adapter on this process's device, in the settings' precision and memory."""
-        from revinst.model.hardware import pick_device
         from revinst.model.inference import load_for_inference
 
-        dtype, memory_gib = PRECISIONS[settings.precision], settings.memory_gib
+        dtype, memory_gib = DTYPES[settings.precision], settings.memory_gib
         return load_for_inference(
             self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
         )
@@ -86,7 +86,7 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
     if given and folder.is_dir():
         raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
     run = open_run(folder, unfinished or step is not None)
-    cli = read_run_config(run.config)
+    cli = read_run_config(run.config, run.read_manifest().get("world_size"))
     data, model = cli.config.data, cli.config.model
     adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step)
     check_not_merged(model.base, adapter)
@@ -166,18 +166,22 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     parser.add_argument(
         "--precision",
-        choices=PRECISIONS,
-        default="bf16",
-        help="fp32: the same texts whatever is decoded beside a row and on however many GPUs; slower, twice the memory",
+        choices=DTYPES,
+        help="of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
+        "beside a row and on however many GPUs; on a GPU slower, twice the memory",
     )
 
 
 def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
-    """Raises UserError for values that mean nothing."""
+    """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: must be at least 1")
     names = GenerationSettings.__dataclass_fields__
-    return GenerationSettings(**{name: value for name, value in vars(options).items() if name in names})
+    given = {name: value for name, value in vars(options).items() if name in names}
+    if given.get("precision") is None:
+        given["precision"], reason = choose_dtype(pick_device())
+        print(f"precision: {given['precision']}: {reason}", file=sys.stderr)
+    return GenerationSettings(**given)
 
 
 def check_devices(devices: int) -> int:

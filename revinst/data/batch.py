@@ -1,9 +1,10 @@
-"""Packed rows to tensors: `MicroBatch` (one forward) and `StepBatch` (one optimizer step).
+"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward).
 
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
 
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -60,24 +61,50 @@ class MicroBatch:
 
 @dataclass(slots=True)
 class StepBatch:
-    """All micro-batches that one rank contributes to one optimizer step."""
+    """The packed rows that one rank contributes to one optimizer step, or to one validation step.
 
-    micro_batches: list[MicroBatch]
+    Each row is a `MicroBatch` of its own, so that the machine, not the data, decides how many go through the network at
+    once. A filler, which names no documents, stands for a row that another rank has and this one has not.
+    """
+
+    rows: list[MicroBatch]
+
+    def micro_batches(self, size: int) -> list[MicroBatch]:
+        """Rows joined, `size` at a time; as many micro-batches on every rank, fillers only where nothing else is."""
+        parts = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        return [join_rows([row for row in part if row.ids] or part[:1]) for part in parts]
 
     @property
     def num_targets(self) -> int:
-        return sum(micro_batch.num_targets for micro_batch in self.micro_batches)
+        return sum(row.num_targets for row in self.rows)
 
     @property
     def num_tokens(self) -> int:
-        return sum(micro_batch.num_tokens for micro_batch in self.micro_batches)
+        return sum(row.num_tokens for row in self.rows)
 
     @property
     def ids(self) -> list[str]:
-        return [row_id for micro_batch in self.micro_batches for row_id in micro_batch.ids]
+        return [row_id for row in self.rows for row_id in row.ids]
 
     def to(self, device, non_blocking: bool = False) -> "StepBatch":
-        return StepBatch([micro_batch.to(device, non_blocking) for micro_batch in self.micro_batches])
+        return StepBatch([row.to(device, non_blocking) for row in self.rows])
+
+
+def join_rows(rows: list[MicroBatch]) -> MicroBatch:
+    """Their documents end to end, on the rows' device, without waiting for it."""
+    if len(rows) == 1:
+        return rows[0]
+    starts = [0, *accumulate(row.input_ids.shape[1] for row in rows)]
+    parts = list(zip(rows, starts, strict=False))
+    return MicroBatch(
+        input_ids=torch.cat([row.input_ids for row in rows], dim=1),
+        targets=torch.cat([row.targets for row in rows], dim=1),
+        position_ids=torch.cat([row.position_ids for row in rows], dim=1),
+        cu_seqlens=torch.cat([rows[0].cu_seqlens[:1], *(row.cu_seqlens[1:] + start for row, start in parts)]),
+        target_index=torch.cat([row.target_index + start for row, start in parts]),
+        seq_lens=[length for row in rows for length in row.seq_lens],
+        ids=[row_id for row in rows for row_id in row.ids],
+    )
 
 
 def collate_rows(documents: Documents, rows: list[list[int]], supervised: bool = True) -> MicroBatch:

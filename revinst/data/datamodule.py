@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from revinst.data.batch import MicroBatch, StepBatch, collate_rows
+from revinst.data.batch import StepBatch, collate_rows
 from revinst.data.cache import cache_documents, hash_inputs
 from revinst.data.encoding import Documents, encode_blocks
 from revinst.data.examples import Discarded, Examples, load_examples
@@ -35,50 +36,51 @@ PACKING_IN_WORDS = {
 
 
 class StepSampler:
-    """Yields the rows of one optimizer step at a time, for one rank, already divided into micro-batches.
+    """Yields the rows that one rank takes in one optimizer step, None for one that another rank has more.
 
-    A step takes the next G rows of the epoch's order, G = `rows_per_step` over all ranks, so a step's rows do not
-    depend on how many ranks share them; ranks take turns row by row. The order is a permutation seeded by (seed,
-    epoch). The position is one number, `next_row`, counted over all epochs: a run that goes on with another G goes on
-    at the same row. Each rank gets the same number of micro-batches; `[]` stands for one that has no rows left (the
-    last step of an epoch).
+    A step takes the next `rows_per_step` rows of the epoch's order, over all ranks, so a step's rows do not depend on
+    how many ranks share them; ranks take turns row by row. The order is a permutation seeded by (seed, epoch). The
+    position is one number, `next_row`, counted over all epochs: a run that goes on with other steps goes on at the same
+    row.
     """
 
-    def __init__(self, num_rows: int, micro_batch_size: int, micro_batches_per_step: int, seed: int):
-        self.num_rows = num_rows
-        self.micro_batch_size = micro_batch_size
-        self.micro_batches_per_step = micro_batches_per_step
-        self.seed = seed
+    def __init__(self, num_rows: int, rows_per_step: int, seed: int):
+        self.num_rows, self.rows_per_step, self.seed = num_rows, rows_per_step, seed
         self.rank, self.world_size = 0, 1
         self.next_row = 0
-
-    @property
-    def rows_per_step(self) -> int:
-        return self.micro_batch_size * self.micro_batches_per_step * self.world_size
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))  # (epoch, its rows)
 
     def __len__(self) -> int:
         return math.ceil(self.num_rows / self.rows_per_step)
 
-    def __iter__(self) -> Iterator[list[list[int]]]:
+    def __iter__(self) -> Iterator[list[int | None]]:
         epoch = self.next_row // self.num_rows
         while self.next_row // self.num_rows == epoch:
             row = self.next_row
             self.next_row = min(row + self.rows_per_step, (epoch + 1) * self.num_rows)
-            yield self.micro_batches_at(row)
+            yield self.rows_at(row)
 
-    def micro_batches_at(self, row: int) -> list[list[int]]:
-        """Row numbers of each of this rank's micro-batches of the step that begins at a position."""
-        epoch, start = divmod(row, self.num_rows)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-        rows = order[start : start + self.rows_per_step]
-        most_rows = -(-len(rows) // self.world_size)
-        mine = rows[self.rank :: self.world_size].tolist()
-        size = self.micro_batch_size
-        return [mine[start : start + size] for start in range(0, most_rows, size)]
+    def rows_at(self, position: int) -> list[int | None]:
+        """Row numbers of this rank's share of the step that begins at a position."""
+        epoch, start = divmod(position, self.num_rows)
+        if epoch != self.order[0]:
+            self.order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        rows = self.order[1][start : start + self.rows_per_step]
+        return share_rows(rows.tolist(), self.rank, self.world_size)
+
+
+def share_rows(rows: list[int], rank: int, world_size: int) -> list[int | None]:
+    """Every `world_size`-th of a step's rows. As many on every rank: each has to take part in every collective.
+
+    >>> [share_rows([5, 3, 8, 1], rank, 3) for rank in range(3)]
+    [[5, 1], [3, None], [8, None]]
+    """
+    mine: list[int | None] = [*rows[rank::world_size]]
+    return mine + [None] * (-(-len(rows) // world_size) - len(mine))
 
 
 class StepDataset:
-    """Row numbers in, tensors out."""
+    """Row numbers of a step in, tensors out; None becomes a filler."""
 
     def __init__(self, documents: Documents, rows: list[list[int]]):
         self.documents, self.rows = documents, rows
@@ -86,37 +88,11 @@ class StepDataset:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, micro_batches: list[list[int]]) -> StepBatch:
+    def __getitems__(self, numbers: list[int | None]) -> StepBatch:
+        filler = collate_rows(self.documents, [self.rows[0]], supervised=False) if None in numbers else None
         return StepBatch(
-            [
-                collate_rows(
-                    self.documents,
-                    [self.rows[n] for n in numbers] or [self.rows[0]],
-                    supervised=bool(numbers),
-                )
-                for numbers in micro_batches
-            ]
+            [filler if n is None else collate_rows(self.documents, [self.rows[n]]) for n in numbers]  # type: ignore[misc]
         )
-
-
-class ValidationDataset:
-    """Micro-batches of a fixed order; `rank` takes every `world_size`-th, none twice."""
-
-    def __init__(self, documents: Documents, rows: list[list[int]], micro_batch_size: int, rank: int, world_size: int):
-        self.documents = documents
-        batches = [rows[start : start + micro_batch_size] for start in range(0, len(rows), micro_batch_size)]
-        self.batches = batches[rank::world_size]
-        # Every rank must make the same number of forwards, or one would wait for another's collective for ever.
-        self.num_batches = -(-len(batches) // world_size)
-        self.filler = batches[:1]
-
-    def __len__(self) -> int:
-        return self.num_batches
-
-    def __getitem__(self, number: int) -> MicroBatch:
-        if number < len(self.batches):
-            return collate_rows(self.documents, self.batches[number])
-        return collate_rows(self.documents, self.filler[0], supervised=False)
 
 
 def unwrap(batch):
@@ -141,8 +117,8 @@ class InstructionDataModule(L.LightningDataModule):
         heldout_fraction: share of rows that are only reported on.
         val_fraction: share of rows for val/loss, samples and every choice.
         split: the split.json of another run, used as it is; null: split by the fractions.
-        micro_batch_size: rows in one forward, per rank.
-        micro_batches_per_step: forwards in one optimizer step, per rank.
+        rows_per_step: packed rows in one optimizer step, over all ranks: the recipe's.
+        micro_batch_size: rows in one forward: the machine's, a number or auto (as many as fit in its memory).
         on_bad_row: stop, or skip (and count).
         base: hub id or folder whose tokenizer is used; `revinst fit` links it to model.base.
         seed: of the split and the epochs' orders; linked to seed_everything.
@@ -168,8 +144,8 @@ class InstructionDataModule(L.LightningDataModule):
         heldout_fraction: float = 0.1,
         val_fraction: float = 0.05,
         split: str | None = None,
-        micro_batch_size: int = 6,
-        micro_batches_per_step: int = 2,
+        rows_per_step: int = 8,
+        micro_batch_size: int | str = "auto",
         on_bad_row: str = "stop",
         base: str = "NousResearch/Llama-2-7b-hf",
         seed: int = 42,
@@ -179,17 +155,18 @@ class InstructionDataModule(L.LightningDataModule):
             value = locals()[name]
             if value not in choices:
                 raise UserError(f"data.{name} {value!r}: choose from {', '.join(choices)}")
-        for name, value in (("seq_len", seq_len), ("micro_batch_size", micro_batch_size)):
-            if value < 1:
-                raise UserError(f"data.{name} {value}: must be at least 1")
-        if micro_batches_per_step < 1:
-            raise UserError(f"data.micro_batches_per_step {micro_batches_per_step}: must be at least 1")
+        if isinstance(micro_batch_size, str) and micro_batch_size != "auto":
+            raise UserError(f"data.micro_batch_size {micro_batch_size!r}: a number of rows, or auto")
+        counts = {"seq_len": seq_len, "rows_per_step": rows_per_step, "micro_batch_size": micro_batch_size}
+        for name, count in counts.items():
+            if count != "auto" and count < 1:  # type: ignore[operator]
+                raise UserError(f"data.{name} {count}: must be at least 1")
         self.source, self.columns, self.on_bad_row = source, columns, on_bad_row
         self.template_name, self.context, self.supervise = template, context, supervise
         self.strip_citations, self.cut = strip_citations, cut
         self.seq_len, self.packing = seq_len, packing
         self.heldout_fraction, self.val_fraction, self.split_path = heldout_fraction, val_fraction, split
-        self.micro_batch_size, self.micro_batches_per_step = micro_batch_size, micro_batches_per_step
+        self.rows_per_step, self.micro_batch_size = rows_per_step, micro_batch_size
         self.base, self.seed = base, seed
         self.discarded: list[Discarded] = []
 
@@ -211,8 +188,7 @@ class InstructionDataModule(L.LightningDataModule):
         self.val_rows = pack_documents(self.val_documents.lengths.tolist(), packing, self.seq_len)
         if not self.train_rows:
             raise UserError(f"data: no row of {self.seq_len} tokens can be filled; raise data.seq_len or add rows")
-        sampler = StepSampler(len(self.train_rows), self.micro_batch_size, self.micro_batches_per_step, self.seed)
-        self.sampler = sampler
+        self.sampler = StepSampler(len(self.train_rows), self.rows_per_step, self.seed)
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -273,14 +249,40 @@ class InstructionDataModule(L.LightningDataModule):
     def steps_per_epoch(self) -> int:
         return len(self.sampler)
 
-    def count_steps(self, num_rows: int, world_size: int) -> int:
-        """Optimizer steps in which so many ranks take so many rows."""
-        return math.ceil(num_rows / (self.micro_batch_size * self.micro_batches_per_step * world_size))
+    def fullest(self, count: int) -> tuple[int, int, int]:
+        """Of the fullest so many training rows together: tokens (no padding), those with a target on average, and
+        query-key pairs within documents.
+        """
+        documents = self.train_documents
+        lengths = documents.lengths[np.concatenate(self.longest_first[:count])].astype(np.int64)
+        tokens = int(lengths.sum())
+        targets = math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1))
+        return tokens, targets, int((lengths**2).sum())
+
+    @cached_property
+    def longest_first(self) -> list[list[int]]:
+        lengths = self.train_documents.lengths
+        return sorted(self.train_rows, key=lambda row: int(lengths[row].sum()), reverse=True)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(rank, number of ranks)."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self.check_ranks(world_size)
+        return rank, world_size
+
+    def check_ranks(self, world_size: int) -> None:
+        """Raises UserError for more ranks than a step has rows."""
+        if world_size > self.rows_per_step:
+            raise UserError(
+                f"data.rows_per_step {self.rows_per_step}: {world_size} ranks would share them, and some have none; "
+                f"raise it to {world_size}, or take fewer devices"
+            )
 
     def train_dataloader(self) -> DataLoader:
         """One item is one optimizer step (`StepBatch`)."""
         if self.trainer is not None:
-            self.sampler.rank, self.sampler.world_size = self.trainer.global_rank, self.trainer.world_size
+            self.sampler.rank, self.sampler.world_size = self.place
         dataset = StepDataset(self.train_documents, self.train_rows)
         # Batches are slices of arrays: workers would only cost memory, and prefetching would blur the position.
         # Its own generator: a DataLoader draws a seed at each epoch, which would shift the dropout of a resumed run.
@@ -292,12 +294,17 @@ class InstructionDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader | list:
-        """One item is one `MicroBatch`; each document is seen once over all ranks."""
+        """One item is as many rows as a step has (`StepBatch`), in a fixed order; each is seen once over all ranks."""
         if not self.val_rows:
             return []
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        dataset = ValidationDataset(self.val_documents, self.val_rows, self.micro_batch_size, rank, world_size)
-        return DataLoader(dataset, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
+        numbers = range(len(self.val_rows))
+        steps = [numbers[start : start + self.rows_per_step] for start in numbers[:: self.rows_per_step]]
+        return DataLoader(
+            StepDataset(self.val_documents, self.val_rows),  # type: ignore[arg-type]
+            batch_sampler=[share_rows(list(step), *self.place) for step in steps],  # type: ignore[arg-type]
+            collate_fn=unwrap,
+            generator=torch.Generator(),
+        )
 
     def state_dict(self) -> dict[str, int]:
         return {"next_row": self.sampler.next_row}

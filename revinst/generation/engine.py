@@ -15,10 +15,9 @@ from revinst.generation.hf import generate_with_transformers
 from revinst.generation.sampling import Picking
 from revinst.generation.slots import decode_rows
 from revinst.generation.stopping import Stopping
-from revinst.model.hardware import choose_hardware
+from revinst.model.hardware import DTYPES, choose_hardware, free_bytes
 
 ENGINES = ("auto", "slots", "hf")
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
 CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
 
@@ -36,7 +35,7 @@ class GenerationSettings:
         batch_size: rows decoded together, at most; None: what the device is best at.
         engine: auto, slots (ours, for Llama) or hf.
         memory_gib: what weights and cache may take; None: what is free.
-        precision: bf16, or fp32, where texts do not depend on what is decoded beside them: slower, twice the memory.
+        precision: bf16, fp16 or fp32; in fp32 texts do not depend on what is decoded beside them.
     """
 
     max_new_tokens: int = 100
@@ -58,8 +57,8 @@ class GenerationSettings:
             raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
         if self.engine not in ENGINES:
             raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
+        if self.precision not in DTYPES:
+            raise UserError(f"--precision {self.precision}: choose from {', '.join(DTYPES)}")
         if self.memory_gib is not None and not self.memory_gib > 0:
             raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
 
@@ -168,15 +167,6 @@ def generate_batches(
 ) -> Iterator[tuple[int, Generated]]:
     """`Engine.generate` with the model as it is now, for one call."""
     return Engine(model, tokenizer, settings, headers).generate(prompts, limits, samples)
-
-
-def free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserved
-    import psutil
-
-    return psutil.virtual_memory().available
 
 
 def dense_bytes(model: Any) -> int:

@@ -53,9 +53,17 @@ def by_document(
 
 def dense_sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """q [B, S, H, D]; k, v [B, S, K, D] -> [B, S, H, D]."""
+    groups = q.shape[2] // k.shape[2]
+    if groups > 1 and not reads_shared_heads(q.device):
+        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2)
+
+
+def reads_shared_heads(device: torch.device) -> bool:
+    """Whether SDPA has a kernel for fewer key heads than query heads; before Ampere it would compute whole matrices."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def dense_eager(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

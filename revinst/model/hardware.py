@@ -1,16 +1,18 @@
-"""Device, precision, attention backend and 4-bit support: each decided once, with a reason to print."""
+"""Device, compute dtype, attention backend and 4-bit support: each decided once, with a reason to print."""
 
+import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import torch
 
 from revinst.errors import UserError
 
-PRECISIONS = ("bf16-mixed", "32-true")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+PRECISIONS = {"bf16-mixed": "bf16", "16-mixed": "fp16", "32-true": "fp32"}  # Lightning's name -> of `DTYPES`
 ROUNDED = "it would round the adapter's updates away"
 PRECISION_REASONS = {
-    "16-mixed": "its loss scaling does not reach into the manual loop",
     "bf16-true": ROUNDED,
     "16-true": ROUNDED,
     "transformer-engine": ROUNDED,
@@ -26,6 +28,7 @@ class Hardware:
 
     device: str
     device_name: str
+    dtype: str  # of `DTYPES`
     attention: str
     reasons: dict[str, str]
 
@@ -33,16 +36,87 @@ class Hardware:
         return asdict(self)
 
 
-def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Hardware:
-    """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there.
+def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype | None = None) -> Hardware:
+    """Decides what depends on the device. Raises UserError when the asked-for attention can't run there.
 
-    dtype: that attention computes in.
+    dtype: that was asked for; None: `choose_dtype` decides.
     """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    backend, reason = choose_attention(device, attention, dtype)
-    return Hardware(str(device), name, backend, {"attention": f"{backend}: {reason}"})
+    dtype_name, why_dtype = choose_dtype(device)
+    asked = next((name for name, value in DTYPES.items() if value == dtype), dtype_name)
+    if asked != dtype_name:
+        dtype_name, why_dtype = asked, f"asked for; by itself this device takes {dtype_name} ({why_dtype})"
+    backend, why_attention = choose_attention(device, attention, DTYPES[dtype_name])
+    reasons = {"precision": f"{dtype_name}: {why_dtype}", "attention": f"{backend}: {why_attention}"}
+    return Hardware(str(device), device_name(device), dtype_name, backend, reasons)
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+
+
+def choose_dtype(device: torch.device) -> tuple[str, str]:
+    """(of `DTYPES`, reason): what a device computes in where nothing was asked for, 4-bit layers and all."""
+    if device.type == "cuda":
+        name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):
+            return "bf16", f"{name} computes in it"
+        if capability >= (7, 0):
+            return "fp16", f"{name} has no bf16"
+        return "fp32", f"{name} has no bf16, and is slow in fp16"
+    if device.type != "cpu":
+        return "fp32", f"nothing else was tried on {device.type}"
+    ratio = bf16_speed_on_cpu()
+    if ratio > 1:
+        return "bf16", f"a product is {ratio:.1f} times as fast as in fp32 on this CPU"
+    return "fp32", f"this CPU has no bf16 of its own, a product takes {1 / ratio:.1f} times as long in it"
+
+
+@cache
+def bf16_speed_on_cpu() -> float:
+    """How often a bf16 product is done in the time of an fp32 one: 2 to 3 where bf16 is native, 0.03 to 0.3 elsewhere.
+
+    Timed, because what PyTorch says of a CPU (`mkldnn_bf16_supported`) is also true where bf16 is emulated.
+    """
+    x, weight = torch.full((256, 576), 0.5), torch.full((1536, 576), 0.5)  # random ones would shift the run's own draws
+    best = {torch.bfloat16: float("inf"), torch.float32: float("inf")}
+    for _ in range(4):  # the first also sets the kernels up; in turn, so that another job's load hits both
+        for dtype, so_far in best.items():
+            a, b = x.to(dtype), weight.to(dtype)
+            since = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            best[dtype] = min(so_far, time.perf_counter() - since)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether our Triton kernels can run; Triton compiles for compute capability 8.0 and later."""
+    is_new = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return is_new and find_spec("triton") is not None
+
+
+def room_bytes(device: torch.device) -> int:
+    """Memory for all that this process has and may still take there."""
+    if device.type == "cuda":
+        return free_bytes(device) + torch.cuda.memory_allocated(device)
+    import psutil
+
+    return free_bytes(device) + psutil.Process().memory_info().rss
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that this process may still take: what is free, in its own allocator's blocks too, under its own limit."""
+    if device.type == "cuda":
+        allocated = torch.cuda.memory_allocated(device)
+        free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - allocated
+        return int(min(free, torch.cuda.get_per_process_memory_fraction(device) * total - allocated))
+    import psutil
+
+    return psutil.virtual_memory().available
 
 
 def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
@@ -82,12 +156,30 @@ def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:
 def check_precision(device: torch.device, precision: str) -> None:
     """Refuses what the loop does not train right in, and bf16 on a GPU that would emulate it."""
     if precision not in PRECISIONS:
-        raise UserError(f"trainer.precision {precision}: {PRECISION_REASONS.get(precision, 'unknown')}; use bf16-mixed")
+        raise UserError(
+            f"trainer.precision {precision}: {PRECISION_REASONS.get(precision, 'unknown')}; leave it out, or choose "
+            f"from {', '.join(PRECISIONS)}"
+        )
     if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
-        raise UserError(f"trainer.precision {precision}: {name} has no bf16; use trainer.precision: 32-true")
+        raise UserError(f"trainer.precision {precision}: {name} has no bf16; leave it out: the hardware decides")
 
 
 def pick_device() -> torch.device:
     """The device for stages without a Trainer: the current GPU, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that a Trainer's accelerator means here: auto, cpu, gpu, cuda, mps."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_precision(accelerator: str = "auto") -> str:
+    """Lightning's name for what `choose_dtype` says: the value for a Trainer's `precision`."""
+    dtype, _ = choose_dtype(device_of(accelerator))
+    return next(name for name, value in PRECISIONS.items() if value == dtype)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from revinst.model.base import dequantize_base, load_base
-from revinst.model.hardware import choose_hardware
+from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.lora import load_adapter
 
 
@@ -40,9 +40,7 @@ def load_for_inference(
 
 def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
     """Room for the weights in `dtype` three times over, so that cache and activations have the rest."""
-    import psutil
-
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_bytes(device)
     packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)
     if memory_gib is not None:
         free = min(free, int(memory_gib * 2**30))

@@ -23,6 +23,11 @@ CHUNK_TARGETS = 1024  # of training/loss.py
 CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
 CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
 GATHERED_LAYERS = 4  # of fsdp2: the layer at work and the next one, each with the buffer that it was gathered into
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
 FRAGMENTATION = 0.03  # what PyTorch's allocator reserves beyond what is allocated
 
 
@@ -59,12 +64,16 @@ class Memory:
     fragmentation: float
 
     @property
+    def at_rest(self) -> float:
+        """Before the forward."""
+        return self.fragmentation + self.process + self.base + self.adapter + self.gradients + self.optimizer
+
+    @property
     def needed(self) -> float:
         """On a GPU logits and a layer's activations take turns; the CPU's allocator gives neither back."""
-        at_rest = self.fragmentation + self.process + self.base + self.adapter + self.gradients + self.optimizer
         if self.process:
-            return at_rest + self.activations + self.logits
-        return at_rest + max(self.activations, self.logits)
+            return self.at_rest + self.activations + self.logits
+        return self.at_rest + max(self.activations, self.logits)
 
     @property
     def peak(self) -> float:
@@ -116,7 +125,7 @@ def shape_of(model: Any) -> Shape:
 
 
 def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:
-    """What one layer keeps for its backward, bytes a token, when nothing of it is recomputed.
+    """What one layer keeps for its backward in 16 bits, bytes a token, when nothing of it is recomputed.
 
     Fused: what `fused/layer.py` names. Plain: the inputs of two norms with their fp32 copies (12h), q, k, v and the
     output of attention (8h), gate, up and their product (6f); and of each adapted module's input what dropout leaves, a
@@ -158,12 +167,13 @@ def predict_memory(
     quantization: str = "nf4",
     optimizer: str = "paged_adamw_32bit",
     on_gpu: bool = True,
+    itemsize: int = 2,
     ranks: int = 1,
     sharded: bool = False,
     accumulates: bool = False,
 ) -> Memory:
     """tokens, targets: of the largest micro-batch. score_pairs: its query-key pairs, where `eager` attention is used.
-    ranks: share the layers if `sharded` (fsdp2), else each has its own.
+    itemsize: bytes of the dtype that is computed in. ranks: share the layers if `sharded` (fsdp2), else each has all.
 
     DDP keeps a copy of the gradients in its buckets. FSDP2 keeps on each rank a share of packed weights, adapter,
     gradients and optimizer state, and two whole layers with the copies that they are gathered into; embeddings, head
@@ -173,14 +183,13 @@ def predict_memory(
     On a GPU a paged optimizer's state is not counted: PyTorch does not allocate it, and it may leave the GPU.
     """
     is_paged = on_gpu and optimizer.startswith("paged")
-    linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
     adapter = shape.adapter_parameters
-    activations = activation_gib(shape, tokens, recomputed, dropout, fused)
+    activations = activation_gib(shape, tokens, recomputed, dropout, fused) * itemsize / 2
     activations += SCORE_BYTES * shape.heads * score_pairs / GIB
     share = ranks if sharded else 1
     gradients = (1.0 if accumulates else 1 / ranks) if sharded else 2 if ranks > 1 else 1
     parts = {
-        "base": (linear + 2 * shape.other_parameters) / GIB,
+        "base": load_gib(shape, quantization, itemsize),
         "adapter": 4 * adapter / share / GIB,
         "gradients": 4 * adapter * gradients / GIB,
         "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / share / GIB,
@@ -188,17 +197,25 @@ def predict_memory(
         "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
     }
     if sharded:
-        weights = shape.linear_parameters * (0.5 if quantization == "nf4" else 2)
+        weights = shape.linear_parameters * (0.5 if quantization == "nf4" else itemsize)
         gathered = GATHERED_LAYERS * (weights + 4 * adapter) / shape.layers
         parts["base"] += (weights / ranks - weights + gathered) / GIB
     fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
     return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
 
 
-def load_gib(shape: Shape, quantization: str) -> float:
+def load_gib(shape: Shape, quantization: str, itemsize: int = 2) -> float:
     """The whole base, which a rank of fsdp2 also has to hold once, before it is sharded."""
-    linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else 2)
-    return (linear + 2 * shape.other_parameters) / GIB
+    linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else itemsize)
+    return (linear + itemsize * shape.other_parameters) / GIB
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator gave up, of the GPU or of the CPU; only the first has an exception of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY)
 
 
 def checkpoint_gib(shape: Shape, optimizer: str) -> float:

@@ -14,22 +14,20 @@ AUTO_SHARE = 0.8  # of the memory that is free when the model is loaded; the res
 
 
 def count_recomputed_layers(
-    layers: int, activation_memory_gib: float | str, layer_bytes: float, device: torch.device
+    layers: int, activation_memory_gib: float | str, layer_bytes: float, free_gib: float | None
 ) -> int:
     """How many layers must recompute so that the others' activations fit the budget.
 
-    activation_memory_gib: 0 recomputes all; a number is the budget in GiB; `auto` takes what the GPU has free.
-    layer_bytes: what a layer keeps of the largest micro-batch.
+    activation_memory_gib: 0 recomputes all; a number is the budget in GiB; `auto` takes a share of what is free.
+    layer_bytes: what a layer keeps of the largest micro-batch. free_gib: None: not known, or a CPU's; as if there were
+    enough.
     """
     if isinstance(activation_memory_gib, str) and activation_memory_gib != "auto":
         raise UserError(f"model.activation_memory_gib {activation_memory_gib!r}: a number of GiB, or auto")
-    if activation_memory_gib == "auto":
-        if device.type != "cuda":
-            return 0
-        budget = AUTO_SHARE * torch.cuda.mem_get_info(device)[0]
-    else:
-        budget = float(activation_memory_gib) * 2**30
-    return max(0, layers - int(budget // layer_bytes))
+    if activation_memory_gib == "auto" and free_gib is None:
+        return 0
+    budget = AUTO_SHARE * (free_gib or 0.0) if activation_memory_gib == "auto" else float(activation_memory_gib)
+    return max(0, layers - int(max(budget, 0.0) * 2**30 // layer_bytes))
 
 
 def recompute_layers(model: Any, numbers: Collection[int]) -> None:

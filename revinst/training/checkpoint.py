@@ -83,6 +83,12 @@ class Checkpoints(L.Callback):
         path, data = trainer.ckpt_path, trainer.datamodule  # type: ignore[attr-defined]
         start = f"{Path(path).name} {read_mark(Path(path)).get('sha256', '')[:8]}".strip() if path else "the beginning"
         seen = module.gather_over_ranks((start, data.split.hash, len(data.train_rows)))
+        precisions = set(module.gather_over_ranks(trainer.precision))
+        if len(precisions) > 1:
+            raise UserError(
+                f"trainer.precision: the ranks' hardware chose different ones ({', '.join(sorted(precisions))}); give "
+                "one that all can do"
+            )
         if len(set(seen)) > 1:
             ranks = "; ".join(f"rank {rank} from {place}, data {data}" for rank, (place, *data) in enumerate(seen))
             raise UserError(
@@ -238,11 +244,11 @@ def validation_follows(trainer: L.Trainer) -> bool:
 
 
 def steps_before(trainer: L.Trainer) -> int:
-    """Steps of the epoch that lie behind the data's position, in steps of this many ranks: its length less the rest."""
+    """Steps of the epoch that lie behind the data's position, in steps of this run's size: its length less the rest."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     (position,) = data.state_dict().values()
-    num_rows, ranks = len(data.train_rows), trainer.world_size
-    return data.count_steps(num_rows, ranks) - data.count_steps(num_rows - position % num_rows, ranks)
+    left = len(data.train_rows) - position % len(data.train_rows)
+    return data.steps_per_epoch - math.ceil(left / data.rows_per_step)
 
 
 def run_validation(trainer: L.Trainer) -> None:

@@ -43,7 +43,8 @@ class ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = ctx.saved_tensors
-        return grad * grads[0].to(grad.dtype), None, None
+        # The factor is one over thousands of targets: in fp16 it would be subnormal, in bf16 rounded to 8 bits.
+        return torch.cat([(g.float() * grads[0]).to(g.dtype) for g in grad.split(CHUNK_TOKENS)]), None, None
 
 
 def chunk_loss(hidden: Tensor, head: torch.nn.Module, targets: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """InstructionModule: `training_step` is the training loop."""
 
+import gc
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import lightning as L
@@ -14,14 +16,34 @@ from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
 from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
+from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
-from revinst.model.hardware import check_precision, choose_hardware
+from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, room_bytes
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
-from revinst.model.memory import layer_bytes_per_token, shape_of
-from revinst.model.recompute import count_recomputed_layers, recompute_layers
+from revinst.model.memory import GIB, is_out_of_memory, shape_of
+from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
+from revinst.model.recompute import recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
-from revinst.training.sharding import check_optimizer, clip_grad_norm_, shard_layers, sync_gradients
+from revinst.training.sharding import (
+    average_gradients,
+    check_optimizer,
+    clip_grad_norm_,
+    is_sharding,
+    shard_layers,
+    sync_gradients,
+)
+
+FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = (
+    2.0**16,
+    200,
+)  # of fp16; torch's GradScaler grows after 2,000, a run of ours has 300
+
+
+SMALLER = (
+    "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; the last "
+    "checkpoint is whole, and the same command goes on from it"
+)
 
 
 class InstructionModule(L.LightningModule):
@@ -85,30 +107,37 @@ class InstructionModule(L.LightningModule):
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
         self.extra_steps = 0  # that were taken beyond what this number of ranks would have needed up to here
         self.bad_steps_in_a_row = 0
+        self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
         self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
         self.reasons: dict[str, str] = {}
         self.model: Any = None
+        self.micro_batch_size = 1  # rows in one forward; with the model, by the machine
+        self.host_memory: HostMemory
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """One optimizer step: count, accumulate, clip, check, step, log."""
+        """One optimizer step: count, accumulate, average, clip, check, step, log."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         num_targets = max(self.sum_over_ranks(batch.num_targets), 1)  # joined rows may hold none
-        loss_sum = torch.zeros((), device=self.device)
-        for micro_step, micro_batch in enumerate(batch.micro_batches):
-            is_last = micro_step == len(batch.micro_batches) - 1
-            with self.gradient_sync(is_last):
-                loss = self.micro_batch_loss(micro_batch)
-                # Divided by the targets of the whole step, so the gradient is exact however they are spread over
-                # micro-batches and ranks; times the ranks, because DDP averages over them.
-                self.manual_backward(loss * (self.trainer.world_size / num_targets))
-            loss_sum += loss.detach()
+        while True:  # once; where memory runs out or fp16 overflows the same rows again
+            loss_sum = torch.zeros((), device=self.device)
+            with self.out_of_memory() as ran_out:
+                loss_sum = self.accumulate(batch, num_targets)
+            sums = self.sum_over_ranks(torch.stack([loss_sum, torch.full_like(loss_sum, len(ran_out))]))
+            average_gradients(self.trainable_parameters(), self.trainer.strategy)
+            norm = clip_grad_norm_(self.trainable_parameters(), self.max_grad_norm, self.loss_scale)
+            mean_loss, grad_norm, out_of_memory = torch.stack([sums[0] / num_targets, norm, sums[1]]).tolist()  # waits
+            if out_of_memory:
+                self.halve_micro_batches(len(batch.rows), ran_out)
+            elif self.loss_scale > 1 and math.isfinite(mean_loss) and not math.isfinite(grad_norm):
+                self.loss_scale, self.good_steps = self.loss_scale / 2, 0  # fp16 overflowed
+            else:
+                break
+            optimizer.zero_grad()
 
-        mean_loss = self.sum_over_ranks(loss_sum) / num_targets
-        grad_norm = clip_grad_norm_(self.trainable_parameters(), self.max_grad_norm)
         lr = self.lr_at(self.step)
-        if is_finite := bool(torch.isfinite(mean_loss + grad_norm)):  # the step's one wait for the device
+        if is_finite := math.isfinite(mean_loss + grad_norm):
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
@@ -118,6 +147,19 @@ class InstructionModule(L.LightningModule):
         numbers = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": num_targets}
         self.log_dict({name: float(number) for name, number in numbers.items()}, batch_size=1)
         self.finish_step(batch, is_finite)
+
+    def accumulate(self, batch: StepBatch, num_targets: Any) -> Tensor:
+        """Forward and backward of each micro-batch; the sum of their losses."""
+        loss_sum = torch.zeros((), device=self.device)
+        micro_batches = batch.micro_batches(self.micro_batch_size)
+        for micro_step, micro_batch in enumerate(micro_batches):
+            with self.gradient_sync(micro_step == len(micro_batches) - 1):
+                loss = self.micro_batch_loss(micro_batch)
+                # Divided by the targets of the whole step, so the gradient is exact however they are spread over
+                # micro-batches and ranks; times the ranks, because these average.
+                self.manual_backward(loss * (self.loss_scale * self.trainer.world_size / num_targets))
+            loss_sum += loss.detach()
+        return loss_sum
 
     def micro_batch_loss(self, batch: MicroBatch) -> Tensor:
         """Summed loss over the supervised tokens of one micro-batch."""
@@ -138,6 +180,11 @@ class InstructionModule(L.LightningModule):
             self.bad_rows[self.step] = ids
             rows = ", ".join(ids[:20]) + (", ..." if len(ids) > 20 else "")
             self.print(f"step {self.step}: loss or gradient is not finite; the step was skipped. Rows: {rows}")
+        if self.loss_scale > 1 or self.hardware.dtype == "fp16":
+            self.log("train/loss_scale", self.loss_scale, batch_size=1)
+            self.good_steps += 1
+            if self.good_steps == GOOD_STEPS_TO_GROW:
+                self.loss_scale, self.good_steps = self.loss_scale * 2, 0
         self.step += 1
         if self.bad_steps_in_a_row >= self.max_bad_steps:
             raise UserError(
@@ -145,14 +192,48 @@ class InstructionModule(L.LightningModule):
                 f"{self.bad_rows[self.step - 1][0]}); lower model.lr or look at those rows"
             )
 
+    @contextmanager
+    def out_of_memory(self) -> Iterator[list[str]]:
+        """Catches what an allocator raises; the list then holds its message. No rank may raise alone in mid-step: the
+        others would wait for it in the next collective.
+        """
+        ran_out: list[str] = []
+        try:
+            yield ran_out
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            ran_out.append((str(error).splitlines() or ["memory ran out"])[0][:200])
+            if is_sharding(self.trainer.strategy):  # the others wait for this one's layers already
+                raise UserError(
+                    f"{ran_out[0]}; {SMALLER} (fsdp2 can't halve data.micro_batch_size in mid-step)"
+                ) from error
+
+    def halve_micro_batches(self, rows: int, ran_out: list[str]) -> None:
+        """On all ranks, whichever ran out. rows: of this rank's share. Raises UserError when a forward had one only."""
+        before = min(self.micro_batch_size, rows)
+        if before == 1:
+            where = (ran_out or ["on another rank"])[0]
+            raise UserError(f"step {self.step}: memory ran out with one row a forward ({where}); {SMALLER}")
+        self.micro_batch_size = -(-before // 2)
+        self.host_memory.forget()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.print(
+            f"step {self.step}: memory ran out with {before} rows a forward; goes on with {self.micro_batch_size}, the "
+            "same step"
+        )
+
     # ---- validation: loss per supervised token -------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss_sum = torch.zeros((), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
         self.val_targets = 0
 
-    def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        self.val_loss_sum += self.micro_batch_loss(batch).double().cpu()
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
+        for micro_batch in batch.micro_batches(self.micro_batch_size):
+            self.val_loss_sum += self.micro_batch_loss(micro_batch).double().cpu()
         self.val_targets += batch.num_targets
 
     def on_validation_epoch_end(self) -> None:
@@ -166,36 +247,57 @@ class InstructionModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         check_precision(self.trainer.strategy.root_device, self.trainer.precision)
         check_optimizer(self.trainer.strategy, self.optimizer_name)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # `training_step` scales
 
     def configure_model(self) -> None:
         """Loads the base onto this rank's device and attaches a fresh adapter."""
         if self.model is not None:
             return
         device = self.trainer.strategy.root_device
-        dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
+        dtype = DTYPES[PRECISIONS[self.trainer.precision]]
         self.hardware = choose_hardware(device, self.attention, dtype)
         self.reasons |= self.hardware.reasons
+        self.loss_scale = FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
         self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"
         layers = base.get_decoder().layers
         fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
-        layer_bytes = layer_bytes_per_token(shape_of(self.model), self.lora.dropout > 0, fused=bool(fused))
-        recomputed = count_recomputed_layers(
-            len(layers), self.activation_memory_gib, layer_bytes * self.tokens_per_micro_batch(), device
-        )
-        recompute_layers(base, [number for number in range(recomputed) if number not in fused])
+        division = self.divide_step(device, len(fused) == len(layers))
+        # all ranks take as many rows as the smallest one can
+        self.micro_batch_size = -int(self.max_over_ranks(-division.micro_batch_size))
+        self.reasons["micro_batch"] = division.reason
+        recompute_layers(base, [number for number in range(division.recomputed) if number not in fused])
         kernel = KERNELS[self.hardware.attention]
         kernel = rows_by_sdpa(kernel) if self.attention == "auto" else kernel
-        fuse_layers(layers, fused, recomputed, kernel)
-        self.reasons["recompute"] = f"{recomputed} of {len(layers)} layers recompute activations"
+        self.host_memory = fuse_layers(layers, fused, division.recomputed, kernel)
+        self.reasons["recompute"] = f"{division.recomputed} of {len(layers)} layers recompute activations"
         if sharded := shard_layers(self.model, self.trainer.strategy):
             self.reasons["sharding"] = sharded
         self.train()  # transformers loads in eval mode, which turns checkpointing and dropout off inside the layers
 
-    def tokens_per_micro_batch(self) -> int:
-        data = getattr(self.trainer, "datamodule", None)
-        return data.micro_batch_size * data.seq_len if data is not None else 2048
+    def divide_step(self, device: torch.device, fused: bool) -> Division:
+        """How this machine takes a step's rows, by the same arithmetic as `revinst plan`."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        seq_len = data.seq_len if data is not None else 2048
+        settings = StepSettings(
+            rows=-(-data.rows_per_step // self.trainer.world_size) if data is not None else 1,
+            micro_batch_size=data.micro_batch_size if data is not None else 1,
+            seq_len=seq_len,
+            fullest=lambda n: Fullest(*data.fullest(n)) if data is not None else Fullest(n * seq_len, n * seq_len, 0),
+            quantization=self.quantization,
+            optimizer=self.optimizer_name,
+            dropout=self.lora.dropout > 0,
+            activation_memory_gib=self.activation_memory_gib,
+            attention=self.hardware.attention,
+            fused=fused,
+            on_gpu=device.type == "cuda",
+            itemsize=DTYPES[self.hardware.dtype].itemsize,
+            ranks=self.trainer.world_size,
+            sharded=is_sharding(self.trainer.strategy),
+        )
+        return divide_step(shape_of(self.model), settings, room_bytes(device) / GIB)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer, self.reasons["optimizer"] = build_optimizer(
@@ -268,10 +370,10 @@ class InstructionModule(L.LightningModule):
         return values
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
-        """Gradients cross ranks once a step: on all micro-batches but the last, nothing must be averaged."""
+        """Gradients cross ranks once a step: FSDP2's in the last backward, DDP's after it (`average_gradients`)."""
         replica: Any = self.trainer.strategy.model
-        is_switched = sync_gradients(self.decoder, enabled)  # FSDP2's; DDP's is a context
-        return nullcontext() if enabled or is_switched or not hasattr(replica, "no_sync") else replica.no_sync()
+        is_switched = sync_gradients(self.decoder, enabled)
+        return nullcontext() if is_switched or not hasattr(replica, "no_sync") else replica.no_sync()
 
     # ---- checkpoints: the adapter alone ----------------------------------------------------------------------------
 
@@ -282,8 +384,31 @@ class InstructionModule(L.LightningModule):
         set_adapter_state(self.model, dict(state_dict), "checkpoint")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["revinst"] = {"step": self.step, "bad_steps_in_a_row": self.bad_steps_in_a_row}
+        checkpoint["revinst"] = {
+            "step": self.step,
+            "bad_steps_in_a_row": self.bad_steps_in_a_row,
+            "precision": self.hardware.dtype,
+            "loss_scale": self.loss_scale,
+            "good_steps": self.good_steps,
+            "micro_batch_size": self.micro_batch_size,
+            "micro_batch_of": self.micro_batch_key(),
+        }
+
+    def micro_batch_key(self) -> str:
+        """What the rows in a forward were decided by; as long as it is the same, a resumed run keeps their number."""
+        asked = getattr(getattr(self.trainer, "datamodule", None), "micro_batch_size", None)
+        return f"{asked} rows, {self.hardware.device_name}, {self.trainer.world_size} ranks"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.step = checkpoint["revinst"]["step"]
-        self.bad_steps_in_a_row = checkpoint["revinst"]["bad_steps_in_a_row"]
+        """Checkpoints made before a key existed were of bf16."""
+        saved = checkpoint["revinst"]
+        self.step, self.bad_steps_in_a_row = saved["step"], saved["bad_steps_in_a_row"]
+        if saved.get("micro_batch_of") == self.micro_batch_key():
+            self.micro_batch_size = saved["micro_batch_size"]
+        precision = saved.get("precision", self.hardware.dtype)
+        if precision != self.hardware.dtype:
+            self.print(
+                f"precision: goes on in {self.hardware.dtype}; the run was in {precision} until step {self.step}"
+            )
+        elif precision == "fp16":
+            self.loss_scale, self.good_steps = saved["loss_scale"], saved["good_steps"]

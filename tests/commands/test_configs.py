@@ -29,7 +29,7 @@ def test_blog_recipe():
     config = RevinstCLI(["--config", str(next(p for p in CONFIGS if p.stem == "llama2-7b-blog"))], train=False).config
     data, model = config.data, config.model
     assert (data.template, data.supervise, data.packing, data.seq_len) == ("blog", "all", "joined", 2048)
-    assert (data.micro_batch_size, data.micro_batches_per_step, config.trainer.max_epochs) == (6, 2, 3)
+    assert (data.rows_per_step, data.micro_batch_size, config.trainer.max_epochs) == (12, "auto", 3)
     assert (model.lora.r, model.lora.alpha, model.lora.dropout) == (64, 16, 0.1)
     assert list(model.lora.target_modules) == ["q_proj", "v_proj"]
     assert (model.optimizer, model.lr, model.lr_schedule) == ("paged_adamw_32bit", 2e-4, "constant")

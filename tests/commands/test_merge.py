@@ -197,8 +197,7 @@ def test_train_merge_export_and_load_without_revinst(base, tmp_path):
     fit = {
         "data.source": "quickstart",
         "data.seq_len": 384,
-        "data.micro_batch_size": 4,
-        "data.micro_batches_per_step": 2,
+        "data.rows_per_step": 8,
         "data.heldout_fraction": 0.1,
         "model.base": base,
         "model.lora": "{r: 8, alpha: 16, dropout: 0.0, target_modules: all-linear}",

@@ -106,7 +106,8 @@ def test_eight_gpus_on_a_laptop(capsys, llama_7b):
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
     one = run_plan(capsys, *args, "--memory_gib", 16)
     eight = run_plan(capsys, *args, "--memory_gib", 16, "--trainer.devices", 8)
-    assert eight["devices"] == 8 and eight["steps_per_epoch"] < one["steps_per_epoch"]
+    assert eight["devices"] == 8 and eight["steps"] == one["steps"] > 3  # the recipe is the same on any number
+    assert (one["micro_batch_size"], eight["micro_batch_size"]) == (8, 1)
     assert eight["tokens_per_s"] == pytest.approx(8 * one["tokens_per_s"], rel=0.01)
     assert one["fits"] and one["memory_gib"]["peak"] < 16
 
@@ -136,15 +137,25 @@ def test_plan_of_a_sharded_config(capsys, llama_7b):
 @pytest.mark.parametrize(
     ("room", "says"),
     [
-        (12, "activation_memory_gib: 0"),
-        (6.5, "data.micro_batch_size: 3, data.micro_batches_per_step: 4"),
+        (12, "model.activation_memory_gib: 0 (every"),
+        (6.5, "data.micro_batch_size: auto"),
         (3, "smaller"),
     ],
 )
 def test_what_to_change_first(capsys, llama_7b, room, says):
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
-    plan = run_plan(capsys, *args, "--memory_gib", room, "--model.activation_memory_gib", 30)
-    assert not plan["fits"] and says in plan["change_first"]
+    fixed = ("--data.micro_batch_size", 8, "--model.activation_memory_gib", 30)
+    plan = run_plan(capsys, *args, *fixed, "--memory_gib", room)
+    assert not plan["fits"] and plan["change_first"].startswith(says) or says in plan["change_first"]
+
+
+@pytest.mark.parametrize(("room", "rows"), [(7.4, 4), (11, 8), (15, 8), (75, 8)])
+def test_as_many_rows_as_fit(capsys, llama_7b, room, rows):
+    """The recipe's 8 rows a step, on cards of 8, 12, 16 and 80 GB less what the driver takes."""
+    args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
+    plan = run_plan(capsys, *args, "--memory_gib", room)
+    assert plan["fits"] and plan["micro_batch_size"] == rows
+    assert plan["memory_gib"]["needed"] <= room
 
 
 def test_measured_beside_the_plan(capsys, tiny_llama):

@@ -20,8 +20,7 @@ GAINS = ("prediction", "reference", "shuffled")
 OPTIONS = {
     "data.source": "quickstart",
     "data.seq_len": 256,
-    "data.micro_batch_size": 4,
-    "data.micro_batches_per_step": 2,
+    "data.rows_per_step": 8,
     "data.heldout_fraction": 0.03,
     "data.val_fraction": 0.02,
     "model.lora": "{r: 4, alpha: 8, dropout: 0.1, target_modules: all-linear}",

@@ -53,16 +53,36 @@ def test_batches_share_no_memory_with_the_documents(documents):
     assert documents.input_ids.tolist() == INPUT_IDS and documents.targets.tolist() == TARGETS
 
 
-def test_a_step_sums_its_micro_batches(documents):
+def test_a_step_sums_its_rows(documents):
     step = StepBatch([collate_rows(documents, [[0, 1]]), collate_rows(documents, [[2]], supervised=False)])
     assert (step.num_targets, step.num_tokens, step.ids) == (4, 5, ["a", "b"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_rows_joined_later_are_rows_joined_at_once(documents, size):
+    rows = [[2], [1, 0], [0], [1]]
+    step = StepBatch([collate_rows(documents, [row]) for row in rows])
+    joined = step.micro_batches(size)
+    expected = [collate_rows(documents, rows[start : start + size]) for start in range(0, 4, size)]
+    for got, other in zip(joined, expected, strict=True):
+        for name in got.__slots__:
+            a, b = getattr(got, name), getattr(other, name)
+            assert (a.tolist(), a.dtype) == (b.tolist(), b.dtype) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_a_filler_is_computed_only_where_nothing_else_is(documents):
+    real, filler = collate_rows(documents, [[0]]), collate_rows(documents, [[1]], supervised=False)
+    step = StepBatch([real, filler, filler])
+    assert [batch.ids for batch in step.micro_batches(2)] == [["a"], []]
+    assert [batch.num_targets for batch in step.micro_batches(1)] == [2, 0, 0]
+    assert [batch.input_ids.tolist() for batch in step.micro_batches(3)] == [[[10, 11, 12]]]
 
 
 def test_every_tensor_moves(documents):
     step = StepBatch([collate_rows(documents, [[0, 1]]), collate_rows(documents, [[2]])])
     moved = step.to("meta", non_blocking=True)
-    assert len(moved.micro_batches) == 2
-    for before, after in zip(step.micro_batches, moved.micro_batches, strict=True):
+    assert len(moved.rows) == 2
+    for before, after in zip(step.rows, moved.rows, strict=True):
         values = {name: getattr(after, name) for name in after.__slots__}
         tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
         assert len(tensors) == 5 and all(tensor.is_meta for tensor in tensors.values())

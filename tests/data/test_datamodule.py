@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 
 from revinst.data.batch import MicroBatch
-from revinst.data.datamodule import InstructionDataModule, StepSampler, ValidationDataset
+from revinst.data.datamodule import InstructionDataModule, StepSampler
 from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.split import select_examples
 from revinst.errors import UserError
@@ -27,7 +28,7 @@ def build_data(base):
     from revinst.data import datamodule
 
     def build(**settings) -> InstructionDataModule:
-        options = {"source": "quickstart", "base": base, "seq_len": 384, "micro_batch_size": 2} | settings
+        options = {"source": "quickstart", "base": base, "seq_len": 384, "rows_per_step": 2, "micro_batch_size": 2} | settings
         data = InstructionDataModule(**options)
         data.setup()
         return data
@@ -55,7 +56,7 @@ def run_epoch(data: InstructionDataModule, world_size: int) -> list[list[list[Mi
     epoch = []
     for rank in range(world_size):
         data.sampler.rank, data.sampler.world_size, data.sampler.next_row = rank, world_size, 0
-        epoch.append([step.micro_batches for step in data.train_dataloader()])
+        epoch.append([step.micro_batches(2) for step in data.train_dataloader()])
     return epoch
 
 
@@ -71,7 +72,7 @@ def split_documents(batch: MicroBatch) -> list[tuple[list[int], list[int]]]:
 @pytest.mark.parametrize("packing", ["best_fit", "none"])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_data, world_size, packing):
-    data = build_data(packing=packing, micro_batches_per_step=7)
+    data = build_data(packing=packing, rows_per_step=14 * world_size)
     instructions = {example.id: example.instruction for example in data.examples_of("train")}
     ranks = run_epoch(data, world_size)
     seen, num_targets, num_fillers = Counter(), 0, 0
@@ -91,14 +92,14 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
     assert seen == Counter(data.split.train) and len(seen) > 300
     assert num_targets == data.train_documents.num_targets > 3000
     # every rank makes the same number of forwards, and the last step is a short one
-    counts = [[len(step) for step in rank] for rank in ranks]
+    counts = [[len(step) for step in rank] for rank in ranks]  # of micro-batches
     assert all(count == counts[0] for count in counts) and len(counts[0]) == data.steps_per_epoch >= 3
-    assert counts[0][0] == 7 and len(data.train_rows) % data.sampler.rows_per_step
+    assert counts[0][0] == 7 and len(data.train_rows) % data.rows_per_step
     assert num_fillers < world_size
 
 
 def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
-    data = build_data(packing="none", micro_batch_size=1, micro_batches_per_step=2)
+    data = build_data(packing="none", rows_per_step=6)
     data.train_rows = data.train_rows[:19]  # over 3 ranks: 6, 6, 6 and 1
     data.sampler.num_rows = 19
     ranks = run_epoch(data, world_size=3)
@@ -111,44 +112,40 @@ def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
 # ---- the order of steps ----------------------------------------------------------------------------------------------
 
 
-def build_sampler(num_rows=100, micro_batch_size=2, micro_batches=6, seed=0, rank=0, world_size=1) -> StepSampler:
-    sampler = StepSampler(num_rows, micro_batch_size, micro_batches, seed)
+def build_sampler(num_rows=100, rows_per_step=ROWS_PER_STEP, seed=0, rank=0, world_size=1) -> StepSampler:
+    sampler = StepSampler(num_rows, rows_per_step, seed)
     sampler.rank, sampler.world_size = rank, world_size
     return sampler
 
 
-def flatten(step: list[list[int]]) -> list[int]:
-    return [row for micro_batch in step for row in micro_batch]
+def real(step: list[int | None]) -> list[int]:
+    return [row for row in step if row is not None]
 
 
 @pytest.mark.parametrize("num_rows", [12, 96, 97, 100, 101, 107])
-@pytest.mark.parametrize(("world_size", "micro_batch_size"), [(2, 2), (3, 2), (2, 3), (6, 1), (4, 1), (12, 1)])
-def test_a_steps_rows_do_not_depend_on_the_ranks(num_rows, world_size, micro_batch_size):
+@pytest.mark.parametrize("world_size", [2, 3, 4, 5, 6, 7, 12])
+def test_a_steps_rows_do_not_depend_on_the_ranks(num_rows, world_size):
+    """Also where they do not divide a step's rows."""
     one = build_sampler(num_rows)
-    micro_batches = ROWS_PER_STEP // (world_size * micro_batch_size)
-    ranks = [
-        build_sampler(num_rows, micro_batch_size, micro_batches, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
+    ranks = [build_sampler(num_rows, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert {len(sampler) for sampler in ranks} == {len(one)}
     positions = [epoch * num_rows + row for epoch in range(2) for row in range(0, num_rows, ROWS_PER_STEP)]
     for position in positions:
-        rows = flatten(one.micro_batches_at(position))
-        shares = [sampler.micro_batches_at(position) for sampler in ranks]
-        assert sorted(row for share in shares for row in flatten(share)) == sorted(rows) and len(rows) > 0
+        rows = one.rows_at(position)
+        shares = [sampler.rows_at(position) for sampler in ranks]
+        assert sorted(row for share in shares for row in real(share)) == sorted(real(rows)) and len(rows) > 0
         assert len({len(share) for share in shares}) == 1  # the same number of forwards for all
-        sizes = [len(flatten(share)) for share in shares]
+        sizes = [len(real(share)) for share in shares]
         assert max(sizes) - min(sizes) <= 1
-        assert max(len(micro_batch) for share in shares for micro_batch in share) <= micro_batch_size
 
 
 def test_each_epoch_is_another_permutation_of_all_rows():
     sampler = build_sampler(101)
-    epochs = [[row for step in sampler for row in flatten(step)] for _ in range(3)]
+    epochs = [[row for step in sampler for row in step] for _ in range(3)]
     assert all(sorted(epoch) == list(range(101)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3 and list(range(101)) not in epochs
-    assert epochs[0] != [row for step in build_sampler(101, seed=1) for row in flatten(step)]
-    assert epochs[0] == [row for step in build_sampler(101) for row in flatten(step)]
+    assert epochs[0] != [row for step in build_sampler(101, seed=1) for row in step]
+    assert epochs[0] == [row for step in build_sampler(101) for row in step]
 
 
 @pytest.mark.parametrize("num_rows", [96, 100])
@@ -170,17 +167,17 @@ def test_resuming_from_any_step_continues_the_sequence(num_rows):
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_going_on_with_more_ranks_skips_and_repeats_no_row(world_size):
     sampler = build_sampler(100)
-    first = [row for _, step in zip(range(5), sampler, strict=False) for row in flatten(step)]
+    first = [row for _, step in zip(range(5), sampler, strict=False) for row in step]
     rest = []
     for rank in range(world_size):
         resumed = build_sampler(100, rank=rank, world_size=world_size)
         resumed.next_row = 5 * ROWS_PER_STEP
-        rest += [row for step in resumed for row in flatten(step)]
+        rest += [row for step in resumed for row in real(step)]
     assert sorted(first + rest) == list(range(100)) and len(first) == 60
 
 
 def test_the_position_is_the_rows_taken_while_iterating(build_data):
-    data = build_data(micro_batches_per_step=3)
+    data = build_data(rows_per_step=6)
     positions = [data.state_dict()["next_row"] for _ in data.train_dataloader()]
     assert positions == [min(6 * n, len(data.train_rows)) for n in range(1, data.steps_per_epoch + 1)]
     assert len(positions) > 5
@@ -188,7 +185,7 @@ def test_the_position_is_the_rows_taken_while_iterating(build_data):
 
 @pytest.mark.parametrize("stop_after", [1, 4, -1])
 def test_a_loaded_state_continues_mid_epoch(build_data, stop_after):
-    data, again = build_data(micro_batches_per_step=3), build_data(micro_batches_per_step=3)
+    data, again = build_data(rows_per_step=6), build_data(rows_per_step=6)
     sequence = [step.ids for _ in range(2) for step in data.train_dataloader()]
     stop_after %= len(sequence) // 2 + 1  # -1: at the end of the epoch
     data.sampler.next_row = 0
@@ -231,7 +228,7 @@ class Recorder(L.LightningModule):
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers.*", "ignore:.*LeafSpec.*")
 def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path):
-    data, module = build_data(micro_batches_per_step=3), Recorder()
+    data, module = build_data(rows_per_step=6), Recorder()
     trainer = L.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -258,8 +255,11 @@ def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_validation_sees_each_document_once_over_all_ranks(build_data, world_size):
     data = build_data(val_fraction=0.2, packing="none")
-    datasets = [ValidationDataset(data.val_documents, data.val_rows, 4, r, world_size) for r in range(world_size)]
-    ranks = [[dataset[n] for n in range(len(dataset))] for dataset in datasets]
+    data.rows_per_step = 8
+    ranks = []
+    for rank in range(world_size):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+        ranks.append([batch for step in data.val_dataloader() for batch in step.micro_batches(4)])
     assert len({len(batches) for batches in ranks}) == 1 and len(ranks[0]) > 2
     ids = [row_id for batches in ranks for batch in batches if batch.num_targets for row_id in batch.ids]
     assert sorted(ids) == sorted(data.split.val) and len(ids) > 50
@@ -338,7 +338,8 @@ def test_rows_too_short_for_any_document_are_refused(build_data, packing):
         ({"on_bad_row": "ignore"}, "data.on_bad_row 'ignore': choose from stop, skip"),
         ({"seq_len": 0}, "data.seq_len 0: must be at least 1"),
         ({"micro_batch_size": 0}, "data.micro_batch_size 0: must be at least 1"),
-        ({"micro_batches_per_step": -1}, "data.micro_batches_per_step -1: must be at least 1"),
+        ({"micro_batch_size": "all"}, "data.micro_batch_size 'all': a number of rows, or auto"),
+        ({"rows_per_step": -1}, "data.rows_per_step -1: must be at least 1"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(setting, reason):

@@ -21,9 +21,9 @@ from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401  (importe
 @torch.no_grad()
 def first_step_losses(module, data) -> dict[str, float]:
     """The first step's loss computed the long way, one document at a time: as it is, smoothed, documents alike."""
-    step_batch = data.train_dataloader().dataset.__getitems__(data.sampler.micro_batches_at(0))
+    step_batch = data.train_dataloader().dataset.__getitems__(data.sampler.rows_at(0))
     nll, uniform = [], []  # of each document's targets: -log p(target), and the mean of -log p over the vocabulary
-    for batch in step_batch.micro_batches:
+    for batch in step_batch.micro_batches(2):
         inputs = {name: getattr(batch, name) for name in ("input_ids", "position_ids", "cu_seqlens", "seq_lens")}
         log_p = module.head(module.decoder(**inputs, use_cache=False).last_hidden_state[0]).log_softmax(-1)
         documents = zip(log_p.split(batch.seq_lens), batch.targets[0].split(batch.seq_lens), strict=True)
@@ -71,7 +71,7 @@ def train(copy: str, base: str, options: dict) -> None:
 
     L.seed_everything(42, verbose=False)
     data = InstructionDataModule(
-        source="quickstart", base=base, seq_len=256, micro_batch_size=2, micro_batches_per_step=2
+        source="quickstart", base=base, seq_len=256, rows_per_step=4, micro_batch_size=2
     )
     module = InstructionModule(
         base=base, quantization="none", lora=LoraSettings(r=8, alpha=16, dropout=0.0), lr=1e-3, **options

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 DEFAULTS: dict[str, Any] = {
     "size": 1,  # rows of a micro-batch
-    "count": 1,  # micro-batches of a step
+    "rows_per_step": 8,
     "steps": 1,  # at the end of training, not more
     "strategy": "ddp",
     "quantization": "none",
@@ -56,7 +56,7 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     data, checkpoint = build_rows(base, options), options["resume"] and folder / options["resume"]
     trainer = build_trainer(folder, **trainer_options(options, ranks))
     seen: dict[str, Any] = {
-        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "barriers")
+        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "whole", "barriers")
     }
     watch_module(module, seen, options["strategy"] == "fsdp2")
     with watch_functions(module, seen):
@@ -109,11 +109,13 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
         finally:
             torch.distributed.barrier = barrier
 
-    def record(parameters, max_norm):
+    def record(parameters, max_norm, loss_scale):
         parameters = list(parameters)
         trained = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
         seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
-        seen["norms"].append(clip(parameters, max_norm))
+        norms = module.gather_over_ranks(sum(float(grad.norm()) for grad in seen["gradients"][-1].values()))
+        seen["whole"].append(len(set(norms)) == 1)
+        seen["norms"].append(clip(parameters, max_norm, loss_scale))
         return seen["norms"][-1]
 
     def watch_sharding(model, strategy):
@@ -165,7 +167,7 @@ def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
 def build_rows(base: Path, options: dict[str, Any]) -> Any:
     from tests.tiny import build_data
 
-    data = build_data(base, micro_batch_size=options["size"], micro_batches_per_step=options["count"])
+    data = build_data(base, rows_per_step=options["rows_per_step"], micro_batch_size=options["size"])
     data.setup()
     data.train_rows = data.train_rows[: options["rows"]]
     data.sampler.num_rows = len(data.train_rows)

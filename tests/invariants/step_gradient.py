@@ -1,6 +1,6 @@
 """Takes one optimizer step and saves the gradient before clipping. Run by test_gradient_factoring.py, once a rank.
 
-usage: step_gradient.py BASE OUT.pt MICRO_BATCH_SIZE MICRO_BATCHES_PER_STEP [RANK WORLD_SIZE PORT]
+usage: step_gradient.py BASE OUT.pt MICRO_BATCH_SIZE MICRO_BATCHES [RANK WORLD_SIZE PORT]    (of one rank)
 """
 
 import os
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 def main() -> None:
     base, out, size, count, *ranks = sys.argv[1:]
-    options = {}
+    options: dict = {}
     if ranks:
         rank, world_size, port = ranks
         os.environ |= {"NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_num_threads(1)
     save_gradient(
         build_module(Path(base)),
-        build_data(Path(base), micro_batch_size=int(size), micro_batches_per_step=int(count)),
+        build_data(Path(base), rows_per_step=int(size) * int(count) * options.get("num_nodes", 1), micro_batch_size=int(size)),
         build_trainer(Path(out).parent, **options),
         Path(out),
     )
@@ -36,9 +36,9 @@ def save_gradient(module, data, trainer, out: Path) -> None:
 
     clip, recorded = loop.clip_grad_norm_, {}
 
-    def record(parameters, max_norm):
+    def record(parameters, max_norm, loss_scale):
         recorded.update({n: p.grad.clone() for n, p in module.model.named_parameters() if p.requires_grad})
-        return clip(parameters, max_norm)
+        return clip(parameters, max_norm, loss_scale)
 
     configure = module.configure_model
 

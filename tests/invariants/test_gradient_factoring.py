@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("step_gradient.py")
 
 def gradient_of(base: Path, folder: Path, size: int, count: int) -> dict:
     out = folder / f"{size}x{count}.pt"
-    data = build_data(base, micro_batch_size=size, micro_batches_per_step=count)
+    data = build_data(base, rows_per_step=size * count, micro_batch_size=size)
     save_gradient(build_module(base), data, build_trainer(folder), out)
     return torch.load(out)
 
@@ -65,7 +65,7 @@ def test_a_mean_of_micro_batch_means_would_differ(tiny_llama, tmp_path, monkeypa
     exact = module.micro_batch_loss
     per_step = expected["targets"] / 6
     monkeypatch.setattr(module, "micro_batch_loss", lambda batch: exact(batch) * (per_step / batch.num_targets))
-    data = build_data(tiny_llama, micro_batch_size=1, micro_batches_per_step=6)
+    data = build_data(tiny_llama, micro_batch_size=1)
     save_gradient(module, data, build_trainer(tmp_path), tmp_path / "mean.pt")
     got = torch.load(tmp_path / "mean.pt")["gradient"]
     flat = [torch.cat([g[name].flatten() for name in got]) for g in (got, expected["gradient"])]

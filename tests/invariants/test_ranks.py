@@ -21,8 +21,8 @@ from tests.invariants.two_ranks import run_ranks
 
 SCRIPT = Path(__file__).with_name("rank_steps.py")
 STEPS = {"steps": 3, "rows": 17, "quantization": "nf4", "max_grad_norm": 0.1}
-FOUR = STEPS | {"size": 4, "count": 1}
-TWO_BY_TWO = STEPS | {"size": 2, "count": 2}
+FOUR = STEPS | {"size": 4}
+TWO_BY_TWO = STEPS | {"size": 2}
 FSDP2 = {"strategy": "fsdp2"}
 RUNS = {
     "ddp 2x4": FOUR | {"validate": True},
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one(tiny_llama, folder) -> dict:
     """One process, 8 rows a step in one micro-batch."""
-    seen = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "validate": True, "samples": True})
+    seen = train(tiny_llama, folder, STEPS | {"size": 8, "validate": True, "samples": True})
     assert [len(ids) > 7 for ids in seen["ids"]] == [True, True, False] and len(seen["end"]) == 14
     assert all(norm > 0.15 for norm in seen["norms"]), "clipping must change something"
     return seen
@@ -108,7 +108,7 @@ def test_goes_on_sharded(one, two, name):
 @pytest.mark.parametrize("checkpoint", ["fsdp2.ckpt", "ddp.ckpt"])
 def test_goes_on_with_one_rank(one, two, tiny_llama, folder, checkpoint):
     """A checkpoint of two ranks, sharded or not, holds whole tensors."""
-    got = train(tiny_llama, folder, STEPS | {"size": 8, "count": 1, "resume": checkpoint})
+    got = train(tiny_llama, folder, STEPS | {"size": 8, "resume": checkpoint})
     assert_same_steps(got, one, first=2)
 
 
@@ -128,10 +128,11 @@ def test_a_rank_holds_half_of_the_layers(two, one):
 
 
 def test_gradients_cross_ranks_once_a_step(two):
-    """After the second of two micro-batches, of steps in which both ranks have rows."""
-    assert two["ddp 2x2x2"]["crossed"] == [False, True] * 2
+    """DDP's after the last micro-batch, FSDP2's in it, of steps in which both ranks have rows."""
+    assert two["ddp 2x2x2"]["crossed"] == [False, False] * 2 and two["ddp 2x2x2"]["whole"] == [True] * 2
     assert two["fsdp2 2x2x2"]["crossed"][:4] == two["fsdp2 fused"]["crossed"][:4] == [False, True] * 2
-    assert two["ddp 2x4"]["crossed"] == two["fsdp2 2x4"]["crossed"] == [True] * 3
+    assert two["ddp 2x4"]["crossed"][:2] == [False] * 2 and two["fsdp2 2x4"]["crossed"] == [True] * 3
+    assert all(all(two[name]["whole"]) for name in RUNS)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -164,7 +165,7 @@ def torch_2_11(monkeypatch):
 def test_bytes_are_sharded_under_torch_2_11(one, tiny_llama, tmp_path, torch_2_11, monkeypatch, takes_no_bytes):
     """One rank's step is the plain process's; without our context the packed weights are refused."""
     monkeypatch.setattr(sharding, "TAKES_NO_BYTES", takes_no_bytes)
-    options = STEPS | FSDP2 | {"size": 8, "count": 1, "steps": 1}
+    options = STEPS | FSDP2 | {"size": 8, "steps": 1}
     with patch.dict(os.environ, {"MASTER_ADDR": "127.0.0.1"}):  # the launcher leaves variables behind
         try:
             if takes_no_bytes:

@@ -47,8 +47,9 @@ def test_gradients_are_equal_and_memory_falls():
 
 
 def test_budget_decides_how_many_layers_recompute():
-    cpu, gib = torch.device("cpu"), 2.5
+    gib = 2.5
     layer_bytes = gib * 2**30
-    counts = [count_recomputed_layers(32, budget, layer_bytes, cpu) for budget in (0, gib * 1.5, gib * 32.01)]
+    counts = [count_recomputed_layers(32, budget, layer_bytes, None) for budget in (0, gib * 1.5, gib * 32.01)]
     assert counts == [32, 31, 0]
-    assert count_recomputed_layers(32, "auto", layer_bytes, cpu) == 0
+    free = [count_recomputed_layers(32, "auto", layer_bytes, gib * layers / 0.8) for layers in (-1, 0.5, 3.01, 40)]
+    assert free == [32, 32, 29, 0] and count_recomputed_layers(32, "auto", layer_bytes, None) == 0

@@ -21,8 +21,8 @@ import torch
 SMALL = {
     "data.seq_len": 128,
     "data.packing": "none",
+    "data.rows_per_step": 4,
     "data.micro_batch_size": 2,
-    "data.micro_batches_per_step": 2,
     "data.heldout_fraction": 0.1,
     "data.val_fraction": 0.1,
     "model.lora": "{r: 4, alpha: 8, dropout: 0.1, target_modules: all-linear}",

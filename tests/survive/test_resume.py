@@ -162,7 +162,7 @@ def test_steps_of_another_size(fit, stopped, copy_of):
     of the learning rate's schedule, and the length in epochs is the length of the run, whatever its steps add up to.
     """
     run = copy_of("stopped", "other-size")
-    options = {"resume_force": "true", "data.micro_batches_per_step": 4, "model.lr_schedule": "linear"}
+    options = {"resume_force": "true", "data.rows_per_step": 8, "model.lr_schedule": "linear"}
     assert fit("other-size", **options)[0] == 0
     rows = read_rows(run / "metrics.csv")
     positions = [float(row["data/position"]) for row in rows]

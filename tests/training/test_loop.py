@@ -43,7 +43,7 @@ def test_bad_step_is_not_applied_but_counts(tiny_llama, tmp_path, monkeypatch, c
     assert not all(torch.equal(before[2][name], before[3][name]) for name in before[1])
     assert all(torch.isfinite(tensor).all() for tensor in before[3].values())
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("step 1:"))
-    first_row = data.train_rows[data.sampler.micro_batches_at(data.sampler.rows_per_step)[0][0]]
+    first_row = data.train_rows[data.sampler.rows_at(data.rows_per_step)[0]]
     assert data.train_documents.ids[first_row[0]] in line
 
 
@@ -99,7 +99,7 @@ def test_validation_leaves_training_as_it_was(tiny_llama, tmp_path):
         torch.manual_seed(3)
         module = build_module(tiny_llama, quantization="nf4")
         trainer = build_trainer(tmp_path, max_steps=3, limit_val_batches=limit, val_check_interval=1)
-        trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=2))
+        trainer.fit(module, datamodule=build_data(tiny_llama, rows_per_step=2))
         ends.append(snapshot(module))
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 

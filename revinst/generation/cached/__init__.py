@@ -4,9 +4,11 @@ from types import ModuleType
 
 import torch
 
+from revinst.model.hardware import has_triton
+
 
 def load_ops(device: torch.device) -> ModuleType:
-    if device.type == "cuda":
+    if has_triton(device):
         from revinst.generation.cached import kernels
 
         return kernels

@@ -57,3 +57,8 @@ class HostMemory:
         torch.cuda.current_stream(self.device).wait_event(done)
         self.fetch_ahead(number - 1)
         return tensors
+
+    def forget(self) -> None:
+        """What a forward has parked whose backward will not come."""
+        self.parked.clear()
+        self.ahead.clear()

@@ -1,7 +1,6 @@
 """Which layers of a model can be fused, and fusing them."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from revinst.errors import UserError
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, dropout_of
+from revinst.model.hardware import has_triton
 
 CHOICES = ("auto", "fused", "plain")
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -27,8 +27,10 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
         return [], "plain: asked for"
     if kernels == "auto" and device.type != "cuda":
         return [], "plain: fused layers are for CUDA GPUs"
-    if kernels == "auto" and find_spec("triton") is None:
-        return [], "plain: Triton is not installed"
+    if device.type == "cuda" and not has_triton(device):
+        if kernels == "fused":
+            raise UserError("model.kernels fused: Triton and a GPU of compute capability 8.0 are needed; use auto")
+        return [], "plain: fused layers need Triton and a GPU of compute capability 8.0"
     obstacles = {number: why_not(layer) for number, layer in enumerate(layers)}
     fusible = [number for number, obstacle in obstacles.items() if not obstacle]
     reasons = ", ".join(sorted({obstacle for obstacle in obstacles.values() if obstacle}))
@@ -40,18 +42,21 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
     return fusible, reason
 
 
-def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> None:
-    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean."""
+def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> HostMemory:
+    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean and park their inputs in
+    the memory that is returned.
+    """
     device = next(layers.parameters()).device
     ops, host = load_ops(device), HostMemory(device)
     for number in numbers:
         parked = host if number < recomputed else None
         layers[number].gradient_checkpointing = False
         layers[number].forward = FusedLayer(layers[number], number, kernel, ops, parked)
+    return host
 
 
 def load_ops(device: torch.device) -> ModuleType:
-    if device.type == "cuda":
+    if has_triton(device):
         from revinst.model.fused import kernels
 
         return kernels
