@@ -180,9 +180,9 @@ class InstructionModule(L.LightningModule):
             self.bad_rows[self.step] = ids
             rows = ", ".join(ids[:20]) + (", ..." if len(ids) > 20 else "")
             self.print(f"step {self.step}: loss or gradient is not finite; the step was skipped. Rows: {rows}")
-        if self.loss_scale > 1 or self.hardware.dtype == "fp16":
+        if self.hardware.dtype == "fp16":
             self.log("train/loss_scale", self.loss_scale, batch_size=1)
-            self.good_steps += 1
+            self.good_steps += is_finite
             if self.good_steps == GOOD_STEPS_TO_GROW:
                 self.loss_scale, self.good_steps = self.loss_scale * 2, 0
         self.step += 1
@@ -407,8 +407,6 @@ class InstructionModule(L.LightningModule):
             self.micro_batch_size = saved["micro_batch_size"]
         precision = saved.get("precision", self.hardware.dtype)
         if precision != self.hardware.dtype:
-            self.print(
-                f"precision: goes on in {self.hardware.dtype}; the run was in {precision} until step {self.step}"
-            )
+            self.print(f"precision: goes on in {self.hardware.dtype}; until step {self.step} it was {precision}")
         elif precision == "fp16":
             self.loss_scale, self.good_steps = saved["loss_scale"], saved["good_steps"]

@@ -146,7 +146,7 @@ def test_what_to_change_first(capsys, llama_7b, room, says):
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
     fixed = ("--data.micro_batch_size", 8, "--model.activation_memory_gib", 30)
     plan = run_plan(capsys, *args, *fixed, "--memory_gib", room)
-    assert not plan["fits"] and plan["change_first"].startswith(says) or says in plan["change_first"]
+    assert (not plan["fits"] and plan["change_first"].startswith(says)) or says in plan["change_first"]
 
 
 @pytest.mark.parametrize(("room", "rows"), [(7.4, 4), (11, 8), (15, 8), (75, 8)])

@@ -28,7 +28,13 @@ def build_data(base):
     from revinst.data import datamodule
 
     def build(**settings) -> InstructionDataModule:
-        options = {"source": "quickstart", "base": base, "seq_len": 384, "rows_per_step": 2, "micro_batch_size": 2} | settings
+        options = {
+            "source": "quickstart",
+            "base": base,
+            "seq_len": 384,
+            "rows_per_step": 2,
+            "micro_batch_size": 2,
+        } | settings
         data = InstructionDataModule(**options)
         data.setup()
         return data

@@ -70,9 +70,7 @@ def train(copy: str, base: str, options: dict) -> None:
         return [float((after[name] - before[name]).abs().max()) for name in before if part in name]
 
     L.seed_everything(42, verbose=False)
-    data = InstructionDataModule(
-        source="quickstart", base=base, seq_len=256, rows_per_step=4, micro_batch_size=2
-    )
+    data = InstructionDataModule(source="quickstart", base=base, seq_len=256, rows_per_step=4, micro_batch_size=2)
     module = InstructionModule(
         base=base, quantization="none", lora=LoraSettings(r=8, alpha=16, dropout=0.0), lr=1e-3, **options
     )

@@ -56,7 +56,8 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     data, checkpoint = build_rows(base, options), options["resume"] and folder / options["resume"]
     trainer = build_trainer(folder, **trainer_options(options, ranks))
     seen: dict[str, Any] = {
-        name: [] for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "whole", "barriers")
+        name: []
+        for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "whole", "barriers")
     }
     watch_module(module, seen, options["strategy"] == "fsdp2")
     with watch_functions(module, seen):

@@ -24,7 +24,9 @@ def main() -> None:
     torch.set_num_threads(1)
     save_gradient(
         build_module(Path(base)),
-        build_data(Path(base), rows_per_step=int(size) * int(count) * options.get("num_nodes", 1), micro_batch_size=int(size)),
+        build_data(
+            Path(base), rows_per_step=int(size) * int(count) * options.get("num_nodes", 1), micro_batch_size=int(size)
+        ),
         build_trainer(Path(out).parent, **options),
         Path(out),
     )
