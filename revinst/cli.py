@@ -8,6 +8,7 @@ import time
 import revinst
 from revinst.errors import UserError
 from revinst.ranks import is_first_process
+from revinst.system import forgive_encodings, is_child_of
 
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     set_environment()
+    forgive_encodings()
     parent = os.getppid()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 def is_alone_with_it(parent: int) -> bool:
     """Whether a rank's mistake is not the first one's too, which ends by it, and this process through the launcher."""
     time.sleep(3)
-    return os.getppid() == parent  # Lightning's launcher is the first rank
+    return is_child_of(parent)  # Lightning's launcher is the first rank
 
 
 def print_usage() -> None:
