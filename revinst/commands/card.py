@@ -64,7 +64,7 @@ def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[s
         parts.append("## Scores\n\n" + scores)
     if drift:
         parts.append("## Drift\n\n" + describe_drift(drift))
-    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
 
 
 def build_metadata(
