@@ -16,6 +16,7 @@ from revinst.commands.config import RevinstCLI
 from revinst.commands.trained import quiet_libraries
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
+from revinst.model.hardware import choose_quantization
 from revinst.model.lora import LoraSettings
 from revinst.model.memory import (
     OPTIMIZER_BYTES,
@@ -146,11 +147,14 @@ def read_settings(cli: RevinstCLI, device: str | None) -> Settings:
     on_gpu = (
         device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
     )
+    elsewhere = on_gpu and not torch.cuda.is_available()  # a plan for another machine
+    is_apple = torch.backends.mps.is_available() and device is None and trainer.accelerator != "cpu"
+    here = torch.device("cuda" if on_gpu else "mps" if is_apple else "cpu")
     return Settings(
         data.micro_batch_size,
         data.micro_batches_per_step,
         data.seq_len,
-        model.quantization,
+        model.quantization if elsewhere else choose_quantization(model.quantization, here)[0],
         model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
         model.kernels,
         model.lora.dropout > 0,

@@ -8,6 +8,7 @@ them of a prefix, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ def why_not_decoder(model: Any) -> str:
     """Why a model can't be laid out like this; empty if it can."""
     base = base_of(model)
     decoder = base.get_decoder()
+    if obstacle := why_not_device(next(base.parameters()).device):
+        return obstacle
     obstacle = next((obstacle for layer in decoder.layers if (obstacle := why_not(layer))), "")
     if obstacle:
         return obstacle
@@ -35,6 +38,12 @@ def why_not_decoder(model: Any) -> str:
     if rope not in STATIC_ROPE:
         return f"its rotary angles are {rope}"
     return "its head has a bias" if getattr(base.get_output_embeddings(), "bias", None) is not None else ""
+
+
+def why_not_device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "" if find_spec("triton") else "Triton is not installed"
+    return "" if device.type == "cpu" else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
 
 
 def base_of(model: Any) -> Any:

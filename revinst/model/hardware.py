@@ -1,6 +1,7 @@
 """Device, precision, attention backend and 4-bit support: each decided once, with a reason to print."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -27,22 +28,54 @@ class Hardware:
     device: str
     device_name: str
     attention: str
+    quantization: str
     reasons: dict[str, str]
 
     def to_json(self) -> dict:
         return asdict(self)
 
 
-def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Hardware:
-    """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there.
+def choose_hardware(
+    device: torch.device, attention: str = "auto", dtype: torch.dtype = torch.bfloat16, quantization: str = "none"
+) -> Hardware:
+    """Decides attention backend and quantisation. Raises UserError when the asked-for backend can't run there.
 
-    dtype: that attention computes in.
+    dtype: that attention computes in. quantization: that is asked for; see `choose_quantization`.
     """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     backend, reason = choose_attention(device, attention, dtype)
-    return Hardware(str(device), name, backend, {"attention": f"{backend}: {reason}"})
+    chosen, why = choose_quantization(quantization, device)
+    reasons = {"attention": f"{backend}: {reason}", "quantization": f"{chosen}: {why}"}
+    return Hardware(str(device), name_device(device), backend, chosen, reasons)
+
+
+def name_device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} CPU threads"
+
+
+def choose_quantization(asked: str, device: torch.device) -> tuple[str, str]:
+    """(quantization, reason) of a base that is loaded on `device`: nf4 becomes none where it can't be."""
+    if asked != "nf4":
+        return asked, "asked for"
+    if device.type == "mps":
+        return "none", "4-bit layers have not been tried on Apple's GPUs"
+    missing = why_no_bitsandbytes()
+    return ("none", missing) if missing else ("nf4", "asked for")
+
+
+@cache
+def why_no_bitsandbytes() -> str:
+    """Why there are no 4-bit layers; empty if there are. Installed is not enough: its import may fail."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ModuleNotFoundError:
+        return "bitsandbytes is not installed"
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return f"bitsandbytes can't be imported ({(str(error).splitlines() or [''])[0][:120]})"
+    return ""
 
 
 def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
@@ -89,5 +122,5 @@ def check_precision(device: torch.device, precision: str) -> None:
 
 
 def pick_device() -> torch.device:
-    """The device for stages without a Trainer: the current GPU, else the CPU."""
+    """The device for stages without a Trainer: the current CUDA GPU, else the CPU, on Apple's machines too."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -152,7 +152,7 @@ class InstructionModule(L.LightningModule):
         self.val_targets = 0
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        self.val_loss_sum += self.micro_batch_loss(batch).double().cpu()
+        self.val_loss_sum += self.micro_batch_loss(batch).cpu().double()  # no fp64 on Apple's GPUs
         self.val_targets += batch.num_targets
 
     def on_validation_epoch_end(self) -> None:
@@ -173,9 +173,9 @@ class InstructionModule(L.LightningModule):
             return
         device = self.trainer.strategy.root_device
         dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
-        self.hardware = choose_hardware(device, self.attention, dtype)
+        self.hardware = choose_hardware(device, self.attention, dtype, self.quantization)
         self.reasons |= self.hardware.reasons
-        base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
+        base = load_base(self.base, device, self.hardware.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
         self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"
         layers = base.get_decoder().layers

@@ -27,7 +27,9 @@ def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list
         return [], "plain: asked for"
     if kernels == "auto" and device.type != "cuda":
         return [], "plain: fused layers are for CUDA GPUs"
-    if kernels == "auto" and find_spec("triton") is None:
+    if device.type == "cuda" and find_spec("triton") is None:
+        if kernels == "fused":
+            raise UserError("model.kernels fused: Triton is not installed; use model.kernels: auto")
         return [], "plain: Triton is not installed"
     obstacles = {number: why_not(layer) for number, layer in enumerate(layers)}
     fusible = [number for number, obstacle in obstacles.items() if not obstacle]
