@@ -23,7 +23,7 @@ def sync(path: Path) -> None:
 
 def peak_bytes() -> int:
     """The most memory that this process has held at once."""
-    if IS_WINDOWS:
+    if sys.platform == "win32":
         import psutil
 
         return psutil.Process().memory_info().peak_wset

@@ -142,7 +142,7 @@ print(size, peak_bytes())
 
 def test_peak_memory_is_in_bytes():
     size, peak = map(
-        int, subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, check=True).stdout.split()
+        int, subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, check=True, cwd=ROOT).stdout.split()
     )
     assert size < peak < size + 2**27
 
