@@ -8,6 +8,7 @@ import time
 import revinst
 from revinst.errors import UserError
 from revinst.ranks import is_first_process
+from revinst.system import forgive_encodings, is_child_of
 
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
@@ -20,6 +21,14 @@ COMMANDS = {
     "publish": "upload an adapter, a merged model or a data set; private by default",
     "plan": "what a config will cost in memory, time and disk; loads nothing",
     "inspect": "show what a config makes of its data; loads no model",
+}
+
+
+# What to change when memory runs out.
+SMALLER = {
+    "fit": "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; what was "
+    "saved is whole, and the same command goes on from the last checkpoint",
+    "others": "give --memory_gib or a smaller --batch_size where the command takes them, or another device (its --help)",
 }
 
 
@@ -36,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     set_environment()
+    forgive_encodings()
     parent = os.getppid()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
@@ -43,6 +53,12 @@ def main(argv: list[str] | None = None) -> None:
         # OSError: missing permissions, a full disk, a read-only folder; the path and the reason are in the error.
         if is_first_process() or is_alone_with_it(parent):
             print(f"revinst {args[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = (str(error).splitlines() or ["memory ran out"])[0][:300]
+        print(f"revinst {args[0]}: {what}; {SMALLER.get(args[0], SMALLER['others'])}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"revinst {args[0]}: interrupted", file=sys.stderr)
@@ -53,7 +69,14 @@ def main(argv: list[str] | None = None) -> None:
 def is_alone_with_it(parent: int) -> bool:
     """Whether a rank's mistake is not the first one's too, which ends by it, and this process through the launcher."""
     time.sleep(3)
-    return os.getppid() == parent  # Lightning's launcher is the first rank
+    return is_child_of(parent)  # Lightning's launcher is the first rank
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Imported late: `--help` shall not load PyTorch."""
+    from revinst.model.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def print_usage() -> None:

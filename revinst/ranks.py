@@ -101,7 +101,7 @@ def open_ranks() -> Iterator[Ranks]:
         if rank == 0:
             yield Ranks(rank, world_size)
         else:
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield Ranks(rank, world_size)
     finally:
         dist.destroy_process_group()

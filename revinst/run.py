@@ -1,6 +1,5 @@
 """The run folder: where each file of a run lies, its manifest, and its lock."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,7 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from revinst.errors import UserError
+from revinst.system import sync
+
+# The kernel's lock, and in words whose it is: Windows lets nobody read a locked file.
+LOCK_FILES = (".lock", ".owner")
 
 
 class Run:
@@ -28,14 +33,15 @@ class Run:
         self.adapter = self.path / "adapter"
         self.evaluation = self.path / "evaluation"
         self.tensorboard = self.path / "tensorboard"
-        self.lock_file = self.path / ".lock"
+        self.lock_file, self.owner_file = (self.path / name for name in LOCK_FILES)
 
     @property
     def exists(self) -> bool:
         """Something was written here that a new run would mix with."""
         if not self.path.is_dir():
             return self.path.exists()
-        return any(path not in (self.lock_file, self.tensorboard) for path in self.path.iterdir())
+        not_ours = (self.lock_file, self.owner_file, self.tensorboard)
+        return any(path not in not_ours for path in self.path.iterdir())
 
     def read_manifest(self) -> dict[str, Any]:
         if not self.manifest.is_file():
@@ -59,32 +65,43 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise UserError(f"{self.path} is a file; choose another name") from None
-        with self.lock_file.open("a+", encoding="utf-8", errors="replace") as file:
-            file.seek(0)
-            owner = " ".join(file.read(200).split())
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.path} is in use by {owner or 'another process'}; wait for it, or choose another name"
-                ) from None
-            if owner:
+        # A file system without locks fails: filelock's stand-in would outlive an owner that was killed.
+        lock = FileLock(self.lock_file, fallback_to_soft=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            owner = self.read_owner() or "another process"
+            raise UserError(f"{self.path} is in use by {owner}; wait for it, or choose another name") from None
+        try:
+            if owner := self.read_owner():
                 print(f"{self.path}: taken over from {owner}, which has ended")
-            file.truncate(0)
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-            file.flush()
-            try:
-                yield
-            finally:
-                file.truncate(0)
-                self.drop_if_never_started()
+            self.owner_file.write_text(
+                f"process {os.getpid()} on {socket.gethostname()} since {now}\n", encoding="utf-8", newline="\n"
+            )
+            yield
+        finally:
+            self.unlock(lock)
 
-    def drop_if_never_started(self) -> None:
+    def read_owner(self) -> str:
+        """Empty where there is none, or it has ended in order."""
+        try:
+            with self.owner_file.open(encoding="utf-8", errors="replace") as file:
+                return " ".join(file.read(200).split())
+        except OSError:
+            return ""
+
+    def unlock(self, lock: FileLock) -> None:
         """A run that was refused leaves no folder behind; TensorBoard's comes before the base is even found."""
-        if not self.config.is_file() and not self.exists:
+        never_started = not self.config.is_file() and not self.exists
+        with suppress(OSError):
+            self.owner_file.unlink()
+        if never_started:
             shutil.rmtree(self.tensorboard, ignore_errors=True)
-            self.lock_file.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows deletes no open file; `lock.release` does it there
+                self.lock_file.unlink(missing_ok=True)  # while it is ours: afterwards it may be another's
+        lock.release()
+        if never_started:
             with suppress(OSError):
                 self.path.rmdir()
                 self.path.parent.rmdir()
@@ -125,7 +142,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with naming(path), temporary.open("w", encoding="utf-8") as file:
+        with naming(path), temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -166,12 +183,3 @@ def naming(path: Path) -> Iterator[None]:
         if "(os error " in str(error):
             raise OSError(f"{path}: {error}") from error
         raise
-
-
-def sync(path: Path) -> None:
-    """Makes a file's content, or a rename in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

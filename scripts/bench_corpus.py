@@ -8,7 +8,6 @@ Made texts and made scores; no model is loaded. Memory is the growth of this pro
 import argparse
 import json
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 from revinst.corpus.build import Reading, Selection, build_dataset, build_texts, shard_path
 from revinst.corpus.filters import Row, Thresholds
 from revinst.corpus.texts import write_rows
+from revinst.system import peak_bytes
 
 ME = "mara@example.org"
 SHARD_ROWS = 1024
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / 2**20
 
 
 def write_mails(path: Path, count: int, words: int) -> None:

@@ -7,7 +7,6 @@ FOLDER gets the base (13.5 GB with all 32 layers), the adapter and the merged mo
 
 import argparse
 import json
-import resource
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import LlamaConfig
 
 from revinst.model.base_files import build_empty_model
 from revinst.model.merge import TARGETS, plan_merge, write_merge
+from revinst.system import peak_bytes
 
 RANK = 64
 SHARD_LAYERS = 12  # about 5 GB, as hubs have them
@@ -41,7 +41,7 @@ def main() -> None:
     write_merge(plan_merge(str(base), adapter, options.onto), out)
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(
         f"onto {options.onto}: {size / 2**30:.2f} GiB in {seconds:.0f} s, peak resident memory {peak / 2**30:.2f} GiB"
     )

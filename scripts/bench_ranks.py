@@ -104,8 +104,8 @@ def start(options: argparse.Namespace, name: str, run_name: str, log: Path) -> s
         "model.optimizer": "adamw",  # the one that all strategies take
         "model.lora.dropout": 0,  # ranks draw masks of their own
         "data.source": options.source,
+        "data.rows_per_step": options.rows,
         "data.micro_batch_size": options.micro_batch_size,
-        "data.micro_batches_per_step": options.rows // options.micro_batch_size // devices,
         "samples.every_steps": 0,
         "checkpoint.every_steps": EVERY_STEPS if run_name != name else "null",
         "trainer.accelerator": options.accelerator,

@@ -114,17 +114,17 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
         base=options.base,
         source=options.source,
         seq_len=options.seq_len,
+        rows_per_step=options.rows,
         micro_batch_size=options.rows // 2 // world_size,
-        micro_batches_per_step=2,
     )
     seen: dict[str, Any] = {"losses": []}
     clip, finish = loop.clip_grad_norm_, module.finish_step
 
-    def record(parameters: Any, max_norm: float) -> torch.Tensor:
+    def record(parameters: Any, max_norm: float, loss_scale: float = 1.0) -> torch.Tensor:
         if "gradient" not in seen:
             trained = {name: p.grad for name, p in module.model.named_parameters() if p.requires_grad}
             seen["gradient"] = {name: gather_whole(grad).detach().cpu().clone() for name, grad in trained.items()}
-        return clip(parameters, max_norm)
+        return clip(parameters, max_norm, loss_scale)
 
     def finish_step(batch: Any, is_finite: bool) -> None:
         seen["losses"].append(float(module.trainer.callback_metrics["train/loss"]))

@@ -7,8 +7,8 @@
 set -euo pipefail
 part=$1
 base=${BASE:-models/smollm2-135m} data=${DATA:?rows with instruction and response} work=${WORK:-/tmp/checks}
-seq=2048 micro=4 seen=2000 texts=20000 rows=6000 steps=100 epochs=1
-if [ "${SCALE:-}" = tiny ]; then seq=384 micro=2 seen=40 texts=20 rows=30 steps=2 epochs=1; fi
+seq=2048 rows_per_step=4 seen=2000 texts=20000 rows=6000 steps=100 epochs=1
+if [ "${SCALE:-}" = tiny ]; then seq=384 rows_per_step=2 seen=40 texts=20 rows=30 steps=2 epochs=1; fi
 mkdir -p "$work"
 start=$(date +%s)
 
@@ -18,11 +18,11 @@ ranks)
 run)
   head -n "$seen" "$data" > "$work/seen.jsonl"
   python3 -m revinst.cli fit --config configs/smollm2-dolly.yaml --runs_dir "$work" --run_name backward \
-    --model.base "$base" --data.source "$work/seen.jsonl" --data.seq_len "$seq" --data.micro_batch_size "$micro" \
+    --model.base "$base" --data.source "$work/seen.jsonl" --data.seq_len "$seq" --data.rows_per_step "$rows_per_step" \
     --trainer.max_steps "$steps" --samples.every_steps 0 --trainer.enable_progress_bar false ;;
 arms)
   python3 scripts/which_instructions_help.py --data "$data" --run "$work/backward" --work "$work/arms" --rows "$rows" \
-    -- --model.base "$base" --data.seq_len "$seq" --data.micro_batch_size "$micro" --trainer.max_epochs "$epochs" \
+    -- --model.base "$base" --data.seq_len "$seq" --data.rows_per_step "$rows_per_step" --trainer.max_epochs "$epochs" \
     --trainer.enable_progress_bar false ;;
 corpus)
   python3 - "$data" "$work/texts.jsonl" "$texts" <<'P'

@@ -64,7 +64,7 @@ def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[s
         parts.append("## Scores\n\n" + scores)
     if drift:
         parts.append("## Drift\n\n" + describe_drift(drift))
-    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
 
 
 def build_metadata(
@@ -91,7 +91,8 @@ def find_licence(known: list[tuple[str, str, str]], name: str) -> tuple[str, str
 def read_base_licence(base: str) -> tuple[str, str] | None:
     """`license:` of the base's own card, where the base is a folder."""
     card = Path(base).expanduser() / "README.md"
-    found = re.search(r"^license:\s*([\w.-]+)\s*$", card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    found = re.search(r"^license:\s*([\w.-]+)\s*$", text, re.MULTILINE)
     return (found[1], found[1]) if found else None
 
 

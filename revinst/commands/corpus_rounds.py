@@ -75,7 +75,10 @@ def write_config(corpus: Corpus, work: Path) -> None:
 def training_rows(folder: Path, columns: dict[str, str]) -> list[str]:
     """The corpus' training part as lines, under the names that the first run's columns have."""
     names = check_columns(columns)
-    with (folder / "dataset.jsonl").open(encoding="utf-8") as rows, (folder / "provenance.jsonl").open() as provenance:
+    with (
+        (folder / "dataset.jsonl").open(encoding="utf-8") as rows,
+        (folder / "provenance.jsonl").open(encoding="utf-8") as provenance,
+    ):
         pairs = [
             json.loads(row) for row, facts in zip(rows, provenance, strict=True) if json.loads(facts)["part"] == "train"
         ]

@@ -72,7 +72,7 @@ class Drift:
         """The report. forms: name -> loader; one model at a time is in memory."""
         report: dict[str, Any] = {
             "against": "the adapter on its base",
-            "quantization": self.trained.quantization,
+            "quantization": self.trained.loads_as,
             "computed_in": str(self.dtype).removeprefix("torch."),
             "rows": len(self.examples),
             "forms": {},

@@ -162,7 +162,7 @@ class Evaluation:
     def likelihood_key(self, template: Template, use_adapter: bool, example: Example) -> str:
         """16 hex digits over everything that a row's log p depends on."""
         trained = self.trained
-        model = [trained.base, trained.quantization, self.adapter_hash if use_adapter else None]
+        model = [trained.base, trained.loads_as, self.adapter_hash if use_adapter else None]
         model += [self.settings.precision] * (self.settings.precision != "bf16")
         prompt = [template.hash, trained.seq_len, trained.cut, trained.with_context]
         texts = [example.instruction, example.context if trained.with_context else "", example.response]
@@ -192,7 +192,7 @@ class Evaluation:
         """What the predictions depend on; a prediction file made with anything else is not continued."""
         return {
             "base": self.trained.base,
-            "quantization": self.trained.quantization,
+            "quantization": self.trained.loads_as,
             "adapter": self.adapter_hash if use_adapter else None,
             "template": self.template.hash,
             "generation": (settings or self.settings).describe(),

@@ -116,7 +116,7 @@ def describe(trained: Trained, template_hash: str, settings: GenerationSettings)
     """What the instructions depend on besides their texts."""
     return {
         "base": trained.base,
-        "quantization": trained.quantization,
+        "quantization": trained.loads_as,
         "adapter": trained.hash_adapter(),
         "template": template_hash,
         "generation": settings.describe(),

@@ -18,6 +18,7 @@ from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.drift import build_drift_table
 from revinst.model.gguf import FORMATS, write_gguf
+from revinst.model.hardware import why_no_bitsandbytes
 from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
 from revinst.run import whole_folder, write_json
 
@@ -59,7 +60,10 @@ def build_options() -> ArgumentParser:
 def choose_target(trained: Trained, onto: str | None) -> str:
     if onto == "nf4" and trained.quantization != "nf4":
         raise UserError("--onto nf4: this adapter was trained on a 16-bit base; leave --onto out")
-    return onto or ("nf4" if trained.quantization == "nf4" else "16bit")
+    onto = onto or ("nf4" if trained.quantization == "nf4" else "16bit")
+    if onto == "nf4" and (missing := why_no_bitsandbytes()):
+        raise UserError(f"--onto nf4: {missing}; merge on another machine, or with --onto 16bit, which costs quality")
+    return onto
 
 
 def choose_drift_rows(trained: Trained, options: Namespace) -> EvaluatedRows | None:
@@ -123,7 +127,7 @@ def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, forma
         f"PARAMETER num_ctx {trained.seq_len}",
         *(f'PARAMETER stop "{text}"' for text in (tokenizer.hf.eos_token, *template.headers)),
     ]
-    (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, repository: str) -> None:

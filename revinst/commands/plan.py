@@ -15,7 +15,15 @@ from revinst.commands.config import RevinstCLI, precision_name
 from revinst.commands.trained import quiet_libraries
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
-from revinst.model.hardware import DTYPES, PRECISIONS, choose_dtype, choose_precision, device_of, room_bytes
+from revinst.model.hardware import (
+    DTYPES,
+    PRECISIONS,
+    choose_dtype,
+    choose_precision,
+    choose_quantization,
+    device_of,
+    room_bytes,
+)
 from revinst.model.lora import LoraSettings
 from revinst.model.memory import (
     GIB,
@@ -131,15 +139,16 @@ def read_settings(
         device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
     )
     data.check_ranks(devices)
-    here = device_of("cuda" if on_gpu else "cpu")
-    chosen = choose_dtype(here)[0] if (here.type == "cuda") == on_gpu else "bf16"  # no such GPU here: a newer one
+    here = device_of("cuda" if on_gpu else device or trainer.accelerator)
+    elsewhere = (here.type == "cuda") != on_gpu  # a plan for a GPU that is not here: a newer one
+    chosen = "bf16" if elsewhere else choose_dtype(here)[0]
     dtype = PRECISIONS[precision_name(trainer.precision)] if trainer.precision else chosen
     settings = StepSettings(
         rows=-(-data.rows_per_step // devices),
         micro_batch_size=data.micro_batch_size,
         seq_len=data.seq_len,
         fullest=lambda count: Fullest(*data.fullest(count)),
-        quantization=model.quantization,
+        quantization=model.quantization if elsewhere else choose_quantization(model.quantization, here)[0],
         optimizer=model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
         dropout=model.lora.dropout > 0,
         activation_memory_gib=model.activation_memory_gib,

@@ -39,7 +39,10 @@ FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
 @dataclass(slots=True)
 class Trained:
-    """An adapter and how to use it. `run` and `cli` are None for a bare adapter folder."""
+    """An adapter and how to use it. `run` and `cli` are None for a bare adapter folder.
+
+    quantization: of the base that it was trained on.
+    """
 
     adapter: Path
     base: str
@@ -55,6 +58,13 @@ class Trained:
     @property
     def output(self) -> Path | None:
         return self.run.evaluation if self.run else None
+
+    @property
+    def loads_as(self) -> str:
+        """How the base is quantised on this machine: not as in training where there is no bitsandbytes."""
+        from revinst.model.hardware import choose_quantization, pick_device
+
+        return choose_quantization(self.quantization, pick_device())[0]
 
     def load(self, settings: GenerationSettings) -> Any:
         """Base and adapter on this process's device, in the settings' precision and memory."""
@@ -93,7 +103,7 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
     return Trained(
         adapter,
         model.base,
-        model.quantization,
+        trained_quantization(run, model.quantization),
         data.template,
         data.context == "include",
         data.seq_len,
@@ -102,6 +112,13 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
         run,
         cli,
     )
+
+
+def trained_quantization(run: Run, asked: str) -> str:
+    """Of the base in training: without bitsandbytes, nf4 was asked for and none it was. Older manifests don't say."""
+    hardware = run.read_manifest().get("hardware")
+    found = hardware.get("quantization") if isinstance(hardware, dict) else None
+    return found if found in QUANTIZATIONS else asked
 
 
 def open_on_all(

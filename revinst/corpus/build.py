@@ -23,7 +23,7 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
-from revinst.run import read_json, write_json
+from revinst.run import LOCK_FILES, read_json, write_json
 
 # What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
 # has as many texts as a device writes for in a few minutes.
@@ -80,7 +80,9 @@ def hash_input(source: Path) -> str:
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
     files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
-    facts = [(str(file.relative_to(source.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    facts = [
+        (file.relative_to(source.parent).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files
+    ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -108,7 +110,7 @@ def check_ours(folder: Path) -> None:
     """Raises UserError for a folder with files in it that no corpus made."""
     if (folder / "settings.json").is_file() or not folder.is_dir():
         return
-    if any(path.name != ".lock" for path in folder.iterdir()):
+    if any(path.name not in LOCK_FILES for path in folder.iterdir()):
         raise UserError(f"{folder}: there are other files in it; choose another folder")
 
 

@@ -7,7 +7,6 @@ does not fit) and, after self-curation, `rating`.
 
 import math
 import multiprocessing
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
+from revinst.system import count_processors
 
 META = re.compile(
     r"\b(?:the (?:input|text|passage|response|following text|e-?mail|message) (?:above|below)|"
@@ -254,7 +254,7 @@ def judge_rows(rows: Sequence[Row], *settings: Any) -> Iterator[int]:
 
     Many rows are spread over the processors.
     """
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = count_processors()
     if len(rows) < PARALLEL_FROM or processes == 1:
         start_judge(*settings)
         for chunk in chunks_of(rows):

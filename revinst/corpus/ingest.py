@@ -72,7 +72,7 @@ class Ingest:
         self.not_kept: list[NotKept] = []
         self.names: set[str] = set()
         self.num_read = 0
-        self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
         for found in self.read(source, readable(source.name)):
             num_kept = self.num_read - len(self.not_kept)
             self.num_read += 1
@@ -155,7 +155,7 @@ class Ingest:
             except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
             for nested in sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() == ".zip"):
-                yield NotKept(f"{where}/{readable(str(nested.relative_to(folder)))}", "an archive in an archive")
+                yield NotKept(f"{where}/{readable(nested.relative_to(folder).as_posix())}", "an archive in an archive")
                 nested.unlink()
             yield from self.read_folder(Path(folder), where)
 

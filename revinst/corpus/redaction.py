@@ -90,10 +90,11 @@ class Redaction:
         return self.given[kind, value]
 
     def save(self, path: Path) -> None:
-        """Writes the placeholders; nobody but the owner may ever read the file."""
+        """Writes the placeholders; nobody but the owner may ever read the file (on Windows: whoever may its folder)."""
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             json.dump(self.placeholders, file, ensure_ascii=False, indent=1)
         temporary.replace(path)
 

@@ -75,9 +75,9 @@ def write_documents(folder: Path, blocks: Iterator[Documents]) -> None:
                 truncated += block.truncated
                 discarded += map(asdict, block.discarded)
         np.save(temporary / "lengths.npy", np.concatenate(lengths).astype(np.int32))
-        (temporary / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+        (temporary / "ids.json").write_text(json.dumps(ids), encoding="utf-8", newline="\n")
         meta = {"truncated": truncated, "discarded": discarded, "sha256": hash_files(temporary)}
-        (temporary / "meta.json").write_text(json.dumps(meta))
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8", newline="\n")
         try:
             temporary.rename(folder)
         except OSError:
@@ -98,7 +98,7 @@ def hash_files(folder: Path) -> str:
 
 def open_documents(folder: Path) -> Documents:
     """Raises ValueError, TypeError, KeyError or EOFError for a folder that is not as it was written."""
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["sha256"] != hash_files(folder):
         raise ValueError("its files have changed")
     lengths = np.load(folder / "lengths.npy")

@@ -301,7 +301,7 @@ class InstructionDataModule(L.LightningDataModule):
         steps = [numbers[start : start + self.rows_per_step] for start in numbers[:: self.rows_per_step]]
         return DataLoader(
             StepDataset(self.val_documents, self.val_rows),  # type: ignore[arg-type]
-            batch_sampler=[share_rows(list(step), *self.place) for step in steps],  # type: ignore[arg-type]
+            batch_sampler=[share_rows(list(step), *self.place) for step in steps],
             collate_fn=unwrap,
             generator=torch.Generator(),
         )

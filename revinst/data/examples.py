@@ -1,6 +1,7 @@
 """Rows of text as `Example`s: checked one by one, kept in an Arrow file that is read on demand."""
 
 import hashlib
+import os
 import re
 import tempfile
 from collections import Counter
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from revinst.data.sources import MAX_ROW_BYTES, BadRow, read_rows
 from revinst.errors import UserError
+from revinst.system import IS_WINDOWS
 
 FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
@@ -136,8 +138,10 @@ def load_examples(
     """
     checked = CheckedRows(check_columns(columns or {}), on_bad_row, needs, context, strip_citations)
     # A file that is unlinked at once: rows take no memory but the page cache, and nothing is left behind.
-    with tempfile.NamedTemporaryFile(prefix="revinst-rows-", suffix=".arrow") as file:
-        with pa.OSFile(file.name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    descriptor, file = tempfile.mkstemp(prefix="revinst-rows-", suffix=".arrow")
+    os.close(descriptor)
+    try:
+        with pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             for name, weight in list_sources(source):
                 rows = checked.read(name)
                 while block := list(islice(rows, BLOCK_ROWS)):
@@ -147,8 +151,18 @@ def load_examples(
                     ]
                     arrays.append(pa.array([weight] * len(block), pa.float32()))
                     writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-        table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+        table = read_table(file)
+    finally:
+        os.unlink(file)
     return Examples(table), checked.discarded
+
+
+def read_table(file: str) -> pa.Table:
+    """Mapped into memory; read into it on Windows, which deletes no file that is mapped."""
+    if not IS_WINDOWS:
+        return pa.ipc.open_file(pa.memory_map(file)).read_all()
+    with pa.OSFile(file) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 def build_examples(examples: Iterable[Example]) -> Examples:

@@ -28,6 +28,8 @@ def why_not_decoder(model: Any) -> str:
     """Why a model can't be laid out like this; empty if it can."""
     base = base_of(model)
     decoder = base.get_decoder()
+    if obstacle := why_not_device(next(base.parameters()).device):
+        return obstacle
     obstacle = next((obstacle for layer in decoder.layers if (obstacle := why_not(layer))), "")
     if obstacle:
         return obstacle
@@ -35,6 +37,10 @@ def why_not_decoder(model: Any) -> str:
     if rope not in STATIC_ROPE:
         return f"its rotary angles are {rope}"
     return "its head has a bias" if getattr(base.get_output_embeddings(), "bias", None) is not None else ""
+
+
+def why_not_device(device: torch.device) -> str:
+    return "" if device.type in ("cuda", "cpu") else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
 
 
 def base_of(model: Any) -> Any:

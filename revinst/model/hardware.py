@@ -30,16 +30,19 @@ class Hardware:
     device_name: str
     dtype: str  # of `DTYPES`
     attention: str
+    quantization: str
     reasons: dict[str, str]
 
     def to_json(self) -> dict:
         return asdict(self)
 
 
-def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype | None = None) -> Hardware:
+def choose_hardware(
+    device: torch.device, attention: str = "auto", dtype: torch.dtype | None = None, quantization: str = "none"
+) -> Hardware:
     """Decides what depends on the device. Raises UserError when the asked-for attention can't run there.
 
-    dtype: that was asked for; None: `choose_dtype` decides.
+    dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for.
     """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
@@ -48,14 +51,19 @@ def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.
     if asked != dtype_name:
         dtype_name, why_dtype = asked, f"asked for; by itself this device takes {dtype_name} ({why_dtype})"
     backend, why_attention = choose_attention(device, attention, DTYPES[dtype_name])
-    reasons = {"precision": f"{dtype_name}: {why_dtype}", "attention": f"{backend}: {why_attention}"}
-    return Hardware(str(device), device_name(device), dtype_name, backend, reasons)
+    chosen, why_quantization = choose_quantization(quantization, device)
+    reasons = {
+        "precision": f"{dtype_name}: {why_dtype}",
+        "attention": f"{backend}: {why_attention}",
+        "quantization": f"{chosen}: {why_quantization}",
+    }
+    return Hardware(str(device), name_device(device), dtype_name, backend, chosen, reasons)
 
 
-def device_name(device: torch.device) -> str:
+def name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+    return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} CPU threads"
 
 
 def choose_dtype(device: torch.device) -> tuple[str, str]:
@@ -119,6 +127,28 @@ def free_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def choose_quantization(asked: str, device: torch.device) -> tuple[str, str]:
+    """(quantization, reason) of a base that is loaded on `device`: nf4 becomes none where it can't be."""
+    if asked != "nf4":
+        return asked, "asked for"
+    if device.type == "mps":
+        return "none", "4-bit layers have not been tried on Apple's GPUs"
+    missing = why_no_bitsandbytes()
+    return ("none", missing) if missing else ("nf4", "asked for")
+
+
+@cache
+def why_no_bitsandbytes() -> str:
+    """Why there are no 4-bit layers; empty if there are. Installed is not enough: its import may fail."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ModuleNotFoundError:
+        return "bitsandbytes is not installed"
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return f"bitsandbytes can't be imported ({(str(error).splitlines() or [''])[0][:120]})"
+    return ""
+
+
 def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
     """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
     missing = {"flash": why_not_flash(device, dtype), "varlen": why_not_varlen(device, dtype), "sdpa": "", "eager": ""}
@@ -166,7 +196,7 @@ def check_precision(device: torch.device, precision: str) -> None:
 
 
 def pick_device() -> torch.device:
-    """The device for stages without a Trainer: the current GPU, else the CPU."""
+    """The device for stages without a Trainer: the current CUDA GPU, else the CPU, on Apple's machines too."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -1,5 +1,6 @@
 """A trained adapter on its base, ready to write: the base dequantised once where memory allows."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,15 @@ def load_for_inference(
     The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
     so that no forward has to unpack them, if `dequantize`; None: where three times the room they need is free.
 
-    memory_gib: what may be used; None: all that is free.
+    memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """
-    model = load_base(base, device, quantization, choose_hardware(device, dtype=dtype).attention, dtype)
-    if quantization == "nf4" and (has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize):
+    hardware = choose_hardware(device, dtype=dtype, quantization=quantization)
+    if hardware.quantization != quantization:
+        print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
+    model = load_base(base, device, hardware.quantization, hardware.attention, dtype)
+    if hardware.quantization == "nf4" and (
+        has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize
+    ):
         model = dequantize_base(model)
     if adapter is not None:
         model = load_adapter(model, adapter)

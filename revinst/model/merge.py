@@ -151,7 +151,8 @@ def write_merge(merge: Merge, folder: Path, progress: Callable[[Iterable[str]], 
         (folder / file).chmod(0o644)  # safetensors writes for the owner alone; a server may be another user
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8", newline="\n")
     merge.base.config.use_cache = True
     merge.base.config.dtype = torch.bfloat16
     merge.base.config.save_pretrained(folder)

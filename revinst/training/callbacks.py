@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import lightning as L
@@ -194,4 +194,13 @@ class RunFolder(L.Callback):
 
 def package_versions() -> dict[str, str]:
     names = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "datasets", "torchmetrics")
-    return {"revinst": revinst.__version__, "python": sys.version.split()[0]} | {name: version(name) for name in names}
+    return {"revinst": revinst.__version__, "python": sys.version.split()[0]} | {
+        name: version_of(name) for name in names
+    }
+
+
+def version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

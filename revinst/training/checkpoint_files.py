@@ -14,7 +14,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
-from revinst.run import Run, read_json, sync, whole_folder, write_json
+from revinst.run import Run, read_json, whole_folder, write_json
+from revinst.system import sync
 
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind

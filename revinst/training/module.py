@@ -40,7 +40,7 @@ FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = (
 )  # of fp16; torch's GradScaler grows after 2,000, a run of ours has 300
 
 
-SMALLER = (
+OUT_OF_MEMORY_ADVICE = (
     "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; the last "
     "checkpoint is whole, and the same command goes on from it"
 )
@@ -206,7 +206,7 @@ class InstructionModule(L.LightningModule):
             ran_out.append((str(error).splitlines() or ["memory ran out"])[0][:200])
             if is_sharding(self.trainer.strategy):  # the others wait for this one's layers already
                 raise UserError(
-                    f"{ran_out[0]}; {SMALLER} (fsdp2 can't halve data.micro_batch_size in mid-step)"
+                    f"{ran_out[0]}; {OUT_OF_MEMORY_ADVICE} (fsdp2 can't halve data.micro_batch_size in mid-step)"
                 ) from error
 
     def halve_micro_batches(self, rows: int, ran_out: list[str]) -> None:
@@ -214,7 +214,9 @@ class InstructionModule(L.LightningModule):
         before = min(self.micro_batch_size, rows)
         if before == 1:
             where = (ran_out or ["on another rank"])[0]
-            raise UserError(f"step {self.step}: memory ran out with one row a forward ({where}); {SMALLER}")
+            raise UserError(
+                f"step {self.step}: memory ran out with one row a forward ({where}); {OUT_OF_MEMORY_ADVICE}"
+            )
         self.micro_batch_size = -(-before // 2)
         self.host_memory.forget()
         gc.collect()
@@ -233,7 +235,7 @@ class InstructionModule(L.LightningModule):
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         for micro_batch in batch.micro_batches(self.micro_batch_size):
-            self.val_loss_sum += self.micro_batch_loss(micro_batch).double().cpu()
+            self.val_loss_sum += self.micro_batch_loss(micro_batch).cpu().double()  # no fp64 on Apple's GPUs
         self.val_targets += batch.num_targets
 
     def on_validation_epoch_end(self) -> None:
@@ -256,10 +258,10 @@ class InstructionModule(L.LightningModule):
             return
         device = self.trainer.strategy.root_device
         dtype = DTYPES[PRECISIONS[self.trainer.precision]]
-        self.hardware = choose_hardware(device, self.attention, dtype)
+        self.hardware = choose_hardware(device, self.attention, dtype, self.quantization)
         self.reasons |= self.hardware.reasons
         self.loss_scale = FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0
-        base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
+        base = load_base(self.base, device, self.hardware.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
         self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"
         layers = base.get_decoder().layers
@@ -286,7 +288,7 @@ class InstructionModule(L.LightningModule):
             micro_batch_size=data.micro_batch_size if data is not None else 1,
             seq_len=seq_len,
             fullest=lambda n: Fullest(*data.fullest(n)) if data is not None else Fullest(n * seq_len, n * seq_len, 0),
-            quantization=self.quantization,
+            quantization=self.hardware.quantization,
             optimizer=self.optimizer_name,
             dropout=self.lora.dropout > 0,
             activation_memory_gib=self.activation_memory_gib,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from revinst.errors import UserError
+from revinst.model.hardware import why_no_bitsandbytes
 
 OPTIMIZERS = ("paged_adamw_32bit", "paged_adamw_8bit", "adamw")
 LR_SCHEDULES = ("constant", "linear", "cosine")
@@ -19,18 +20,25 @@ def build_optimizer(
     weight_decay: float,
     device: torch.device,
 ) -> tuple[torch.optim.Optimizer, str]:
-    """(optimizer, reason): what was asked for, or torch's AdamW where bitsandbytes' paged one can't page."""
+    """(optimizer, reason): what was asked for, or torch's AdamW where bitsandbytes' is missing or can't page."""
     if name not in OPTIMIZERS:
         raise UserError(f"model.optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")
     parameters = list(parameters)
-    if name == "adamw" or device.type != "cuda":
-        reason = "asked for" if name == "adamw" else f"torch's AdamW: {name} pages GPU memory, and there is no GPU"
+    missing = "asked for" if name == "adamw" else why_not_paged(name, device)
+    if missing:
         fused = device.type == "cuda"  # one kernel for all tensors
-        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused), reason
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused), missing
     from bitsandbytes.optim import PagedAdamW8bit, PagedAdamW32bit
 
     kind = PagedAdamW32bit if name == "paged_adamw_32bit" else PagedAdamW8bit
     return kind(parameters, lr=lr, betas=betas, weight_decay=weight_decay), "asked for"
+
+
+def why_not_paged(name: str, device: torch.device) -> str:
+    if device.type != "cuda":
+        return f"torch's AdamW: {name} pages the memory of CUDA GPUs, and this is {device.type}"
+    missing = why_no_bitsandbytes()
+    return f"torch's AdamW: {name} is bitsandbytes', and {missing}" if missing else ""
 
 
 def page_state(optimizer: torch.optim.Optimizer) -> None:

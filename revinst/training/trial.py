@@ -1,6 +1,5 @@
 """Real steps of a config, timed: what `revinst plan --measure` sets beside its figures."""
 
-import resource
 import tempfile
 import time
 from typing import Any
@@ -9,6 +8,7 @@ import lightning as L
 import torch
 
 from revinst.data.datamodule import InstructionDataModule
+from revinst.system import peak_bytes
 from revinst.training.module import InstructionModule
 
 
@@ -47,7 +47,7 @@ def measure_step(module: InstructionModule, data: InstructionDataModule, **optio
         )
         trainer.fit(module, datamodule=data)
     on_gpu = module.hardware.device.startswith("cuda")
-    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()
     return {
         "step_tokens": clock.tokens,
         "step_s": round(clock.seconds, 3),

@@ -337,7 +337,7 @@ def test_one_process_at_a_time(backward_run, mbox, tmp_path, capsys):
     with Run(tmp_path / "out").lock():
         assert run_command(*args) == 2
         assert "in use by process" in capsys.readouterr().err
-        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", ".owner"]
     assert run_command(*args) == 0
 
 

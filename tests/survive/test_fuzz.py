@@ -311,10 +311,13 @@ def test_locks(tmp_path, fault):
     rng = random.Random(17)
     with fault("malformed run folder") as counts:
         for _ in range(30):
-            run.lock_file.write_bytes(spoil(b"process 1 on elsewhere since 2020-01-01\n", rng))
+            for file in (run.lock_file, run.owner_file):
+                file.write_bytes(spoil(b"process 1 on elsewhere since 2020-01-01\n", rng))
             counts["injected"] += 1
             with no_hang(), run.lock():
-                assert run.lock_file.read_bytes().startswith(b"process ")
+                assert run.owner_file.read_bytes().startswith(b"process ")
+                with pytest.raises(UserError, match="in use by process"), Run(run.path).lock():
+                    pass
 
 
 def test_checkpoints(stopped, copy_of, fault):

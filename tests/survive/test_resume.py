@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from revinst import cli
+from revinst.run import LOCK_FILES, Run
 from revinst.training.checkpoint_files import checkpoint_files, prune, why_unusable
 from revinst.training.loggers import read_rows
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
@@ -33,16 +35,20 @@ def files_of(run: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(run)): path.read_bytes()
         for path in run.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name not in LOCK_FILES
     }
 
 
+def times_of(run: Path) -> dict[Path, int]:
+    files = (path for path in run.rglob("*") if path.is_file() and path.name not in LOCK_FILES)
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 def is_refused(fit, run: Path, *says: str, **options: object) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = times_of(run)
     code, line, _ = fit(run.name, **options)
     assert code == 2 and all(part in line for part in says), line
-    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    assert before == after, "nothing is touched"
+    assert before == times_of(run), "nothing is touched"
 
 
 @pytest.mark.parametrize("how", ["a bit", pytest.param("torn", marks=pytest.mark.slow)])
@@ -207,19 +213,18 @@ def test_val_loss_that_is_no_number_is_never_the_best(fit, folder, monkeypatch):
     assert why_unusable(folder / "nan" / "checkpoints" / "step-000006.ckpt") == ""
 
 
-def test_two_at_once(fit, folder, stopped, fault):
+def test_two_at_once(fit, folder, stopped, fault, capsys):
     """The second is refused and told who is first; nobody waits for one that was killed."""
-    from revinst.run import Run
-
     with Run(stopped).lock():
         code, line, _ = fit("stopped")
     assert code == 2 and "in use by process" in line and "since" in line
-    (stopped / ".lock").write_text("process 1 on elsewhere since 2020-01-01\n")
+    (stopped / ".owner").write_text("process 1 on elsewhere since 2020-01-01\n")
     with fault("lock of an owner that is gone") as counts:
         counts["injected"] += 1
         with Run(stopped).lock():
-            pass
-        assert (stopped / ".lock").read_text() == ""
+            assert f"process {os.getpid()} on " in (stopped / ".owner").read_text()
+        assert "taken over from process 1 on elsewhere since 2020-01-01, which has ended" in capsys.readouterr().out
+        assert not (stopped / ".owner").exists()
 
 
 def test_rows_of_a_bad_step_are_in_the_metrics(fit, folder, monkeypatch, fault):

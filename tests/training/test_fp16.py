@@ -35,7 +35,7 @@ def gradients(base, tmp_path, **options) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_the_gradient_before_clipping_is_that_of_fp32(tiny_llama, tmp_path, quantization):
-    """Within 2 % (1.1 % was seen): fp16 keeps 11 bits of each activation, and the loss scale all of a gradient's range."""
+    """Within 2 % (1.1 % was seen): fp16 keeps 11 bits of an activation, the scale all of a gradient's range."""
     found = gradients(tiny_llama, tmp_path, quantization=quantization)
     fp16 = found["fp16"] / FIRST_LOSS_SCALE  # recorded before the scale is taken out
     assert found["fp32"].norm() > 1e-3

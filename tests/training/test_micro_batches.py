@@ -7,8 +7,10 @@ from revinst.errors import UserError
 from revinst.model.micro_batch import CPU_TOKENS
 from tests.tiny import build_data, build_module, build_trainer
 
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
-def run_out_above(module, rows: int, monkeypatch, error=torch.OutOfMemoryError("CUDA out of memory. Tried ...")):
+
+def run_out_above(module, rows: int, monkeypatch, error: Exception = NO_MEMORY) -> list[int]:
     """Forwards of more rows of 256 tokens fail. -> tokens of each that did not."""
     tokens = []
     exact = module.micro_batch_loss
@@ -29,13 +31,7 @@ def adapter_after(module, trainer, data) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in module.trainable_parameters()])
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-    ],
-)
+@pytest.mark.parametrize("error", [NO_MEMORY, RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_it_is_halved_and_the_step_is_taken_again(tiny_llama, tmp_path, monkeypatch, capsys, error):
     expected = adapter_after(build_module(tiny_llama), build_trainer(tmp_path, max_steps=2), build_data(tiny_llama))
     module, data = build_module(tiny_llama), build_data(tiny_llama)

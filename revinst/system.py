@@ -1,0 +1,54 @@
+"""What Linux, macOS and Windows do differently, each in one function. No module that one of them lacks is imported."""
+
+import os
+import sys
+from pathlib import Path
+
+IS_WINDOWS = os.name == "nt"
+
+
+def sync(path: Path) -> None:
+    """Makes a file's content, or a rename in a folder, survive a power cut.
+
+    Windows opens no folders, and flushes no file that is open to read alone.
+    """
+    if IS_WINDOWS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at once."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else 1024 * highest  # bytes on macOS, KiB on Linux
+
+
+def is_child_of(parent: int) -> bool:
+    """Whether the process with this id is still our parent. On Windows an orphan keeps the id of the one it had."""
+    if os.getppid() != parent or not IS_WINDOWS:
+        return os.getppid() == parent
+    import psutil
+
+    return psutil.pid_exists(parent)
+
+
+def count_processors() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def forgive_encodings() -> None:
+    """What a console can't show becomes a `?`. Windows gives pipes and files one of 256 characters, not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
