@@ -28,7 +28,7 @@ COMMANDS = {
 SMALLER = {
     "fit": "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; what was "
     "saved is whole, and the same command goes on from the last checkpoint",
-    "others": "give --memory_gib or a smaller --batch_size where the command takes them, or another device (its --help)",
+    "others": "give --memory_gib or a smaller --batch_size where the command takes them, or take another device",
 }
 
 

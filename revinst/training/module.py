@@ -205,9 +205,8 @@ class InstructionModule(L.LightningModule):
                 raise
             ran_out.append((str(error).splitlines() or ["memory ran out"])[0][:200])
             if is_sharding(self.trainer.strategy):  # the others wait for this one's layers already
-                raise UserError(
-                    f"{ran_out[0]}; {OUT_OF_MEMORY_ADVICE} (fsdp2 can't halve data.micro_batch_size in mid-step)"
-                ) from error
+                what = f"{ran_out[0]}; fsdp2 can't take fewer rows in mid-step"
+                raise UserError(f"{what}: {OUT_OF_MEMORY_ADVICE}") from error
 
     def halve_micro_batches(self, rows: int, ran_out: list[str]) -> None:
         """On all ranks, whichever ran out. rows: of this rank's share. Raises UserError when a forward had one only."""
