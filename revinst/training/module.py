@@ -127,7 +127,7 @@ class InstructionModule(L.LightningModule):
             sums = self.sum_over_ranks(torch.stack([loss_sum, torch.full_like(loss_sum, len(ran_out))]))
             average_gradients(self.trainable_parameters(), self.trainer.strategy)
             norm = clip_grad_norm_(self.trainable_parameters(), self.max_grad_norm, self.loss_scale)
-            mean_loss, grad_norm, out_of_memory = torch.stack([sums[0] / num_targets, norm, sums[1]]).tolist()  # waits
+            mean_loss, grad_norm, out_of_memory = torch.stack([sums[0] / num_targets, norm.to(sums), sums[1]]).tolist()  # waits
             if out_of_memory:
                 self.halve_micro_batches(len(batch.rows), ran_out)
             elif self.loss_scale > 1 and math.isfinite(mean_loss) and not math.isfinite(grad_norm):
