@@ -1,6 +1,7 @@
 """The `revinst` command: picks a command's module and turns errors into exit codes."""
 
 import importlib
+import io
 import os
 import sys
 import time
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     set_environment()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log of both streams then has their lines in order
+        sys.stdout.reconfigure(line_buffering=True)
     parent = os.getppid()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
