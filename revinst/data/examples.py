@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from revinst.data.sources import MAX_ROW_BYTES, BadRow, read_rows
 from revinst.errors import UserError
+from revinst.progress import Stage
 
 FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
@@ -140,13 +141,15 @@ def load_examples(
         with pa.OSFile(file.name, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             for name, weight in list_sources(source):
                 rows = checked.read(name)
-                while block := list(islice(rows, BLOCK_ROWS)):
-                    arrays = [
-                        pa.array([getattr(example, field) for example in block], pa.large_string())
-                        for field in ("id", *FIELDS)
-                    ]
-                    arrays.append(pa.array([weight] * len(block), pa.float32()))
-                    writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+                with Stage(f"reading {name}", unit="rows", brief=True) as stage:
+                    while block := list(islice(rows, BLOCK_ROWS)):
+                        arrays = [
+                            pa.array([getattr(example, field) for example in block], pa.large_string())
+                            for field in ("id", *FIELDS)
+                        ]
+                        arrays.append(pa.array([weight] * len(block), pa.float32()))
+                        writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+                        stage.advance(len(block))
         table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
     return Examples(table), checked.discarded
 
