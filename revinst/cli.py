@@ -1,6 +1,7 @@
 """The `revinst` command: picks a command's module and turns errors into exit codes."""
 
 import importlib
+import io
 import os
 import sys
 import time
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2)
     set_environment()
     forgive_encodings()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log of both streams then has their lines in order
+        sys.stdout.reconfigure(line_buffering=True)
     parent = os.getppid()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])

@@ -17,11 +17,9 @@ from revinst.commands.publish import add_push_options, push
 from revinst.commands.trained import (
     Trained,
     add_generation_options,
-    build_progress,
     open_trained,
     quiet_libraries,
     read_generation_settings,
-    track,
 )
 from revinst.corpus.build import (
     Reading,
@@ -165,10 +163,7 @@ class Corpus:
             return Writer(model, self.tokenizer, self.template, trained.seq_len, trained.cut, self.generation)
 
         started = time.monotonic()
-        with build_progress() as progress:
-            count = build_shards(
-                work, texts, load_writer, self.writing, lambda missing: track(progress, "texts, in shards", missing)
-            )
+        count = build_shards(work, texts, load_writer, self.writing)
         written = time.monotonic()
         heldout, val, order, seed = self.parts
         lines = tuple(prompt_lines(self.template))

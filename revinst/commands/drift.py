@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from revinst.commands.evaluated_rows import EvaluatedRows
-from revinst.commands.trained import Trained, build_progress, track
+from revinst.commands.trained import Trained
 from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer
@@ -20,6 +20,7 @@ from revinst.model.base import load_base
 from revinst.model.gguf import load_gguf
 from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 from revinst.model.inference import load_for_inference
+from revinst.progress import Stage, track
 
 Load = Callable[[], Any]
 
@@ -65,7 +66,11 @@ class Drift:
 
     def write_texts(self, model: Any) -> list[str]:
         """Greedy, one a row."""
-        generated = dict(generate_batches(model, self.tokenizer, self.prompt_ids, self.settings))
+        generated = {}
+        with Stage("drift: greedy texts", len(self.prompt_ids)) as stage:
+            for row, made in generate_batches(model, self.tokenizer, self.prompt_ids, self.settings):
+                generated[row] = made
+                stage.advance(tokens=len(made.token_ids))
         return [self.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
 
     def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
@@ -77,11 +82,11 @@ class Drift:
             "rows": len(self.examples),
             "forms": {},
         }
-        with tempfile.TemporaryDirectory() as work, build_progress() as progress:
+        with tempfile.TemporaryDirectory() as work:
             model = self.load_adapter()
             log_p = save_log_p(model, self.documents, Path(work) / "log_p")
             texts = self.write_texts(model)
-            for name in track(progress, "drift", list(forms)):
+            for name in track(list(forms), "drift", "forms"):
                 del model
                 model = forms[name]()
                 report["forms"][name] = summarise_drift(

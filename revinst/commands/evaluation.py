@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from revinst.commands.trained import Trained, build_progress, count_row, track
+from revinst.commands.trained import Trained
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
 from revinst.data.prompt import Template, load_template, render_prompt
@@ -19,6 +19,7 @@ from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import log_likelihoods
 from revinst.generation.predictions import LikelihoodFile, Prediction, PredictionFile
+from revinst.progress import Stage, track
 from revinst.ranks import Ranks
 
 SHUFFLE_SEED = 0
@@ -77,9 +78,8 @@ class Evaluation:
             settings.max_new_tokens,
             cut=self.trained.cut,
         )
-        with self.loaded(use_adapter) as model, build_progress() as progress:
-            name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
-            task = progress.add_task(f"instructions ({name})", total=len(missing))
+        name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
+        with self.loaded(use_adapter) as model, Stage(f"{self.template.target}s ({name})", len(missing)) as stage:
             headers = self.template.headers
             for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings, headers=headers):
                 example, prompt = missing[number], prompts[number]
@@ -94,7 +94,7 @@ class Evaluation:
                     log_p=generated.log_p,
                 )
                 file.append(prediction)
-                count_row(progress, task, len(generated.token_ids))
+                stage.advance(tokens=len(generated.token_ids))
 
     def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
         """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
@@ -141,7 +141,7 @@ class Evaluation:
                 self.likelihoods.append(key, value)
 
         if missing:
-            with self.loaded(use_adapter) as model, build_progress() as progress:
+            with self.loaded(use_adapter) as model:
                 log_likelihoods(
                     model,
                     [examples[number] for number in missing],
@@ -150,7 +150,7 @@ class Evaluation:
                     self.trained.seq_len,
                     with_context=self.trained.with_context,
                     cut=self.trained.cut,
-                    progress=lambda batches: track(progress, title, batches),
+                    progress=lambda batches: track(batches, title, "rows", size=len),
                     on_row=keep,
                 )
         for part in self.ranks.gather_all(found):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,9 +20,10 @@ from revinst.commands.trained import quiet_libraries
 from revinst.errors import UserError
 from revinst.model.base import check_folder
 from revinst.model.hardware import choose_precision, device_of
+from revinst.progress import on_terminal
 from revinst.ranks import is_first_process
 from revinst.run import Run
-from revinst.training.callbacks import RunFolder, Samples, Throughput
+from revinst.training.callbacks import ProgressLines, RunFolder, Samples, Throughput
 from revinst.training.checkpoint import Checkpoints
 from revinst.training.checkpoint_files import newest_checkpoint, read_checkpoint, read_mark, why_unusable
 from revinst.training.fingerprint import fingerprints, hash_difference
@@ -176,7 +178,9 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         checkpoints,  # after what logs: a checkpoint vouches for the rows before it
     ]
     if options.get("enable_progress_bar") is not False:
-        ours.append(RichProgressBar(leave=True))
+        has_bar = on_terminal() and sys.stdout.isatty()  # Lightning's is drawn on stdout
+        ours += [RichProgressBar(leave=True)] * has_bar + [ProgressLines(beside_bar=has_bar)]
+        options["enable_progress_bar"] = has_bar
     plugins = [*as_list(options.get("plugins")), checkpoints.io]
     precision: str | None = precision_name(options.get("precision") or choose_precision(options["accelerator"]))
     if precision == "16-mixed" and device_of(options["accelerator"]).type == "cpu":

@@ -22,6 +22,7 @@ from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_rows
 from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.progress import Stage
 from revinst.run import read_json, write_json
 
 WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
@@ -108,9 +109,10 @@ def find_memorised(
 
     `own`: the same of the person's held-out texts: what somebody repeats without having memorised anything.
     """
-    index = VerbatimIndex(train)
-    runs = [index.longest_run(row.prediction) for row in made]
-    lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
+    with Stage("passages from training texts", brief=True):
+        index = VerbatimIndex(train)
+        runs = [index.longest_run(row.prediction) for row in made]
+        lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
     warnings = [
         {"id": row.id, "words": length, "run": run}
         for row, length, run in zip(made, lengths, runs, strict=True)

@@ -11,9 +11,7 @@ from revinst.commands.trained import (
     Trained,
     add_generation_options,
     build_parser,
-    build_progress,
     check_devices,
-    count_row,
     open_on_all,
     quiet_libraries,
     read_generation_settings,
@@ -27,6 +25,7 @@ from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.progress import Stage
 from revinst.ranks import Ranks, launch, open_ranks
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -78,8 +77,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     if missing:
         model = trained.load(settings)
         mine, written = ranks.share(missing), []
-        with build_progress() as progress:
-            task = progress.add_task("instructions", total=len(mine))
+        with Stage("instructions", len(mine)) as stage:
             mine_ids = [prompt_ids[n] for n in mine]
             for number, generated in generate_batches(model, tokenizer, mine_ids, settings, headers=template.headers):
                 text = texts[mine[number]]
@@ -90,7 +88,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
                 )  # fmt: skip
                 file.append(prediction)
                 written.append(prediction)
-                count_row(progress, task, len(generated.token_ids))
+                stage.advance(tokens=len(generated.token_ids))
         done |= {row.id: row for row in ranks.gather(written)}
     if ranks.is_first:
         write_all(file, texts, done)

@@ -12,7 +12,7 @@ from revinst.commands.card import name_of, prompt_text, write_card
 from revinst.commands.drift import prepare_drift
 from revinst.commands.evaluated_rows import EvaluatedRows, choose_rows
 from revinst.commands.publish import add_push_options, push
-from revinst.commands.trained import Trained, build_parser, build_progress, open_trained, quiet_libraries, track
+from revinst.commands.trained import Trained, build_parser, open_trained, quiet_libraries
 from revinst.data.prompt import SLOT, load_template
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
@@ -20,6 +20,7 @@ from revinst.evaluation.drift import build_drift_table
 from revinst.model.gguf import FORMATS, write_gguf
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
+from revinst.progress import track
 from revinst.run import whole_folder, write_json
 
 
@@ -85,8 +86,7 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], re
     merge = plan_merge(trained.base, trained.adapter, onto)
     tokenizer = load_tokenizer(trained.base)
     with whole_folder(folder) as temporary:
-        with build_progress() as progress:
-            write_merge(merge, temporary, lambda files: track(progress, "shards", files))
+        write_merge(merge, temporary, partial(track, title="merging", unit="shards"))
         write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
         write_text_files(temporary, merge.base.config, tokenizer)
         write_json(temporary / MARKER, merge_record(trained, onto))
@@ -109,15 +109,14 @@ def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, forma
     template = load_template(trained.template, tokenizer.hf)
     (folder / "gguf").mkdir()
     for kind in formats:
-        with build_progress() as progress:
-            write_gguf(
-                folder,
-                folder / "gguf" / f"{name}-{kind}.gguf",
-                kind,
-                tokenizer,
-                add_bos=not template.has_bos,
-                progress=partial(track, progress, kind),
-            )
+        write_gguf(
+            folder,
+            folder / "gguf" / f"{name}-{kind}.gguf",
+            kind,
+            tokenizer,
+            add_bos=not template.has_bos,
+            progress=partial(track, title=f"GGUF {kind}", unit="tensors"),
+        )
     prompt = SLOT.sub("{{ .Prompt }}", prompt_text(template))
     lines = [
         f"FROM ./{name}-{formats[0]}.gguf",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from revinst.corpus.output import PUBLISHED
 from revinst.errors import UserError
+from revinst.progress import Stage
 
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
 
@@ -76,8 +77,8 @@ def push(
     Raises UserError when it fails; the folder stays.
     """
     files = list_files(folder)
+    total = sum(path.stat().st_size for path in files)
     if dry_run:
-        total = sum(path.stat().st_size for path in files)
         for path in files:
             print(f"{path.stat().st_size:>15,}  {path.relative_to(folder)}")
         print(f"{total:>15,}  bytes in {len(files)} files would go to {repository}; nothing was sent")
@@ -90,13 +91,14 @@ def push(
         api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
         if not public and not api.repo_info(repository, repo_type=kind).private:
             raise UserError(f"--push_to_hub {repository}: it is there already and public; pass --public to add to it")
-        api.upload_folder(
-            repo_id=repository,
-            repo_type=kind,
-            folder_path=str(folder),
-            allow_patterns=[str(path.relative_to(folder)) for path in files],
-            commit_message=f"Upload {what}",
-        )
+        with Stage(f"uploading {total / 1e9:.1f} GB in {len(files)} files to {repository}", brief=True, bar=False):
+            api.upload_folder(
+                repo_id=repository,
+                repo_type=kind,
+                folder_path=str(folder),
+                allow_patterns=[str(path.relative_to(folder)) for path in files],
+                commit_message=f"Upload {what}",
+            )
     except UserError:
         raise
     except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's

@@ -24,6 +24,7 @@ from revinst.evaluation.summary import (
     summarise_scores,
 )
 from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.progress import Stage, track
 from revinst.run import write_json
 
 RowScores = dict[str, np.ndarray]
@@ -58,7 +59,9 @@ def score_evaluation(
         return {}
     texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in base]}
     texts |= rows.build_baselines()
-    systems = {name: score_texts(made, evaluation) for name, made in texts.items()}
+    systems = {
+        name: score_texts(made, evaluation) for name, made in track(texts.items(), "scores", "systems", brief=True)
+    }
     systems["own"] |= score_ends(first) | likelihoods
     systems["base"] |= score_ends(base)
     if encoder is not None:
@@ -69,7 +72,8 @@ def score_evaluation(
     settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, encoder)
     if likelihood:
         settings["gain"] = describe_gain(evaluation, forward)
-    scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
+    with Stage("confidence intervals", brief=True):
+        scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
 

@@ -8,20 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from revinst.commands.config import RevinstCLI, read_run_config
 from revinst.data.tokenizer import looks_local
 from revinst.errors import UserError
@@ -224,34 +210,6 @@ def without_devices(args: list[str]) -> list[str]:
     return [*kept, "--devices", "1"]
 
 
-def build_progress() -> Progress:
-    """A bar for one long step, on stderr, so that stdout stays for results."""
-    console = Console(file=sys.stderr)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TokensPerSecond(),
-        console=console,
-    )
-
-
-class TokensPerSecond(ProgressColumn):
-    """Of tasks that `count_row` advances; nothing for others."""
-
-    def render(self, task: Task) -> Text:
-        tokens = task.fields.get("tokens")
-        return Text(f"{tokens / task.elapsed:,.0f} tokens/s" if tokens and task.elapsed else "")
-
-
-def count_row(progress: Progress, task: TaskID, tokens: int) -> None:
-    """One row done, with so many new tokens."""
-    before = progress.tasks[progress.task_ids.index(task)].fields.get("tokens", 0)
-    progress.update(task, advance=1, tokens=before + tokens)
-
-
 def quiet_libraries() -> None:
     """Leaves the screen to our own lines."""
     import logging
@@ -264,7 +222,3 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module="(transformers|peft|torchmetrics|bitsandbytes).*")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
-
-
-def track(progress: Progress, description: str, items: Any) -> Any:
-    return progress.track(items, description=description, total=len(items))

@@ -23,12 +23,12 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
+from revinst.progress import Stage
 from revinst.run import LOCK_FILES, read_json, write_json
 
 # What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
 # has as many texts as a device writes for in a few minutes.
 SHARD_ROWS = {"cuda": 4096, "cpu": 256}
-Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,9 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
         write_rows(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
         # texts.jsonl, by which a later call knows that this stage is done, comes last
         unnamed = folder / "texts.jsonl.new"
-        count = write_rows(unnamed, redacted_rows(ingest, redaction))
+        num_texts = ingest.num_read - len(ingest.not_kept)
+        with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
+            count = write_rows(unnamed, redacted_rows(ingest, redaction, stage))
         if redaction:
             redaction.save(placeholder_file(folder))
         if not count:
@@ -142,12 +144,13 @@ def build_texts(folder: Path, reading: Reading) -> RowFile:
     return RowFile(path)
 
 
-def redacted_rows(ingest: Ingest, redaction: Redaction | None) -> Iterator[Row]:
+def redacted_rows(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Row]:
     for text in ingest.texts():
         row: Row = dict(text.to_row())
         if redaction:
             row |= {"text": redaction.redact(row["text"]), "where": redaction.redact(row["where"])}
         yield row
+        stage.advance()
 
 
 def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> Iterator[dict[str, str]]:
@@ -156,19 +159,24 @@ def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> 
         yield {name: redaction.redact(text) for name, text in texts.items()} if redaction else texts
 
 
-def build_shards(
-    folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing, progress: Progress = lambda x: x
-) -> int:
+def build_shards(folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing) -> int:
     """Stages 2 and 3: instructions and scores, a shard at a time; returns how many texts had none yet."""
     size, count = writing.shard_rows, 0
     missing = [number for number in range(count_shards(len(texts), size)) if not shard_path(folder, number).is_file()]
-    for number in progress(missing):
-        rows = writer().write_rows(texts[number * size : (number + 1) * size], writing.candidates, writing.pick)
-        if writing.curate:
-            ratings = rate_rows(writer(), rows)
-            check_unparsable(ratings, writing.max_unparsable)
-            rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
-        count += write_rows(shard_path(folder, number), rows)
+    if not missing:
+        return 0
+    num_texts = sum(len(range(len(texts))[number * size : (number + 1) * size]) for number in missing)
+    loaded = writer()
+    with Stage("candidates and their scores", num_texts * writing.candidates) as stage:
+        loaded.on_candidate = stage.advance
+        for number in missing:
+            chosen = texts[number * size : (number + 1) * size]
+            rows = loaded.write_rows(chosen, writing.candidates, writing.pick)
+            if writing.curate:
+                ratings = rate_rows(loaded, rows)
+                check_unparsable(ratings, writing.max_unparsable)
+                rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
+            count += write_rows(shard_path(folder, number), rows)
     return count
 
 
@@ -213,7 +221,8 @@ def build_dataset(
         facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
     )
     rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
-    write_dataset(folder, rows, numbers, parts, facts["group"])
+    with Stage("writing the data set", brief=True):
+        write_dataset(folder, rows, numbers, parts, facts["group"])
     reasons = (row["reason"] for row in RowFile(folder / "discarded.jsonl"))
     discarded = Counter(UNREADABLE if reason.startswith(UNREADABLE) else reason for reason in reasons)
     in_part = Counter(parts)

@@ -1,6 +1,6 @@
 """Instructions for texts: k candidates each from the trained model, one picked, and how well it fits its text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,10 @@ class Writer:
     """A trained model that writes and judges instructions.
 
     model: a PeftModel with the adapter of the run; without it, it is the base that judges.
+    on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
     """
+
+    on_candidate: Callable[[int, int], None] = staticmethod(lambda count, tokens: None)
 
     def __init__(
         self,
@@ -55,7 +58,10 @@ class Writer:
             prompts, self.template, self.tokenizer, self.seq_len, self.settings.max_new_tokens, cut=self.cut
         )
         samples: list[int | None] = [None, *range(1, k)]
-        made = self.engine.generate([ids for ids in prompt_ids for _ in samples], samples=samples * len(texts))
+        made = []
+        for each in self.engine.generate([ids for ids in prompt_ids for _ in samples], samples=samples * len(texts)):
+            made.append(each)
+            self.on_candidate(1, len(each[1].token_ids))
         written: list[list[Candidate]] = [[] for _ in texts]
         for place, generated in sorted(made, key=lambda each: each[0]):
             candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()

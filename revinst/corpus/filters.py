@@ -20,6 +20,7 @@ import numpy as np
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
+from revinst.progress import Stage
 from revinst.system import count_processors
 
 META = re.compile(
@@ -242,7 +243,11 @@ def filter_rows(rows: Sequence[Row], limits: Thresholds, prompt_lines: Sequence[
         for name in ("text", "instruction")
         if getattr(limits, f"duplicate_{name}") is not None
     ]
-    failed = np.fromiter(judge_rows(rows, limits, prompt_lines, rated), np.int8, len(rows))
+    with Stage("filters", len(rows), "pairs", brief=True) as stage:
+        failed = np.empty(len(rows), np.int8)
+        for number, place in enumerate(judge_rows(rows, limits, prompt_lines, rated)):
+            failed[number] = place
+            stage.advance()
     dropped = Dropped(rows, [*filters, *late], failed)
     for each in late:
         drop_duplicates(rows, each, dropped)
@@ -306,9 +311,10 @@ class Column(Sequence[str]):
 
 def drop_duplicates(rows: Sequence[Row], each: Filter, dropped: Dropped) -> None:
     """Of rows that are alike the first stays."""
-    column = Column(rows, np.flatnonzero(dropped.failed == KEPT), each.name.removeprefix("duplicate_"))
+    noun = each.name.removeprefix("duplicate_")
+    column = Column(rows, np.flatnonzero(dropped.failed == KEPT), noun)
     first = np.arange(len(column))
-    for low, high in near_duplicates(column, each.threshold, skip=lambda low, high: bool(first[high] <= low)):
+    for low, high in near_duplicates(column, each.threshold, lambda low, high: bool(first[high] <= low), f"{noun}s"):
         first[high] = low
     place = dropped.filters.index(each)
     for high in np.flatnonzero(first < np.arange(len(column))).tolist():

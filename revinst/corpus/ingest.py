@@ -20,6 +20,7 @@ from revinst.corpus.texts import NotKept, OwnText
 from revinst.data.examples import check_text
 from revinst.data.sources import FILE_SUFFIXES, BadRow, read_file
 from revinst.errors import UserError
+from revinst.progress import Stage
 
 MAIL_SUFFIXES = (".mbox", ".eml")
 TEXT_SUFFIXES = (".txt", ".md")
@@ -73,18 +74,23 @@ class Ingest:
         self.names: set[str] = set()
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
-        for found in self.read(source, readable(source.name)):
-            num_kept = self.num_read - len(self.not_kept)
-            self.num_read += 1
-            if isinstance(found, NotKept):
-                self.not_kept.append(found)
-            elif num_kept == limit:
-                self.not_kept.append(NotKept(found.where, f"after --limit {limit}"))
-            else:
-                self.names.update(found.names)
-                self.file.write(json.dumps(asdict(found)) + "\n")
+        with Stage(f"reading {readable(source.name)}", unit="messages and texts", brief=True) as stage:
+            for found in self.read(source, readable(source.name)):
+                self.take(found, limit)
+                stage.advance()
         if not self.num_read:
             raise UserError(f"{source}: no texts in it")
+
+    def take(self, found: Ingested, limit: int | None) -> None:
+        num_kept = self.num_read - len(self.not_kept)
+        self.num_read += 1
+        if isinstance(found, NotKept):
+            self.not_kept.append(found)
+        elif num_kept == limit:
+            self.not_kept.append(NotKept(found.where, f"after --limit {limit}"))
+        else:
+            self.names.update(found.names)
+            self.file.write(json.dumps(asdict(found)) + "\n")
 
     def texts(self) -> Iterator[OwnText]:
         """Texts in the order read, with ids and the groups that the whole input makes."""

@@ -20,6 +20,7 @@ from revinst.data.examples import Discarded, Example
 from revinst.data.prompt import Prompt, Template, render_prompt
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
+from revinst.progress import track
 
 IGNORE_INDEX = -100
 BLOCK_EXAMPLES = 8192
@@ -87,7 +88,8 @@ def encode_blocks(
     cut: str = "end",
 ) -> Iterator[Documents]:
     """The same, BLOCK_EXAMPLES at a time, so that memory does not grow with the data."""
-    for start in range(0, len(examples), BLOCK_EXAMPLES):
+    starts = range(0, len(examples), BLOCK_EXAMPLES)
+    for start in track(starts, "encoding", "rows", size=lambda at: min(BLOCK_EXAMPLES, len(examples) - at), brief=True):
         block = list(examples[start : start + BLOCK_EXAMPLES])
         prompts = [render_prompt(template, example, with_context) for example in block]
         target_ids = tokenizer.encode_continuations([prompt.target.strip() for prompt in prompts])

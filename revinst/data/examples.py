@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from revinst.data.sources import MAX_ROW_BYTES, BadRow, read_rows
 from revinst.errors import UserError
+from revinst.progress import Stage
 from revinst.system import IS_WINDOWS
 
 FIELDS = ("instruction", "context", "response", "category")
@@ -144,13 +145,15 @@ def load_examples(
         with pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             for name, weight in list_sources(source):
                 rows = checked.read(name)
-                while block := list(islice(rows, BLOCK_ROWS)):
-                    arrays = [
-                        pa.array([getattr(example, field) for example in block], pa.large_string())
-                        for field in ("id", *FIELDS)
-                    ]
-                    arrays.append(pa.array([weight] * len(block), pa.float32()))
-                    writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+                with Stage(f"reading {name}", unit="rows", brief=True) as stage:
+                    while block := list(islice(rows, BLOCK_ROWS)):
+                        arrays = [
+                            pa.array([getattr(example, field) for example in block], pa.large_string())
+                            for field in ("id", *FIELDS)
+                        ]
+                        arrays.append(pa.array([weight] * len(block), pa.float32()))
+                        writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+                        stage.advance(len(block))
         table = read_table(file)
     finally:
         os.unlink(file)

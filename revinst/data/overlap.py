@@ -5,10 +5,12 @@ banding (https://en.wikipedia.org/wiki/MinHash) and are then checked exactly. W 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import lru_cache
 
 import numpy as np
+
+from revinst.progress import Stage
 
 SHINGLE = 5
 THRESHOLD = 0.7
@@ -61,29 +63,43 @@ def jaccards(text: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def near_duplicates(
-    texts: Sequence[str], threshold: float = THRESHOLD, skip: Callable[[int, int], bool] = lambda i, j: False
+    texts: Sequence[str],
+    threshold: float = THRESHOLD,
+    skip: Callable[[int, int], bool] = lambda i, j: False,
+    name: str = "texts",
 ) -> Iterator[tuple[int, int]]:
     """Yields pairs (i, j), i < j, of non-empty normalised texts whose similarity is at least `threshold`.
 
     skip: pairs for which it is true are not compared, e.g. because they are known to belong together. A pair that is
     not skipped then may come once a round. Memory: 64 bytes a text and the shingles of SHINGLES_KEPT texts.
+
+    name: what the texts are, for the progress of a long search.
     """
     shingles = lru_cache(maxsize=SHINGLES_KEPT)(lambda row: shingles_of(texts[row]))
-    for number in range(ROUNDS):
-        keys = band_keys(texts, number)
-        for band in range(BANDS_PER_ROUND):
-            for run in equal_runs(keys[:, band]):
-                for place, i in enumerate(run[:-1].tolist()):
-                    rest = run[place + 1 :]
-                    rest = rest[~(keys[rest, :band] == keys[i, :band]).any(1)]  # else an earlier band compared them
-                    others = [j for j in rest.tolist() if not skip(i, j)]
-                    if not others:
-                        continue
-                    similar = jaccards(shingles(i), [shingles(j) for j in others]) >= threshold
-                    yield from ((i, j) for j, is_similar in zip(others, similar, strict=True) if is_similar)
+    with Stage(
+        f"near-duplicates among {len(texts):,} {name}, {ROUNDS} rounds", ROUNDS * len(texts), brief=True
+    ) as stage:
+        for number in range(ROUNDS):
+            keys = band_keys(texts, number, stage.advance)
+            for i, others in candidates_of(keys):
+                unknown = [j for j in others.tolist() if not skip(i, j)]
+                if not unknown:
+                    continue
+                similar = jaccards(shingles(i), [shingles(j) for j in unknown]) >= threshold
+                yield from ((i, j) for j, is_similar in zip(unknown, similar, strict=True) if is_similar)
 
 
-def band_keys(texts: Sequence[str], number: int) -> np.ndarray:
+def candidates_of(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(row, later rows that share a band with it), a pair of rows once. keys: of `band_keys`."""
+    for band in range(keys.shape[1]):
+        for run in equal_runs(keys[:, band]):
+            for place, i in enumerate(run[:-1].tolist()):
+                rest = run[place + 1 :]
+                # else an earlier band compared them
+                yield i, rest[~(keys[rest, :band] == keys[i, :band]).any(1)]
+
+
+def band_keys(texts: Sequence[str], number: int, on_texts: Callable[[int], None] = lambda count: None) -> np.ndarray:
     """uint32 `[len(texts), BANDS_PER_ROUND]`: equal keys in a column make two texts candidates."""
     keys = np.empty((len(texts), BANDS_PER_ROUND), dtype=np.uint32)
     base = SHINGLE + 1 + number * BANDS_PER_ROUND * ROWS_PER_BAND
@@ -96,6 +112,7 @@ def band_keys(texts: Sequence[str], number: int) -> np.ndarray:
                 values = (hashes * FACTORS[base + band * ROWS_PER_BAND + row]) >> np.uint64(32)
                 key = (key + np.minimum.reduceat(values, offsets[:-1])) * FACTORS[-1 - row]
             keys[start:stop, band] = key >> np.uint64(32)
+        on_texts(len(block))
     return keys
 
 
@@ -129,22 +146,31 @@ def nearest_rows(texts: Sequence[str], others: Iterable[str]) -> tuple[np.ndarra
     """
     queries = [shingles_of(normalise(text)) for text in texts]
     best, index = np.zeros(len(texts)), np.full(len(texts), -1, dtype=np.int64)
-    for start, block in blocks_of(map(normalise, others)):
-        sets = [shingles_of(other) for other in block]
-        sizes = np.fromiter(map(len, sets), np.int64, len(sets))
-        joined = np.concatenate([*sets, np.zeros(0, np.uint64)])
-        order = np.argsort(joined, kind="stable")
-        postings, owner = joined[order], np.repeat(np.arange(len(sets)), sizes)[order]
-        for number, query in enumerate(queries):
-            low = np.searchsorted(postings, query)
-            counts = np.searchsorted(postings, query, side="right") - low
-            ends = np.cumsum(counts)
-            if not len(ends) or not ends[-1]:
-                continue
-            hits = np.repeat(low - ends + counts, counts) + np.arange(ends[-1])
-            shared = np.bincount(owner[hits], minlength=len(sets))
-            similarity = shared / (len(query) + sizes - shared)
-            row = int(similarity.argmax())
-            if similarity[row] > best[number]:
-                best[number], index[number] = similarity[row], start + row
+    total = len(others) if isinstance(others, Sized) else None
+    with Stage("nearest texts", total, brief=True) as stage:
+        for start, block in blocks_of(map(normalise, others)):
+            compare_block(queries, [shingles_of(other) for other in block], start, best, index)
+            stage.advance(len(block))
     return index, best
+
+
+def compare_block(
+    queries: Sequence[np.ndarray], sets: Sequence[np.ndarray], start: int, best: np.ndarray, index: np.ndarray
+) -> None:
+    """Raises `best` and `index` of the queries that one of the sets is nearer to; start: number of the first set."""
+    sizes = np.fromiter(map(len, sets), np.int64, len(sets))
+    joined = np.concatenate([*sets, np.zeros(0, np.uint64)])
+    order = np.argsort(joined, kind="stable")
+    postings, owner = joined[order], np.repeat(np.arange(len(sets)), sizes)[order]
+    for number, query in enumerate(queries):
+        low = np.searchsorted(postings, query)
+        counts = np.searchsorted(postings, query, side="right") - low
+        ends = np.cumsum(counts)
+        if not len(ends) or not ends[-1]:
+            continue
+        hits = np.repeat(low - ends + counts, counts) + np.arange(ends[-1])
+        shared = np.bincount(owner[hits], minlength=len(sets))
+        similarity = shared / (len(query) + sizes - shared)
+        row = int(similarity.argmax())
+        if similarity[row] > best[number]:
+            best[number], index[number] = similarity[row], start + row

@@ -90,7 +90,7 @@ def group_duplicates(examples: Sequence[Example]) -> list[list[int]]:
         if name == "context":
             continue
         texts = NormalisedTexts(examples.take(rows), name)
-        for a, b in near_duplicates(texts, skip=partial(are_joined, groups, rows)):
+        for a, b in near_duplicates(texts, skip=partial(are_joined, groups, rows), name=f"{name}s"):
             groups.join(int(rows[a]), int(rows[b]))
     return groups.to_list()
 

@@ -1,5 +1,7 @@
 """The frozen base: a causal language model in 4 bits, on one device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from revinst.errors import UserError
+from revinst.progress import Stage, on_terminal
 
 QUANTIZATIONS = ("nf4", "none")
 
@@ -39,16 +42,17 @@ def load_base(
             bnb_4bit_compute_dtype=dtype,
         )
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            check_folder(base),
-            dtype=dtype,
-            device_map={"": device},
-            attn_implementation=register_attention(attention),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
+        with Stage(f"loading {base}", brief=True, bar=False), no_bar_in_files():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                check_folder(base),
+                dtype=dtype,
+                device_map={"": device},
+                attn_implementation=register_attention(attention),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a bad file is an error of transformers, safetensors or torch, of many kinds
@@ -65,6 +69,21 @@ def load_base(
     model.config.use_cache = False  # a cache in the forward would undo the isolation of packed documents
     keep_cpu_training_exact(model)
     return model
+
+
+@contextmanager
+def no_bar_in_files() -> Iterator[None]:
+    """transformers (5.23) draws its bar into a file too, one copy after the other on a line of kilobytes."""
+    from transformers.utils import logging
+
+    is_drawn = logging.is_progress_bar_enabled()
+    if is_drawn and not on_terminal():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if is_drawn:
+            logging.enable_progress_bar()
 
 
 def check_folder(base: str) -> str:

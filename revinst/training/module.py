@@ -127,7 +127,8 @@ class InstructionModule(L.LightningModule):
             sums = self.sum_over_ranks(torch.stack([loss_sum, torch.full_like(loss_sum, len(ran_out))]))
             average_gradients(self.trainable_parameters(), self.trainer.strategy)
             norm = clip_grad_norm_(self.trainable_parameters(), self.max_grad_norm, self.loss_scale)
-            mean_loss, grad_norm, out_of_memory = torch.stack([sums[0] / num_targets, norm.to(sums), sums[1]]).tolist()  # waits
+            numbers = torch.stack([sums[0] / num_targets, norm.to(sums), sums[1]])
+            mean_loss, grad_norm, out_of_memory = numbers.tolist()  # the step's one wait for the device
             if out_of_memory:
                 self.halve_micro_batches(len(batch.rows), ran_out)
             elif self.loss_scale > 1 and math.isfinite(mean_loss) and not math.isfinite(grad_norm):
@@ -144,8 +145,8 @@ class InstructionModule(L.LightningModule):
         optimizer.zero_grad()
         self.log("train/loss", mean_loss, prog_bar=True, batch_size=1)
         # Loggers take `step` as their x axis: Lightning's own count is off after a resume and at skipped steps.
-        numbers = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": num_targets}
-        self.log_dict({name: float(number) for name, number in numbers.items()}, batch_size=1)
+        values = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": num_targets}
+        self.log_dict({name: float(value) for name, value in values.items()}, batch_size=1)
         self.finish_step(batch, is_finite)
 
     def accumulate(self, batch: StepBatch, num_targets: Any) -> Tensor:
