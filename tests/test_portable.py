@@ -17,6 +17,7 @@ from revinst.commands.merge import choose_target
 from revinst.commands.trained import Trained
 from revinst.data import examples
 from revinst.errors import UserError
+from revinst.generation.cached import load_ops
 from revinst.generation.decoder import why_not_device
 from revinst.model.fused.support import choose_layers
 from revinst.model.hardware import choose_hardware, choose_quantization, why_no_bitsandbytes
@@ -124,10 +125,11 @@ def test_what_needs_4_bits_or_bitsandbytes_says_so(no_bitsandbytes):
 def test_a_gpu_without_triton_runs_plain_layers(monkeypatch):
     """PyTorch's wheels for Windows have none."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert choose_layers([], "auto", CUDA) == ([], "plain: Triton is not installed")
-    with pytest.raises(UserError, match="Triton is not installed"):
+    layers, reason = choose_layers([], "auto", CUDA)
+    assert layers == [] and "need Triton" in reason
+    with pytest.raises(UserError, match="Triton and a GPU of compute capability 8.0 are needed"):
         choose_layers([], "fused", CUDA)
-    assert why_not_device(CUDA) == "Triton is not installed" and why_not_device(CPU) == ""
+    assert load_ops(CUDA).__name__.endswith("plain") and why_not_device(CUDA) == why_not_device(CPU) == ""
     assert "mps" in why_not_device(MPS), "slots are not for it, and its samples are written without them"
 
 

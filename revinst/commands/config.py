@@ -221,7 +221,7 @@ def read_run_config(path: Path, world_size: int | None = None) -> RevinstCLI:
         return RevinstCLI(["--config", str(path)], train=False)
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / path.name
-        translated.write_text(yaml.safe_dump(take_old_keys(content, world_size)), encoding="utf-8")
+        translated.write_text(yaml.safe_dump(take_old_keys(content, world_size)), encoding="utf-8", newline="\n")
         return RevinstCLI(["--config", str(translated)], train=False)
 
 

@@ -182,8 +182,8 @@ def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
     names = GenerationSettings.__dataclass_fields__
     given = {name: value for name, value in vars(options).items() if name in names}
     if given.get("precision") is None:
-        given["precision"], reason = choose_dtype(pick_device())
-        print(f"precision: {given['precision']}: {reason}", file=sys.stderr)
+        given.pop("precision", None)
+        print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)
     return GenerationSettings(**given)
 
 

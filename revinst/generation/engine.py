@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from revinst.generation.hf import generate_with_transformers
 from revinst.generation.sampling import Picking
 from revinst.generation.slots import decode_rows
 from revinst.generation.stopping import Stopping
-from revinst.model.hardware import DTYPES, choose_hardware, free_bytes
+from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 
 ENGINES = ("auto", "slots", "hf")
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
@@ -35,7 +35,8 @@ class GenerationSettings:
         batch_size: rows decoded together, at most; None: what the device is best at.
         engine: auto, slots (ours, for Llama) or hf.
         memory_gib: what weights and cache may take; None: what is free.
-        precision: bf16, fp16 or fp32; in fp32 texts do not depend on what is decoded beside them.
+        precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
+            them.
     """
 
     max_new_tokens: int = 100
@@ -46,7 +47,7 @@ class GenerationSettings:
     batch_size: int | None = None
     engine: str = "auto"
     memory_gib: float | None = None
-    precision: str = "bf16"
+    precision: str = field(default_factory=lambda: choose_dtype(pick_device())[0])
 
     def __post_init__(self):
         if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):

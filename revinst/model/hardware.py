@@ -102,8 +102,9 @@ def bf16_speed_on_cpu() -> float:
 
 def has_triton(device: torch.device) -> bool:
     """Whether our Triton kernels can run; Triton compiles for compute capability 8.0 and later."""
-    is_new = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return is_new and find_spec("triton") is not None
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def room_bytes(device: torch.device) -> int:
