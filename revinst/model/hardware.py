@@ -1,5 +1,6 @@
 """Device, precision, attention backend and 4-bit support: each decided once, with a reason to print."""
 
+import inspect
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 
@@ -33,21 +34,31 @@ class Hardware:
         return asdict(self)
 
 
-def choose_hardware(device: torch.device, attention: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Hardware:
+def choose_hardware(
+    device: torch.device,
+    attention: str = "auto",
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    deterministic: bool = False,
+) -> Hardware:
     """Decides the attention backend for a device. Raises UserError when the asked-for one can't run there.
 
-    dtype: that attention computes in.
+    dtype: that attention computes in. deterministic: its gradients must be the same bits each time.
     """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    backend, reason = choose_attention(device, attention, dtype)
+    backend, reason = choose_attention(device, attention, dtype, deterministic=deterministic)
     return Hardware(str(device), name, backend, {"attention": f"{backend}: {reason}"})
 
 
-def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
+def choose_attention(
+    device: torch.device, attention: str, dtype: torch.dtype, *, deterministic: bool = False
+) -> tuple[str, str]:
     """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
     missing = {"flash": why_not_flash(device, dtype), "varlen": why_not_varlen(device, dtype), "sdpa": "", "eager": ""}
+    if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
+        missing["flash"] = missing["flash"] or why_not_deterministic_flash()
     if attention != "auto":
         if missing[attention]:
             raise UserError(f"model.attention {attention}: {missing[attention]}; use model.attention: auto")
@@ -67,6 +78,23 @@ def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "flash-attn needs compute capability 8.0"
     return "" if find_spec("flash_attn") else "flash-attn is not installed"
+
+
+def is_deterministic() -> bool:
+    """Whether gradients must be the same bits each time: the Trainer's `deterministic: true`.
+
+    Its `warn` promises nothing: PyTorch's own attention adds in any order then.
+    """
+    return torch.get_deterministic_debug_mode() == 2
+
+
+def why_not_deterministic_flash() -> str:
+    """Older ones have one backward, which adds in any order."""
+    from flash_attn import flash_attn_varlen_func
+
+    if "deterministic" in inspect.signature(flash_attn_varlen_func).parameters:
+        return ""
+    return "the installed flash-attn has no deterministic backward, and trainer.deterministic asks for one"
 
 
 def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:

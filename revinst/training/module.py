@@ -15,7 +15,7 @@ from revinst.errors import UserError
 from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
-from revinst.model.hardware import check_precision, choose_hardware
+from revinst.model.hardware import check_precision, choose_hardware, is_deterministic
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
 from revinst.model.memory import layer_bytes_per_token, shape_of
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
@@ -173,7 +173,7 @@ class InstructionModule(L.LightningModule):
             return
         device = self.trainer.strategy.root_device
         dtype = torch.float32 if self.trainer.precision == "32-true" else torch.bfloat16
-        self.hardware = choose_hardware(device, self.attention, dtype)
+        self.hardware = choose_hardware(device, self.attention, dtype, deterministic=is_deterministic())
         self.reasons |= self.hardware.reasons
         base = load_base(self.base, device, self.quantization, self.hardware.attention, dtype)
         self.model = attach_lora(base, self.lora, self.base)
