@@ -44,6 +44,11 @@ test: setup  ## fast tests, offline
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive
+	@if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then \
+		$(OFFLINE) $(BIN)/python -m pytest -n 0 -m gpu tests/survive; \
+	else \
+		echo 'Its gpu part (tests/survive/test_gpu.py) needs a CUDA GPU and was not run.'; \
+	fi
 
 lint: $(VENV)/.installed  ## ruff and import rules
 	$(BIN)/ruff check .

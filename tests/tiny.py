@@ -28,11 +28,11 @@ def tiny_config(**options: Any) -> LlamaConfig:
     return LlamaConfig(**defaults | options)
 
 
-def write_tiny_llama(folder: Path, tokenizer: Path, **options: Any) -> Path:
+def write_tiny_llama(folder: Path, tokenizer: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(tiny_config(vocab_size=49152, bos_token_id=1, eos_token_id=2, **options))
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(tokenizer / name, folder)
     return folder

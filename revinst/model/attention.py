@@ -17,19 +17,29 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from revinst.model.hardware import is_deterministic
+
 Kernel = Callable[..., Tensor]
 
 
 def flash(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
-    """flash-attn's variable-length kernel. q [T, H, D]; k, v [T, K, D] -> [T, H, D]."""
+    """flash-attn's variable-length kernel. q [T, H, D]; k, v [T, K, D] -> [T, H, D].
+
+    Its backward adds into the gradient of q in the order in which blocks finish, unless it is asked for one order.
+    """
     from flash_attn import flash_attn_varlen_func
 
-    longest = max(seq_lens)
-    return flash_attn_varlen_func(q, k, v, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale, causal=True)
+    longest, options = max(seq_lens), {"softmax_scale": scale, "causal": True}
+    if is_deterministic():  # older ones have no such argument
+        options["deterministic"] = True
+    return flash_attn_varlen_func(q, k, v, cu_seqlens, cu_seqlens, longest, longest, **options)
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
-    """PyTorch's variable-length kernel; it wants as many key heads as query heads."""
+    """PyTorch's variable-length kernel; it wants as many key heads as query heads.
+
+    It asks itself whether its backward must be deterministic (ATen's `_flash_attention_backward`).
+    """
     from torch.nn.attention.varlen import varlen_attn
 
     longest, groups = max(seq_lens), q.shape[1] // k.shape[1]

@@ -1,5 +1,6 @@
 """Device, compute dtype, attention backend and 4-bit support: each decided once, with a reason to print."""
 
+import inspect
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -38,11 +39,17 @@ class Hardware:
 
 
 def choose_hardware(
-    device: torch.device, attention: str = "auto", dtype: torch.dtype | None = None, quantization: str = "none"
+    device: torch.device,
+    attention: str = "auto",
+    dtype: torch.dtype | None = None,
+    quantization: str = "none",
+    *,
+    deterministic: bool = False,
 ) -> Hardware:
     """Decides what depends on the device. Raises UserError when the asked-for attention can't run there.
 
-    dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for.
+    dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for. deterministic: gradients
+    must be the same bits each time.
     """
     if attention not in ATTENTION_BACKENDS:
         raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
@@ -50,7 +57,7 @@ def choose_hardware(
     asked = next((name for name, value in DTYPES.items() if value == dtype), dtype_name)
     if asked != dtype_name:
         dtype_name, why_dtype = asked, f"asked for; by itself this device takes {dtype_name} ({why_dtype})"
-    backend, why_attention = choose_attention(device, attention, DTYPES[dtype_name])
+    backend, why_attention = choose_attention(device, attention, DTYPES[dtype_name], deterministic=deterministic)
     chosen, why_quantization = choose_quantization(quantization, device)
     reasons = {
         "precision": f"{dtype_name}: {why_dtype}",
@@ -150,9 +157,13 @@ def why_no_bitsandbytes() -> str:
     return ""
 
 
-def choose_attention(device: torch.device, attention: str, dtype: torch.dtype) -> tuple[str, str]:
+def choose_attention(
+    device: torch.device, attention: str, dtype: torch.dtype, *, deterministic: bool = False
+) -> tuple[str, str]:
     """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
     missing = {"flash": why_not_flash(device, dtype), "varlen": why_not_varlen(device, dtype), "sdpa": "", "eager": ""}
+    if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
+        missing["flash"] = missing["flash"] or why_not_deterministic_flash()
     if attention != "auto":
         if missing[attention]:
             raise UserError(f"model.attention {attention}: {missing[attention]}; use model.attention: auto")
@@ -172,6 +183,23 @@ def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "flash-attn needs compute capability 8.0"
     return "" if find_spec("flash_attn") else "flash-attn is not installed"
+
+
+def is_deterministic() -> bool:
+    """Whether gradients must be the same bits each time: the Trainer's `deterministic: true`.
+
+    Its `warn` promises nothing: PyTorch's own attention adds in any order then.
+    """
+    return torch.get_deterministic_debug_mode() == 2
+
+
+def why_not_deterministic_flash() -> str:
+    """Older ones have one backward, which adds in any order."""
+    from flash_attn import flash_attn_varlen_func
+
+    if "deterministic" in inspect.signature(flash_attn_varlen_func).parameters:
+        return ""
+    return "the installed flash-attn has no deterministic backward, and trainer.deterministic asks for one"
 
 
 def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:

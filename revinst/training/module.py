@@ -18,7 +18,7 @@ from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, room_bytes
+from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, is_deterministic, room_bytes
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
 from revinst.model.memory import GIB, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
@@ -258,7 +258,9 @@ class InstructionModule(L.LightningModule):
             return
         device = self.trainer.strategy.root_device
         dtype = DTYPES[PRECISIONS[self.trainer.precision]]
-        self.hardware = choose_hardware(device, self.attention, dtype, self.quantization)
+        self.hardware = choose_hardware(
+            device, self.attention, dtype, self.quantization, deterministic=is_deterministic()
+        )
         self.reasons |= self.hardware.reasons
         self.loss_scale = FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0
         base = load_base(self.base, device, self.hardware.quantization, self.hardware.attention, dtype)

@@ -88,7 +88,8 @@ def test_a_lean_layer_keeps_only_its_inputs():
         torch.manual_seed(5)
         results.append(run(each))
     assert torch.equal(results[0][0], results[1][0])
-    assert max(error(results[0][1][name], results[1][1][name]) for name in results[0][1]) < 1e-12
+    # to the bit: a resumed run may find room for other layers' activations
+    assert all(torch.equal(results[0][1][name], results[1][1][name]) for name in results[0][1])
     host = layers_of(model)[0].forward.host
     assert not host.parked and layers_of(kept)[0].forward.host is None
 

@@ -50,6 +50,7 @@ def test_norm(draw, dtype, mask):
         total, dropped_sum = ops.add_norm(x, delta, weight, 1e-5, two[:, :H], mask)
         grads = (grad, lora if mask else None, residual[:, :H])
         again = ops.norm_backward(x, weight, 1e-5, grads, mask, three[:, :H])
+        assert torch.equal(again, dropped), "a lean layer's gradients have the bits of one that keeps its activations"
         return one, two, three, dropped, total, dropped_sum, again
 
     both(forward, dtype)
@@ -75,6 +76,7 @@ def test_swiglu(draw, dtype, mask):
         dropped = ops.swiglu(gate, up, out[:, :F], mask)
         parts = grads[:, : 2 * F].chunk(2, dim=1)
         again = ops.swiglu_backward(gate, up, (grad.clone(), lora if mask else None), mask, parts)
+        assert torch.equal(again, dropped)
         return out, grads, dropped, again
 
     both(swiglu, dtype)

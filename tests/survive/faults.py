@@ -54,6 +54,10 @@ def arguments(runs: Path, name: str, base: Path, **options: object) -> list[str]
     values = (
         SMALL | {"model.base": base, "runs_dir": runs, "run_name": name, "data.source": runs / "rows.jsonl"} | options
     )
+    return fit_command(values)
+
+
+def fit_command(values: dict[str, Any]) -> list[str]:
     return ["fit", *(str(part) for key, value in values.items() for part in (f"--{key}", value))]
 
 
@@ -65,13 +69,14 @@ def run_process(
     *,
     after_s: float | None = None,
     threads: int = 1,
+    method: str = "forkserver",
 ) -> tuple[int, list[str]]:
     """(exit code, names of the events seen).
 
     fault: names of signals that the process sends itself at event `at` and those after it; or what it calls there. at:
     the event's number, or its name and number, such as `finish_step:6`. after_s: it gets SIGKILL then, by the clock.
     """
-    process, seen = start_process(args, log, fault, at, threads)
+    process, seen = start_process(args, log, fault, at, threads, method=method)
     process.join(240 if after_s is None else after_s)
     if after_s is not None:
         process.kill()
@@ -81,14 +86,25 @@ def run_process(
 
 
 def start_process(
-    args: list[str], log: Path, fault: str | Callable[[], object] = "", at: int | str = -1, threads: int = 1
+    args: list[str],
+    log: Path,
+    fault: str | Callable[[], object] = "",
+    at: int | str = -1,
+    threads: int = 1,
+    *,
+    method: str = "forkserver",
 ) -> tuple[BaseProcess, Path]:
-    """The process, and the file that it writes the names of its events to."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["revinst.commands.fit", "revinst.model.lora", "transformers", "peft"])
+    """The process, and the file that it writes the names of its events to.
+
+    method: `spawn` for a fit on a GPU: CUDA, which imports of the server may touch, does not survive a fork.
+    """
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["revinst.commands.fit", "revinst.model.lora", "transformers", "peft"])
     seen = log.with_suffix(".events")
     seen.write_text("")
-    process = context.Process(target=work, args=(args, log, fault, at, seen, threads))
+    options = {"unprivileged": method == "forkserver"}  # a GPU's files may be for the real root
+    process = context.Process(target=work, args=(args, log, fault, at, seen, threads), kwargs=options)
     process.start()
     return process, seen
 
@@ -100,12 +116,15 @@ def work(
     at: int | str,
     events: Path,
     threads: int,
+    *,
+    unprivileged: bool,
 ) -> None:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(threads)
-    give_up_privileges()
+    if unprivileged:
+        give_up_privileges()
 
     faults: list[Any] = fault.split() if isinstance(fault, str) else [fault]
     seen, num_faults = Counter[str](), len(faults)
@@ -178,7 +197,7 @@ def state_of(run: Path) -> dict[str, Any]:
     from revinst.training.loggers import read_rows
 
     files = sorted((run / "checkpoints").glob("step-*.ckpt"))
-    last = torch.load(files[-1], weights_only=True)
+    last = torch.load(files[-1], weights_only=True, map_location="cpu")
     rows = [{key: row[key] for key in row if not key.startswith("perf/")} for row in read_rows(run / "metrics.csv")]
     manifest = json.loads((run / "manifest.json").read_text())
     return {
