@@ -66,7 +66,7 @@ SPEEDS = (
 )
 # Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
-CARDS_GB = (24, 48, 80, 141)
+CARDS_GB = (8, 12, 16, 24, 48, 80, 141)
 USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs
 
 

@@ -130,7 +130,7 @@ def test_plan_of_a_sharded_config(capsys, llama_7b):
     """It says which cards can also hold the whole base once."""
     args = ("configs/llama2-70b-fsdp.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
     plan = run_plan(capsys, *args)
-    assert plan["sharded"] and plan["devices"] == 8 and plan["fits_gpus_of_gb"] == [24, 48, 80, 141]
+    assert plan["sharded"] and plan["devices"] == 8 and plan["fits_gpus_of_gb"] == [8, 12, 16, 24, 48, 80, 141]
     assert plan["memory_gib"]["base"] < plan["load_gib"] < 4
 
 
@@ -149,13 +149,15 @@ def test_what_to_change_first(capsys, llama_7b, room, says):
     assert (not plan["fits"] and plan["change_first"].startswith(says)) or says in plan["change_first"]
 
 
-@pytest.mark.parametrize(("room", "rows"), [(7.4, 4), (11, 8), (15, 8), (75, 8)])
-def test_as_many_rows_as_fit(capsys, llama_7b, room, rows):
-    """The recipe's 8 rows a step, on cards of 8, 12, 16 and 80 GB less what the driver takes."""
+@pytest.mark.parametrize(("room", "rows", "peak"), [(7.4, 4, 6.27), (11.0, 8, 7.62), (73.6, 8, 7.62)])
+def test_as_many_rows_as_fit(capsys, llama_7b, room, rows, peak):
+    """The recipe's 8 rows a step on cards of 8, 12 and 80 GB less what the driver takes; peaks as measured on an H200
+    with its memory capped (docs/speed.md).
+    """
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
     plan = run_plan(capsys, *args, "--memory_gib", room)
     assert plan["fits"] and plan["micro_batch_size"] == rows
-    assert plan["memory_gib"]["needed"] <= room
+    assert plan["memory_gib"]["needed"] <= room and plan["memory_gib"]["peak"] == pytest.approx(peak, rel=0.1)
 
 
 def test_measured_beside_the_plan(capsys, tiny_llama):

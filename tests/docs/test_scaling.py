@@ -59,9 +59,10 @@ def test_memory_is_the_plans(capsys, base, dolly, tmp_path, config, shape):
     lines = (ROOT / "docs" / "scaling.md").read_text().splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith(f"| {config} ")]
     assert [row[1] for row in rows] == ["8", "64"]
-    options = ("--model.base", tmp_path, "--data.source", dolly, "--device", "cuda", "--trainer.num_nodes")
+    options = ("--model.base", tmp_path, "--data.source", dolly, "--device", "cuda")
     for row, nodes in zip(rows, (1, 8), strict=True):
-        plan = run_plan(capsys, ROOT / "configs" / f"{config}.yaml", *options, nodes)
+        more = ("--trainer.num_nodes", nodes, "--data.rows_per_step", 8 * nodes)
+        plan = run_plan(capsys, ROOT / "configs" / f"{config}.yaml", *options, *more)
         memory = plan["memory_gib"]
         states = memory["adapter"] + memory["gradients"] + memory["optimizer"]
         work = memory["activations"] + memory["logits"]
