@@ -13,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 RUN := runs/quickstart
 MERGED := runs/quickstart-merged
 
-.PHONY: help setup quickstart own-texts test test-survive lint type bench
+.PHONY: help setup quickstart own-texts test test-wide test-survive lint type bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +41,9 @@ own-texts: setup  ## 60 made e-mails to a data set and a personal model, without
 
 test: setup  ## fast tests, offline
 	$(OFFLINE) $(BIN)/python -m pytest
+
+test-wide: setup  ## what is too long for `make test`: sweeps, several processes, the Hub's client; no GPU
+	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive

@@ -69,7 +69,7 @@ def test_dry_run_sends_nothing(hub, folder):
     assert {int(line.split()[0].replace(",", "")) for line in lines[:-1]} == {len(c) for c in contents(folder).values()}
 
 
-@pytest.mark.slow  # the Hub client waits and tries five times before it gives up
+@pytest.mark.wide  # the Hub client waits and tries five times before it gives up
 def test_upload_goes_on_after_a_cut(hub, folder):
     """What had arrived is not sent again."""
     hub.cut_after = 2
