@@ -3,8 +3,8 @@
     python scripts/bench_small_gpus.py --base FOLDER --source FILE [--cards 8 12 16 24] [--keys --model.KEY VALUE ...]
 
 Each run is a process whose share of the GPU is capped (`torch.cuda.set_per_process_memory_fraction`) to what a card of
-so many GB leaves to a process: USABLE_GIB_A_GB of `revinst plan`. The recipe stays; `data.micro_batch_size: auto` decides
-how many rows go through the network at once. Speed is this card's, not that of the card that is stood in for.
+so many GB leaves to a process: USABLE_GIB_A_GB of `revinst plan`. The recipe stays; `data.micro_batch_size: auto`
+decides how many rows go through the network at once. Speed is this card's, not that of the card that is stood in for.
 """
 
 import argparse

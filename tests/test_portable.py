@@ -127,7 +127,7 @@ def test_a_gpu_without_triton_runs_plain_layers(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
     layers, reason = choose_layers([], "auto", CUDA)
     assert layers == [] and "need Triton" in reason
-    with pytest.raises(UserError, match="Triton and a GPU of compute capability 8.0 are needed"):
+    with pytest.raises(UserError, match=r"Triton and a GPU of compute capability 8\.0 are needed"):
         choose_layers([], "fused", CUDA)
     assert load_ops(CUDA).__name__.endswith("plain") and why_not_device(CUDA) == why_not_device(CPU) == ""
     assert "mps" in why_not_device(MPS), "slots are not for it, and its samples are written without them"
