@@ -96,7 +96,8 @@ def test_checkpoints_of_the_7b(llama_7b):
 
 
 def test_plan_of_the_quickstart(capsys, base):
-    plan = run_plan(capsys, "configs/quickstart.yaml", "--model.base", base, "--device", "cpu")
+    args = ("configs/quickstart.yaml", "--model.base", base, "--device", "cpu", "--memory_gib", 16)
+    plan = run_plan(capsys, *args)
     assert plan["steps"] == 2 * plan["steps_per_epoch"] > 20 and plan["fits"] and plan["hours"] > 0
     assert plan["tokens"] > plan["supervised_tokens"] > 5000
     assert plan["recomputed_layers"] == [0, 30]
