@@ -47,9 +47,9 @@ test: setup  ## fast tests, offline
 
 test-emulated: setup  ## precision, loop and generation as on a CPU without bf16 (x86)
 	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
-		tests/generation tests/invariants
+		tests/generation tests/invariants/test_adapter.py
 
-test-wide: setup  ## what is too long for `make test`: sweeps, several processes, the Hub's client; no GPU
+test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks; no GPU
 	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
