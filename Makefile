@@ -10,10 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := models/smollm2-135m
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+# An x86 CPU made to do without its bf16 instructions, as most laptops do:
+# https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+WITHOUT_BF16 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 RUN := runs/quickstart
 MERGED := runs/quickstart-merged
 
-.PHONY: help setup quickstart own-texts test test-survive lint type bench
+.PHONY: help setup quickstart own-texts test test-emulated test-wide test-survive lint type bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +44,13 @@ own-texts: setup  ## 60 made e-mails to a data set and a personal model, without
 
 test: setup  ## fast tests, offline
 	$(OFFLINE) $(BIN)/python -m pytest
+
+test-emulated: setup  ## precision, loop and generation as on a CPU without bf16 (x86)
+	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
+		tests/generation tests/invariants/test_adapter.py
+
+test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks; no GPU
+	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive

@@ -93,5 +93,17 @@ def tiny_llama(base, tmp_path_factory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("tiny_llama"), Path(base))
 
 
+@pytest.fixture(params=["bf16-mixed", "32-true"])
+def precision(request) -> str:
+    """Both of a CPU's, for what computes on the real base. A CPU without bf16 would take minutes for its part."""
+    import torch
+
+    from revinst.model.hardware import choose_dtype, choose_precision
+
+    if request.param == "bf16-mixed" != choose_precision("cpu"):
+        pytest.skip(choose_dtype(torch.device("cpu"))[1])
+    return request.param
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["REVINST_CACHE"], ignore_errors=True)

@@ -187,7 +187,7 @@ def test_a_merge_that_dies_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
     assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(900)
 def test_train_merge_export_and_load_without_revinst(base, tmp_path):
     """SmolLM2: the instructions of the adapter on its 4-bit base, of both merges and of the GGUF file.

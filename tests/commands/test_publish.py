@@ -7,6 +7,7 @@ import pytest
 
 from revinst.corpus.output import PUBLISHED
 from tests.commands.hub import TOKEN, Hub, run_beside, serve_hub
+from tests.tiny import run_in_process
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_dry_run_sends_nothing(hub, folder):
     assert {int(line.split()[0].replace(",", "")) for line in lines[:-1]} == {len(c) for c in contents(folder).values()}
 
 
-@pytest.mark.slow  # the Hub client waits and tries five times before it gives up
+@pytest.mark.wide  # the Hub client waits and tries five times before it gives up
 def test_upload_goes_on_after_a_cut(hub, folder):
     """What had arrived is not sent again."""
     hub.cut_after = 2
@@ -101,12 +102,13 @@ def test_refused_by_the_hub(hub, folder, monkeypatch):
     assert "--push_to_hub me/model: " in done.stderr and "403" in done.stderr
 
 
-def test_empty_folder(hub, tmp_path):
+def test_empty_folder(tmp_path, capsys):
     (tmp_path / "corpus").mkdir()
-    done = publish(hub, tmp_path / "corpus", "--dataset", "--dry_run")
-    assert done.returncode == 2 and "no files in it" in done.stderr
-    done = publish(hub, tmp_path / "nowhere", "--dataset")
-    assert done.returncode == 2 and "no such folder" in done.stderr
+    to = ("--push_to_hub", "me/model", "--dataset")
+    assert run_in_process("publish", tmp_path / "corpus", *to, "--dry_run") == 2
+    assert "no files in it" in capsys.readouterr().err
+    assert run_in_process("publish", tmp_path / "nowhere", *to) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_a_corpus_sends_only_the_finished_data_set(hub, tmp_path):

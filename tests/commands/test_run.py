@@ -81,7 +81,7 @@ def test_run_folder(runs, tiny_llama):
     assert "base" not in config["data"] and "seed" not in config["data"]
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_rows_left_out_are_listed(tiny_llama, tmp_path):
     """A bad line, a row whose target fills its row alone, and 60 good ones."""
     rows = [{"instruction": f"What is {n}?", "response": f"A number, {n}."} for n in range(60)]
@@ -269,7 +269,7 @@ def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypa
     assert "semantic: " in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_round_trip_through_a_run_that_writes_responses(runs, tiny_llama, tmp_path, capsys):
     """Its adapter is what scores; a run that writes instructions, or that learnt the rows, is refused."""
     options = {"data.template": "forward", "trainer.max_steps": 2, "model.lr": 0.05, "samples.every_steps": 0}

@@ -210,7 +210,7 @@ def test_dry_run_of_a_push_lists_what_may_leave(made, backward_run, capsys):
     assert run_command(*args, "--dry_run") == 2 and "give both" in capsys.readouterr().err
 
 
-@pytest.mark.slow  # a process of its own
+@pytest.mark.wide  # a process of its own
 def test_a_corpus_is_pushed(made, backward_run, tmp_path):
     """The finished files alone, to a private data set; what is there already is not made again."""
     out = made / "out"

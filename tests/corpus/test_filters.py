@@ -85,7 +85,7 @@ def test_a_language_that_is_not_plain_drops_nothing(text, instruction):
     assert dict(run({"text": text, "instruction": instruction})) == {}
 
 
-@pytest.mark.slow  # starts processes
+@pytest.mark.wide  # starts processes
 def test_many_rows_are_judged_in_processes(monkeypatch):
     rows = [change for _, change in CASES] * 3
     expected = dict(run(*rows))

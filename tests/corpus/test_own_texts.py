@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(3000)
 def test_made_mails_to_a_personal_model(base, tmp_path):
     command = [sys.executable, "scripts/own_texts.py", "--work", str(tmp_path), "--steps", "16", "--epochs", "2"]

@@ -130,4 +130,4 @@ def test_run_folder_is_laid_out_as_drawn(code):
     (drawn,) = [text for text in code if text.startswith("runs/quickstart/\n")]
     names = {line.split()[0].rstrip("/") for line in drawn.splitlines()[1:]}
     paths = vars(Run("runs/quickstart"))
-    assert names == {path.name for name, path in paths.items() if name not in ("path", "lock_file")}
+    assert names == {path.name for name, path in paths.items() if name not in ("path", "lock_file", "owner_file")}

@@ -49,7 +49,7 @@ def test_efficiency_falls_with_less_network_and_more_machines(scaling):
     assert scaling.transfer_s(1.28e9, 8, 100) == pytest.approx(1.28e9 * 7 / 8 / 360e9)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize(("config", "shape"), [("llama2-7b-ddp", LLAMA_7B), ("llama2-70b-fsdp", LLAMA_70B)])
 def test_memory_is_the_plans(capsys, base, dolly, tmp_path, config, shape):
     """For 8 and 64 GPUs; with the quickstart model's tokenizer, which changes what micro-batches hold by a little."""

@@ -168,7 +168,7 @@ def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
 def build_rows(base: Path, options: dict[str, Any]) -> Any:
     from tests.tiny import build_data
 
-    data = build_data(base, rows_per_step=options["rows_per_step"], micro_batch_size=options["size"])
+    data = build_data(base, seq_len=128, rows_per_step=options["rows_per_step"], micro_batch_size=options["size"])
     data.setup()
     data.train_rows = data.train_rows[: options["rows"]]
     data.sampler.num_rows = len(data.train_rows)

@@ -34,10 +34,10 @@ def test_fresh_adapter_leaves_logits_unchanged(base):
         assert not torch.equal(model(IDS).logits, before)
 
 
-def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path):
-    """On the real base in 4 bits, bf16 compute: PITFALLS of dtype, eval mode and gradient flow show here."""
+def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path, precision):
+    """On the real base in 4 bits: PITFALLS of dtype, eval mode and gradient flow show here."""
     module = build_module(base, quantization="nf4", activation_memory_gib=0)
-    data = build_data(base, rows_per_step=2)
+    data = build_data(base, rows_per_step=2, seq_len=128)
     seen = {}
 
     def look(module=module):
@@ -59,7 +59,7 @@ def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path):
             step(batch, batch_idx)
 
     module.training_step = training_step
-    build_trainer(tmp_path, max_steps=2, precision="bf16-mixed").fit(module, datamodule=data)
+    build_trainer(tmp_path, max_steps=2, precision=precision).fit(module, datamodule=data)
 
     trainable = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
     assert len(trainable) == 2 * 7 * 30 and all("lora_" in name for name in trainable)

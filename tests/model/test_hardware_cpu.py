@@ -1,6 +1,7 @@
 """The compute dtype of a CPU: bf16 where its products are faster than fp32's, wherever the flag comes from."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from revinst.model.hardware import choose_dtype, choose_hardware, choose_precisi
 
 CPU = torch.device("cpu")
 EMULATED = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="they speak of x86's instructions")
 ASK = "from revinst.model.hardware import *; print(choose_dtype(torch.device('cpu'))[0], choose_precision('cpu'))"
 
 
@@ -26,6 +28,14 @@ def test_the_faster_one_is_taken(monkeypatch, speed, dtype, says):
     assert choose_hardware(CPU).dtype == dtype
 
 
+@X86
+@pytest.mark.skipif(EMULATED.keys().isdisjoint(os.environ), reason="`make test-emulated` asks")
+def test_the_emulation_is_one():
+    """Or the tests beside this one would say nothing of a CPU without bf16."""
+    assert choose_dtype(CPU)[0] == "fp32" and hardware.bf16_speed_on_cpu() < 0.5
+
+
+@X86
 def test_without_bf16_instructions_it_is_fp32():
     """PyTorch and oneDNN told to use AVX2 alone, as most laptops have."""
     done = subprocess.run(

@@ -16,7 +16,7 @@ KEYS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(600)
 def test_bench_ranks_on_the_cpu(tiny_llama, tmp_path):
     """Equal losses, a killed rank that goes on bit-equal, equal texts; a distance above the bound is exit code 1."""

@@ -9,7 +9,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_ranks.py"
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_check_ranks_on_the_cpu(tiny_llama):
     command = [sys.executable, SCRIPT, "--base", tiny_llama, "--accelerator", "cpu", "--seq_len", "128", "--steps", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)

@@ -74,7 +74,7 @@ def test_generation(run, generated, tmp_path):
     check_same(read_lines(out), generated, bound=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_devices_starts_the_ranks(run, generated, tmp_path):
     """And a mistake of all of them is one line."""
     command = [sys.executable, "-m", "revinst.cli", "generate", run, run.parent / "rows.jsonl"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from revinst.training.loggers import read_rows
 from tests.survive.faults import arguments, write_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.wide
 TORCHRUN = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node", "2", "-m", "revinst.cli"]
 OPTIONS = {
     "model.lora": "{r: 4, alpha: 8, dropout: 0.0, target_modules: all-linear}",

@@ -12,7 +12,7 @@ import torch
 
 from tests.survive.faults import arguments, assert_equal, count_lost, run_process, state_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.wide
 ROOT = Path(__file__).resolve().parents[2]
 NEW_NAMESPACE = ["unshare", "--map-root-user", "--mount"]  # where everybody may mount a disk of their own
 

@@ -44,7 +44,7 @@ from revinst.training.checkpoint_files import newest_checkpoint, prune, read_che
 from revinst.training.loggers import read_rows
 from revinst.training.stop import StopSignals
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.wide
 JUNK = [b"", b"\x00", b"{}", b"[]", b"null", b"- - :", b'{"a": 1e999}', b"\xff\xfe", b"!!python/object:os.system {}"]
 JUNK += [b"[" * 5000, b'"', b"1e400", b"NaN", b"-1", b'{"id": ["x"]}', b"9" * 5000, b"\r\n", b"\xed\xa0\x80"]
 HANGS_AFTER_S = 60

@@ -121,7 +121,7 @@ print(f"{len(stages)} stages done")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_nothing_is_sent(folder, tiny_llama, tmp_path, fault):
     """The stages look up no host and connect to none, also when nobody said that they are offline; a token in the
     environment is in no file that they write.

@@ -55,7 +55,7 @@ def test_killed_four_times(whole, survives, fault):
         assert survives(counts, "end", ["save_adapter:0", f"replace:{last}"]) >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", MOMENTS)
 def test_killed_at_random_moments_of_a_kind(whole, survives, fault, kind):
     """At least five kills of each kind, 20 in all; a second moment falls into the run that went on."""
@@ -72,7 +72,7 @@ def test_killed_at_random_moments_of_a_kind(whole, survives, fault, kind):
         assert counts["injected"] >= 5
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_killed_by_the_clock(folder, tiny_llama, whole, survives, fault):
     """Not only before the events that `watch` knows: at any instruction."""
     since = time.monotonic()

@@ -15,7 +15,7 @@ from revinst.training.loggers import read_rows
 from tests.invariants.two_ranks import free_port
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.wide
 RANKS = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "data.micro_batch_size": 1}
 
 

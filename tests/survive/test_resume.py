@@ -51,7 +51,7 @@ def is_refused(fit, run: Path, *says: str, **options: object) -> None:
     assert before == times_of(run), "nothing is touched"
 
 
-@pytest.mark.parametrize("how", ["a bit", pytest.param("torn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["a bit", pytest.param("torn", marks=pytest.mark.wide)])
 def test_corrupt_newest_checkpoint_is_skipped(fit, stopped, copy_of, whole, fault, how):
     run = copy_of("stopped", f"corrupt-{how[0]}")
     path = run / "checkpoints" / "step-000007.ckpt"

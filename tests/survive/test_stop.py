@@ -64,7 +64,7 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("sent", "code", "says"),
     [

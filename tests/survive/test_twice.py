@@ -11,7 +11,7 @@ import pytest
 
 from tests.survive.faults import arguments, assert_equal, count_lost, run_process, start_process, state_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.wide
 
 
 def wait_until_stopped(pid: int) -> None:
