@@ -100,7 +100,7 @@ def test_plan_of_the_quickstart(capsys, base, precision, recomputed):
     """In the 3 GiB of activations that its config gives; those of fp32 are larger."""
     args = ("configs/quickstart.yaml", "--model.base", base, "--device", "cpu", "--memory_gib", 16)
     plan = run_plan(capsys, *args, "--trainer.precision", precision)
-    assert plan["steps"] == 2 * plan["steps_per_epoch"] > 20 and plan["fits"] and plan["hours"] > 0
+    assert plan["steps"] == 24 > plan["steps_per_epoch"] > 10 and plan["fits"] and plan["hours"] > 0
     assert plan["tokens"] > plan["supervised_tokens"] > 5000
     assert plan["recomputed_layers"] == [recomputed, 30]
 
