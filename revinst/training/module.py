@@ -105,7 +105,7 @@ class InstructionModule(L.LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
-        self.extra_steps = 0  # that were taken beyond what this number of ranks would have needed up to here
+        self.extra_steps = 0  # that were taken beyond what steps of this size would have needed up to here
         self.bad_steps_in_a_row = 0
         self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
         self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
@@ -321,7 +321,7 @@ class InstructionModule(L.LightningModule):
 
     def lr_at(self, step: int) -> float:
         """Of a run whose length is in epochs, by its place in the data: what is left of a schedule stays the same when
-        it goes on with another number of ranks, whose epochs have other steps.
+        it goes on with steps of another size, whose epochs have another number of them.
         """
         trainer, never = self.trainer, 10**9
         by_steps = trainer.max_steps if trainer.max_steps > 0 else never
