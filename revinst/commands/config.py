@@ -216,7 +216,7 @@ def one_line(error: BaseException) -> str:
 
 def read_run_config(path: Path, world_size: int | None = None) -> RevinstCLI:
     """The config of a run, parsed as `fit` would; nothing is loaded. world_size: the run's, for old keys."""
-    content = read_yaml(path.read_text(encoding="utf-8"))
+    content = read_config_file(str(path))
     if OLD_KEY not in flatten(content):
         return RevinstCLI(["--config", str(path)], train=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -59,14 +59,14 @@ def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks, fault):
 
 
 def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped, copy_of):
-    """Stopped after 7 steps of 4 rows on one rank; then two ranks take 8 rows a step, each row once an epoch."""
+    """Stopped after 7 steps of 4 rows on one rank; then two ranks share the same steps, each row once an epoch."""
     run, log = copy_of("stopped", "more-devices"), folder / "more-devices.log"
     options = {"data.micro_batch_size": 2, "trainer.accelerator": "auto", "trainer.strategy": "auto"}
     assert start(folder, tiny_llama, "more-devices", **options).wait(240) == 0, log.read_text()[-3000:]
     positions = [float(row["data/position"]) for row in read_rows(run / "metrics.csv")]
     num_rows = positions[-1] / 2
     assert 28 < num_rows <= 32 and positions[:7] == [4 * step for step in range(1, 8)]
-    assert positions[7:] == [num_rows, *(min(num_rows + 8 * step, 2 * num_rows) for step in range(1, 5))]
+    assert positions[7:] == [num_rows, *(min(num_rows + 4 * step, 2 * num_rows) for step in range(1, 9))]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])

@@ -69,7 +69,7 @@ def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     ("sent", "code", "says"),
     [
         ("SIGINT finish_step:6", 130, "stopped by SIGINT at step 7"),
-        ("SIGUSR1 validation_step:1", 143, "stopped by SIGUSR1 at step 3"),
+        ("SIGUSR1 validation_step:0", 143, "stopped by SIGUSR1 at step 3"),
         ("SIGINT SIGINT micro_batch_loss:9", 130, "stopped by SIGINT at step 3"),
         ("SIGTERM fsync:0", 143, "there is no checkpoint yet; the same command starts again"),
     ],
