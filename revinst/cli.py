@@ -25,14 +25,6 @@ COMMANDS = {
 }
 
 
-# What to change when memory runs out.
-SMALLER = {
-    "fit": "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; what was "
-    "saved is whole, and the same command goes on from the last checkpoint",
-    "others": "give --memory_gib or a smaller --batch_size where the command takes them, or take another device",
-}
-
-
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 2 the user can fix it, 143 or 130 stopped, 1 our bug (traceback)."""
     args = sys.argv[1:] if argv is None else argv
@@ -58,10 +50,12 @@ def main(argv: list[str] | None = None) -> None:
             print(f"revinst {args[0]}: {error}", file=sys.stderr)
         sys.exit(2)
     except (RuntimeError, MemoryError) as error:
+        from revinst.model.memory import advise, is_out_of_memory  # late: `--help` shall not load PyTorch
+
         if not is_out_of_memory(error):
             raise
         what = (str(error).splitlines() or ["memory ran out"])[0][:300]
-        print(f"revinst {args[0]}: {what}; {SMALLER.get(args[0], SMALLER['others'])}", file=sys.stderr)
+        print(f"revinst {args[0]}: {what}; {advise(args[0])}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"revinst {args[0]}: interrupted", file=sys.stderr)
@@ -73,13 +67,6 @@ def is_alone_with_it(parent: int) -> bool:
     """Whether a rank's mistake is not the first one's too, which ends by it, and this process through the launcher."""
     time.sleep(3)
     return is_child_of(parent)  # Lightning's launcher is the first rank
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Imported late: `--help` shall not load PyTorch."""
-    from revinst.model.memory import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def print_usage() -> None:

@@ -218,6 +218,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY)
 
 
+def advise(command: str) -> str:
+    """What to change when memory runs out in a command."""
+    if command != "fit":
+        return "give --memory_gib or a smaller --batch_size where the command takes them, or take another device"
+    return (
+        "with data.micro_batch_size: 1 or model.activation_memory_gib: 0 the run goes on from its last checkpoint, which "
+        "is whole; a smaller data.seq_len or model.lora.r needs another --run_name"
+    )
+
+
 def checkpoint_gib(shape: Shape, optimizer: str) -> float:
     """Adapter and both moments."""
     return shape.adapter_parameters * (4 + OPTIMIZER_BYTES[optimizer]) / GIB

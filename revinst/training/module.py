@@ -20,7 +20,7 @@ from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, is_deterministic, room_bytes
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
-from revinst.model.memory import GIB, is_out_of_memory, shape_of
+from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
 from revinst.model.recompute import recompute_layers
 from revinst.training.loss import summed_loss
@@ -34,16 +34,8 @@ from revinst.training.sharding import (
     sync_gradients,
 )
 
-FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = (
-    2.0**16,
-    200,
-)  # of fp16; torch's GradScaler grows after 2,000, a run of ours has 300
-
-
-OUT_OF_MEMORY_ADVICE = (
-    "set model.activation_memory_gib: 0, or lower data.micro_batch_size, data.seq_len or model.lora.r; the last "
-    "checkpoint is whole, and the same command goes on from it"
-)
+# Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
+FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200
 
 
 class InstructionModule(L.LightningModule):
@@ -207,16 +199,14 @@ class InstructionModule(L.LightningModule):
             ran_out.append((str(error).splitlines() or ["memory ran out"])[0][:200])
             if is_sharding(self.trainer.strategy):  # the others wait for this one's layers already
                 what = f"{ran_out[0]}; fsdp2 can't take fewer rows in mid-step"
-                raise UserError(f"{what}: {OUT_OF_MEMORY_ADVICE}") from error
+                raise UserError(f"{what}: {advise('fit')}") from error
 
     def halve_micro_batches(self, rows: int, ran_out: list[str]) -> None:
         """On all ranks, whichever ran out. rows: of this rank's share. Raises UserError when a forward had one only."""
         before = min(self.micro_batch_size, rows)
         if before == 1:
             where = (ran_out or ["on another rank"])[0]
-            raise UserError(
-                f"step {self.step}: memory ran out with one row a forward ({where}); {OUT_OF_MEMORY_ADVICE}"
-            )
+            raise UserError(f"step {self.step}: memory ran out with one row a forward ({where}); {advise('fit')}")
         self.micro_batch_size = -(-before // 2)
         self.host_memory.forget()
         gc.collect()

@@ -201,3 +201,18 @@ def test_instruction_longer_than_a_row_is_dropped_and_counted(capsys, tmp_path, 
     assert stopped.value.code == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["dropped"] == 1 and summary["train"] == 40 and summary["examples"] == 41
+
+
+@pytest.mark.parametrize(("command", "says"), [("fit", "model.activation_memory_gib: 0"), ("evaluate", "--memory_gib")])
+def test_memory_that_runs_out_is_one_line(monkeypatch, capsys, command, says):
+    import importlib
+
+    def run_out(args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines")
+
+    monkeypatch.setattr(importlib.import_module(f"revinst.commands.{command}"), "main", run_out)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "x"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1 and says in said
+    assert said.startswith(f"revinst {command}: CUDA out of memory. Tried to allocate 2 GiB.; ")

@@ -66,3 +66,10 @@ def test_a_config_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "old.yaml").write_text("- 1\n")
     with pytest.raises(UserError):
         read_run_config(tmp_path / "old.yaml")
+
+
+def test_what_makes_a_run_fit_again_may_change(write_config):
+    """Or the advice of a run that ran out of memory could not be followed."""
+    before, after = (resolved(write_config("new.yaml", data)) for data in ({}, {"micro_batch_size": 1}))
+    after = after.replace("activation_memory_gib: 0", "activation_memory_gib: 2.5")
+    assert before.count("activation_memory_gib: 0") == 1 and config_difference(before, after) == []
