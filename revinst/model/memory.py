@@ -223,8 +223,8 @@ def advise(command: str) -> str:
     if command != "fit":
         return "give --memory_gib or a smaller --batch_size where the command takes them, or take another device"
     return (
-        "with data.micro_batch_size: 1 or model.activation_memory_gib: 0 the run goes on from its last checkpoint, which "
-        "is whole; a smaller data.seq_len or model.lora.r needs another --run_name"
+        "with data.micro_batch_size: 1 or model.activation_memory_gib: 0 the run goes on from its last checkpoint, "
+        "which is whole; a smaller data.seq_len or model.lora.r needs another --run_name"
     )
 
 
