@@ -1,7 +1,7 @@
 """Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
 
 usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
-       [--warmup N] [--rounds N] [--epoch_tokens N] [--out FILE]
+       [--warmup N] [--rounds N] [--epoch_tokens N] [--peer_batch N] [--out FILE]
 
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--epoch_tokens", type=int, help="of your data: also prints the hours of 3 epochs of them")
+    parser.add_argument("--peer_batch", type=int, default=4, help="rows a forward of TRL and Unsloth")
     parser.add_argument("--timeout_s", type=int, default=300)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=VARIANTS)
@@ -85,7 +86,7 @@ def main() -> None:
 
 def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     arguments = ["--base", options.base, "--source", options.source, "--config", options.config]
-    length = ["--steps", str(options.steps), "--warmup", str(options.warmup)]
+    length = ["--steps", str(options.steps), "--warmup", str(options.warmup), "--peer_batch", str(options.peer_batch)]
     command = [sys.executable, __file__, *arguments, *length, "--worker", variant]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout_s, check=False)
@@ -145,7 +146,7 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    rows, tokenizer = full_rows(options)
+    rows, step_rows, tokenizer = full_rows(options)
     times: list[float] = []
 
     class Clock(TrainerCallback):
@@ -168,8 +169,8 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     settings = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         max_steps=options.steps,
-        per_device_train_batch_size=6,
-        gradient_accumulation_steps=2,
+        per_device_train_batch_size=options.peer_batch,
+        gradient_accumulation_steps=step_rows // options.peer_batch,
         gradient_checkpointing=checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         optim="paged_adamw_32bit",
@@ -193,11 +194,11 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()], **extra
     )
     loss = trainer.train().training_loss
-    return [12 * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
+    return [step_rows * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
 
 
-def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], Any]:
-    """Rows of 2,048 token ids as `packing: joined` makes them, and the tokenizer."""
+def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:
+    """Rows of 2,048 token ids as `packing: joined` makes them, how many the config has in a step, and the tokenizer."""
     from revinst.commands.config import RevinstCLI
     from revinst.data.datamodule import InstructionDataModule
 
@@ -207,8 +208,8 @@ def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], Any]:
     data.setup()
     ids = data.train_documents.input_ids.tolist()
     rows = [ids[start : start + 2048] for start in range(0, len(ids) - 2047, 2048)]
-    needed = 12 * options.steps
-    return (rows * (needed // len(rows) + 1))[:needed], data.tokenizer.hf
+    needed = data.rows_per_step * options.steps
+    return (rows * (needed // len(rows) + 1))[:needed], data.rows_per_step, data.tokenizer.hf
 
 
 def load_for_trl(base: str) -> Any:
