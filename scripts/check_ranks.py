@@ -122,7 +122,7 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
 
     def record(parameters: Any, max_norm: float, loss_scale: float = 1.0) -> torch.Tensor:
         if "gradient" not in seen:
-            trained = {name: p.grad for name, p in module.model.named_parameters() if p.requires_grad}
+            trained = {name: p.grad for name, p in module.network.model.named_parameters() if p.requires_grad}
             seen["gradient"] = {name: gather_whole(grad).detach().cpu().clone() for name, grad in trained.items()}
         return clip(parameters, max_norm, loss_scale)
 
@@ -152,7 +152,7 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
         trainer.fit(module, datamodule=data)
     finally:
         loop.clip_grad_norm_ = clip
-    packed = {name: gather_whole(p) for name, p in module.model.named_parameters() if p.dtype == torch.uint8}
+    packed = {name: gather_whole(p) for name, p in module.network.model.named_parameters() if p.dtype == torch.uint8}
     seen["packed"] = {name: int(p.detach().cpu().long().mul(torch.arange(p.numel()).view(p.shape) % 251 + 1).sum())
                       for name, p in packed.items()}  # fmt: skip
     on_gpu = module.device.type == "cuda"

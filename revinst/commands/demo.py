@@ -43,7 +43,7 @@ class Writer:
         self.template = load_template(trained.template, self.tokenizer.hf)
         if self.template.target != "instruction":
             raise UserError(f"trained to write the {self.template.target} (data.template), not instructions")
-        self.model = trained.load(settings)
+        self.network = trained.load(settings)
 
     def write(self, text: str, count: int, temperature: float) -> list[Candidate]:
         """The greedy instruction and `count - 1` samples, equal ones once, the greedy one first, then by agreement."""
@@ -57,7 +57,7 @@ class Writer:
         settings = replace(self.settings, temperature=temperature)
         samples = [None, *range(1, count)]
         rows = generate_batches(
-            self.model, self.tokenizer, ids * count, settings, headers=self.template.headers, samples=samples
+            self.network, self.tokenizer, ids * count, settings, headers=self.template.headers, samples=samples
         )
         for sample, (_, generated) in enumerate(sorted(rows, key=lambda row: row[0])):
             text = self.tokenizer.decode(generated.token_ids).strip()

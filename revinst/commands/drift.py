@@ -20,9 +20,10 @@ from revinst.model.base import load_base
 from revinst.model.gguf import load_gguf
 from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 from revinst.model.inference import load_for_inference
+from revinst.model.network import Network
 from revinst.progress import Stage, track
 
-Load = Callable[[], Any]
+Load = Callable[[], Network]
 
 
 class Drift:
@@ -46,35 +47,35 @@ class Drift:
         )
         self.references = [prompt.target for prompt in prompts]
 
-    def load_adapter(self) -> Any:
+    def load_adapter(self) -> Network:
         """The values that training and evaluation see on this device: base and adapter rounded to its dtype."""
         dtype = DTYPES[choose_dtype(self.device)[0]]
-        model = load_for_inference(
+        network = load_for_inference(
             self.trained.base, self.trained.adapter, self.device, self.trained.quantization, dtype, dequantize=True
         )
-        return model.to(self.dtype)
+        return network.to(self.dtype)
 
     @property
     def attention(self) -> str:
         return choose_hardware(self.device, dtype=self.dtype).attention
 
-    def load_merged(self, folder: Path) -> Any:
-        return load_base(str(folder), self.device, "none", self.attention, self.dtype)
+    def load_merged(self, folder: Path) -> Network:
+        return Network(load_base(str(folder), self.device, "none", self.attention, self.dtype))
 
-    def load_gguf(self, file: Path) -> Any:
-        return load_gguf(file, self.device, self.attention, self.dtype)
+    def load_gguf(self, file: Path) -> Network:
+        return Network(load_gguf(file, self.device, self.attention, self.dtype))
 
-    def write_texts(self, model: Any) -> list[str]:
+    def write_texts(self, network: Network) -> list[str]:
         """Greedy, one a row."""
         generated = {}
         with Stage("drift: greedy texts", len(self.prompt_ids)) as stage:
-            for row, made in generate_batches(model, self.tokenizer, self.prompt_ids, self.settings):
+            for row, made in generate_batches(network, self.tokenizer, self.prompt_ids, self.settings):
                 generated[row] = made
                 stage.advance(tokens=len(made.token_ids))
         return [self.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
 
     def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
-        """The report. forms: name -> loader; one model at a time is in memory."""
+        """The report. forms: name -> loader; one network at a time is in memory."""
         report: dict[str, Any] = {
             "against": "the adapter on its base",
             "quantization": self.trained.loads_as,
@@ -83,16 +84,16 @@ class Drift:
             "forms": {},
         }
         with tempfile.TemporaryDirectory() as work:
-            model = self.load_adapter()
-            log_p = save_log_p(model, self.documents, Path(work) / "log_p")
-            texts = self.write_texts(model)
+            network = self.load_adapter()
+            log_p = save_log_p(network, self.documents, Path(work) / "log_p")
+            texts = self.write_texts(network)
             for name in track(list(forms), "drift", "forms"):
-                del model
-                model = forms[name]()
+                del network
+                network = forms[name]()
                 report["forms"][name] = summarise_drift(
-                    divergences(log_p, model, self.documents),
+                    divergences(log_p, network, self.documents),
                     texts,
-                    self.write_texts(model),
+                    self.write_texts(network),
                     self.references,
                     self.groups,
                 )

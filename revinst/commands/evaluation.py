@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import log_likelihoods
 from revinst.generation.predictions import LikelihoodFile, Prediction, PredictionFile
+from revinst.model.network import Network
 from revinst.progress import Stage, track
 from revinst.ranks import Ranks
 
@@ -47,7 +48,7 @@ class Evaluation:
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
         self.template: Template = load_template(trained.template, self.tokenizer.hf)
         self.forward: Template = load_template("forward")
-        self.model: Any = None
+        self.network: Network | None = None
 
     def predict(self, folder: Path, use_adapter: bool, sample: int = 0) -> list[Prediction]:
         """Predictions of all rows, in their order; those already in the folder are not made again.
@@ -79,9 +80,9 @@ class Evaluation:
             cut=self.trained.cut,
         )
         name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
-        with self.loaded(use_adapter) as model, Stage(f"{self.template.target}s ({name})", len(missing)) as stage:
+        with self.loaded(use_adapter) as network, Stage(f"{self.template.target}s ({name})", len(missing)) as stage:
             headers = self.template.headers
-            for number, generated in generate_batches(model, self.tokenizer, prompt_ids, settings, headers=headers):
+            for number, generated in generate_batches(network, self.tokenizer, prompt_ids, settings, headers=headers):
                 example, prompt = missing[number], prompts[number]
                 prediction = Prediction(
                     id=example.id,
@@ -141,9 +142,9 @@ class Evaluation:
                 self.likelihoods.append(key, value)
 
         if missing:
-            with self.loaded(use_adapter) as model:
+            with self.loaded(use_adapter) as network:
                 log_likelihoods(
-                    model,
+                    network,
                     [examples[number] for number in missing],
                     template,
                     self.tokenizer,
@@ -173,11 +174,13 @@ class Evaluation:
         references = [getattr(example, self.template.target).strip() for example in self.examples]
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations(references)])
 
-    def loaded(self, use_adapter: bool) -> AbstractContextManager[Any]:
-        """The model as a context: with the adapter, or with it switched off."""
-        if self.model is None:
-            self.model = self.trained.load(self.settings)
-        return use_model(self.model, use_adapter)
+    @contextmanager
+    def loaded(self, use_adapter: bool) -> Iterator[Network]:
+        """With the adapter, or with it switched off."""
+        if self.network is None:
+            self.network = self.trained.load(self.settings)
+        with nullcontext() if use_adapter else self.network.without_adapter():
+            yield self.network
 
     @property
     def title(self) -> str:
@@ -206,15 +209,6 @@ def hash_rows(examples: Sequence[Example]) -> str:
     for example in examples:
         digest.update("\0".join([example.id, example.instruction, example.context, example.response, ""]).encode())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def use_model(model: Any, use_adapter: bool) -> Iterator[Any]:
-    if use_adapter:
-        yield model
-    else:
-        with model.disable_adapter():
-            yield model
 
 
 def prompt_source(prompt: Any) -> str:

@@ -75,11 +75,11 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     done = ranks.on_first(file.open)
     missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
     if missing:
-        model = trained.load(settings)
+        network = trained.load(settings)
         mine, written = ranks.share(missing), []
         with Stage("instructions", len(mine)) as stage:
             mine_ids = [prompt_ids[n] for n in mine]
-            for number, generated in generate_batches(model, tokenizer, mine_ids, settings, headers=template.headers):
+            for number, generated in generate_batches(network, tokenizer, mine_ids, settings, headers=template.headers):
                 text = texts[mine[number]]
                 prediction = Prediction(
                     text.id, text.category, text.response, text.instruction,

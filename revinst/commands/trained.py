@@ -16,6 +16,7 @@ from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
+from revinst.model.network import Network
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_checkpoint
@@ -52,7 +53,7 @@ class Trained:
 
         return choose_quantization(self.quantization, pick_device())[0]
 
-    def load(self, settings: GenerationSettings) -> Any:
+    def load(self, settings: GenerationSettings) -> Network:
         """Base and adapter on this process's device, in the settings' precision and memory."""
         from revinst.model.inference import load_for_inference
 

@@ -15,6 +15,7 @@ from revinst.data.tokenizer import Tokenizer
 from revinst.evaluation.samples import agree
 from revinst.generation.engine import Engine, GenerationSettings
 from revinst.generation.likelihood import log_likelihoods
+from revinst.model.network import Network
 
 PICKS = ("likelihood", "consensus", "round_trip")
 
@@ -31,7 +32,7 @@ class Candidate:
 class Writer:
     """A trained model that writes and judges instructions.
 
-    model: a PeftModel with the adapter of the run; without it, it is the base that judges.
+    network: with the adapter of the run; without it, it is the base that judges.
     on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
     """
 
@@ -39,17 +40,17 @@ class Writer:
 
     def __init__(
         self,
-        model: Any,
+        network: Network,
         tokenizer: Tokenizer,
         template: Template,
         seq_len: int,
         cut: str,
         settings: GenerationSettings,
     ):
-        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.network, self.tokenizer, self.template = network, tokenizer, template
         self.forward = load_template("forward")
         self.seq_len, self.cut, self.settings = seq_len, cut, settings
-        self.engine = Engine(model, tokenizer, settings, template.headers)
+        self.engine = Engine(network, tokenizer, settings, template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
         """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
@@ -85,7 +86,7 @@ class Writer:
         """Nats a token that an instruction adds to log p(text) under the base; NaN where the text does not fit."""
         distinct = list(dict.fromkeys(texts))
         place = {text: number for number, text in enumerate(distinct)}
-        with self.model.disable_adapter():
+        with self.network.without_adapter():
             log_p = self.log_p(self.forward, [*texts, *distinct], [*instructions, *[""] * len(distinct)])
         given, alone = log_p[: len(texts)], log_p[len(texts) :]
         return (given - alone[[place[text] for text in texts]]) / self.count_tokens(texts)
@@ -110,7 +111,7 @@ class Writer:
             example_of(text, instruction, str(number))
             for number, (text, instruction) in enumerate(zip(texts, instructions, strict=True))
         ]
-        return log_likelihoods(self.model, examples, template, self.tokenizer, self.seq_len, cut=self.cut)
+        return log_likelihoods(self.network, examples, template, self.tokenizer, self.seq_len, cut=self.cut)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Targets of each text: its tokens and EOS."""

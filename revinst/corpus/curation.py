@@ -38,8 +38,8 @@ def rate_rows(writer: Writer, rows: Sequence[Row]) -> list[int | None]:
     prompts = [encode_question(writer, row) for row in rows]
     settings = replace(writer.settings, temperature=0.0, max_new_tokens=MAX_ANSWER)
     ratings: list[int | None] = [None] * len(rows)
-    with writer.model.disable_adapter():
-        for number, generated in generate_batches(writer.model, writer.tokenizer, prompts, settings):
+    with writer.network.without_adapter():
+        for number, generated in generate_batches(writer.network, writer.tokenizer, prompts, settings):
             ratings[number] = parse_rating(PRIMER + writer.tokenizer.decode(generated.token_ids))
     return ratings
 

@@ -20,13 +20,14 @@ from revinst.model.attention import KERNELS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.linear import Group
 from revinst.model.fused.support import load_ops, why_not
+from revinst.model.network import Network
 
 STATIC_ROPE = ("default", "linear", "llama3")  # angles that do not depend on how long the text became
 
 
-def why_not_decoder(model: Any) -> str:
-    """Why a model can't be laid out like this; empty if it can."""
-    base = base_of(model)
+def why_not_decoder(network: Network) -> str:
+    """Why it can't be laid out like this; empty if it can."""
+    base: Any = network.base
     decoder = base.get_decoder()
     if obstacle := why_not_device(next(base.parameters()).device):
         return obstacle
@@ -41,10 +42,6 @@ def why_not_decoder(model: Any) -> str:
 
 def why_not_device(device: torch.device) -> str:
     return "" if device.type in ("cuda", "cpu") else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
-
-
-def base_of(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class Linears:
@@ -86,12 +83,12 @@ class Layer:
 
 class Decoder:
     """Args:
-    model: a Llama, or a PeftModel of one with its adapter on or off; its weights are copied where `dense`.
+    network: a Llama, with its adapter on or off; its weights are copied where `dense`.
     attention: one of `attention.KERNELS`, for prompts.
     """
 
-    def __init__(self, model: Any, attention: str, dense: bool):
-        base = base_of(model)
+    def __init__(self, network: Network, attention: str, dense: bool):
+        base: Any = network.base
         decoder, config = base.get_decoder(), base.config
         self.embedding, self.head, self.rotary = decoder.embed_tokens, base.get_output_embeddings(), decoder.rotary_emb
         self.like = self.embedding.weight

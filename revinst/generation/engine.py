@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
-from revinst.generation.decoder import Decoder, base_of, why_not_decoder
+from revinst.generation.decoder import Decoder, why_not_decoder
 from revinst.generation.hf import generate_with_transformers
 from revinst.generation.sampling import Picking
 from revinst.generation.slots import decode_rows
 from revinst.generation.stopping import Stopping
 from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
+from revinst.model.network import Network
 
 ENGINES = ("auto", "slots", "hf")
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
@@ -89,11 +89,13 @@ class Engine:
     whatever became of the model. headers: of the template, which end a text as EOS does.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, settings: GenerationSettings, headers: Sequence[str] = ()):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+    def __init__(
+        self, network: Network, tokenizer: Tokenizer, settings: GenerationSettings, headers: Sequence[str] = ()
+    ):
+        self.network, self.tokenizer, self.settings = network, tokenizer, settings
         stopping = Stopping(tokenizer, headers)
         self.picking = Picking(stopping, settings.temperature, settings.top_p, settings.top_k, settings.seed)
-        obstacle = "" if settings.engine == "hf" else why_not_decoder(model)
+        obstacle = "" if settings.engine == "hf" else why_not_decoder(network)
         if obstacle and settings.engine == "slots":
             raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
         if obstacle:
@@ -122,27 +124,28 @@ class Engine:
         picking = (
             self.picking if any(sample is not None for sample in samples) else replace(self.picking, temperature=0)
         )
-        with inference_mode_of(self.model):
+        with self.network.in_eval_mode():
             if self.in_slots:
                 decoder, slots = self.lay_out(), self.settings.batch_size or MAX_SLOTS[self.device.type]
                 budget = int(CACHE_SHARE * self.free_bytes() // decoder.cache_bytes)
                 rows = decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
             else:
                 given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
-                rows = generate_with_transformers(self.model, self.tokenizer, given, picking, size)
+                rows = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
             for row in rows:
                 yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
 
     def lay_out(self) -> Decoder:
         if self.decoder is None:
-            dense = 2 * dense_bytes(self.model) < self.free_bytes()
-            dtype = base_of(self.model).get_input_embeddings().weight.dtype
-            self.decoder = Decoder(self.model, choose_hardware(self.device, dtype=dtype).attention, dense)
+            dense = 2 * dense_bytes(self.network) < self.free_bytes()
+            self.decoder = Decoder(
+                self.network, choose_hardware(self.device, dtype=self.network.dtype).attention, dense
+            )
         return self.decoder
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.network.device
 
     def free_bytes(self) -> int:
         """Of memory that may be taken, beside what is laid out already."""
@@ -152,12 +155,12 @@ class Engine:
         if self.device.type == "cuda":
             used = torch.cuda.memory_allocated(self.device)
         else:
-            used = dense_bytes(self.model) if self.decoder and self.decoder.dense else 0
+            used = dense_bytes(self.network) if self.decoder and self.decoder.dense else 0
         return min(free, int(limit_gib * 2**30) - used)
 
 
 def generate_batches(
-    model: Any,
+    network: Network,
     tokenizer: Tokenizer,
     prompts: Sequence[list[int]],
     settings: GenerationSettings,
@@ -166,25 +169,12 @@ def generate_batches(
     headers: Sequence[str] = (),
     samples: Sequence[int | None] | None = None,
 ) -> Iterator[tuple[int, Generated]]:
-    """`Engine.generate` with the model as it is now, for one call."""
-    return Engine(model, tokenizer, settings, headers).generate(prompts, limits, samples)
+    """`Engine.generate` with the network as it is now, for one call."""
+    return Engine(network, tokenizer, settings, headers).generate(prompts, limits, samples)
 
 
-def dense_bytes(model: Any) -> int:
+def dense_bytes(network: Network) -> int:
     """Of the decoder layers' linear weights, unpacked."""
-    layers = base_of(model).get_decoder().layers
+    layers: Any = network.decoder.layers
     linear = [m for m in layers.modules() if isinstance(m, torch.nn.Linear) and hasattr(m, "weight")]
-    size = base_of(model).get_input_embeddings().weight.element_size()
-    return size * sum(m.in_features * m.out_features for m in linear)
-
-
-@contextmanager
-def inference_mode_of(model: Any) -> Iterator[None]:
-    """Eval mode inside; every submodule's own mode restored after (`train()` on the root would not do)."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    return network.dtype.itemsize * sum(m.in_features * m.out_features for m in linear)

@@ -12,10 +12,11 @@ from revinst.generation.sampling import Picking, pick_tokens, row_keys
 from revinst.generation.slots import Ended
 from revinst.generation.stopping import Stopping
 from revinst.model.lora import is_sharded
+from revinst.model.network import Network
 
 
 def generate_with_transformers(
-    model: Any,
+    network: Network,
     tokenizer: Tokenizer,
     rows: Sequence[tuple[list[int], int, int | None]],
     picking: Picking,
@@ -29,7 +30,7 @@ def generate_with_transformers(
     from transformers import GenerationConfig
 
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number][0]), number))
-    device = next(model.parameters()).device
+    model: Any = network.model
     config = GenerationConfig(
         do_sample=False,  # `Picked` leaves one token where sampling was asked for
         num_beams=1,
@@ -43,12 +44,12 @@ def generate_with_transformers(
         prompts, limits, samples = zip(*(rows[number] for number in numbers), strict=True)
         input_ids, attention_mask = pad_left(prompts, tokenizer.pad_id)
         config.max_new_tokens = max(limits)
-        keys = row_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(device)
+        keys = row_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(network.device)
         picked = Picked(picking, keys)
         ends = partial(find_ended, picking.stopping, input_ids.shape[1])
         output = model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
+            input_ids=input_ids.to(network.device),
+            attention_mask=attention_mask.to(network.device),
             generation_config=config,
             logits_processor=[picked],
             stopping_criteria=[ends],

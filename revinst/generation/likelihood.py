@@ -1,24 +1,22 @@
 """Log-probabilities of given texts under a model."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from revinst.data.batch import collate_rows
 from revinst.data.encoding import Documents, encode_examples
 from revinst.data.examples import Example
 from revinst.data.prompt import Template
 from revinst.data.tokenizer import Tokenizer
-from revinst.generation.engine import inference_mode_of
+from revinst.model.network import Network
 
 TOKENS_PER_BATCH = {"cuda": 16384, "cpu": 2048}  # on a GPU small models wait for the host with fewer
 
 
 def log_likelihoods(
-    model: Any,
+    network: Network,
     examples: Sequence[Example],
     template: Template,
     tokenizer: Tokenizer,
@@ -40,7 +38,7 @@ def log_likelihoods(
     for number, example in enumerate(examples):
         numbers_of.setdefault(example.id, []).append(number)
     log_p = np.full(len(examples), np.nan)
-    for document, loss in document_losses(model, documents, progress=progress):
+    for document, loss in document_losses(network, documents, progress=progress):
         for number in numbers_of[documents.ids[document]]:
             log_p[number] = -loss
             on_row(number, -loss)
@@ -51,30 +49,21 @@ def log_likelihoods(
 
 @torch.no_grad()
 def document_losses(
-    model: Any,
+    network: Network,
     documents: Documents,
     tokens_per_batch: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Iterator[tuple[int, float]]:
     """The number of each document and its sum of -log p(target); documents are isolated as in training.
 
-    model: a base or PeftModel of `model/`; `documents.targets` says what counts. tokens_per_batch: None: the device's.
+    `documents.targets` says what counts. tokens_per_batch: None: the device's.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    device = next(model.parameters()).device
+    device = network.device
     tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 2048)
-    with inference_mode_of(model):
+    with network.in_eval_mode():
         for numbers in progress(batches_by_tokens(documents.lengths, tokens_per_batch)):
             batch = collate_rows(documents, [numbers]).to(device)
-            hidden = base.get_decoder()(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                cu_seqlens=batch.cu_seqlens,
-                seq_lens=batch.seq_lens,
-                use_cache=False,
-            ).last_hidden_state[0]
-            logits = base.get_output_embeddings()(hidden[batch.target_index]).float()
-            nll = F.cross_entropy(logits, batch.targets[0, batch.target_index], reduction="none")
+            nll = network.token_nll(batch)
             document = torch.searchsorted(batch.cu_seqlens.long(), batch.target_index, right=True) - 1
             sums = torch.zeros(len(numbers), dtype=torch.float64, device=device).index_add_(0, document, nll.double())
             yield from zip(numbers, sums.tolist(), strict=True)

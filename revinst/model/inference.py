@@ -9,6 +9,7 @@ import torch
 from revinst.model.base import dequantize_base, load_base
 from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.lora import load_adapter
+from revinst.model.network import Network
 
 
 def load_for_inference(
@@ -20,7 +21,7 @@ def load_for_inference(
     *,
     dequantize: bool | None = None,
     memory_gib: float | None = None,
-) -> Any:
+) -> Network:
     """The base with the adapter of a folder (None: the base alone), in eval mode.
 
     The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
@@ -41,7 +42,7 @@ def load_for_inference(
         for parameter in model.parameters():
             if parameter.dtype == torch.float32:
                 parameter.data = parameter.data.to(dtype)
-    return model.eval()
+    return Network(model).eval()
 
 
 def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:

@@ -11,6 +11,7 @@ import torch
 from revinst.errors import UserError
 from revinst.model.fused.support import why_not
 from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.network import CHUNK_TARGETS
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
@@ -19,7 +20,6 @@ LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy
 SCORE_BYTES = (
     15  # a query-key pair and head in `eager` attention, backward included; fitted to the peak of one run (dev/LOG.md)
 )
-CHUNK_TARGETS = 1024  # of training/loss.py
 CPU_PROCESS_GIB = 0.75  # Python, PyTorch, transformers and Lightning, before anything is loaded
 CPU_ACTIVATIONS = 1.7  # times the GPU's: fitted to the peaks of four runs of SmolLM2 (dev/LOG.md)
 GATHERED_LAYERS = 4  # of fsdp2: the layer at work and the next one, each with the buffer that it was gathered into

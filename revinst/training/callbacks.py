@@ -172,13 +172,13 @@ class Samples(L.Callback):
 
     def show(self, trainer: L.Trainer, module: Any) -> None:
         """By the first rank alone; of a sharded model by all together, through layers put together for each forward."""
-        sharded = is_sharded(module.model)
+        sharded = is_sharded(module.network)
         if not (sharded or trainer.is_global_zero):
             return
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         examples, prompts, ids = self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
-        made = list(generate_batches(module.model, data.tokenizer, ids, settings, headers=data.template.headers))
+        made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
         if not trainer.is_global_zero:
             return
         table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
@@ -259,7 +259,7 @@ class RunFolder(L.Callback):
         module.bad_rows.clear()
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
-        state = adapter_state(module.model)  # all ranks together: a sharded adapter is gathered
+        state = adapter_state(module.network.model)  # all ranks together: a sharded adapter is gathered
         peak = peak_gib(module) if torch.cuda.is_available() else None
         if trainer.is_global_zero:
             self.finish(trainer, module, state, peak)
@@ -269,7 +269,7 @@ class RunFolder(L.Callback):
         epochs = data.state_dict()["next_row"] / len(data.train_rows)  # how often all rows were seen
         if trainer.limit_train_batches != 1.0:
             epochs = trainer.current_epoch  # cut short on purpose
-        save_adapter(module.model, self.run.adapter, data.tokenizer.hf, state)
+        save_adapter(module.network.model, self.run.adapter, data.tokenizer.hf, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,

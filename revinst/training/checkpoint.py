@@ -193,7 +193,7 @@ class Checkpoints(L.Callback):
             "place": vars(self.place).copy(),
             "world_size": trainer.world_size,
             "rng": module.gather_over_ranks(collect_rng()),
-            "adapter_config": plain(module.model.peft_config["default"].to_dict()),
+            "adapter_config": plain(module.network.model.peft_config["default"].to_dict()),
         }
 
     def save(self, trainer: L.Trainer, step: int) -> None:

@@ -22,6 +22,7 @@ from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_h
 from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
 from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
+from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
 from revinst.training.loss import summed_loss
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
@@ -102,9 +103,10 @@ class InstructionModule(L.LightningModule):
         self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
         self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
         self.reasons: dict[str, str] = {}
-        self.model: Any = None
         self.micro_batch_size = 1  # rows in one forward; with the model, by the machine
-        self.host_memory: HostMemory
+
+    network: Network  # these two come with `configure_model`
+    host_memory: HostMemory
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -117,8 +119,8 @@ class InstructionModule(L.LightningModule):
             with self.out_of_memory() as ran_out:
                 loss_sum = self.accumulate(batch, num_targets)
             sums = self.sum_over_ranks(torch.stack([loss_sum, torch.full_like(loss_sum, len(ran_out))]))
-            average_gradients(self.trainable_parameters(), self.trainer.strategy)
-            norm = clip_grad_norm_(self.trainable_parameters(), self.max_grad_norm, self.loss_scale)
+            average_gradients(self.network.trainable_parameters(), self.trainer.strategy)
+            norm = clip_grad_norm_(self.network.trainable_parameters(), self.max_grad_norm, self.loss_scale)
             numbers = torch.stack([sums[0] / num_targets, norm.to(sums), sums[1]])
             mean_loss, grad_norm, out_of_memory = numbers.tolist()  # the step's one wait for the device
             if out_of_memory:
@@ -156,14 +158,7 @@ class InstructionModule(L.LightningModule):
 
     def micro_batch_loss(self, batch: MicroBatch) -> Tensor:
         """Summed loss over the supervised tokens of one micro-batch."""
-        hidden = self.decoder(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            cu_seqlens=batch.cu_seqlens,
-            seq_lens=batch.seq_lens,
-            use_cache=False,
-        ).last_hidden_state
-        return summed_loss(hidden, self.head, batch.targets, batch.target_index)
+        return summed_loss(self.network, batch)
 
     def finish_step(self, batch: StepBatch, is_finite: bool) -> None:
         """Counts the step. One that was not finite was not applied: its rows are named, and many in a row stop."""
@@ -244,7 +239,7 @@ class InstructionModule(L.LightningModule):
 
     def configure_model(self) -> None:
         """Loads the base onto this rank's device and attaches a fresh adapter."""
-        if self.model is not None:
+        if hasattr(self, "network"):
             return
         device = self.trainer.strategy.root_device
         dtype = DTYPES[PRECISIONS[self.trainer.precision]]
@@ -254,8 +249,10 @@ class InstructionModule(L.LightningModule):
         self.reasons |= self.hardware.reasons
         self.loss_scale = FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0
         base = load_base(self.base, device, self.hardware.quantization, self.hardware.attention, dtype)
-        self.model = attach_lora(base, self.lora, self.base)
-        self.reasons["adapter"] = f"{sum(p.numel() for p in self.trainable_parameters()):,} parameters are trained"
+        self.network = Network(attach_lora(base, self.lora, self.base))
+        self.reasons["adapter"] = (
+            f"{sum(p.numel() for p in self.network.trainable_parameters()):,} parameters are trained"
+        )
         layers = base.get_decoder().layers
         fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
         division = self.divide_step(device, len(fused) == len(layers))
@@ -267,7 +264,7 @@ class InstructionModule(L.LightningModule):
         kernel = rows_by_sdpa(kernel) if self.attention == "auto" else kernel
         self.host_memory = fuse_layers(layers, fused, division.recomputed, kernel)
         self.reasons["recompute"] = f"{division.recomputed} of {len(layers)} layers recompute activations"
-        if sharded := shard_layers(self.model, self.trainer.strategy):
+        if sharded := shard_layers(self.network.model, self.trainer.strategy):
             self.reasons["sharding"] = sharded
         self.train()  # transformers loads in eval mode, which turns checkpointing and dropout off inside the layers
 
@@ -291,11 +288,11 @@ class InstructionModule(L.LightningModule):
             ranks=self.trainer.world_size,
             sharded=is_sharding(self.trainer.strategy),
         )
-        return divide_step(shape_of(self.model), settings, room_bytes(device) / GIB)
+        return divide_step(shape_of(self.network.model), settings, room_bytes(device) / GIB)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer, self.reasons["optimizer"] = build_optimizer(
-            self.trainable_parameters(),
+            self.network.trainable_parameters(),
             self.optimizer_name,
             self.lr,
             self.betas,
@@ -323,17 +320,6 @@ class InstructionModule(L.LightningModule):
             total = by_steps
         warmup = math.ceil(self.warmup_frac * total)
         return lr_at(step, lr=self.lr, schedule=self.lr_schedule, warmup_steps=warmup, total_steps=total)
-
-    @property
-    def decoder(self) -> torch.nn.Module:
-        return self.model.get_base_model().get_decoder()
-
-    @property
-    def head(self) -> torch.nn.Module:
-        return self.model.get_base_model().get_output_embeddings()
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
@@ -366,16 +352,16 @@ class InstructionModule(L.LightningModule):
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
         """Gradients cross ranks once a step: FSDP2's in the last backward, DDP's after it (`average_gradients`)."""
         replica: Any = self.trainer.strategy.model
-        is_switched = sync_gradients(self.decoder, enabled)
+        is_switched = sync_gradients(self.network.decoder, enabled)
         return nullcontext() if is_switched or not hasattr(replica, "no_sync") else replica.no_sync()
 
     # ---- checkpoints: the adapter alone ----------------------------------------------------------------------------
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        return adapter_state(self.model)
+        return adapter_state(self.network.model)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        set_adapter_state(self.model, dict(state_dict), "checkpoint")
+        set_adapter_state(self.network.model, dict(state_dict), "checkpoint")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["revinst"] = {

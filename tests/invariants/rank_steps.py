@@ -79,7 +79,7 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
     def manual_backward(loss):
         """Notes whether the gradient has crossed the ranks: FSDP2 keeps it elsewhere until then."""
         backward(loss)
-        grad = [p.grad for p in module.model.parameters() if p.requires_grad][-1]
+        grad = [p.grad for p in module.network.model.parameters() if p.requires_grad][-1]
         is_share = hasattr(grad, "to_local")
         norms = [] if grad is None or is_share else module.gather_over_ranks(float(grad.norm()))
         seen["crossed"].append(is_share or len(set(norms)) == 1)
@@ -112,7 +112,7 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
 
     def record(parameters, max_norm, loss_scale):
         parameters = list(parameters)
-        trained = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
+        trained = {name: p for name, p in module.network.model.named_parameters() if p.requires_grad}
         seen["gradients"].append(copy_of({name: gather_whole(p.grad) for name, p in trained.items()}))
         norms = module.gather_over_ranks(sum(float(grad.norm()) for grad in seen["gradients"][-1].values()))
         seen["whole"].append(len(set(norms)) == 1)
@@ -143,8 +143,8 @@ def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
 
     moments = [tensor for state in trainer.optimizers[0].state.values() for tensor in state.values() if tensor.dim()]
     seen |= {
-        "end": hash_packed(module.model),
-        "adapter": copy_of(adapter_state(module.model)),
+        "end": hash_packed(module.network.model),
+        "adapter": copy_of(adapter_state(module.network.model)),
         "step": module.step,
         "norms": [float(norm) for norm in seen["norms"]],
         "val_loss": float(trainer.callback_metrics.get("val/loss", 0)),

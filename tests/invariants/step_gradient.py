@@ -39,7 +39,7 @@ def save_gradient(module, data, trainer, out: Path) -> None:
     clip, recorded = loop.clip_grad_norm_, {}
 
     def record(parameters, max_norm, loss_scale):
-        recorded.update({n: p.grad.clone() for n, p in module.model.named_parameters() if p.requires_grad})
+        recorded.update({n: p.grad.clone() for n, p in module.network.model.named_parameters() if p.requires_grad})
         return clip(parameters, max_norm, loss_scale)
 
     configure = module.configure_model

@@ -41,8 +41,8 @@ def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path, prec
     seen = {}
 
     def look(module=module):
-        seen.setdefault("adapter", {name: p.clone() for name, p in adapter_state(module.model).items()})
-        seen.setdefault("base", digest(module.model))
+        seen.setdefault("adapter", {name: p.clone() for name, p in adapter_state(module.network.model).items()})
+        seen.setdefault("base", digest(module.network.model))
         seen["eval"] = [name for name, part in module.named_modules() if not part.training]
 
     step = module.training_step
@@ -51,7 +51,7 @@ def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path, prec
     def training_step(batch, batch_idx):
         look()
         if batch_idx == 0:
-            layer = module.decoder.layers[0].self_attn
+            layer = module.network.decoder.layers[0].self_attn
             hook = layer.register_forward_hook(lambda *_: layer_forwards.append(1))
             step(batch, batch_idx)
             hook.remove()
@@ -61,14 +61,14 @@ def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path, prec
     module.training_step = training_step
     build_trainer(tmp_path, max_steps=2, precision=precision).fit(module, datamodule=data)
 
-    trainable = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
+    trainable = {name: p for name, p in module.network.model.named_parameters() if p.requires_grad}
     assert len(trainable) == 2 * 7 * 30 and all("lora_" in name for name in trainable)
     assert {p.dtype for p in trainable.values()} == {torch.float32}
     assert seen["eval"] == []
     assert sum(layer_forwards) == 2, "checkpointing runs a layer's forward twice a step"
-    assert digest(module.model) == seen["base"] and len(seen["base"]) > 200
-    assert module.decoder.rotary_emb.inv_freq.dtype == torch.float32
-    for name, after in adapter_state(module.model).items():
+    assert digest(module.network.model) == seen["base"] and len(seen["base"]) > 200
+    assert module.network.decoder.rotary_emb.inv_freq.dtype == torch.float32
+    for name, after in adapter_state(module.network.model).items():
         moved = (after != seen["adapter"][name]).float().mean().item()
         assert moved > 0.99, f"{name}: {moved:.3f} of it moved"
 

@@ -205,7 +205,7 @@ def test_training_steps_agree(tiny_llama, tmp_path):
         module = build_module(tiny_llama, quantization="nf4", kernels=kernels, activation_memory_gib=memory)
         trainer = build_trainer(tmp_path, max_steps=3)
         trainer.fit(module, datamodule=build_data(tiny_llama, rows_per_step=2))
-        adapter = {name: p.detach().clone() for name, p in module.model.named_parameters() if p.requires_grad}
+        adapter = {name: p.detach().clone() for name, p in module.network.model.named_parameters() if p.requires_grad}
         ends.append((float(trainer.callback_metrics["train/loss"]), adapter, module.reasons))
     (loss, adapter, _), *fused = ends
     for fused_loss, fused_adapter, reasons in fused:

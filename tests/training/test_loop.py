@@ -13,7 +13,7 @@ from tests.tiny import build_data, build_module, build_trainer
 
 
 def snapshot(module) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in adapter_state(module.model).items()}
+    return {name: tensor.clone() for name, tensor in adapter_state(module.network.model).items()}
 
 
 def spoil(module, monkeypatch, steps: set[int]) -> None:

@@ -1,0 +1,150 @@
+"""Base, adapter and head as one network: the only place where decoder and head run on packed rows.
+
+Shapes: T tokens of a micro-batch, its documents end to end; n of them have a target; d features; V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from revinst.data.batch import MicroBatch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+CHUNK_TARGETS = 1024  # their logits: 1024 x 32,000 x 4 bytes = 125 MiB in fp32
+TokenLoss = Callable[[Tensor, Tensor], Tensor]  # logits [n, V] in fp32, targets [n] -> [n]
+
+
+def nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log p of each target. logits [n, V], targets [n] -> [n]."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+class Network(torch.nn.Module):
+    """model: of transformers, or PEFT's around one. Whoever needs a loss, a log-probability or a KL of packed rows asks
+    here; what lays weights out for writing reads `base`.
+    """
+
+    def __init__(self, model: "PeftModel | PreTrainedModel"):
+        super().__init__()
+        self.model = model
+
+    # ---- packed rows -------------------------------------------------------------------------------------------
+
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """[1, T, d] after the decoder's last norm; no document sees another."""
+        return self.decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            cu_seqlens=batch.cu_seqlens,
+            seq_lens=batch.seq_lens,
+            use_cache=False,
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [n, d] -> [n, V] in fp32: the head, and what follows it."""
+        return self.head(hidden).float()
+
+    def token_nll(self, batch: MicroBatch) -> Tensor:
+        """-log p of each target, fp32 `[n]`, in the order of `batch.target_index`."""
+        return self.token_loss(batch, nll)
+
+    def token_loss(self, batch: MicroBatch, loss: TokenLoss) -> Tensor:
+        """Another loss of each target's logits, `[n]`. No other position gets logits.
+
+        With gradients, a chunk's is taken right after its loss, so that logits are computed once and only one chunk's
+        are in memory. Without targets the result is empty, and a backward through it still runs every layer: a rank
+        without rows in a step takes part in it.
+        """
+        hidden = self.hidden(batch)[0].index_select(0, batch.target_index)  # [n, d]
+        targets = batch.targets[0].index_select(0, batch.target_index)  # [n]
+        if torch.is_grad_enabled():
+            return cast(Tensor, ChunkedLoss.apply(hidden, targets, self.logits, loss))
+        chunks = zip(hidden.split(CHUNK_TARGETS), targets.split(CHUNK_TARGETS), strict=True)
+        return torch.cat([loss(self.logits(h), t) for h, t in chunks])
+
+    def target_log_p(self, batch: MicroBatch) -> Tensor:
+        """log p of every token of the vocabulary where there is a target, fp32 `[n, V]`; not for training."""
+        return self.logits(self.hidden(batch)[0].index_select(0, batch.target_index)).log_softmax(-1)
+
+    # ---- its parts and modes -----------------------------------------------------------------------------------
+
+    @property
+    def base(self) -> "PreTrainedModel":
+        """Without PEFT's wrapper; its linear layers keep their adapters."""
+        model: Any = self.model
+        return model.get_base_model() if hasattr(model, "peft_config") else model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is not quantised has it."""
+        weight = self.base.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight.dtype
+
+    @property
+    def decoder(self) -> torch.nn.Module:
+        return self.base.get_decoder()
+
+    @property
+    def head(self) -> torch.nn.Module:
+        return self.base.get_output_embeddings()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        model: Any = self.model
+        if not hasattr(model, "peft_config"):
+            yield
+            return
+        with model.disable_adapter():
+            yield
+
+    @contextmanager
+    def in_eval_mode(self) -> Iterator[None]:
+        """Every submodule's own mode is restored after (`train()` on the root would not do)."""
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+class ChunkedLoss(torch.autograd.Function):
+    """(hidden [n, d], targets [n], hidden -> logits by frozen weights, loss) -> [n]; the gradient is ready before
+    backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, logits: Callable[[Tensor], Tensor], loss: TokenLoss
+    ) -> Tensor:
+        losses, grad = [], torch.empty_like(hidden)
+        for h, t, g in zip(*(x.split(CHUNK_TARGETS) for x in (hidden.detach(), targets, grad)), strict=True):
+            with torch.enable_grad():
+                values = loss(logits(h.requires_grad_()), t)
+            g.copy_(torch.autograd.grad(values.sum(), h)[0])
+            losses.append(values.detach())
+        ctx.save_for_backward(grad)
+        return torch.cat(losses)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = ctx.saved_tensors
+        # The factor is one over thousands of targets: in fp16 it would be subnormal, in bf16 rounded to 8 bits.
+        chunks = zip(grad.split(CHUNK_TARGETS), grads[0].split(CHUNK_TARGETS), strict=True)
+        return torch.cat([(g.float() * factor[:, None]).to(g.dtype) for g, factor in chunks]), None, None, None
