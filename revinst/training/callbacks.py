@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -255,7 +256,8 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def write_bad_rows(self, module: Any) -> None:
         for step, ids in module.bad_rows.items():
-            self.metrics.add(step, {"bad_rows": " ".join(ids)})
+            words = [re.sub(r"\s+", "_", row_id) for row_id in ids]  # also: csv would not quote a lone \r
+            self.metrics.add(step, {"bad_rows": " ".join(words)})
         module.bad_rows.clear()
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:

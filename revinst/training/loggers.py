@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
 from revinst.run import write_text
+from revinst.system import allow_long_csv_fields
 
 
 class MetricsFile(Logger):
@@ -78,6 +79,7 @@ class MetricsFile(Logger):
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of metrics.csv. Raises UserError when somebody's edit has spoilt it."""
+    allow_long_csv_fields()  # the ids of a bad step's rows can be many
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
