@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import revinst
 from revinst.data.datamodule import InstructionDataModule
@@ -26,10 +27,10 @@ from revinst.data.split import read_split
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.lora import adapter_state, is_sharded, save_adapter
-from revinst.progress import Stage, in_words, write
+from revinst.progress import Stage, as_written, in_words, write
 from revinst.run import Run, write_json, write_text
 from revinst.training.fingerprint import fingerprints
-from revinst.training.loggers import MetricsFile
+from revinst.training.loggers import MetricsFile, log_samples
 
 
 class ProgressLines(L.Callback):
@@ -182,19 +183,21 @@ class Samples(L.Callback):
         made = list(generate_batches(module.model, data.tokenizer, ids, settings, headers=data.template.headers))
         if not trainer.is_global_zero:
             return
-        table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        (source,) = data.template.needs
+        table = Table(source, "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        texts = []
         for number, generated in made:
             example, prompt = examples[number], prompts[number]
             prediction = data.tokenizer.decode(generated.token_ids)
-            table.add_row(clip(prompt.pieces[1].text), clip(prompt.target), clip(prediction))
-            if trainer.logger is not None and hasattr(trainer.logger, "experiment"):
-                text = f"reference: {prompt.target}\n\nprediction: {prediction}"
-                trainer.logger.experiment.add_text(f"samples/{example.id}", text, module.step)
+            shown = {source: getattr(example, source), "reference": prompt.target, "prediction": prediction}
+            table.add_row(*map(clip, shown.values()))
+            texts.append({"id": example.id} | shown)
         Console(file=sys.stdout).print(table)
+        log_samples(trainer.loggers, texts, module.step)
 
 
-def clip(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def clip(text: str, length: int = 200) -> Text:
+    return as_written(text if len(text) <= length else text[: length - 1] + "…")
 
 
 class RunFolder(L.Callback):
