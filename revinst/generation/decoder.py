@@ -19,6 +19,7 @@ from revinst.generation.prefix import PREFIXED, put_before
 from revinst.model.attention import KERNELS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.linear import Group
+from revinst.model.fused.projection import read_projection
 from revinst.model.fused.support import load_ops, why_not
 
 STATIC_ROPE = ("default", "linear", "llama3")  # angles that do not depend on how long the text became
@@ -51,8 +52,7 @@ class Linears:
     """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter."""
 
     def __init__(self, modules: list[Any], ops: Any, like: Tensor, dense: bool):
-        modules = [m.base_layer if getattr(m, "disable_adapters", False) else m for m in modules]
-        group = Group(modules, ops)
+        group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group], parameters, like)
         self.group, self.adapter, self.weight = group, adapter, None
