@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from revinst.data.batch import put
 from revinst.generation.cache import Cache
 from revinst.generation.prefix import PREFIXED, put_before
 from revinst.model.attention import KERNELS
@@ -159,8 +160,7 @@ class Decoder:
         return self.head(self.normed(hidden[ends - 1]))
 
     def put(self, values: Tensor) -> Tensor:
-        """On the device, without waiting for what that has still to do."""
-        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
+        return put(values, self.device)
 
     def step(self, tokens: Tensor, lengths: Tensor, cache: Cache, longest: int) -> Tensor:
         """Logits [n, V] after one more token of rows 0 to n - 1. lengths [n]: positions each has in the cache.

@@ -31,6 +31,7 @@ from revinst.progress import Stage, as_written, in_words, write
 from revinst.run import Run, write_json, write_text
 from revinst.training.fingerprint import fingerprints
 from revinst.training.loggers import MetricsFile, log_samples
+from revinst.training.metrics import Sum
 
 
 class ProgressLines(L.Callback):
@@ -123,6 +124,7 @@ class Throughput(L.Callback):
     """Logs tokens/s of all ranks over the last logging interval, and the peak of GPU memory on the fullest rank."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.all_tokens = Sum(trainer.strategy.root_device)
         self.tokens, self.since = 0, time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -131,10 +133,10 @@ class Throughput(L.Callback):
         if module.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self.since
-        values = {"perf/tokens_per_s": float(module.sum_over_ranks(self.tokens)) / seconds}
+        values = {"perf/tokens_per_s": float(self.all_tokens.over_ranks(self.tokens)) / seconds}
         if torch.cuda.is_available():
             values["perf/peak_gib"] = peak_gib(module)
-        module.log_dict(values, batch_size=1)
+        module.log_numbers(values)
         self.tokens, self.since = 0, time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -250,7 +252,7 @@ class RunFolder(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A loss spike can be traced to its rows: their place in the data's order, and the ids of bad ones."""
         (position,) = trainer.datamodule.state_dict().values()  # type: ignore[attr-defined]
-        module.log("data/position", float(position), batch_size=1)
+        module.log_numbers({"data/position": position})
         self.write_bad_rows(module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
