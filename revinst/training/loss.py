@@ -21,6 +21,7 @@ def summed_loss(hidden: Tensor, head: torch.nn.Module, targets: Tensor, target_i
     if len(target_index) == 0:
         return hidden.sum().float() * 0.0  # a rank without rows in this step still takes part in backward
     if torch.is_grad_enabled():
+        assert not any(p.requires_grad for p in head.parameters()), "`ChunkedLoss` gives the head no gradient"
         return ChunkedLoss.apply(hidden, head, targets)
     chunks = zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True)
     return torch.stack([chunk_loss(h, head, t) for h, t in chunks]).sum()

@@ -12,7 +12,7 @@ from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template, render_prompt
 from revinst.errors import UserError
 from revinst.generation.cache import Cache
-from revinst.generation.decoder import Decoder
+from revinst.generation.decoder import Decoder, why_not_decoder
 from revinst.generation.engine import Engine, GenerationSettings, generate_batches
 from revinst.generation.likelihood import document_losses
 from revinst.generation.sampling import Picking, pick_tokens, row_keys
@@ -119,6 +119,10 @@ def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, de
             assert {row.number: row.new_ids for row in rows} == expected
             results.append(expected)
     assert results[0] != results[1] and len({tuple(ids) for ids in results[0].values()}) > 4
+    model.merge_adapter()
+    assert not why_not_decoder(model)
+    with model.disable_adapter():
+        assert "merged and switched off" in why_not_decoder(model)
 
 
 def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):

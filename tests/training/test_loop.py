@@ -138,15 +138,15 @@ def test_paged_optimizer_without_a_gpu_is_said_aloud():
         build_optimizer([parameter], "sgd", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
 
 
-def test_ranks_are_summed_on_their_own_device(monkeypatch):
+def test_ranks_meet_on_their_own_device(monkeypatch):
     """At the end of a fit the module is on the CPU again, where NCCL has no backend. The value stays what it was."""
     seen = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, op: seen.append((tensor, op)))
     module = InstructionModule()
     module._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("meta")))
     value = torch.ones((), dtype=torch.float64)
-    assert module.device.type == "cpu" and module.sum_over_ranks(value) is not value
+    assert module.device.type == "cpu" and module.max_over_ranks(value) is not value
     module.max_over_ranks([1, 2])
-    (total, sum_), (largest, max_) = seen
-    assert total.is_meta and largest.is_meta and largest.shape == (2,) and total.dtype == torch.float64
-    assert (sum_, max_) == (torch.distributed.ReduceOp.SUM, torch.distributed.ReduceOp.MAX)
+    (one, _), (both, operation) = seen
+    assert one.is_meta and both.is_meta and both.shape == (2,) and one.dtype == torch.float64
+    assert operation == torch.distributed.ReduceOp.MAX
