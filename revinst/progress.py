@@ -35,6 +35,9 @@ FIRST_S = 5.0  # without a word; then also a stage that has nothing done yet say
 SHARE = 0.05  # of the work from line to line, ...
 LEAST_S = 1.0  # ... but no more lines than one a second, ...
 MOST_S = 30.0  # ... and one in this time whatever was done
+SIGNS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | dict.fromkeys(
+    range(0x7F, 0xA0), 0xFFFD
+)
 Clock = Callable[[], float]
 
 
@@ -225,6 +228,11 @@ def on_terminal() -> bool:
 def write(line: str) -> None:
     with suppress(OSError, ValueError):  # a log on a full disk, or closed: no reason to end hours of work
         print(line, file=sys.stderr, flush=True)
+
+
+def as_written(text: str) -> Text:
+    """Somebody's text for a terminal: brackets are no markup, and an ESC, shown as a sign, commands nothing."""
+    return Text(text.translate(SIGNS))
 
 
 def join(*parts: str) -> str:

@@ -1,5 +1,6 @@
 """What Linux, macOS and Windows do differently, each in one function. No module that one of them lacks is imported."""
 
+import csv
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,11 @@ def peak_bytes() -> int:
 
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest if sys.platform == "darwin" else 1024 * highest  # bytes on macOS, KiB on Linux
+
+
+def allow_long_csv_fields() -> None:
+    """Lifts the limit of 131,072 characters a field that `csv` has; it holds a C long, of 32 bits on Windows."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
 
 def is_child_of(parent: int) -> bool:

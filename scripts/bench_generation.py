@@ -132,10 +132,13 @@ def read_limits(options: argparse.Namespace) -> list[int]:
 
 def write_in_slots(model: Any, ids: torch.Tensor, limits: list[int], size: int, **settings: Any) -> Callable[[], int]:
     from revinst.generation.engine import GenerationSettings, generate_batches
+    from revinst.model.network import Network
 
     no_eos: Any = SimpleNamespace(eos_id=-1)
     options = GenerationSettings(max_new_tokens=max(limits), batch_size=size or None, engine="slots", **settings)
-    return lambda: sum(len(out.token_ids) for _, out in generate_batches(model, no_eos, ids.tolist(), options, limits))
+    return lambda: sum(
+        len(out.token_ids) for _, out in generate_batches(Network(model), no_eos, ids.tolist(), options, limits)
+    )
 
 
 def write_by_generate(

@@ -44,8 +44,10 @@ REPLACED_FLAGS = {
 FREE_ON_RESUME = re.compile(
     r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|config|data\.micro_batch_size|"
     r"model\.activation_memory_gib|"
-    r"trainer\.(max_epochs|max_steps|precision|devices|num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir))"
+    r"trainer\.(max_epochs|max_steps|precision|devices|num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir)(\..*)?)"
 )
+# Of a logger or callback whose package is not installed, among the types that jsonargparse tried in vain.
+CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.*?)':\s*(.*)")
 
 
 class RevinstCLI(LightningCLI):
@@ -98,7 +100,12 @@ class RevinstCLI(LightningCLI):
         check_trainer_flags(self.config.trainer)
         Samples(self.config.samples.every_steps, self.config.samples.count)
         if self.train:
-            self.config_init = self.parser.instantiate_classes(self.config)
+            try:
+                self.config_init = self.parser.instantiate_classes(self.config)
+            except ValueError as error:
+                if problem := CLASS_PROBLEM.search(str(error)):
+                    raise UserError("{}: {}".format(*problem.groups())) from error
+                raise
             self.datamodule, self.model = self.config_init.data, self.config_init.model
 
     def _set_seed(self) -> None:

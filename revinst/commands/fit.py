@@ -20,6 +20,7 @@ from revinst.commands.trained import quiet_libraries
 from revinst.errors import UserError
 from revinst.model.base import check_folder
 from revinst.model.hardware import choose_precision, device_of
+from revinst.model.memory import read_shape
 from revinst.progress import on_terminal
 from revinst.ranks import is_first_process
 from revinst.run import Run
@@ -69,6 +70,7 @@ def train(cli: RevinstCLI, signals: StopSignals) -> int:
     trainer = build_trainer(run, cli, signals)
     with run.lock() if trainer.is_global_zero else nullcontext():
         cli.datamodule.setup()
+        read_shape(cli.model.base, cli.model.lora)  # refuses an adapter that the base has no layers for
         check_against_data(trainer, cli)
         trainer.ckpt_path = find_checkpoint(run, cli)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe

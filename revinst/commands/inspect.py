@@ -19,13 +19,10 @@ from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories
 from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
+from revinst.progress import SIGNS
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
 NUMBER = re.compile(r"(?<![\w-])\d[\d,]*")  # "1,024" and "12", but not the 8 of UTF-8
-# Shown as signs: an ESC in somebody's text would command the terminal.
-SIGNS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | dict.fromkeys(
-    range(0x7F, 0xA0), 0xFFFD
-)
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 

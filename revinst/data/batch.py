@@ -51,10 +51,9 @@ class MicroBatch:
 
     def to(self, device, non_blocking: bool = False) -> "MicroBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        move = put if non_blocking else Tensor.to
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in values.items()
-            if isinstance(value, Tensor)
+            name: move(value, device) for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
@@ -88,6 +87,12 @@ class StepBatch:
 
     def to(self, device, non_blocking: bool = False) -> "StepBatch":
         return StepBatch([row.to(device, non_blocking) for row in self.rows])
+
+
+def put(values: Tensor, device: Any) -> Tensor:
+    """A tensor of the host on the device, without waiting for what that has still to do."""
+    is_upload = values.device.type == "cpu" and torch.device(device).type == "cuda"
+    return values.pin_memory().to(device, non_blocking=True) if is_upload else values.to(device)
 
 
 def join_rows(rows: list[MicroBatch]) -> MicroBatch:

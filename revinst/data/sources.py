@@ -2,13 +2,13 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
+from revinst.system import allow_long_csv_fields
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 MAX_ROW_BYTES = 10_000_000
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    allow_long_csv_fields()
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:

@@ -1,12 +1,15 @@
 """Where the marks of a plot go, in SVG units; the report's template draws them."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from revinst.evaluation.baselines import strongest_floor
+from revinst.system import allow_long_csv_fields
 
 WIDTH, HEIGHT = 560, 200
 MAX_POINTS = 400
@@ -50,16 +53,29 @@ class Bars:
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Logged name -> (step, value) from a run's metrics.csv; empty without the file."""
+    """Logged name -> (step, value) from a run's metrics.csv; empty without the file.
+
+    Only what is a number is part of a curve: the file also holds words (`bad_rows`), and other versions or an edit may
+    have left anything in it. A report is not lost for that.
+    """
     curves: dict[str, list[tuple[int, float]]] = {}
-    if not path.is_file():
-        return curves
-    with path.open(newline="", encoding="utf-8") as file:
+    allow_long_csv_fields()
+    with suppress(OSError, csv.Error), path.open(newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name and name != "step" and value:
-                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
+            step = read_number(row.pop("step", None))
+            for name, text in row.items():
+                value = read_number(text)
+                if name and value is not None and step is not None and math.isfinite(step):
+                    curves.setdefault(name, []).append((int(step), value))
     return curves
+
+
+def read_number(text: Any) -> float | None:
+    """None for what is none, such as an empty cell, or the list of cells that have no column."""
+    try:
+        return float(text)
+    except (ValueError, TypeError):
+        return None
 
 
 def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:

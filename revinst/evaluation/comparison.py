@@ -13,6 +13,7 @@ from rich.table import Table
 from revinst.errors import UserError
 from revinst.evaluation.statistics import adjust_holm, compare_rows, number_groups
 from revinst.evaluation.summary import none_if_nan
+from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
 TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
@@ -156,13 +157,13 @@ def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:
         spread = "-" if system["sd"] is None else f"{system['sd']:.4f}"
-        table.add_row(system["name"], f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
+        table.add_row(as_written(system["name"]), f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
     return [table, *(build_pair_table(pair, result["against"]) for pair in result["pairs"])]
 
 
 def build_pair_table(pair: dict[str, Any], against: str) -> Table:
     table = Table(
-        title=f"{pair['system']} minus {against}",
+        title=as_written(f"{pair['system']} minus {against}"),
         caption=f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}",
     )
     table.add_column("rows", overflow="fold")
@@ -171,7 +172,7 @@ def build_pair_table(pair: dict[str, Any], against: str) -> Table:
     table.add_row("all", *format_pair(pair), style="bold")
     table.add_section()
     for category, part in pair["by_category"].items():
-        table.add_row(category or "(none)", *format_pair(part))
+        table.add_row(as_written(category or "(none)"), *format_pair(part))
     return table
 
 

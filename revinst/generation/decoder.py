@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from revinst.data.batch import put
 from revinst.generation.cache import Cache
 from revinst.generation.prefix import PREFIXED, put_before
 from revinst.model.attention import KERNELS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.linear import Group
+from revinst.model.fused.projection import read_projection
 from revinst.model.fused.support import load_ops, why_not
 from revinst.model.network import Network
 
@@ -48,8 +50,7 @@ class Linears:
     """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter."""
 
     def __init__(self, modules: list[Any], ops: Any, like: Tensor, dense: bool):
-        modules = [m.base_layer if getattr(m, "disable_adapters", False) else m for m in modules]
-        group = Group(modules, ops)
+        group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group], parameters, like)
         self.group, self.adapter, self.weight = group, adapter, None
@@ -156,8 +157,7 @@ class Decoder:
         return self.head(self.normed(hidden[ends - 1]))
 
     def put(self, values: Tensor) -> Tensor:
-        """On the device, without waiting for what that has still to do."""
-        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
+        return put(values, self.device)
 
     def step(self, tokens: Tensor, lengths: Tensor, cache: Cache, longest: int) -> Tensor:
         """Logits [n, V] after one more token of rows 0 to n - 1. lengths [n]: positions each has in the cache.

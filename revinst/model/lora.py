@@ -1,6 +1,7 @@
 """The adapter: attach, save, load, in PEFT's own format, so that any tool can read it."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ EXACT = {
     "megatron_core",  # this and the next mean something only beside other settings
     "qalora_group_size",
 }
+TARGETS_HINT = "name linear layers of the decoder, as in [q_proj, v_proj], or give all-linear"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class LoraSettings:
         r: rank.
         alpha: the update is scaled by alpha / r.
         dropout: on the adapter's input, in [0, 1).
-        target_modules: all-linear (every linear layer but the head), or a list such as [q_proj, v_proj].
+        target_modules: all-linear (every linear layer but the head), a list such as [q_proj, v_proj], or a regular
+            expression that matches whole names. The head is refused: `loss.ChunkedLoss` has no gradient for it.
     """
 
     r: int = 64
@@ -58,6 +61,10 @@ class LoraSettings:
     def __post_init__(self):
         if self.r < 1 or not 0 <= self.dropout < 1:
             raise UserError(f"model.lora: r {self.r} must be at least 1 and dropout {self.dropout} in [0, 1)")
+        if self.alpha <= 0:
+            raise UserError(
+                f"model.lora: alpha {self.alpha} must be above 0; the adapter's output is scaled by alpha / r"
+            )
 
 
 def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
@@ -81,24 +88,35 @@ def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
     try:
         with torch.device("meta" if on_meta else "cpu"):
             model = get_peft_model(model, config, autocast_adapter_dtype=True)
-    except ValueError as error:
-        raise UserError(f"model.lora.target_modules {settings.target_modules}: {str(error).splitlines()[0]}") from error
+    except (ValueError, re.error) as error:
+        what = str(error).splitlines()[0].rstrip("(.")
+        raise UserError(f"model.lora.target_modules {settings.target_modules}: {what}; {TARGETS_HINT}") from error
     check_targets(model, settings.target_modules)
     model.peft_config["default"].base_model_name_or_path = base
     return model
 
 
 def check_targets(model: Any, targets: str | list[str]) -> None:
-    """Raises UserError for an entry that matches no layer, which PEFT passes over, or one that is not linear."""
+    """Raises UserError for an entry that matches no layer, which PEFT passes over, or one that can't be trained: not
+    linear, or behind the decoder, where the loss takes no gradient but that of its input.
+    """
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
     entries = [] if isinstance(targets, str) else targets
     unmatched = [entry for entry in entries if not any(f".{name}".endswith(f".{entry}") for name in layers)]
     if unmatched or not layers:
-        raise UserError(f"model.lora.target_modules: {unmatched or targets} matches no layer of the base")
+        raise UserError(
+            f"model.lora.target_modules: {unmatched or targets} matches no layer of the base; {TARGETS_HINT}"
+        )
+    in_decoder = set(model.get_base_model().get_decoder().modules())
     for name, layer in layers.items():
+        kind = type(layer.get_base_layer()).__name__
         if not isinstance(layer.get_base_layer(), torch.nn.Linear):
-            kind = type(layer.get_base_layer()).__name__
-            raise UserError(f"model.lora.target_modules: {name} is no linear layer but {kind}")
+            raise UserError(f"model.lora.target_modules: {name} is no linear layer but {kind}; {TARGETS_HINT}")
+        if layer not in in_decoder:
+            raise UserError(
+                f"model.lora.target_modules {targets}: {name} is not part of the decoder, and the loss trains nothing "
+                f"behind it; {TARGETS_HINT}"
+            )
 
 
 def adapter_state(model: Any) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ Letters: h hidden size, f MLP size, T tokens of a micro-batch, L decoder layers,
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,8 +86,9 @@ def read_shape(base: str, lora: LoraSettings) -> Shape:
     """Builds base and adapter without weights, on the meta device. Raises UserError as loading would."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    folder = Path(base).expanduser()
     try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # a wrong value fails where it is used, in many ways

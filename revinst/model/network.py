@@ -44,6 +44,9 @@ class Network(torch.nn.Module):
             position_ids=batch.position_ids,
             cu_seqlens=batch.cu_seqlens,
             seq_lens=batch.seq_lens,
+            # Of four dimensions, and read by nobody: without a mask transformers (5.23) looks whether rows are packed,
+            # and waits for the device.
+            attention_mask=batch.cu_seqlens[None, None, None],
             use_cache=False,
         ).last_hidden_state
 
@@ -64,7 +67,10 @@ class Network(torch.nn.Module):
         """
         hidden = self.hidden(batch)[0].index_select(0, batch.target_index)  # [n, d]
         targets = batch.targets[0].index_select(0, batch.target_index)  # [n]
+        if not len(targets):
+            return hidden.sum(-1).float()  # [0]
         if torch.is_grad_enabled():
+            assert not any(p.requires_grad for p in self.head.parameters()), "`ChunkedLoss` gives the head no gradient"
             return cast(Tensor, ChunkedLoss.apply(hidden, targets, self.logits, loss))
         chunks = zip(hidden.split(CHUNK_TARGETS), targets.split(CHUNK_TARGETS), strict=True)
         return torch.cat([loss(self.logits(h), t) for h, t in chunks])
@@ -137,7 +143,8 @@ class ChunkedLoss(torch.autograd.Function):
         for h, t, g in zip(*(x.split(CHUNK_TARGETS) for x in (hidden.detach(), targets, grad)), strict=True):
             with torch.enable_grad():
                 values = loss(logits(h.requires_grad_()), t)
-            g.copy_(torch.autograd.grad(values.sum(), h)[0])
+                total = values.sum()
+            g.copy_(torch.autograd.grad(total, h)[0])
             losses.append(values.detach())
         ctx.save_for_backward(grad)
         return torch.cat(losses)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import revinst
 from revinst.data.datamodule import InstructionDataModule
@@ -25,10 +27,11 @@ from revinst.data.split import read_split
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.model.lora import adapter_state, is_sharded, save_adapter
-from revinst.progress import Stage, in_words, write
+from revinst.progress import Stage, as_written, in_words, write
 from revinst.run import Run, write_json, write_text
 from revinst.training.fingerprint import fingerprints
-from revinst.training.loggers import MetricsFile
+from revinst.training.loggers import MetricsFile, log_samples
+from revinst.training.metrics import Sum
 
 
 class ProgressLines(L.Callback):
@@ -121,6 +124,7 @@ class Throughput(L.Callback):
     """Logs tokens/s of all ranks over the last logging interval, and the peak of GPU memory on the fullest rank."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.all_tokens = Sum(trainer.strategy.root_device)
         self.tokens, self.since = 0, time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -129,10 +133,10 @@ class Throughput(L.Callback):
         if module.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         seconds = time.perf_counter() - self.since
-        values = {"perf/tokens_per_s": float(module.sum_over_ranks(self.tokens)) / seconds}
+        values = {"perf/tokens_per_s": float(self.all_tokens.over_ranks(self.tokens)) / seconds}
         if torch.cuda.is_available():
             values["perf/peak_gib"] = peak_gib(module)
-        module.log_dict(values, batch_size=1)
+        module.log_numbers(values)
         self.tokens, self.since = 0, time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -181,19 +185,21 @@ class Samples(L.Callback):
         made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
         if not trainer.is_global_zero:
             return
-        table = Table("response", "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        (source,) = data.template.needs
+        table = Table(source, "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        texts = []
         for number, generated in made:
             example, prompt = examples[number], prompts[number]
             prediction = data.tokenizer.decode(generated.token_ids)
-            table.add_row(clip(prompt.pieces[1].text), clip(prompt.target), clip(prediction))
-            if trainer.logger is not None and hasattr(trainer.logger, "experiment"):
-                text = f"reference: {prompt.target}\n\nprediction: {prediction}"
-                trainer.logger.experiment.add_text(f"samples/{example.id}", text, module.step)
+            shown = {source: getattr(example, source), "reference": prompt.target, "prediction": prediction}
+            table.add_row(*map(clip, shown.values()))
+            texts.append({"id": example.id} | shown)
         Console(file=sys.stdout).print(table)
+        log_samples(trainer.loggers, texts, module.step)
 
 
-def clip(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def clip(text: str, length: int = 200) -> Text:
+    return as_written(text if len(text) <= length else text[: length - 1] + "…")
 
 
 class RunFolder(L.Callback):
@@ -246,7 +252,7 @@ class RunFolder(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A loss spike can be traced to its rows: their place in the data's order, and the ids of bad ones."""
         (position,) = trainer.datamodule.state_dict().values()  # type: ignore[attr-defined]
-        module.log("data/position", float(position), batch_size=1)
+        module.log_numbers({"data/position": position})
         self.write_bad_rows(module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
@@ -255,7 +261,8 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def write_bad_rows(self, module: Any) -> None:
         for step, ids in module.bad_rows.items():
-            self.metrics.add(step, {"bad_rows": " ".join(ids)})
+            words = [re.sub(r"\s+", "_", row_id) for row_id in ids]  # also: csv would not quote a lone \r
+            self.metrics.add(step, {"bad_rows": " ".join(words)})
         module.bad_rows.clear()
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:

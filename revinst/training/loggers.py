@@ -1,19 +1,20 @@
-"""metrics.csv: every logged number, one row a step; survives a resume."""
+"""metrics.csv: every logged number, one row a step; survives a resume. And what other loggers take."""
 
 import csv
 import io
 import math
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
 from revinst.run import write_text
+from revinst.system import allow_long_csv_fields
 
 
 class MetricsFile(Logger):
@@ -76,8 +77,26 @@ class MetricsFile(Logger):
             self.save()
 
 
+def log_samples(loggers: Sequence[Any], samples: Sequence[dict[str, str]], step: int) -> None:
+    """Texts to those loggers that take any: a table to W&B, a text each to TensorBoard and what is like it.
+
+    samples: id, reference, prediction and what it was made from, of each.
+    """
+    if not samples:
+        return
+    columns, data = list(samples[0]), [list(row.values()) for row in samples]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_text("samples", columns=columns, data=data, step=step)
+        elif add_text := getattr(getattr(logger, "experiment", None), "add_text", None):
+            for row in samples:
+                text = f"reference: {row['reference']}\n\nprediction: {row['prediction']}"
+                add_text(f"samples/{row['id']}", text, step)
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of metrics.csv. Raises UserError when somebody's edit has spoilt it."""
+    allow_long_csv_fields()  # the ids of a bad step's rows can be many
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_st
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
 from revinst.training.loss import summed_loss
+from revinst.training.metrics import Sum
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
 from revinst.training.sharding import (
     average_gradients,
@@ -113,16 +114,17 @@ class InstructionModule(L.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One optimizer step: count, accumulate, average, clip, check, step, log."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        num_targets = max(self.sum_over_ranks(batch.num_targets), 1)  # joined rows may hold none
+        num_targets = self.step_targets.over_ranks(batch.num_targets).clamp(min=1)  # joined rows may hold none
         while True:  # once; where memory runs out or fp16 overflows the same rows again
             loss_sum = torch.zeros((), device=self.device)
             with self.out_of_memory() as ran_out:
                 loss_sum = self.accumulate(batch, num_targets)
-            sums = self.sum_over_ranks(torch.stack([loss_sum, torch.full_like(loss_sum, len(ran_out))]))
+            failed = self.max_over_ranks(torch.full_like(loss_sum, len(ran_out)))
+            loss = self.step_loss_sum.over_ranks(loss_sum) / num_targets
             average_gradients(self.network.trainable_parameters(), self.trainer.strategy)
             norm = clip_grad_norm_(self.network.trainable_parameters(), self.max_grad_norm, self.loss_scale)
-            numbers = torch.stack([sums[0] / num_targets, norm.to(sums), sums[1]])
-            mean_loss, grad_norm, out_of_memory = numbers.tolist()  # the step's one wait for the device
+            numbers = torch.stack([number.to(loss) for number in (loss, norm, failed, num_targets)])
+            mean_loss, grad_norm, out_of_memory, targets = numbers.tolist()  # the step's one wait for the device
             if out_of_memory:
                 self.halve_micro_batches(len(batch.rows), ran_out)
             elif self.loss_scale > 1 and math.isfinite(mean_loss) and not math.isfinite(grad_norm):
@@ -137,13 +139,13 @@ class InstructionModule(L.LightningModule):
                 group["lr"] = lr
             optimizer.step()
         optimizer.zero_grad()
-        self.log("train/loss", mean_loss, prog_bar=True, batch_size=1)
+        self.log_numbers({"train/loss": mean_loss}, prog_bar=True)
         # Loggers take `step` as their x axis: Lightning's own count is off after a resume and at skipped steps.
-        values = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": num_targets}
-        self.log_dict({name: float(value) for name, value in values.items()}, batch_size=1)
+        values = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": targets}
+        self.log_numbers(values)
         self.finish_step(batch, is_finite)
 
-    def accumulate(self, batch: StepBatch, num_targets: Any) -> Tensor:
+    def accumulate(self, batch: StepBatch, num_targets: Tensor) -> Tensor:
         """Forward and backward of each micro-batch; the sum of their losses."""
         loss_sum = torch.zeros((), device=self.device)
         micro_batches = batch.micro_batches(self.micro_batch_size)
@@ -169,7 +171,7 @@ class InstructionModule(L.LightningModule):
             rows = ", ".join(ids[:20]) + (", ..." if len(ids) > 20 else "")
             self.print(f"step {self.step}: loss or gradient is not finite; the step was skipped. Rows: {rows}")
         if self.hardware.dtype == "fp16":
-            self.log("train/loss_scale", self.loss_scale, batch_size=1)
+            self.log_numbers({"train/loss_scale": self.loss_scale})
             self.good_steps += is_finite
             if self.good_steps == GOOD_STEPS_TO_GROW:
                 self.loss_scale, self.good_steps = self.loss_scale * 2, 0
@@ -212,22 +214,29 @@ class InstructionModule(L.LightningModule):
             "same step"
         )
 
+    def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
+        """Lightning copies what is no plain tensor in the other way, and waits for the last step there (2.6.6)."""
+        return batch.to(device, non_blocking=True)
+
     # ---- validation: loss per supervised token -------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self.val_loss_sum = torch.zeros((), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
-        self.val_targets = 0
+        self.val_loss_sum, self.val_targets = Sum(self.device), Sum(self.device)
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         for micro_batch in batch.micro_batches(self.micro_batch_size):
-            self.val_loss_sum += self.micro_batch_loss(micro_batch).cpu().double()  # no fp64 on Apple's GPUs
-        self.val_targets += batch.num_targets
+            self.val_loss_sum.update(self.micro_batch_loss(micro_batch))
+        self.val_targets.update(batch.num_targets)
 
     def on_validation_epoch_end(self) -> None:
-        num_targets = self.sum_over_ranks(self.val_targets)
-        loss = self.sum_over_ranks(self.val_loss_sum.to(self.device)) / max(num_targets, 1)
+        loss = self.val_loss_sum.compute() / self.val_targets.compute().clamp(min=1)
         self.log("val/loss", loss.float(), prog_bar=True)
-        self.log("step", float(self.step - 1))  # on the line of the step before
+        self.log_numbers({"step": self.step - 1})  # on the line of the step before
+
+    def log_numbers(self, values: Mapping[str, float], **options: Any) -> None:
+        """Logs numbers of the host, which stay there: Lightning would copy each to the device, and wait for that."""
+        tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
+        self.log_dict(tensors, batch_size=1, **options)
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -236,6 +245,8 @@ class InstructionModule(L.LightningModule):
         check_optimizer(self.trainer.strategy, self.optimizer_name)
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             self.trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # `training_step` scales
+        device = self.trainer.strategy.root_device
+        self.step_targets, self.step_loss_sum = Sum(device), Sum(device)
 
     def configure_model(self) -> None:
         """Loads the base onto this rank's device and attaches a fresh adapter."""
@@ -323,13 +334,7 @@ class InstructionModule(L.LightningModule):
 
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
-    def sum_over_ranks(self, value: Any) -> Any:
-        return self.reduce_over_ranks(value, ReduceOp.SUM)
-
     def max_over_ranks(self, value: Any) -> Any:
-        return self.reduce_over_ranks(value, ReduceOp.MAX)
-
-    def reduce_over_ranks(self, value: Any, operation: Any) -> Any:
         """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor.
 
         Lightning's `strategy.reduce` begins with a barrier (2.6.6): the host would wait there for the backward, and the
@@ -339,7 +344,7 @@ class InstructionModule(L.LightningModule):
             return value
         device = self.trainer.strategy.root_device  # after a fit the module itself is on the CPU
         tensor = torch.as_tensor(value).to(device, torch.float64, copy=True)
-        torch.distributed.all_reduce(tensor, op=operation)
+        torch.distributed.all_reduce(tensor, op=ReduceOp.MAX)
         return tensor
 
     def gather_over_ranks(self, value: Any) -> list[Any]:

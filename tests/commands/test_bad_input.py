@@ -67,6 +67,10 @@ def test_missing_config(capsys):
         ({"model__lr_schedule": "square"}, "cosine"),
         ({"model__quantization": "int3"}, "nf4"),
         ({"model__lora": {"r": 0}}, "r 0"),
+        ({"model__lora": {"alpha": 0}}, "alpha 0"),
+        ({"model__lora": {"target_modules": ["q_proj", "lm_head"]}}, "lm_head is not part of the decoder"),
+        ({"model__lora": {"target_modules": "q_prj"}}, "[q_proj, v_proj]"),
+        ({"model__lora": {"modules_to_save": ["lm_head"]}}, "modules_to_save"),
         ({"model__base": "models/nothing-here/at-all"}, "no such folder"),
         ({"trainer__accumulate_grad_batches": 4}, "data.rows_per_step"),
         ({"trainer__gradient_clip_val": 1.0}, "model.max_grad_norm"),
@@ -100,6 +104,11 @@ def test_missing_config(capsys):
 def test_bad_config(capsys, tmp_path, base, changes, says):
     assert says in fails(capsys, "fit", "--config", config(tmp_path, **changes), "--runs_dir", tmp_path / "runs")
     assert not (tmp_path / "runs").exists(), "refused before anything is made"
+
+
+def test_plan_refuses_a_target_that_is_not_trained(capsys, tmp_path, base):
+    line = fails(capsys, "plan", config(tmp_path, model__lora={"target_modules": ".*(v_proj|lm_head)"}))
+    assert "model.lora.target_modules .*(v_proj|lm_head)" in line and "all-linear" in line
 
 
 def test_config_that_is_not_yaml(capsys, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.config import RevinstCLI
+from revinst.commands.config import RevinstCLI, config_difference
 from revinst.errors import UserError
 from revinst.training.sharding import ShardedStrategy, check_optimizer
 
@@ -60,3 +60,19 @@ def test_sharded_weights_need_torchs_adamw():
             check_optimizer(ShardedStrategy(), name)
         check_optimizer("ddp", name)
     check_optimizer(ShardedStrategy(), "adamw")
+
+
+@pytest.mark.parametrize("logger", ["WandbLogger", "[WandbLogger]"])
+def test_a_logger_that_is_not_installed_is_said_in_one_line(logger, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", "")
+    with pytest.raises(UserError, match=r"^lightning\.pytorch\.loggers\.WandbLogger: "):
+        RevinstCLI(["--trainer.logger", logger, "--trainer.max_steps", "1"])
+
+
+def test_a_resumed_run_may_have_another_logger():
+    ours = [RevinstCLI(["--trainer.max_steps", "1"], train=False).as_yaml]
+    for logger in ("false", "{class_path: CSVLogger, init_args: {save_dir: here}}", "[{class_path: WandbLogger}]"):
+        ours.append(RevinstCLI(["--trainer.max_steps", "1", "--trainer.logger", logger], train=False).as_yaml)
+    assert "save_dir: here" in ours[2]
+    assert not any(config_difference(old, new) for old in ours for new in ours)
+    assert config_difference(ours[0], ours[1].replace("lr: 0.0002", "lr: 0.1")) == ["model.lr: 0.0002 -> 0.1"]

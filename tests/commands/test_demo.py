@@ -32,7 +32,7 @@ def writer(tiny_llama, tmp_path_factory) -> Writer:
     save_adapter(model, folder)
     trained = Trained(folder, str(tiny_llama), "none", "blog", with_context=False, seq_len=256)
     writer = Writer(trained, TRAIN, GenerationSettings(max_new_tokens=6))
-    writer.model.float()  # in 16 bits a random model's next best token depends on what is decoded beside
+    writer.network.float()  # in 16 bits a random model's next best token depends on what is decoded beside
     return writer
 
 

@@ -15,6 +15,7 @@ from revinst.data.examples import load_examples
 from revinst.evaluation.baselines import FLOORS
 from revinst.generation.engine import GenerationSettings
 from revinst.model.inference import load_for_inference
+from revinst.training.loggers import MetricsFile
 
 GAINS = ("prediction", "reference", "shuffled")
 OPTIONS = {
@@ -173,6 +174,18 @@ def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch
     assert run_command("evaluate", runs / "one", "--max_new_tokens", 8) == 0
     assert len(made) == len(lines) - 2
     assert path.read_bytes() == whole
+
+
+def test_a_run_that_skipped_a_step_has_a_report_with_curves(runs, evaluation):
+    path, report = runs / "one" / "metrics.csv", evaluation / "report.html"
+    whole = path.read_bytes()
+    metrics = MetricsFile(path)
+    metrics.add(int(metrics.rows[-1]["step"]), {"bad_rows": "0123456789abcdef row-2"})
+    metrics.save()
+    report.unlink()
+    assert run_command("evaluate", runs / "one", "--max_new_tokens", 8) == 0
+    assert "train/loss over training steps" in report.read_text()
+    path.write_bytes(whole)
 
 
 def test_killed_likelihood_pass_goes_on_at_the_next_row(runs, tmp_path, monkeypatch):
@@ -385,10 +398,9 @@ def test_merged_model_is_the_tuned_one(runs, tiny_llama, tmp_path, monkeypatch):
         str(tiny_llama), runs / "one" / "adapter", torch.device("cpu"), "nf4", torch.bfloat16, dequantize=True
     ).float()
     with torch.no_grad():
-        p, q = (model(ids).logits.log_softmax(-1) for model in (tuned, merged))
-        untuned = tuned.disable_adapter()
-        with untuned:
-            base = tuned(ids).logits.log_softmax(-1)
+        p, q = (model(ids).logits.log_softmax(-1) for model in (tuned.model, merged))
+        with tuned.without_adapter():
+            base = tuned.model(ids).logits.log_softmax(-1)
     kl = (p.exp() * (p - q)).sum(-1)
     assert kl.mean() < 1e-3 and (p.exp() * (p - base)).sum(-1).mean() > 10 * kl.mean()
     assert run_command("merge", runs / "one", tmp_path / "merged") == 2, "an existing folder is not overwritten"

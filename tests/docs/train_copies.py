@@ -24,8 +24,7 @@ def first_step_losses(module, data) -> dict[str, float]:
     step_batch = data.train_dataloader().dataset.__getitems__(data.sampler.rows_at(0))
     nll, uniform = [], []  # of each document's targets: -log p(target), and the mean of -log p over the vocabulary
     for batch in step_batch.micro_batches(2):
-        inputs = {name: getattr(batch, name) for name in ("input_ids", "position_ids", "cu_seqlens", "seq_lens")}
-        log_p = module.network.head(module.network.decoder(**inputs, use_cache=False).last_hidden_state[0]).log_softmax(-1)
+        log_p = module.network.logits(module.network.hidden(batch)[0]).log_softmax(-1)
         documents = zip(log_p.split(batch.seq_lens), batch.targets[0].split(batch.seq_lens), strict=True)
         for of_document, targets in documents:
             at = (targets >= 0).nonzero()[:, 0]

@@ -1,10 +1,12 @@
 """`compare`: same rows only, seeds as one system, Holm over categories."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
@@ -105,3 +107,12 @@ def test_rank_takes_the_rows_that_have_a_value(values, tmp_path):
     assert result["against"] == str(high) and result["n"] == 40 and result["pairs"][0]["n"] == 39
     assert result["pairs"][0]["difference"] == pytest.approx(-0.2)
     assert result["systems"][0]["mean"] == pytest.approx(values[1:40].mean())
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(values, tmp_path):
+    """Rich would take `[/b]` for the end of something that never began."""
+    paths = [write_rows(tmp_path / f"{name}.jsonl", values[:9], category="[/b] mail") for name in ("[a]", "[b]")]
+    console = Console(width=400, file=io.StringIO())
+    console.print(*build_comparison_tables(compare(*paths)))
+    text = "".join(console.file.getvalue().split())  # a title is as wide as its table
+    assert "[/b]mail" in text and f"{paths[1]}minus{paths[0]}" in text

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
+from revinst.training.callbacks import RunFolder
+from revinst.training.loggers import MetricsFile, read_rows
 
 NASTY = '</script><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
 GAINS = ("gain_prediction", "gain_reference", "gain_shuffled")
@@ -100,6 +103,26 @@ def test_curves_and_bars(tmp_path):
     assert build_curve("val/loss", curves["val/loss"]) is None and read_curves(tmp_path / "none") == {}
     long = build_curve("x", [(n, n) for n in range(5000)])
     assert 300 < len(long.points.split()) <= 402 and long.last == 4999
+
+
+def test_curves_survive_whatever_the_metrics_hold(tmp_path):
+    """Words beside numbers, as after a skipped step; cells without a column or a step; a torn end; bytes of no text."""
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    for step in range(3):
+        metrics.add(step, {"train/loss": 4.0 - step, "note": "17" if step else 'too high, \n"and" rising'})
+    long_id = "x" * 200_000
+    ours = RunFolder(None, "", metrics)
+    ours.write_bad_rows(SimpleNamespace(bad_rows={2: ["a b\rc", long_id]}))
+    metrics.save()
+    assert read_rows(metrics.path)[2]["bad_rows"].split() == ["a_b_c", long_id]
+    expected = {"train/loss": [(0, 4), (1, 3), (2, 2)], "note": [(1, 17), (2, 17)]}
+    assert read_curves(metrics.path) == expected
+    with metrics.path.open("ab") as file:
+        file.write(b"3.0,1,2,3,4,5,6\nnone,9,\n9,nan,\n,7,\n\xff\xfe,\xff\n" + b"9" * 400 + b',8,\n5,"torn')
+    curves = read_curves(metrics.path)
+    assert curves["train/loss"][:4] == [*expected["train/loss"], (3, 1)] and curves["train/loss"][4][0] == 9
+    assert build_curve("train/loss", curves["train/loss"]).last == 1
+    assert read_curves(tmp_path) == {}, "a folder"
 
 
 def test_bars_stand_beside_the_floor_of_their_own_rows():

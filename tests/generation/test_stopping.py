@@ -7,6 +7,7 @@ from revinst.data.prompt import load_template, parse_template
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.stopping import Stopping
 from revinst.model.base import load_base
+from revinst.model.network import Network
 
 
 def test_headers_are_the_lines_that_begin_a_section():
@@ -37,7 +38,7 @@ def test_a_header_cuts_the_text_before_it(tokenizer, gap):
 @pytest.mark.parametrize("engine", ["slots", "hf"])
 def test_a_model_that_goes_on_is_stopped_at_its_next_section(base, smollm, engine):
     """The real model copies a pattern: its answer, then the next section, in which two of the three rows end."""
-    model = load_base(base, torch.device("cpu"), "none", dtype=torch.float32)
+    network = Network(load_base(base, torch.device("cpu"), "none", dtype=torch.float32))
     section = "### Input:\nred green\n\n### Response:\n{}\n\n"
     prompts = [
         smollm.encode_fixed(section.format(word) * 4 + section.split("{}", maxsplit=1)[0])
@@ -46,10 +47,10 @@ def test_a_model_that_goes_on_is_stopped_at_its_next_section(base, smollm, engin
     prompts.append(smollm.encode_fixed("The capital of France is"))
     settings = GenerationSettings(max_new_tokens=12, engine=engine)
     headers = ["### Input:"]
-    made = dict(generate_batches(model, smollm, prompts, settings, headers=headers))
+    made = dict(generate_batches(network, smollm, prompts, settings, headers=headers))
     assert [made[n].stopped for n in range(3)] == ["header", "header", "length"]
     assert [smollm.decode(made[n].token_ids).strip() for n in range(2)] == ["blue", "two cats"]
-    longer = dict(generate_batches(model, smollm, prompts, settings))
+    longer = dict(generate_batches(network, smollm, prompts, settings))
     for number in range(3):
         assert longer[number].token_ids[: len(made[number].token_ids)] == made[number].token_ids
         assert longer[number].stopped == "length" and made[number].log_p > longer[number].log_p - 1e-3

@@ -57,7 +57,18 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     trainer = build_trainer(folder, **trainer_options(options, ranks))
     seen: dict[str, Any] = {
         name: []
-        for name in ("gradients", "norms", "losses", "targets", "ids", "samples", "crossed", "whole", "barriers")
+        for name in (
+            "gradients",
+            "norms",
+            "losses",
+            "targets",
+            "ids",
+            "samples",
+            "crossed",
+            "whole",
+            "barriers",
+            "waits",
+        )
     }
     watch_module(module, seen, options["strategy"] == "fsdp2")
     with watch_functions(module, seen):
@@ -99,6 +110,7 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     import revinst.training.module as loop
     from revinst.model.lora import gather_whole
     from revinst.training import callbacks
+    from tests.waits import Waits
 
     clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches
     step, barrier = module.training_step, torch.distributed.barrier
@@ -106,7 +118,9 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     def training_step(batch, batch_idx):
         torch.distributed.barrier = lambda *args, **kwargs: seen["barriers"].append(module.step)
         try:
-            step(batch, batch_idx)
+            with Waits() as waits:
+                step(batch, batch_idx)
+            seen["waits"].append(waits.found)
         finally:
             torch.distributed.barrier = barrier
 

@@ -141,6 +141,14 @@ def test_no_step_has_a_barrier(two, name):
     assert two[name]["barriers"] == [] and len(two[name]["losses"]) > 0
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_a_step_waits_for_the_device_once(two, name):
+    """For the numbers at its end: not for the count of all ranks' targets at its start, nor for a micro-batch."""
+    assert len(two[name]["waits"]) == len(two[name]["losses"])
+    for waits in two[name]["waits"]:
+        assert [wait.split(" at ")[0] for wait in waits] == ["tolist"] and "training/module.py" in waits[0]
+
+
 def test_a_wrong_sum_would_show(one):
     """The test can fail: without the third step's rows of one rank the gradient is another one."""
     assert distance(one["gradients"][2], one["gradients"][1]) > 1e-2

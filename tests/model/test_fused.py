@@ -1,10 +1,12 @@
 """Property 9: fused layers give what plain ones give, forward and gradients. On the CPU the kernels are their twins."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.helpers import rescale_adapter_scale
 from transformers import DynamicCache, LlamaForCausalLM
 
 from revinst.errors import UserError
@@ -46,16 +48,22 @@ def fuse(model, lean: int = 0):
     return model
 
 
-def run(model, seq_lens=SEQ_LENS) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """(hidden states, gradient of a random linear function of them by name)."""
-    generator = torch.Generator().manual_seed(1)
+def forward(model, seq_lens=SEQ_LENS, generator=None) -> torch.Tensor:
+    """Hidden states of packed documents."""
+    generator = generator or torch.Generator().manual_seed(1)
     ids = torch.randint(0, 128, (1, sum(seq_lens)), generator=generator)
     position_ids = torch.cat([torch.arange(n) for n in seq_lens])[None]
     cu_seqlens = torch.tensor([0, *torch.tensor(seq_lens).cumsum(0)], dtype=torch.int32)
     decoder = model.get_base_model().get_decoder()
-    hidden = decoder(
+    return decoder(
         input_ids=ids, position_ids=position_ids, cu_seqlens=cu_seqlens, seq_lens=seq_lens, use_cache=False
     ).last_hidden_state
+
+
+def run(model, seq_lens=SEQ_LENS) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """(hidden states, gradient of a random linear function of them by name)."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = forward(model, seq_lens, generator)
     model.zero_grad()
     (hidden * torch.randn(hidden.shape, generator=generator, dtype=hidden.dtype)).sum().backward()
     return hidden.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -193,6 +201,144 @@ def test_what_cannot_be_fused_stays_plain_and_says_why():
     assert choose_layers(layers, "plain", CPU)[0] == []
     with pytest.raises(UserError, match="quick"):
         choose_layers(layers, "quick", CPU)
+
+
+@contextmanager
+def another_adapter(model, names=("other",)):
+    """Of another rank and scale, on other layers; in tests of two at once beside the first."""
+    torch.manual_seed(2)
+    options = LoraConfig(r=3, lora_alpha=9, target_modules=["k_proj", "o_proj", "up_proj"], task_type="CAUSAL_LM")
+    model.add_adapter("other", options, autocast_adapter_dtype=False)
+    for name, parameter in model.named_parameters():
+        if "lora_B.other" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.double().base_model.set_adapter(list(names))
+    yield
+
+
+@contextmanager
+def merged(model):
+    model.merge_adapter()
+    yield
+    model.unmerge_adapter()
+
+
+@contextmanager
+def merged_and_off(model):
+    model.merge_adapter()
+    with model.disable_adapter():
+        yield
+
+
+@contextmanager
+def trained_norms(model):
+    for layer in layers_of(model):
+        layer.input_layernorm.weight.requires_grad_()
+    yield
+
+
+@contextmanager
+def hooked(model):
+    """What PEFT does for `adapter_names` is such a hook."""
+    handles = [layer.mlp.up_proj.register_forward_hook(lambda m, x, y: 2 * y) for layer in layers_of(model)]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+@contextmanager
+def taken_off(model):
+    """`unload` puts bare linear layers in the place of PEFT's."""
+    model.base_model.unload()
+    yield
+
+
+STATES = {
+    "off": lambda model: model.disable_adapter(),
+    "scaled": lambda model: rescale_adapter_scale(model, 0.3),
+    "another": another_adapter,
+    "two at once": lambda model: another_adapter(model, ("default", "other")),
+    "merged": merged,
+    "merged and off": merged_and_off,
+    "norms trained": trained_norms,
+    "hooked": hooked,
+    "taken off": taken_off,
+}
+UNTRAINED = ("off", "merged", "merged and off", "taken off")
+
+
+@pytest.mark.parametrize("lean", [0, 3])
+@pytest.mark.parametrize("state", STATES)
+def test_an_adapters_state_is_honoured(state, lean):
+    """Whatever PEFT's layers would do now, values and gradients; and afterwards as before."""
+    found = []
+    for fused in (False, True):
+        model = build(["q_proj", "k_proj", "up_proj", "down_proj"])
+        if fused:
+            fuse(model, lean)
+        before = forward(model).detach()
+        with STATES[state](model):
+            hidden, gradients = (forward(model).detach(), {}) if state in UNTRAINED else run(model)
+            assert error(hidden, before) > 1e-2 or state in ("merged", "norms trained")
+        after = forward(model).detach()
+        found.append((before, hidden, after, gradients))
+        if fused:
+            assert not layers_of(model)[0].forward.host or not layers_of(model)[0].forward.host.ahead
+    plain, fused = found
+    assert max(map(error, fused[:3], plain[:3])) < 2e-6
+    assert plain[3].keys() == fused[3].keys()
+    trained = {name for name in plain[3] if plain[3][name].norm() > 0}
+    assert bool(trained) == (state not in UNTRAINED)
+    assert max((error(fused[3][name], plain[3][name]) for name in trained), default=0) < 2e-6
+    assert all(fused[3][name].norm() == 0 for name in plain[3].keys() - trained)
+
+
+@pytest.mark.parametrize("lean", [0, 2, 3])
+@pytest.mark.parametrize("no_grad", [True, False])
+def test_a_penalty_on_the_distance_to_the_base(lean, no_grad):
+    """The base's pass comes between a forward and its backward, and leaves the first one's activations alone."""
+    found = []
+    for fused in (False, True):
+        model = build()
+        if fused:
+            fuse(model, lean)
+        ours = forward(model)
+        with model.disable_adapter(), torch.set_grad_enabled(not no_grad):
+            base = forward(model)
+        assert not base.requires_grad
+        penalty = (ours - base.detach()).square().sum()
+        penalty.backward()
+        found.append((penalty.item(), [p.grad for p in model.parameters() if p.requires_grad]))
+    (plain, gradients), (penalty, fused_gradients) = found
+    assert plain > 1 and penalty == pytest.approx(plain, rel=1e-5)
+    assert len(gradients) == 42 and max(map(error, fused_gradients, gradients)) < 1e-5
+
+
+@pytest.mark.parametrize("lean", [0, 3])
+def test_a_backward_has_the_scale_of_its_forward(lean):
+    found = []
+    for fused in (False, True):
+        model = build()
+        if fused:
+            fuse(model, lean)
+        with rescale_adapter_scale(model, 0.3):
+            hidden = forward(model)
+        hidden.square().sum().backward()
+        found.append([p.grad for p in model.parameters() if p.requires_grad])
+    assert max(map(error, *found)) < 2e-6
+
+
+def test_a_lean_layer_has_room_for_one_forward():
+    """Gradients from another forward's inputs would be wrong without a word."""
+    model = fuse(build(), lean=2)
+    first, second = forward(model), forward(model, [9, 8])
+    with pytest.raises(RuntimeError, match="another forward came between"):
+        first.sum().backward()
+    second.sum().backward()
+    assert torch.isfinite(second).all() and not layers_of(model)[0].forward.host.parked
+    model = fuse(build(), lean=0)
+    first, second = forward(model), forward(model, [9, 8])
+    (first.sum() + second.sum()).backward()
 
 
 def test_training_steps_agree(tiny_llama, tmp_path):

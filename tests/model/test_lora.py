@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from revinst.data.batch import MicroBatch
+from revinst.errors import UserError
+from revinst.model.attention import register_attention
 from revinst.model.lora import LoraSettings, attach_lora, load_adapter, read_adapter_config, save_adapter
 from revinst.model.merge import MARKER, adapter_sha256, check_not_merged
+from revinst.model.network import Network
+from tests.tiny import tiny_config
 
 
 def tiny(folder: Path):
@@ -28,10 +33,54 @@ def write_adapter(tiny_llama: Path, folder: Path, **settings: object) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("targets", [["q_proj", "v_prj"], [], ["all-linear"], "v_prj", ["q_proj", "embed_tokens"]])
-def test_targets_that_match_no_linear_layer(tiny_llama, targets):
-    with pytest.raises(ValueError, match="target_modules"):
-        attach_lora(tiny(tiny_llama), LoraSettings(target_modules=targets), "base")
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        (["q_proj", "v_prj"], "v_prj"),
+        ([], "target_modules"),
+        ([""], "not found"),
+        (["all-linear"], "all-linear"),
+        ("v_prj", "v_prj not found"),
+        ("v_proj", "v_proj not found"),  # a pattern of whole names
+        ("(v_proj", "unterminated"),
+        (".*", "LlamaModel"),
+        (["mlp"], "LlamaMLP"),
+        (["input_layernorm"], "LlamaRMSNorm"),
+        (["model.norm"], "LlamaRMSNorm"),
+        (["q_proj", "embed_tokens"], "no linear layer but Embedding"),
+        (["lm_head"], "lm_head is not part of the decoder"),
+        (["q_proj", "lm_head"], "lm_head is not part of the decoder"),
+        (".*(q_proj|head)", "lm_head is not part of the decoder"),
+    ],
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_targets_that_would_not_be_trained_are_refused(targets, says, tied):
+    """In one line that says what to give; PEFT takes most of them, or answers with what its own classes are."""
+    model = LlamaForCausalLM(tiny_config(vocab_size=64, tie_word_embeddings=tied))
+    with pytest.raises(UserError, match="target_modules") as refused:
+        attach_lora(model, LoraSettings(r=2, target_modules=targets), "base")
+    line = str(refused.value)
+    assert says in line and "\n" not in line and "as in [q_proj, v_proj], or give all-linear" in line
+
+
+@pytest.mark.parametrize(
+    "targets", ["all-linear", ["q_proj"], ["self_attn.q_proj", "0.mlp.up_proj"], r".*layers\.1\..*_proj"]
+)
+def test_every_parameter_that_is_counted_is_trained(targets):
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(tiny_config(vocab_size=64, attn_implementation=register_attention("sdpa")))
+    model = attach_lora(llama, LoraSettings(2, 4, 0.0, targets), "base")
+    network, ids = Network(model), torch.arange(20)[None]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, parameter in trained.items():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    batch = MicroBatch(ids, ids, ids, torch.tensor([0, 20], dtype=torch.int32), ids[0], [20], ["row"])
+    network.token_nll(batch).sum().backward()
+    assert trained and all(p.grad.norm() > 0 for p in trained.values())
+    network.head.requires_grad_(True)
+    with pytest.raises(AssertionError, match="no gradient"):
+        network.token_nll(batch)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_merged_is_what_peft_computes(small, tmp_path, kind, onto):
     """PEFT's forward in fp32 on the same base values; the merged weights differ by one rounding to bf16."""
     adapter = write_peft_adapter(small, tmp_path / "adapter", **LORA[kind])
     quantization = "nf4" if onto == "nf4" else "none"
-    base = load_for_inference(str(small), None, CPU, quantization, dequantize=True).float()
+    base = load_for_inference(str(small), None, CPU, quantization, dequantize=True).base.float()
     untouched = log_p(base)
     expected = log_p(PeftModel.from_pretrained(base, adapter))
     merged = log_p_of(merge(small, adapter, tmp_path / "merged", onto))
@@ -84,7 +84,7 @@ def test_merged_is_what_peft_computes(small, tmp_path, kind, onto):
 def test_every_tensor_is_rounded_once_from_fp32(small, tmp_path):
     adapter = write_peft_adapter(small, tmp_path / "adapter")
     merged = load_file(merge(small, adapter, tmp_path / "merged", "nf4") / "model.safetensors")
-    base = load_for_inference(str(small), None, CPU, "nf4", dequantize=True)
+    base = load_for_inference(str(small), None, CPU, "nf4", dequantize=True).base
     state = load_file(adapter / "adapter_model.safetensors")
     own = dict(base.state_dict())
     changed = 0

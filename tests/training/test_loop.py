@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from revinst.data.batch import collate_rows
+from revinst.model.base import load_base
 from revinst.model.lora import adapter_state
-from revinst.training.loss import summed_loss
+from revinst.model.network import Network
 from revinst.training.module import InstructionModule
 from revinst.training.optim import build_optimizer, lr_at
 from tests.tiny import build_data, build_module, build_trainer
@@ -62,7 +64,7 @@ def test_gradients_are_clipped_to_the_norm(tiny_llama, tmp_path):
     def configure_optimizers():
         optimizer = configure()
         optimizer.register_step_pre_hook(
-            lambda *_: norms.append(torch.stack([p.grad.norm() for p in module.trainable_parameters()]).norm().item())
+            lambda *_: norms.append(torch.stack([p.grad.norm() for p in module.network.trainable_parameters()]).norm().item())
         )
         return optimizer
 
@@ -104,20 +106,30 @@ def test_validation_leaves_training_as_it_was(tiny_llama, tmp_path):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_chunks_do_not_change_the_loss(monkeypatch):
-    torch.manual_seed(0)
-    hidden, head = torch.randn(1, 50, 8, requires_grad=True), torch.nn.Linear(8, 30).requires_grad_(False)
-    targets = torch.randint(0, 30, (1, 50))
-    targets[0, ::3] = -100
-    index = (targets[0] != -100).nonzero()[:, 0]
-    reference = torch.nn.functional.cross_entropy(head(hidden)[0], targets[0], ignore_index=-100, reduction="sum")
-    expected = torch.autograd.grad(reference, hidden)[0]
+def test_chunks_do_not_change_the_loss(monkeypatch, tiny_llama):
+    """Of each target and its gradient, whatever comes after; and nothing where there is no target."""
+    data = build_data(tiny_llama)
+    data.setup()
+    batch = collate_rows(data.train_documents, data.train_rows[:1])
+    network = Network(load_base(str(tiny_llama), torch.device("cpu"), "none", dtype=torch.float32))
+    embeddings = network.base.get_input_embeddings()
+    weights = torch.linspace(0.5, 2.0, batch.num_targets)
+    embeddings.weight.requires_grad_(True)
+    logits = network.head(network.hidden(batch)[0])[batch.target_index]
+    expected = torch.nn.functional.cross_entropy(logits, batch.targets[0, batch.target_index], reduction="none")
+    gradient = torch.autograd.grad((expected * weights).sum(), embeddings.weight)[0]
+    assert batch.num_targets > 20 and gradient.norm() > 0
     for size in (1, 7, 1000):
-        monkeypatch.setattr("revinst.training.loss.CHUNK_TOKENS", size)
-        loss = summed_loss(hidden, head, targets, index)
-        assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
-        assert torch.allclose(torch.autograd.grad(loss, hidden)[0], expected, atol=1e-5)
-    assert summed_loss(hidden, head, targets, index[:0]).item() == 0
+        monkeypatch.setattr("revinst.model.network.CHUNK_TARGETS", size)
+        nll = network.token_nll(batch)
+        assert torch.allclose(nll, expected, atol=1e-5)
+        got = torch.autograd.grad((nll * weights).sum(), embeddings.weight)[0]
+        assert torch.allclose(got, gradient, rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            assert torch.allclose(network.token_nll(batch), expected, atol=1e-5)
+    filler = collate_rows(data.train_documents, data.train_rows[:1], supervised=False)
+    nothing = network.token_nll(filler)
+    assert nothing.shape == (0,) and not torch.autograd.grad(nothing.sum(), embeddings.weight)[0].any()
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -138,15 +150,15 @@ def test_paged_optimizer_without_a_gpu_is_said_aloud():
         build_optimizer([parameter], "sgd", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
 
 
-def test_ranks_are_summed_on_their_own_device(monkeypatch):
+def test_ranks_meet_on_their_own_device(monkeypatch):
     """At the end of a fit the module is on the CPU again, where NCCL has no backend. The value stays what it was."""
     seen = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, op: seen.append((tensor, op)))
     module = InstructionModule()
     module._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("meta")))
     value = torch.ones((), dtype=torch.float64)
-    assert module.device.type == "cpu" and module.sum_over_ranks(value) is not value
+    assert module.device.type == "cpu" and module.max_over_ranks(value) is not value
     module.max_over_ranks([1, 2])
-    (total, sum_), (largest, max_) = seen
-    assert total.is_meta and largest.is_meta and largest.shape == (2,) and total.dtype == torch.float64
-    assert (sum_, max_) == (torch.distributed.ReduceOp.SUM, torch.distributed.ReduceOp.MAX)
+    (one, _), (both, operation) = seen
+    assert one.is_meta and both.is_meta and both.shape == (2,) and one.dtype == torch.float64
+    assert operation == torch.distributed.ReduceOp.MAX

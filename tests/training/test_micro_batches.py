@@ -28,7 +28,7 @@ def run_out_above(module, rows: int, monkeypatch, error: Exception = NO_MEMORY) 
 def adapter_after(module, trainer, data) -> torch.Tensor:
     torch.manual_seed(3)
     trainer.fit(module, datamodule=data)
-    return torch.cat([p.detach().flatten() for p in module.trainable_parameters()])
+    return torch.cat([p.detach().flatten() for p in module.network.trainable_parameters()])
 
 
 @pytest.mark.parametrize("error", [NO_MEMORY, RuntimeError("DefaultCPUAllocator: can't allocate memory")])

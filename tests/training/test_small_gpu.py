@@ -40,7 +40,7 @@ def test_a_step_goes_on_with_fewer_rows(base, tmp_path, capsys, capped, kernels)
         data = build_data(llama, seq_len=1024, rows_per_step=8, micro_batch_size=8)
         trainer = build_trainer(tmp_path, max_steps=2, accelerator="cuda", precision="bf16-mixed")
         trainer.fit(module, datamodule=data)
-        adapters.append(torch.cat([p.detach().float().flatten().cpu() for p in module.trainable_parameters()]))
+        adapters.append(torch.cat([p.detach().float().flatten().cpu() for p in module.network.trainable_parameters()]))
         sizes = module.micro_batch_size
         del module, trainer
     said = [line for line in capsys.readouterr().out.splitlines() if "memory ran out" in line]

@@ -3,7 +3,7 @@
 Shapes: T tokens, h features, H query and K key heads of D.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from revinst.model.fused.adapter import Adapter
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import Mask
+from revinst.model.fused.projection import Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +38,19 @@ class Attended:
 
 
 class AttentionBlock:
-    def __init__(self, attention: Any, norm: Any, kernel: Callable[..., Tensor], ops: ModuleType):
-        self.qkv = Group([attention.q_proj, attention.k_proj, attention.v_proj], ops)
-        self.o = Group([attention.o_proj], ops)
-        self.weight, self.eps = norm.weight, norm.variance_epsilon
+    """projections: of q, k, v and o."""
+
+    def __init__(self, layer: Any, projections: Sequence[Projection], kernel: Callable[..., Tensor], ops: ModuleType):
+        attention, norm = layer.self_attn, layer.input_layernorm
+        self.qkv, self.o = Group(projections[:3], ops), Group(projections[3:], ops)
+        self.norm, self.eps = norm, norm.variance_epsilon
         self.head_dim, self.scaling = attention.head_dim, attention.scaling
         self.kernel, self.ops = kernel, ops
 
     def attend(self, x: Tensor, at: Segments, adapter: Adapter, mask: Mask | None, record: bool) -> Attended:
         """Up to attention's output. record: with a graph to differentiate attention itself by."""
         room, normed = self.qkv.room(x)
-        dropped = self.ops.norm(x, self.weight, self.eps, normed, mask)
+        dropped = self.ops.norm(x, self.norm.weight, self.eps, normed, mask)
         outputs, u = self.qkv.forward(room, dropped, adapter)
         del room, normed, dropped
         q, k, v = (y.view(len(x), -1, self.head_dim) for y in outputs)  # [T, H or K, D]
@@ -101,5 +104,5 @@ class AttentionBlock:
         del parts, out_grad
         normed_grad = self.qkv.backward(room, adapter, mask is not None)
         x_grad = torch.empty_like(x)
-        dropped = self.ops.norm_backward(x, self.weight, self.eps, (*normed_grad, residual), mask, x_grad)
+        dropped = self.ops.norm_backward(x, self.norm.weight, self.eps, (*normed_grad, residual), mask, x_grad)
         return x_grad, self.qkv.adapter_grads(room, dropped, u)

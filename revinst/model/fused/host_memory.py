@@ -15,13 +15,17 @@ class HostMemory:
         self.device = device
         self.buffers: dict[int, list[Tensor]] = {}  # flat and pinned, kept from step to step
         self.parked: dict[int, list[Tensor]] = {}
-        self.ahead: dict[int, tuple[list[Tensor], torch.cuda.Event]] = {}
+        self.ahead: dict[int, tuple[list[Tensor], list[Tensor], torch.cuda.Event]] = {}
 
-    def park(self, number: int, tensors: list[Tensor]) -> None:
-        """Starts copying; the tensors' device memory is free for others as soon as that is done."""
+    def park(self, number: int, tensors: list[Tensor]) -> list[Tensor]:
+        """Starts copying; the tensors' device memory is free for others as soon as that is done.
+
+        Returns what `take` gives back for them, until the layer parks again.
+        """
+        self.ahead.pop(number, None)  # of a forward whose backward did not come
         if self.stream is None:
             self.parked[number] = tensors
-            return
+            return tensors
         buffers = self.buffers.setdefault(number, [torch.empty(0) for _ in tensors])
         for place, tensor in enumerate(tensors):
             if buffers[place].numel() < tensor.numel():
@@ -33,6 +37,7 @@ class HostMemory:
                 view.copy_(tensor, non_blocking=True)
                 tensor.record_stream(self.stream)
         self.parked[number] = views
+        return views
 
     def fetch_ahead(self, number: int) -> None:
         """Starts copying a layer's tensors back, if it has any parked."""
@@ -46,14 +51,23 @@ class HostMemory:
                 tensor.copy_(view, non_blocking=True)
             done = torch.cuda.Event()
             done.record(self.stream)
-        self.ahead[number] = (tensors, done)
+        self.ahead[number] = (views, tensors, done)
 
-    def take(self, number: int) -> list[Tensor]:
-        """The tensors of a layer, on the device, and starts fetching those of the layer below."""
+    def take(self, number: int, parked: list[Tensor]) -> list[Tensor]:
+        """The tensors of a layer, on the device, and starts fetching those of the layer below.
+
+        parked: from `park`. Raises RuntimeError when another forward has taken their place.
+        """
+        held = self.parked.get(number) or next(iter(self.ahead.get(number, ())), None)
+        if held is not parked:
+            raise RuntimeError(
+                f"layer {number}: another forward came between this one and its backward, and a layer that recomputes "
+                "parks the inputs of one; take the backward first, or give model.activation_memory_gib: auto"
+            )
         if self.stream is None:
             return self.parked.pop(number)
         self.fetch_ahead(number)
-        tensors, done = self.ahead.pop(number)
+        _, tensors, done = self.ahead.pop(number)
         torch.cuda.current_stream(self.device).wait_event(done)
         self.fetch_ahead(number - 1)
         return tensors

@@ -23,22 +23,36 @@ from revinst.model.fused.attention_block import Attended, AttentionBlock, Segmen
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.mask import SITES, Mask, draw_masks
 from revinst.model.fused.mlp_block import Gated, MlpBlock
+from revinst.model.fused.projection import TRAINED, Projection, read_projection, why_not_linear
 
 
 @dataclass(slots=True)
 class Pass:
     """One forward and backward of one layer: its circumstances, and what forward left for backward."""
 
+    blocks: "Blocks"
     at: Segments
     masks: list[Mask | None]
     record: bool
     inputs: tuple[Tensor, Tensor] | None = None  # x, x1
+    parked: list[Tensor] | None = None  # the same in host memory
     attended: Attended | None = None
     gated: Gated | None = None
 
 
+class Blocks:
+    """A layer's parts with its projections as they were read; of them all, one dropout p."""
+
+    def __init__(self, layer: Any, projections: list[Projection], kernel: Callable[..., Tensor], ops: ModuleType):
+        self.projections, self.p = projections, max(projection.p for projection in projections)
+        self.attention = AttentionBlock(layer, projections[:4], kernel, ops)
+        self.mlp = MlpBlock(layer, projections[4:], ops)
+        self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
+
+
 class FusedLayer:
-    """Stands in for `layer.forward`. A call with a cache or without documents (generation) runs the plain one.
+    """Stands in for `layer.forward`. A call with a cache or without documents (generation) runs the plain one, and so
+    does one in which PEFT's layers would do what can't be fused (several adapters at once, say).
 
     Args:
         kernel: one of `attention.KERNELS`.
@@ -55,10 +69,8 @@ class FusedLayer:
         host: HostMemory | None,
     ):
         self.layer, self.plain, self.number, self.host = layer, layer.forward, number, host
-        self.attention = AttentionBlock(layer.self_attn, layer.input_layernorm, kernel, ops)
-        self.mlp = MlpBlock(layer.mlp, layer.post_attention_layernorm, ops)
-        self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
-        self.p = max((dropout_of(module) for module in layer.modules()), default=0.0)
+        self.kernel, self.ops = kernel, ops
+        self.blocks: Blocks | None = None
 
     def __call__(
         self,
@@ -70,55 +82,68 @@ class FusedLayer:
         seq_lens: list[int] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if past_key_values is not None or cu_seqlens is None or seq_lens is None or position_embeddings is None:
+        is_cached = past_key_values is not None or position_embeddings is None
+        if is_cached or cu_seqlens is None or seq_lens is None or (blocks := self.read_blocks()) is None:
             kwargs |= {"position_embeddings": position_embeddings, "past_key_values": past_key_values}
             return self.plain(hidden_states, *args, cu_seqlens=cu_seqlens, seq_lens=seq_lens, **kwargs)
+        assert position_embeddings is not None
+        masks: list[Mask | None] = [*draw_masks(blocks.p)] if blocks.p else [None] * SITES
+        parameters = [p for projection in blocks.projections for p in projection.parameters]
+        # With the adapters switched off nothing is trained: such a pass leaves nothing behind for a backward.
+        record = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_states, *parameters))
         at = Segments(position_embeddings[0][0], position_embeddings[1][0], cu_seqlens, seq_lens)
-        masks: list[Mask | None] = [None] * SITES
-        if self.p and self.layer.training:
-            masks = [*draw_masks(self.p)]
-        now = Pass(at, masks, torch.is_grad_enabled())
-        parameters = [p for group in self.groups for part in group.projections for p in part.parameters]
+        now = Pass(blocks, at, masks, record)
         return LayerFunction.apply(hidden_states[0], self, now, *parameters)[None]
+
+    def read_blocks(self) -> Blocks | None:
+        """Those of the last call, unless a projection has changed since. None: as they are, they can't be fused."""
+        projections, obstacle = read_layer(self.layer)
+        if obstacle:
+            return None
+        if self.blocks is None or self.blocks.projections != projections:
+            self.blocks = Blocks(self.layer, projections, self.kernel, self.ops)
+        return self.blocks
 
     def forward(self, x: Tensor, now: Pass, adapters: list[Adapter]) -> Tensor:
         """x [T, h] -> out [T, h]; leaves in `now` what backward needs."""
+        attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
         keep = now.record and self.host is None
-        attended = self.attention.attend(x, now.at, *qkv, record=keep)
-        y = self.attention.project(attended, *o)
+        attended = attention.attend(x, now.at, *qkv, record=keep)
+        y = attention.project(attended, *o)
         now.attended = attended if keep else None
         del attended
-        x1, gated = self.mlp.add_and_gate(x, y, *gate_up)
+        x1, gated = mlp.add_and_gate(x, y, *gate_up)
         del y
-        out = self.mlp.project(gated, *down)
+        out = mlp.project(gated, *down)
         out += x1
         if keep:
             now.inputs, now.gated = (x, x1), gated
         elif now.record and self.host is not None:
-            self.host.park(self.number, [x, x1])
+            now.parked = self.host.park(self.number, [x, x1])
         return out
 
     def backward(self, grad: Tensor, now: Pass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
         """Gradient of out [T, h] -> gradients of x [T, h] and of `parameters`, those of B still to be scaled."""
+        attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
         if now.inputs is None:
-            assert self.host is not None
-            x, x1 = self.host.take(self.number)
+            assert self.host is not None and now.parked is not None
+            x, x1 = self.host.take(self.number, now.parked)
         else:
             x, x1 = now.inputs
-        gated, now.gated = now.gated or self.mlp.gate(x1, *gate_up), None
-        gate_up_room, down_grads = self.mlp.backward_down(grad, gated, *down)
+        gated, now.gated = now.gated or mlp.gate(x1, *gate_up), None
+        gate_up_room, down_grads = mlp.backward_down(grad, gated, *down)
         u = gated.u
         del gated
-        o_room, x1_grad = self.attention.o.grad_room(grad)
+        o_room, x1_grad = attention.o.grad_room(grad)
         adapter, mask = gate_up
-        gate_up_grads = self.mlp.backward_gate_up(x1, u, (gate_up_room, grad), adapter=adapter, mask=mask, out=x1_grad)
+        gate_up_grads = mlp.backward_gate_up(x1, u, (gate_up_room, grad), adapter=adapter, mask=mask, out=x1_grad)
         del gate_up_room, x1, now.inputs
-        attended, now.attended = now.attended or self.attention.attend(x, now.at, *qkv, record=True), None
-        out_grad, o_grads = self.attention.backward_o(o_room, attended, *o)
+        attended, now.attended = now.attended or attention.attend(x, now.at, *qkv, record=True), None
+        out_grad, o_grads = attention.backward_o(o_room, attended, *o)
         adapter, mask = qkv
-        x_grad, qkv_grads = self.attention.backward_qkv(
+        x_grad, qkv_grads = attention.backward_qkv(
             x, attended, (out_grad, x1_grad), at=now.at, adapter=adapter, mask=mask
         )
         return x_grad, qkv_grads + o_grads + gate_up_grads + down_grads
@@ -130,7 +155,7 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FusedLayer, now: Pass, *parameters: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            out = layer.forward(x.detach(), now, cast_adapters(layer.groups, list(parameters), x))
+            out = layer.forward(x.detach(), now, cast_adapters(now.blocks.groups, list(parameters), x))
         ctx.layer, ctx.now = layer, now
         ctx.save_for_backward(*parameters)  # autograd refuses a backward after they changed
         return out
@@ -141,12 +166,25 @@ class LayerFunction(torch.autograd.Function):
         assert now is not None, "one backward a forward: it frees what the forward kept"
         ctx.now = None
         with torch.autocast(grads[0].device.type, enabled=False):
-            adapters = cast_adapters(layer.groups, parameters, grads[0])
+            groups = now.blocks.groups
+            adapters = cast_adapters(groups, parameters, grads[0])
             x_grad, adapter_grads = layer.backward(grads[0], now, adapters)
-            return x_grad, None, None, *cast_grads(layer.groups, adapter_grads, parameters)
+            return x_grad, None, None, *cast_grads(groups, adapter_grads, parameters)
 
 
-def dropout_of(module: Any) -> float:
-    """Dropout of a projection's adapter; 0 without one."""
-    dropouts = getattr(module, "lora_dropout", None)
-    return float(getattr(dropouts["default"], "p", 0.0)) if dropouts else 0.0
+def read_layer(layer: Any) -> tuple[list[Projection], str]:
+    """(projections in the order of `Blocks`, why they can't be fused as they are; empty if they can).
+
+    The modules are looked up each time, since PEFT wraps and unwraps them.
+    """
+    attention, mlp = layer.self_attn, layer.mlp
+    modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    modules += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+    for module in modules:
+        if obstacle := why_not_linear(module):
+            return [], obstacle
+    if layer.input_layernorm.weight.requires_grad or layer.post_attention_layernorm.weight.requires_grad:
+        return [], TRAINED
+    projections = [read_projection(module) for module in modules]
+    differ = len({projection.p for projection in projections if projection.rank}) > 1
+    return projections, "its adapters differ in dropout" * differ

@@ -9,39 +9,22 @@ Base weights are unpacked to 16 bits for one GEMM at a time.
 Shapes: T tokens, K inputs, N_i outputs and r_i rank of layer i (0 where it has no adapter), N and R their sums.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from revinst.model.fused.adapter import Adapter
-
-
-class Projection:
-    """One linear layer, with PEFT's adapter `default` or without one."""
-
-    def __init__(self, module: Any):
-        adapted = hasattr(module, "base_layer")
-        self.base = module.base_layer if adapted else module
-        self.adapters = [module.lora_A["default"], module.lora_B["default"]] if adapted else []
-        self.scale, self.rank = 0.0, 0
-        if adapted:
-            self.scale, self.rank = module.scaling["default"], module.r["default"]
-        self.outputs, self.inputs = self.base.out_features, self.base.in_features
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """A [r, K] and B [N_i, r]. Read anew for each pass: sharding replaces them."""
-        return [adapter.weight for adapter in self.adapters]
+from revinst.model.fused.projection import Projection
 
 
 class Group:
     """Projections that read the same input."""
 
-    def __init__(self, modules: list[Any], ops: ModuleType):
-        self.projections, self.ops = [Projection(module) for module in modules], ops
+    def __init__(self, projections: Sequence[Projection], ops: ModuleType):
+        self.projections, self.ops = list(projections), ops
         self.inputs = self.projections[0].inputs
         self.outputs = sum(p.outputs for p in self.projections)
         self.rank = sum(p.rank for p in self.projections)

@@ -3,6 +3,7 @@
 Shapes: T tokens, h features, f features of the MLP.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from revinst.model.fused.adapter import Adapter
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import Mask
+from revinst.model.fused.projection import Projection
 
 
 @dataclass(slots=True)
@@ -25,22 +27,25 @@ class Gated:
 
 
 class MlpBlock:
-    def __init__(self, mlp: Any, norm: Any, ops: ModuleType):
-        self.gate_up, self.down = Group([mlp.gate_proj, mlp.up_proj], ops), Group([mlp.down_proj], ops)
-        self.weight, self.eps = norm.weight, norm.variance_epsilon
+    """projections: of gate, up and down."""
+
+    def __init__(self, layer: Any, projections: Sequence[Projection], ops: ModuleType):
+        norm = layer.post_attention_layernorm
+        self.gate_up, self.down = Group(projections[:2], ops), Group(projections[2:], ops)
+        self.norm, self.eps = norm, norm.variance_epsilon
         self.ops = ops
 
     def add_and_gate(self, x: Tensor, delta: Tensor, adapter: Adapter, mask: Mask | None) -> tuple[Tensor, Gated]:
         """x1 = x + delta, and its gate and up."""
         room, normed = self.gate_up.room(x)
-        x1, dropped = self.ops.add_norm(x, delta, self.weight, self.eps, normed, mask)
+        x1, dropped = self.ops.add_norm(x, delta, self.norm.weight, self.eps, normed, mask)
         (gate, up), u = self.gate_up.forward(room, dropped, adapter)
         return x1, Gated(gate, up, u)
 
     def gate(self, x1: Tensor, adapter: Adapter, mask: Mask | None) -> Gated:
         """gate and up once more."""
         room, normed = self.gate_up.room(x1)
-        dropped = self.ops.norm(x1, self.weight, self.eps, normed, mask)
+        dropped = self.ops.norm(x1, self.norm.weight, self.eps, normed, mask)
         (gate, up), u = self.gate_up.forward(room, dropped, adapter)
         return Gated(gate, up, u)
 
@@ -80,5 +85,5 @@ class MlpBlock:
         """
         room, residual = grads
         normed_grad = self.gate_up.backward(room, adapter, mask is not None)
-        dropped = self.ops.norm_backward(x1, self.weight, self.eps, (*normed_grad, residual), mask, out)
+        dropped = self.ops.norm_backward(x1, self.norm.weight, self.eps, (*normed_grad, residual), mask, out)
         return self.gate_up.adapter_grads(room, dropped, u)

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from revinst.errors import UserError
 from revinst.model.fused.host_memory import HostMemory
-from revinst.model.fused.layer import FusedLayer, dropout_of
+from revinst.model.fused.layer import FusedLayer, read_layer
 from revinst.model.hardware import has_triton
 
 CHOICES = ("auto", "fused", "plain")
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list[int], str]:
@@ -74,24 +73,4 @@ def why_not(layer: Any) -> str:
         return f"its activation is {type(mlp.act_fn).__name__}"
     if attention.attention_dropout or attention.head_dim % 2:
         return "it has attention dropout" if attention.attention_dropout else "its heads are odd"
-    modules = [getattr(attention, name, None) or getattr(mlp, name, None) for name in LINEARS]
-    if any(parameter.requires_grad for name, parameter in layer.named_parameters() if "lora_" not in name):
-        return "weights of the base are trained"
-    dropouts = {dropout_of(module) for module in modules if hasattr(module, "base_layer")}
-    obstacle = next((obstacle for module in modules if (obstacle := why_not_linear(module))), "")
-    return obstacle or ("its adapters differ in dropout" if len(dropouts) > 1 else "")
-
-
-def why_not_linear(module: Any) -> str:
-    base = module.base_layer if hasattr(module, "base_layer") else module
-    if type(base).__name__ not in ("Linear", "Linear4bit"):
-        return f"{type(base).__name__} layers"
-    if base.bias is not None:
-        return "linear layers with bias"
-    if base is module:
-        return ""
-    if module.active_adapters != ["default"] or list(module.lora_A) != ["default"] or module.merged:
-        return "another adapter than one called default"
-    if module.lora_variant or module.lora_bias.get("default"):
-        return "a variant of LoRA (DoRA, bias)"
-    return ""
+    return read_layer(layer)[1]
