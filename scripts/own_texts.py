@@ -14,10 +14,11 @@ from pathlib import Path
 from made_mail import ME, write_mbox
 
 from revinst import cli
+from revinst.options import Parser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/own-texts"), help="where everything is written")
     parser.add_argument("--run", help="writes the instructions; default: a short training on the quickstart rows")
     parser.add_argument("--steps", type=int, default=30, help="of that training")

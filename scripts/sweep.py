@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from revinst.options import Parser
+
 COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_floor", "seconds")
 
 
@@ -62,7 +64,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("trials", type=Path)
     parser.add_argument("--at_once", type=int, default=1, help="trials that share the device")

@@ -12,6 +12,7 @@ from revinst.commands.trained import Trained
 from revinst.data.prompt import SLOT, Template, drop_context, load_template
 from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.evaluation.drift import DRIFT_COLUMNS, drift_row
+from revinst.evaluation.report import format_number
 from revinst.run import read_json
 
 # Pattern of a name, the Hub's id of the licence, its name. Anything else: what the base's own card says, or unknown.
@@ -192,16 +193,18 @@ def describe_scores(trained: Trained) -> str:
     if path is None or not path.is_file():
         return ""
     scores = read_json(path)
+    if not isinstance(scores.get("metrics"), dict):
+        return ""  # of a run that writes responses
     lines = [
         f"ROUGE F1 with stemmer on {scores['n']} held-out rows, greedy; [95 % interval].",
         "",
         table_line(["system", "R1", "R2", "RL"]),
         table_line(["---"] * 4),
-        table_line(["**this adapter**", *(format_interval(scores["metrics"][name]) for name in HEAD)]),
+        table_line(["**this adapter**", *(format_interval(scores["metrics"].get(name)) for name in HEAD)]),
     ]
     lines += [
-        table_line([name.replace("_", " "), *(f"{floor[metric]:.3f}" for metric in HEAD)])
-        for name, floor in scores["baselines"].items()
+        table_line([name.replace("_", " "), *(format_number(floor.get(metric)) for metric in HEAD)])
+        for name, floor in scores.get("baselines", {}).items()
     ]
     return "\n".join(lines)
 
@@ -218,7 +221,10 @@ def describe_drift(drift: Mapping[str, Any]) -> str:
     )
 
 
-def format_interval(value: Mapping[str, Any]) -> str:
+def format_interval(value: Mapping[str, Any] | None) -> str:
+    """`-` for a metric that an older version did not know, or that can't read the rows' script."""
+    if value is None or value["mean"] is None:
+        return "-"
     low, high = value["ci95"]
     return f"{value['mean']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
 

@@ -1,16 +1,16 @@
 """`revinst compare`: evaluations of the same rows against each other."""
 
-import argparse
 import json
 
 from rich.console import Console
 
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+from revinst.options import Parser
 
 
 def main(args: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="revinst compare", description="Test each evaluation against the first, or the best, row by row."
     )
     parser.add_argument(

@@ -40,6 +40,7 @@ from revinst.data.prompt import Template, load_template
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
+from revinst.options import Parser
 from revinst.run import Run
 
 
@@ -69,7 +70,7 @@ def main(args: list[str]) -> int:
 
 
 def build_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="revinst corpus", description="Own texts to an instruction data set.")
+    parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
     parser.add_argument(
         "input",
         metavar="INPUT",

@@ -57,7 +57,8 @@ def train_again(corpus: Corpus, work: Path) -> Trained:
 def write_config(corpus: Corpus, work: Path) -> None:
     """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out rows stay such."""
     assert corpus.trained.run is not None
-    config = yaml.safe_load(corpus.trained.run.config.read_text(encoding="utf-8"))
+    assert corpus.trained.cli is not None
+    config = yaml.safe_load(corpus.trained.cli.as_yaml)  # its keys are this version's, whichever wrote the run's
     data = config["data"]
     known = set(load_known(corpus.trained).texts("id"))
     write_text(work / "rows.jsonl", "".join(training_rows(corpus.folder, data.get("columns") or {})))

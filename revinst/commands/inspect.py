@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from revinst.commands.config import RevinstCLI
+from revinst.commands.config import open_config
 from revinst.commands.trained import quiet_libraries
 from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.datamodule import InstructionDataModule
@@ -35,7 +35,7 @@ def main(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         raise UserError(USAGE)
     quiet_libraries()
-    cli = RevinstCLI(["--config", *args], train=False)
+    cli = open_config(args, ["--json"])
     data = InstructionDataModule(**cli.data_arguments())
     data.setup()
     summary = summarise_data(data)

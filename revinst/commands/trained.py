@@ -16,6 +16,7 @@ from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.model.lora import read_adapter_config
 from revinst.model.merge import check_not_merged
+from revinst.options import Parser
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_checkpoint
@@ -138,7 +139,7 @@ def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
 
 
 def build_parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"revinst {command}", description=description)
+    parser = Parser(prog=f"revinst {command}", description=description)
     parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
     adapter = parser.add_argument_group("for an adapter folder, which does not say this itself")

@@ -52,12 +52,8 @@ class PredictionFile:
             raise UserError(f"{self.path}: this file was not made by revinst; choose another output or move it away")
         if known != self.settings:
             if self.path.exists() and not replace:
-                changed = [
-                    key for key in self.settings if not isinstance(known, dict) or known.get(key) != self.settings[key]
-                ]
-                raise UserError(
-                    f"{self.path}: made with another {', '.join(changed)}; choose another output or delete the file"
-                )
+                changed = ", ".join(changed_settings(known, self.settings))
+                raise UserError(f"{self.path}: made with another {changed}; choose another output or delete the file")
             for path in (self.path, *self.parts):
                 path.unlink(missing_ok=True)
             write_json(self.settings_path, self.settings)
@@ -83,6 +79,13 @@ class PredictionFile:
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
             part.unlink()
+
+
+def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
+    """Names of settings that differ, also of those that one side has not."""
+    known = known if isinstance(known, dict) else {}
+    nothing = object()
+    return [name for name in settings | known if known.get(name, nothing) != settings.get(name, nothing)]
 
 
 class LikelihoodFile:

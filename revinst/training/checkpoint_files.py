@@ -6,6 +6,7 @@ The mark is written last. It holds the file's length and SHA-256, and later the 
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from revinst.errors import UserError
 from revinst.run import Run, read_json, whole_folder, write_json
 from revinst.system import sync
 
+TO_EXPORT = ("state_dict", "run.adapter_config")
+TO_GO_ON = (
+    *TO_EXPORT, "optimizer_states", "InstructionDataModule.next_row", "revinst.step", "run.config", "run.hashes",
+    "run.place", "run.rng",
+)  # fmt: skip
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
 
@@ -110,14 +116,23 @@ def why_unusable(path: Path) -> str:
     return ""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; loading runs no code. Raises UserError unless revinst wrote it."""
+def read_checkpoint(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a checkpoint; loading runs no code. Raises UserError unless revinst wrote it.
+
+    needed: names of fields that it must have. Others that an older version did not write mean what that version did.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a torn zip or a foreign pickle fails in many ways
         raise UserError(f"{path}: not a checkpoint that can be read ({first_line(error)[:120]})") from None
     if not isinstance(content, dict) or "revinst" not in content or "run" not in content:
         raise UserError(f"{path}: not a checkpoint of revinst")
+    for name in needed:
+        inner = content
+        for key in name.split("."):
+            if not isinstance(inner, dict) or key not in inner:
+                raise UserError(f"{path}: it has no {name}, so this version can't use it; it is of a much older one")
+            inner = inner[key]
     return content
 
 
@@ -160,7 +175,7 @@ def export_checkpoint(run: Run, step: int | None = None) -> Path:
     folder = run.path / f"adapter-{checkpoint.stem}"
     if (folder / "adapter_config.json").is_file():
         return folder
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint, TO_EXPORT)
     state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
     with whole_folder(folder) as temporary:
         save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
