@@ -233,3 +233,20 @@ def test_compare_finds_what_evaluate_wrote(tmp_path, capsys):
     assert compare(one, two)["n"] == 7, "the defaults"
     assert run_in_process("compare", one, tmp_path) == 2
     assert "run `revinst evaluate` first" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_the_same_step_after_a_forced_resume(run, tiny_llama, capsys):
+    """Its adapter is exported again, and its evaluation does not replace the first one's."""
+    at_2 = ("evaluate", run, "--checkpoint", 2, *FEW, "--json")
+    assert run_in_process(*at_2) == 0
+    first, before = json.loads(capsys.readouterr().out), files_of(run / "evaluation")
+    options = {"model.lr": 0.03, "resume_force": "true", "resume": run / "checkpoints" / "step-000001.ckpt"}
+    assert fit(run.parent, run.name, tiny_llama, **options) == 0
+    capsys.readouterr()
+    assert run_in_process(*at_2) == 0
+    second = json.loads(capsys.readouterr().out)
+    final = open_trained(str(run)).hash_adapter()
+    assert second["settings"]["adapter"] == final != first["settings"]["adapter"]
+    assert abs(second["heldout_loss"] - first["heldout_loss"]) > 1e-4
+    after = files_of(run / "evaluation")
+    assert before.items() < after.items() and all("step-000002" in str(path) for path in after)
