@@ -75,6 +75,7 @@ class Trained:
             "adapter": self.hash_adapter(),
             "lora": {name: config[name] for name in SCALING if config.get(name)},
             "template": template.hash,
+            "chat": template.name == "chat",  # in a file of the same words, special tokens are text
             "seq_len": self.seq_len,
             "cut": self.cut,
             "context": self.with_context,

@@ -23,6 +23,7 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
+from revinst.generation.predictions import changed_settings
 from revinst.progress import Stage
 from revinst.run import LOCK_FILES, read_json, write_json
 
@@ -90,13 +91,10 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
     path = folder / "settings.json"
     check_ours(folder)
-    if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
-        known = read_json(path)
-        changed = [name for name in settings if not isinstance(known, dict) or known.get(name) != settings[name]]
-        if changed:
-            raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
-    else:
-        write_json(path, settings)
+    # before there are texts nothing was made with them: a mistake in them can be corrected
+    if (folder / "texts.jsonl").is_file() and (changed := changed_settings(read_json(path), settings)):
+        raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
+    write_json(path, settings)
 
 
 def choose_shard_rows(folder: Path, device: str) -> int:

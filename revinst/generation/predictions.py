@@ -12,7 +12,7 @@ from revinst.errors import UserError
 from revinst.run import naming, read_json, write_json, write_text
 
 # What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
-ADDED_LATER = {"base_files", "tokenizer", "lora", "seq_len", "cut", "context", "samples"}
+ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"}
 UNKNOWN = "unknown"
 
 
