@@ -12,6 +12,7 @@ from revinst.commands.trained import Trained
 from revinst.data.prompt import SLOT, Template, drop_context, load_template
 from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.evaluation.drift import DRIFT_COLUMNS, drift_row
+from revinst.evaluation.folders import find_evaluations
 from revinst.evaluation.report import format_number
 from revinst.run import read_json
 
@@ -188,11 +189,12 @@ def describe_training(trained: Trained, merged: Path | None) -> str:
 
 
 def describe_scores(trained: Trained) -> str:
-    """The run's default evaluation, with its floors; empty if there is none."""
-    path = trained.output / "scores.json" if trained.output else None
-    if path is None or not path.is_file():
+    """The default evaluation of the run's adapter, with its floors; empty if there is none."""
+    found = find_evaluations(trained.run) if trained.run else []
+    paths = [path for each in found if not each.label and (path := each.folder / "scores.json").is_file()]
+    if not paths:
         return ""
-    scores = read_json(path)
+    scores = read_json(max(paths, key=lambda path: path.stat().st_mtime))
     if not isinstance(scores.get("metrics"), dict):
         return ""  # of a run that writes responses
     lines = [

@@ -1,7 +1,6 @@
 """What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
 
 import argparse
-import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -9,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from revinst.commands.config import RevinstCLI, read_run_config
-from revinst.data.tokenizer import looks_local
+from revinst.data.prompt import Template
+from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.model.lora import read_adapter_config
-from revinst.model.merge import check_not_merged
+from revinst.model.merge import adapter_sha256, check_not_merged
 from revinst.options import Parser
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_checkpoint
+from revinst.training.fingerprint import identify_base
 
+# Of adapter_config.json: how strongly the weights count, which they don't say themselves.
+SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
 
@@ -62,9 +65,26 @@ class Trained:
             self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
         )
 
+    def describe(self, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
+        """All that decides what the model writes for a text, beside how it is decoded; JSON."""
+        config = read_adapter_config(self.adapter)
+        return {
+            "base": self.base,
+            "base_files": identify_base(self.base),
+            "tokenizer": tokenizer.fingerprint,
+            "quantization": self.loads_as,
+            "adapter": self.hash_adapter(),
+            "lora": {name: config[name] for name in SCALING if config.get(name)},
+            "template": template.hash,
+            "chat": template.name == "chat",  # in a file of the same words, special tokens are text
+            "seq_len": self.seq_len,
+            "cut": self.cut,
+            "context": self.with_context,
+        }
+
     def hash_adapter(self) -> str:
         """16 hex digits over its weights."""
-        return hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+        return adapter_sha256(self.adapter)[:16]
 
 
 def open_trained(path: str, unfinished: bool = False, options: argparse.Namespace | None = None) -> Trained:

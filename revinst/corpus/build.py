@@ -93,15 +93,12 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     check_ours(folder)
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
-        if isinstance(
-            known, dict
-        ):  # a setting that it has not is of a newer version; what was done before is the default
+        if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
             defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
             known = {name: defaults[name] for name in settings if name in defaults} | known
         if changed := changed_settings(known, settings):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
-    else:
-        write_json(path, settings)
+    write_json(path, settings)
 
 
 def choose_shard_rows(folder: Path, device: str) -> int:

@@ -242,7 +242,8 @@ class InstructionDataModule(L.LightningDataModule):
             blocks = encode_blocks(examples, self.template, self.tokenizer, **settings)
             return join_documents(blocks, self.seq_len) if joined else blocks
 
-        hashes = {"tokenizer": self.tokenizer.fingerprint, "template": self.template.hash, "joined": joined}
+        template = [self.template.hash, self.template.name == "chat"]  # in a file, special tokens are text
+        hashes = {"tokenizer": self.tokenizer.fingerprint, "template": template, "joined": joined}
         return cache_documents(hash_inputs(examples, **settings, **hashes), build)
 
     @property

@@ -4,7 +4,6 @@ The base is read, and the result written, tensor by tensor and shard by shard, s
 not the model. What is added to what, PEFT itself says, from the model's architecture without its weights.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from revinst.errors import UserError
 from revinst.model.base import round_to_nf4
 from revinst.model.base_files import BaseFiles, build_empty_model, open_base
 from revinst.model.lora import read_adapter_state, wrap_adapter
+from revinst.run import hash_file
 
 MARKER = "revinst_merge.json"
 TARGETS = ("nf4", "16bit")
@@ -208,7 +208,6 @@ def adapter_sha256(adapter: Path) -> str:
     """Of the adapter's tensors, whatever folder they lie in."""
     path = adapter / "adapter_model.safetensors"
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from None

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
-from revinst.run import Run, read_json, whole_folder, write_json
+from revinst.run import Run, hash_file, read_json, whole_folder, write_json
 from revinst.system import sync
 
 TO_EXPORT = ("state_dict", "run.adapter_config")
@@ -24,6 +24,7 @@ TO_GO_ON = (
     "run.place", "run.rng",
 )  # fmt: skip
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
+EXPORTED = ".checkpoint.json"  # in an exported adapter: which checkpoint it is of
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
 
 
@@ -110,10 +111,7 @@ def why_unusable(path: Path) -> str:
         return "not marked complete"
     if path.stat().st_size != mark["bytes"]:
         return f"{path.stat().st_size} bytes instead of {mark['bytes']}"
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != mark["sha256"]:
-            return "its checksum is wrong"
-    return ""
+    return "" if hash_file(path) == mark["sha256"] else "its checksum is wrong"
 
 
 def read_checkpoint(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
@@ -173,13 +171,15 @@ def export_checkpoint(run: Run, step: int | None = None) -> Path:
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
     folder = run.path / f"adapter-{checkpoint.stem}"
-    if (folder / "adapter_config.json").is_file():
+    made_from = {"sha256": read_mark(checkpoint)["sha256"]}  # a forced resume writes another step of this number
+    if (folder / EXPORTED).is_file() and read_json(folder / EXPORTED) == made_from:
         return folder
     content = read_checkpoint(checkpoint, TO_EXPORT)
     state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
     with whole_folder(folder) as temporary:
         save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         write_json(temporary / "adapter_config.json", content["run"]["adapter_config"])
+        write_json(temporary / EXPORTED, made_from)
     return folder
 
 
