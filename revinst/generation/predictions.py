@@ -98,7 +98,7 @@ class PredictionFile:
 
 
 def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
-    """Names of settings that differ from the known ones; both as JSON.
+    """Names of settings that differ from the known ones, also of those that a newer version knew; both as JSON.
 
     >>> changed_settings({"adapter": "1f", "rows": "2e"}, {"adapter": "1f", "rows": "3d", "seq_len": 512})
     ['rows']
@@ -106,7 +106,7 @@ def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
     if not isinstance(known, dict):
         return list(settings)
     defaults = {name: UNKNOWN for name in ADDED_LATER}
-    pairs = {name: ((defaults | known).get(name), value) for name, value in settings.items()}
+    pairs = {name: ((defaults | known).get(name), settings.get(name)) for name in settings | known}
     return [name for name, (old, new) in pairs.items() if old != new and UNKNOWN not in (old, new)]
 
 

@@ -15,7 +15,7 @@ import yaml
 from revinst.commands import keys as config_keys
 from revinst.commands.card import describe_scores
 from revinst.commands.config import RevinstCLI, config_difference, default_config, read_run_config
-from revinst.commands.corpus_rounds import write_config
+from revinst.commands.corpus_rounds import training_rows, write_config
 from revinst.commands.keys import flatten, leave_out
 from revinst.commands.trained import open_trained
 from revinst.corpus.build import Reading, Writing, check_settings
@@ -216,6 +216,7 @@ def test_scores_and_predictions_of_an_older_version(copy, tmp_path, capsys):
 
     def card_of(scores: dict[str, Any]) -> str:
         (copy / "evaluation" / "scores.json").write_text(json.dumps(scores))
+        (copy / "evaluation" / "predictions.jsonl").touch()
         return describe_scores(trained)
 
     scores = {"n": 2, "metrics": {"rougeL": {"mean": 0.25, "ci95": [0.125, 0.5]}}, "of_tomorrow": 1}
@@ -262,7 +263,7 @@ def test_a_round_of_a_corpus_trains_like_a_run_of_another_version(copy, tmp_path
     (folder / "dataset.jsonl").write_text('{"instruction": "Write of rain.", "response": "Rain fell all day."}\n')
     (folder / "provenance.jsonl").write_text('{"part": "train"}\n')
     corpus: Any = SimpleNamespace(folder=folder, trained=open_trained(str(copy)))
-    write_config(corpus, work)
+    write_config(corpus, work, "".join(training_rows(folder, corpus.trained)))
     made = RevinstCLI(["--config", str(work / "config.yaml")], train=False).config
     assert made.run_name == "run" and made.data.source == ["quickstart", str(work / "rows.jsonl")]
     assert flatten(yaml.safe_load((work / "config.yaml").read_text())).keys() == flatten(default_config()).keys()
