@@ -16,7 +16,7 @@ from revinst.commands.trained import quiet_libraries
 from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import IGNORE_INDEX
-from revinst.data.examples import count_categories
+from revinst.data.examples import count_categories, list_sources
 from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
 from revinst.progress import SIGNS
@@ -77,7 +77,8 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=Text(str(data.source)), show_header=False)
+    sources = (f"{name}{f' (weight {weight:g})' if weight != 1 else ''}" for name, weight in list_sources(data.source))
+    table = Table(title=Text(", ".join(sources)), show_header=False)
     for key, value in summary.items():
         if key != "dropped_by_reason":
             table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")

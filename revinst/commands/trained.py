@@ -87,10 +87,13 @@ class Trained:
         return adapter_sha256(self.adapter)[:16]
 
 
-def open_trained(path: str, unfinished: bool = False, options: argparse.Namespace | None = None) -> Trained:
+def open_trained(
+    path: str, unfinished: bool = False, options: argparse.Namespace | None = None, exports: Path | None = None
+) -> Trained:
     """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
 
-    options: of `build_parser`, for what an adapter folder does not say.
+    options: of `build_parser`, for what an adapter folder does not say. exports: where a checkpoint's adapter is
+    written to; None: into the run.
     """
     folder = Path(path)
     step = getattr(options, "checkpoint", None)
@@ -105,7 +108,7 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
     run = open_run(folder, unfinished or step is not None)
     cli = read_run_config(run.config, run.read_manifest().get("world_size"))
     data, model = cli.config.data, cli.config.model
-    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step)
+    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step, exports)
     check_not_merged(model.base, adapter)
     return Trained(
         adapter,

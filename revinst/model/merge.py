@@ -135,14 +135,16 @@ def untie(config: Any, ties: dict[str, str], touched: set[str]) -> dict[str, str
     return ties
 
 
-def write_merge(merge: Merge, folder: Path, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> None:
-    """Writes the shards, their index and config.json into an existing folder."""
+def write_merge(
+    merge: Merge, folder: Path, progress: Callable[[Iterable[str]], Iterable[str]] = iter, more_bytes: int = 0
+) -> None:
+    """Writes the shards, their index and config.json into an existing folder. more_bytes: that will follow there."""
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
 
     empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in merge.shapes.items()}
     shards = split_torch_state_dict_into_shards(empty, max_shard_size=SHARD_BYTES)
-    needed = sum(tensor.nbytes for tensor in empty.values())
+    needed = sum(tensor.nbytes for tensor in empty.values()) + more_bytes
     if shutil.disk_usage(folder).free < needed:
         raise UserError(f"{folder.parent}: {needed / 1e9:.1f} GB are needed and fewer are free")
     for file in progress(shards.filename_to_tensors):

@@ -163,14 +163,17 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return files[step]
 
 
-def export_checkpoint(run: Run, step: int | None = None) -> Path:
-    """The adapter of a run's checkpoint (None: the newest) as a PEFT folder `adapter-step-000200`."""
+def export_checkpoint(run: Run, step: int | None = None, parent: Path | None = None) -> Path:
+    """The adapter of a run's checkpoint as a PEFT folder `adapter-step-000200`.
+
+    step: None: the newest. parent: where the folder is; None: in the run.
+    """
     from safetensors.torch import save_file
 
     checkpoint = newest_checkpoint(run.checkpoints) if step is None else checkpoint_at(run.checkpoints, step)
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
-    folder = run.path / f"adapter-{checkpoint.stem}"
+    folder = (parent or run.path) / f"adapter-{checkpoint.stem}"
     made_from = {"sha256": read_mark(checkpoint)["sha256"]}  # a forced resume writes another step of this number
     if (folder / EXPORTED).is_file() and read_json(folder / EXPORTED) == made_from:
         return folder
