@@ -1,5 +1,6 @@
 """The run folder: where each file of a run lies, its manifest, and its lock."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -131,6 +132,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read as JSON ({error})") from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of its bytes, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

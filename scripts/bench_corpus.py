@@ -18,6 +18,7 @@ from typing import Any
 from revinst.corpus.build import Reading, Selection, build_dataset, build_texts, shard_path
 from revinst.corpus.filters import Row, Thresholds
 from revinst.corpus.texts import write_rows
+from revinst.options import Parser
 from revinst.system import peak_bytes
 
 ME = "mara@example.org"
@@ -25,7 +26,7 @@ SHARD_ROWS = 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--words", type=int, default=100, help="of a text")
     options = parser.parse_args()

@@ -18,6 +18,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from revinst.options import Parser
+
 SEQ_LEN = 2048
 
 
@@ -87,7 +89,7 @@ def run_trl(rows: list[dict[str, str]], base: str, repeats: int) -> dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a jsonl file with instruction and response")
     parser.add_argument("--base", default="models/smollm2-135m")
     parser.add_argument("--rows", type=int, default=15011)

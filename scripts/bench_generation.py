@@ -27,11 +27,13 @@ from typing import Any
 
 import torch
 
+from revinst.options import Parser
+
 NAMES = ("slots", "slots-22gib", "generate-4bit", "generate-merged", "generate-static", "generate-batch")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", required=True)
     parser.add_argument("--variants", nargs="+", default=["slots", "generate-4bit:64", "generate-merged:256"])
     parser.add_argument("--rows", type=int, default=1024)

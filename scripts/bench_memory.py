@@ -17,11 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from revinst.options import Parser
+
 SHARE_COPIED = 0.02  # rows with the instruction of another, so that there are groups
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--base", default="models/smollm2-135m")
     parser.add_argument("--prepare", metavar="FILE", help=argparse.SUPPRESS)

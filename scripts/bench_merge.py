@@ -5,7 +5,6 @@
 FOLDER gets the base (13.5 GB with all 32 layers), the adapter and the merged model; base and adapter are kept.
 """
 
-import argparse
 import json
 import shutil
 import time
@@ -17,6 +16,7 @@ from transformers import LlamaConfig
 
 from revinst.model.base_files import build_empty_model
 from revinst.model.merge import TARGETS, plan_merge, write_merge
+from revinst.options import Parser
 from revinst.system import peak_bytes
 
 RANK = 64
@@ -24,7 +24,7 @@ SHARD_LAYERS = 12  # about 5 GB, as hubs have them
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--onto", choices=TARGETS, default="nf4")

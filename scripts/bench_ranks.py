@@ -23,13 +23,15 @@ from typing import Any
 import psutil
 from safetensors.numpy import load_file
 
+from revinst.options import Parser
+
 STRATEGIES = {"one": "auto", "ddp": "ddp", "fsdp2": "fsdp2"}
 EVERY_STEPS = 5  # checkpoints of a run that is killed
 LIMIT_S = 600
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--work", type=Path, required=True)

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from revinst.commands.plan import USABLE_GIB_A_GB
+from revinst.options import Parser
 
 ROW = "| {} | {} | {} | {} | {} | {} | {} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--config", default="configs/llama2-7b.yaml")

@@ -3,7 +3,6 @@
 usage: bench_steps.py [CONFIG] [--steps N] [overrides of revinst fit, e.g. --data.source FILE]
 """
 
-import argparse
 import csv
 import tempfile
 import time
@@ -12,10 +11,11 @@ from pathlib import Path
 from revinst.commands.config import RevinstCLI
 from revinst.commands.fit import main as fit
 from revinst.data.datamodule import InstructionDataModule
+from revinst.options import Parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", nargs="?", default="configs/quickstart.yaml")
     parser.add_argument("--steps", type=int, default=6)
     options, overrides = parser.parse_known_args()

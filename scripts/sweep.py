@@ -18,14 +18,20 @@ from typing import Any
 
 import yaml
 
+from revinst.options import Parser
+
 COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_floor", "seconds")
 
 
-def run_revinst(log: Path, *args: str) -> None:
+def run_revinst(log: Path, *args: str) -> bytes:
+    """What it printed on stdout; the log has both."""
     with log.open("ab") as file:
-        done = subprocess.run([sys.executable, "-m", "revinst.cli", *args], stdout=file, stderr=file, check=False)
+        line = [sys.executable, "-m", "revinst.cli", *args]
+        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=file, check=False)
+        file.write(done.stdout)
     if done.returncode:
         raise SystemExit(f"revinst {' '.join(args)}: exit code {done.returncode}, see {log}")
+    return done.stdout
 
 
 def run_trial(name: str, overrides: dict[str, Any], options: argparse.Namespace, common: list[str]) -> dict[str, Any]:
@@ -35,8 +41,7 @@ def run_trial(name: str, overrides: dict[str, Any], options: argparse.Namespace,
     given = [part for key, value in overrides.items() for part in (f"--{key}", spell(value))]
     start = time.monotonic()
     run_revinst(log, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
-    run_revinst(log, "evaluate", str(run), "--part", "val")
-    scores = json.loads((run / "evaluation" / "val" / "scores.json").read_text())
+    scores = json.loads(run_revinst(log, "evaluate", str(run), "--part", "val", "--json"))
     metrics = scores["metrics"]
     return {
         "trial": name,
@@ -62,7 +67,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("trials", type=Path)
     parser.add_argument("--at_once", type=int, default=1, help="trials that share the device")

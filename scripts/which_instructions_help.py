@@ -34,6 +34,7 @@ from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.generation.engine import GenerationSettings
+from revinst.options import Parser
 from revinst.run import read_json, write_json, write_text
 
 ARMS = ("lead_words", "backward", "true")
@@ -42,7 +43,7 @@ ARMS = ("lead_words", "backward", "true")
 def main(args: list[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     fit_args = args[args.index("--") + 1 :] if "--" in args else []
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="rows with instruction and response")
     parser.add_argument("--run", required=True, help="a run that writes instructions")
     parser.add_argument("--work", type=Path, required=True)

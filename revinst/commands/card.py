@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from revinst.commands.trained import Trained
+from revinst.data.examples import list_sources
 from revinst.data.prompt import SLOT, Template, drop_context, load_template
 from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.evaluation.drift import DRIFT_COLUMNS, drift_row
+from revinst.evaluation.folders import find_evaluations
 from revinst.run import read_json
 
 # Pattern of a name, the Hub's id of the licence, its name. Anything else: what the base's own card says, or unknown.
@@ -30,12 +32,12 @@ EXAMPLE = (
 )
 
 
-def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[str, Any] | None = None) -> None:
-    """README.md of an adapter's folder, or of a merged model's, which then has `drift` and its record."""
-    merged = folder != trained.adapter
+def build_card(trained: Trained, repository: str, onto: str | None = None) -> str:
+    """README.md of an adapter, or of a model that it was merged onto (nf4 or 16bit); `add_drift` puts more to it."""
+    merged = onto is not None
     template = load_template(trained.template, load_tokenizer(trained.base).hf)
     base_licence = find_licence(BASE_LICENCES, trained.base) or read_base_licence(trained.base)
-    sources = list_sources(trained)
+    sources = [name for name, _ in list_sources(trained.cli.config.data.source)] if trained.cli else []
     data_licences = [licence for source in sources if (licence := find_licence(DATA_LICENCES, source))]
     metadata = build_metadata(trained, sources, base_licence, merged)
     parts = [
@@ -45,7 +47,7 @@ def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[s
         "## Use\n\n" + (snippet_of_merged if merged else snippet_of_adapter)(repository, trained, template),
         "## Template\n\nThe prompt ends where the model begins to write; BOS comes first.\n\n"
         f"```\n{prompt_text(template)}\n```",
-        "## Training\n\n" + describe_training(trained, folder if merged else None),
+        "## Training\n\n" + describe_training(trained, onto),
         "## Data and licences\n\n"
         + "\n".join(
             [
@@ -62,9 +64,7 @@ def write_card(folder: Path, trained: Trained, repository: str, drift: Mapping[s
         parts[-1] += "\n\nDolly's share-alike terms and attribution apply to copies and adaptations of its rows."
     if scores := describe_scores(trained):
         parts.append("## Scores\n\n" + scores)
-    if drift:
-        parts.append("## Drift\n\n" + describe_drift(drift))
-    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+    return "\n\n".join(parts) + "\n"
 
 
 def build_metadata(
@@ -99,13 +99,6 @@ def read_base_licence(base: str) -> tuple[str, str] | None:
 def name_of(source: str) -> str:
     """A hub id as it is; of a path its last part, since a card must not tell about somebody's disk."""
     return Path(source).name if looks_local(source) or Path(source).exists() else source
-
-
-def list_sources(trained: Trained) -> list[str]:
-    if trained.cli is None:
-        return []
-    source = trained.cli.config.data.source
-    return [source] if isinstance(source, str) else list(source)
 
 
 def describe_task(template: Template, merged: bool) -> str:
@@ -163,7 +156,7 @@ def build_snippet(imports: list[str], load: str, repository: str, template: Temp
     return "```python\n" + "\n".join(lines) + "\n```"
 
 
-def describe_training(trained: Trained, merged: Path | None) -> str:
+def describe_training(trained: Trained, onto: str | None) -> str:
     adapter = json.loads((trained.adapter / "adapter_config.json").read_text(encoding="utf-8"))
     lines = [
         f"- base: {name_of(trained.base)}, {'4-bit NormalFloat (nf4)' if trained.quantization == 'nf4' else '16 bits'}",
@@ -179,47 +172,60 @@ def describe_training(trained: Trained, merged: Path | None) -> str:
             f"- {manifest.get('steps')} steps, lr {model.lr:g} {model.lr_schedule}, {model.optimizer}, supervised: "
             f"{data.supervise}, seed {manifest.get('seed')}",
         ]
-    if merged is not None:
-        onto = read_json(merged / "revinst_merge.json")["onto"]
-        onto = {"nf4": "the 4-bit weights' exact values in bf16", "16bit": "the base's own 16-bit weights"}[onto]
-        lines.append(f"- merged in fp32 onto {onto}, rounded once to bf16")
+    if onto is not None:
+        values = {"nf4": "the 4-bit weights' exact values in bf16", "16bit": "the base's own 16-bit weights"}[onto]
+        lines.append(f"- merged in fp32 onto {values}, rounded once to bf16")
     return "\n".join(lines)
 
 
 def describe_scores(trained: Trained) -> str:
-    """The run's default evaluation, with its floors; empty if there is none."""
-    path = trained.output / "scores.json" if trained.output else None
-    if path is None or not path.is_file():
+    """The default evaluation of the run's adapter, with its floors; empty if there is none."""
+    found = find_evaluations(trained.run) if trained.run else []
+    paths = [path for each in found if not each.label and (path := each.folder / "scores.json").is_file()]
+    if not paths:
         return ""
-    scores = read_json(path)
+    scores = read_json(max(paths, key=lambda path: path.stat().st_mtime))
+    if "tuned" in scores:  # of a run that writes responses, which is scored beside its base alone
+        own, floors = scores["tuned"].get("metrics", {}), {"base": scores.get("base", {}).get("metrics", {})}
+    else:
+        own, floors = scores.get("metrics", {}), scores.get("baselines", {})
+    if not own:
+        return ""
     lines = [
         f"ROUGE F1 with stemmer on {scores['n']} held-out rows, greedy; [95 % interval].",
         "",
         table_line(["system", "R1", "R2", "RL"]),
         table_line(["---"] * 4),
-        table_line(["**this adapter**", *(format_interval(scores["metrics"][name]) for name in HEAD)]),
-    ]
-    lines += [
-        table_line([name.replace("_", " "), *(f"{floor[metric]:.3f}" for metric in HEAD)])
-        for name, floor in scores["baselines"].items()
+        table_line(["**this adapter**", *(format_interval(own.get(name)) for name in HEAD)]),
+        *(
+            table_line([name.replace("_", " "), *(format_interval(floor.get(metric)) for metric in HEAD)])
+            for name, floor in floors.items()
+        ),
     ]
     return "\n".join(lines)
 
 
-def describe_drift(drift: Mapping[str, Any]) -> str:
+def add_drift(card: str, drift: Mapping[str, Any]) -> str:
     rows = [drift_row(name, form) for name, form in drift["forms"].items()]
-    return "\n".join(
+    return card + "\n".join(
         [
+            "\n## Drift\n",
             f"Against the adapter on its {drift['quantization']} base, {drift['rows']} rows, computed in "
             f"{drift['computed_in']}. KL of the next-token distributions at each token of the references.",
             "",
             *map(table_line, [list(DRIFT_COLUMNS), ["---"] * len(DRIFT_COLUMNS), *rows]),
+            "",
         ]
     )
 
 
-def format_interval(value: Mapping[str, Any]) -> str:
+def format_interval(value: Mapping[str, Any] | float | None) -> str:
+    """Of a mean with its interval, or a mean alone; `-` where no row has this metric, or an older version had not."""
+    if not isinstance(value, Mapping):
+        return "-" if value is None else f"{value:.3f}"
     low, high = value["ci95"]
+    if value["mean"] is None:
+        return "-"
     return f"{value['mean']:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
 
 

@@ -1,23 +1,25 @@
 """`revinst compare`: evaluations of the same rows against each other."""
 
-import argparse
 import json
 
 from rich.console import Console
 
 from revinst.errors import UserError
+from revinst.evaluation.choice import find_files
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+from revinst.options import Parser
 
 
 def main(args: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="revinst compare", description="Test each evaluation against the first, or the best, row by row."
     )
     parser.add_argument(
         "systems",
         metavar="A",
         nargs="+",
-        help="a run folder, an evaluation folder or a predictions.jsonl file; A1,A2,A3: one system over several seeds",
+        help="a run folder (its evaluation with the options that all runs have), an evaluation folder or a "
+        "predictions.jsonl file; A1,A2,A3: one system over several seeds",
     )
     parser.add_argument("--metric", default="rougeL", help="a score that the rows have; higher counts as a win")
     parser.add_argument("--rank", action="store_true", help="sort by the mean, and test against the best")
@@ -25,7 +27,9 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     if len(options.systems) < 2 and "," not in options.systems[0]:
         raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
-    result = compare_systems([read_system(text) for text in options.systems], options.metric, rank=options.rank)
+    files = find_files(options.systems)
+    systems = [read_system(text, files) for text in options.systems]
+    result = compare_systems(systems, options.metric, rank=options.rank)
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return 0

@@ -1,8 +1,10 @@
 """A config file and its overrides, parsed and checked by LightningCLI."""
 
 import re
+import sys
 import tempfile
-from itertools import pairwise, zip_longest
+from collections.abc import Sequence
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -12,16 +14,27 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from revinst.commands.keys import (
+    OLD_KEY,
+    as_before,
+    flatten,
+    lay_over,
+    leave_out,
+    take_old_keys,
+    unknown_keys,
+)
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.hardware import check_precision
+from revinst.options import find_unknown, say_nearest
+from revinst.ranks import is_first_process
+from revinst.run import Run
 from revinst.training.callbacks import Samples
 from revinst.training.checkpoint import CheckpointSettings
 from revinst.training.module import InstructionModule
 from revinst.training.sharding import check_strategy
 
 # Linked from another key, so that one value can't be written twice.
-OLD_KEY = "data.micro_batches_per_step"
 LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}
 GROUPS: dict[str, Any] = {
     "data": InstructionDataModule,
@@ -51,11 +64,13 @@ CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.*?)':\s*(.*)")
 
 
 class RevinstCLI(LightningCLI):
-    """LightningCLI with our groups. `train=False` only parses: no model, no Trainer."""
+    """LightningCLI with our groups. `train=False` only parses: no model, no Trainer.
 
-    def __init__(self, args: list[str], train: bool = True):
-        self.train = train
-        check_config_files(args)
+    own: options that a command has taken off `args`; a mistaken one may be meant for one of them.
+    """
+
+    def __init__(self, args: list[str], train: bool = True, own: Sequence[str] = ()):
+        self.train, self.own = train, own
         try:
             super().__init__(
                 InstructionModule,
@@ -64,6 +79,7 @@ class RevinstCLI(LightningCLI):
                 seed_everything_default=42,
                 parser_kwargs={
                     "exit_on_error": False,
+                    "allow_abbrev": False,
                     "prog": "revinst fit",
                     "description": "Train an adapter.",
                 },
@@ -82,7 +98,15 @@ class RevinstCLI(LightningCLI):
             raise find_user_error(error) or UserError(one_line(error) + named_config(args)) from None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        if any(arg.partition("=")[0] == f"--{OLD_KEY}" for arg in args):
+            raise UserError(f"--{OLD_KEY}: give --data.rows_per_step, the rows of a step over all ranks, in its place")
+        known, files = defaults_of(parser), config_files(args)
+        options = parser._option_string_actions.keys() - {f"--{target}" for target in LINKS.values()}
+        if wrong := find_unknown(args, {*options, *self.own}, [f"--{key}." for key in flatten(known)]):
+            raise UserError(wrong)
+        for path in files:
+            check_keys(path, read_config_file(path), known)
+        self.config = parser.parse_args([*as_before(), *args] if any(map(is_stored, files)) else args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run_name", type=str, default="run", help="the run's folder is RUNS_DIR/RUN_NAME")
@@ -151,16 +175,21 @@ def named_config(args: list[str]) -> str:
     return f" (config: {path})" if path else ""
 
 
-def check_config_files(args: list[str]) -> None:
-    """What jsonargparse would not say clearly: a file that is no config, and keys of it that would not count."""
-    if any(arg.partition("=")[0] == f"--{OLD_KEY}" for arg in args):
-        raise UserError(f"--{OLD_KEY}: give --data.rows_per_step, the rows of a step over all ranks, in its place")
+def config_files(args: list[str]) -> list[str]:
+    """What a command line names with --config."""
+    files = []
     for name, value in zip_longest(args, args[1:], fillvalue=""):
-        path = value if name in ("-c", "--config") else ""
+        if name in ("-c", "--config") and value:
+            files.append(value)
         if name.startswith("--config="):
-            path = name.removeprefix("--config=")
-        if path:
-            check_keys(path, read_config_file(path))
+            files.append(name.removeprefix("--config="))
+    return files
+
+
+def is_stored(path: str) -> bool:
+    """Whether a config is a run's own, resolved by the version that wrote it."""
+    run = Run(Path(path).parent)
+    return Path(path) == run.config and run.manifest.is_file()
 
 
 def read_config_file(path: str) -> dict[str, Any]:
@@ -175,8 +204,10 @@ def read_config_file(path: str) -> dict[str, Any]:
     return content
 
 
-def check_keys(path: str, content: dict[str, Any]) -> None:
-    """jsonargparse ignores a linked key in a file without a word; a user would think it counts."""
+def check_keys(path: str, content: dict[str, Any], known: dict[str, Any]) -> None:
+    """What jsonargparse would not say clearly: keys that are no more or don't exist, and linked ones, which it ignores
+    without a word; a user would think they count.
+    """
     if OLD_KEY in flatten(content):
         rows = flatten(take_old_keys(content))["data.rows_per_step"]
         raise UserError(
@@ -187,6 +218,9 @@ def check_keys(path: str, content: dict[str, Any]) -> None:
         group, key = target.split(".")
         if isinstance(content.get(group), dict) and key in content[group]:
             raise UserError(f"{path}: {target} is taken from {source}; set that")
+    for key in unknown_keys(content, known):
+        names = {name for full in flatten(known) for name in accumulate(full.split("."), "{}.{}".format)}
+        raise UserError(f"{path}: {key}: no such key{say_nearest(key, names)}")
 
 
 def check_trainer_flags(trainer: Namespace) -> None:
@@ -222,54 +256,64 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", text)[:400]
 
 
-def read_run_config(path: Path, world_size: int | None = None) -> RevinstCLI:
-    """The config of a run, parsed as `fit` would; nothing is loaded. world_size: the run's, for old keys."""
+def open_config(args: list[str], own: Sequence[str]) -> RevinstCLI:
+    """Of `plan` and `inspect`: a config and overrides. A run's own config may be of another version."""
+    if is_stored(args[0]):
+        world_size = Run(Path(args[0]).parent).read_manifest().get("world_size")
+        return read_run_config(Path(args[0]), world_size, args[1:], own)
+    return RevinstCLI(["--config", *args], train=False, own=own)
+
+
+def read_run_config(
+    path: Path, world_size: int | None = None, overrides: Sequence[str] = (), own: Sequence[str] = ()
+) -> RevinstCLI:
+    """The config of a run, parsed as `fit` would; nothing is loaded. What this version has no key for is left aside,
+    with a line that names it. world_size: the run's, for old keys.
+    """
     content = read_config_file(str(path))
-    if OLD_KEY not in flatten(content):
-        return RevinstCLI(["--config", str(path)], train=False)
+    taken = take_old_keys(content, world_size)
+    if unknown := list(unknown_keys(taken, default_config())):
+        if is_first_process():
+            print(f"{path}: left aside, this version has no such key: {', '.join(unknown)}", file=sys.stderr)
+        taken = leave_out(taken, unknown)
+    if taken == content:
+        return RevinstCLI([*as_before(), "--config", str(path), *overrides], train=False, own=own)
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / path.name
-        translated.write_text(yaml.safe_dump(take_old_keys(content, world_size)), encoding="utf-8", newline="\n")
-        return RevinstCLI(["--config", str(translated)], train=False)
+        translated.write_text(yaml.safe_dump(taken), encoding="utf-8", newline="\n")
+        return RevinstCLI([*as_before(), "--config", str(translated), *overrides], train=False, own=own)
 
 
-def take_old_keys(content: dict[str, Any], world_size: int | None = None) -> dict[str, Any]:
-    """A config with what keys of older versions meant: rows_per_step was micro_batch_size x micro_batches_per_step x
-    ranks. world_size: None: what the config's devices are, where they are a number.
-    """
-    data = dict(content.get("data") or {})
-    if "micro_batches_per_step" not in data:
-        return content
-    trainer = content.get("trainer") or {}
-    if world_size is None:
-        devices = str(trainer.get("devices") or 1)
-        world_size = int(devices if devices.isdigit() else 1) * (trainer.get("num_nodes") or 1)
-    data["rows_per_step"] = data.get("micro_batch_size", 6) * data.pop("micro_batches_per_step") * world_size
-    return content | {"data": data}
+def default_config() -> dict[str, Any]:
+    """What a stored config without any key means; it has every key of this version."""
+    return yaml.safe_load(RevinstCLI(as_before(), train=False).as_yaml)
+
+
+def defaults_of(parser: LightningArgumentParser) -> dict[str, Any]:
+    """Every key with its default, nested."""
+    defaults = parser.get_defaults()
+    defaults.pop("config", None)
+    return yaml.safe_load(parser.dump(defaults, skip_none=False, skip_validation=True))
 
 
 def config_difference(old: str, new: str, world_size: int | None = None) -> list[str]:
     """Lines `key: old -> new` for what a resumed run may not change. world_size: of the old one."""
-    before, after = flatten(take_old_keys(read_yaml(old), world_size)), flatten(read_yaml(new))
+    after = flatten(read_yaml(new))
+    before = flatten(lay_over(default_config(), take_old_keys(read_yaml(old), world_size)))
+    unknown = tuple(f"{key}." for key in unknown_keys(read_yaml(old), read_yaml(new)))
     return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
+        f"{key}: {before.get(key)} -> "
+        + ("no such key in this version" if f"{key}.".startswith(unknown) else str(after.get(key)))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not FREE_ON_RESUME.fullmatch(key)
     ]
 
 
-def read_yaml(text: str) -> Any:
+def read_yaml(text: str) -> dict[str, Any]:
     try:
-        return yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"the run's config is not YAML any more ({' '.join(str(error).split())[:200]})") from None
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`"""
-    if not isinstance(config, dict):
-        return {prefix.rstrip("."): config}
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.")
-    return flat
+    if not isinstance(content, dict):
+        raise UserError("the run's config is no mapping of keys any more")
+    return content

@@ -1,7 +1,7 @@
 """`revinst corpus`: somebody's own texts to a filtered instruction data set."""
 
 import argparse
-import hashlib
+import json
 import time
 from dataclasses import asdict
 from email.utils import parseaddr
@@ -40,6 +40,7 @@ from revinst.data.prompt import Template, load_template
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
+from revinst.options import Parser
 from revinst.run import Run
 
 
@@ -69,7 +70,7 @@ def main(args: list[str]) -> int:
 
 
 def build_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="revinst corpus", description="Own texts to an instruction data set.")
+    parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -150,8 +151,10 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         writing = asdict(self.writing)
         writing.pop("max_unparsable")
-        made_by = {"adapter": hash_adapter(self.trained.adapter), "template": self.template.hash}
-        return self.reading.describe() | writing | made_by | {"generation": self.generation.describe()}
+        made_by = self.trained.describe(self.tokenizer, self.template)
+        made_by.pop("base")  # a path of this machine, and the card has all of this
+        settings = self.reading.describe() | writing | made_by | {"generation": self.generation.describe()}
+        return json.loads(json.dumps(settings))
 
     def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:
         """Writes all files with this run's instructions; shards lie in `work`. Returns the card."""
@@ -170,15 +173,11 @@ class Corpus:
         selection = Selection(self.limits, lines, heldout=heldout, val=val, order=order, seed=seed)
         name = trained.run.path.name if trained.run else trained.adapter.name
         base = Path(trained.base).name if Path(trained.base).is_dir() else trained.base
-        run = {"name": name, "adapter": hash_adapter(trained.adapter), "base": base, "round": number}
+        run = {"name": name, "adapter": trained.hash_adapter(), "base": base, "round": number}
         card = build_dataset(self.folder, work, selection, self.settings, run)
         write_s, files_s = written - started, time.monotonic() - written
         print(f"{count} texts got instructions in {write_s:.1f} s, {len(texts)} were filtered in {files_s:.1f} s")
         return card
-
-
-def hash_adapter(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def build_table(card: dict[str, Any]) -> Table:

@@ -4,6 +4,7 @@ That is Humpback's idea (https://arxiv.org/abs/2308.06259). It stops at the roun
 validation rows (held-out rows where it has none) is not lower than before, and the round before it stays.
 """
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,9 @@ def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str,
     """Returns the card of the last round that was better than the one before."""
     losses = [measure_loss(corpus, corpus.trained)]
     for number in range(1, rounds + 1):
-        work = corpus.folder / "rounds" / str(number)
-        trained = train_again(corpus, work)
+        rows = "".join(training_rows(corpus.folder, corpus.trained))
+        work = choose_work(corpus.folder / "rounds" / str(number), rows)
+        trained = train_again(corpus, work, rows)
         losses.append(measure_loss(corpus, trained))
         if losses[-1] >= losses[-2]:
             break
@@ -42,11 +44,19 @@ def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str,
     return card
 
 
-def train_again(corpus: Corpus, work: Path) -> Trained:
+def choose_work(folder: Path, rows: str) -> Path:
+    """The round's folder; with a hash behind where other rows were trained on there, under other filters."""
+    known = folder / "rows.jsonl"
+    if not known.is_file() or known.read_text(encoding="utf-8") == rows:
+        return folder
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(rows.encode()).hexdigest()[:8]}")
+
+
+def train_again(corpus: Corpus, work: Path, rows: str) -> Trained:
     """A run like the first, from the base, on its training rows and on the corpus' training part."""
     assert corpus.trained.run is not None
     if not (work / "config.yaml").is_file():
-        write_config(corpus, work)
+        write_config(corpus, work, rows)
     cli = RevinstCLI(["--config", str(work / "config.yaml")])
     with StopSignals() as signals:
         if code := train(cli, signals):
@@ -54,13 +64,14 @@ def train_again(corpus: Corpus, work: Path) -> Trained:
     return open_trained(str(work / "run"))
 
 
-def write_config(corpus: Corpus, work: Path) -> None:
+def write_config(corpus: Corpus, work: Path, rows: str) -> None:
     """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out rows stay such."""
     assert corpus.trained.run is not None
-    config = yaml.safe_load(corpus.trained.run.config.read_text(encoding="utf-8"))
+    assert corpus.trained.cli is not None
+    config = yaml.safe_load(corpus.trained.cli.as_yaml)  # its keys are this version's, whichever wrote the run's
     data = config["data"]
     known = set(load_known(corpus.trained).texts("id"))
-    write_text(work / "rows.jsonl", "".join(training_rows(corpus.folder, data.get("columns") or {})))
+    write_text(work / "rows.jsonl", rows)
     sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
     data |= {"source": [*sources, str(work / "rows.jsonl")], "split": str(work / "split.json")}
     config |= {"runs_dir": str(work), "run_name": "run", "resume": "auto"}
@@ -72,9 +83,10 @@ def write_config(corpus: Corpus, work: Path) -> None:
     write_text(work / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def training_rows(folder: Path, columns: dict[str, str]) -> list[str]:
-    """The corpus' training part as lines, under the names that the first run's columns have."""
-    names = check_columns(columns)
+def training_rows(folder: Path, trained: Trained) -> list[str]:
+    """The corpus' training part as lines, under the names that the run's columns have."""
+    assert trained.cli is not None
+    names = check_columns(trained.cli.config.data.columns or {})
     with (
         (folder / "dataset.jsonl").open(encoding="utf-8") as rows,
         (folder / "provenance.jsonl").open(encoding="utf-8") as provenance,

@@ -15,7 +15,6 @@ from revinst.commands.evaluation import Evaluation
 from revinst.commands.forward import build_forward_table, evaluate_forward, open_forward, writes_responses
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
-    Trained,
     add_generation_options,
     build_parser,
     check_devices,
@@ -25,6 +24,7 @@ from revinst.commands.trained import (
     without_devices,
 )
 from revinst.errors import UserError
+from revinst.evaluation.folders import EvaluationKey
 from revinst.evaluation.report import build_table
 from revinst.model.hardware import choose_dtype, pick_device
 from revinst.ranks import Ranks, launch, open_ranks
@@ -53,8 +53,9 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, options)
     rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows, options.part)
-    folder = choose_folder(trained, options)
-    evaluation = Evaluation(trained, rows.examples, settings, ranks, folder)
+    evaluation = Evaluation(trained, rows.examples, settings, ranks)
+    folder = ranks.on_first(lambda: choose_folder(evaluation, options))
+    evaluation.keep_likelihoods(folder)
     build: Callable[[dict[str, Any]], Table]
     if writes_responses(trained):
         check_forward_options(options)
@@ -123,25 +124,37 @@ def build_options() -> ArgumentParser:
     return parser
 
 
-def choose_folder(trained: Trained, options: Namespace) -> Path:
-    """evaluation/ for the default settings on the held-out rows, else a subfolder named after what differs."""
+def choose_folder(evaluation: Evaluation, options: Namespace) -> Path:
+    """evaluation/ for the default settings on the held-out rows, else a subfolder named after what differs.
+
+    Raises UserError where --name or --output names a folder that holds another evaluation.
+    """
+    described = evaluation.describe(options.adapter == "run", num_samples=options.samples)
+    key = EvaluationKey(described, label_options(options, evaluation.rows_hash))
     if options.output is not None:
-        return options.output
-    if trained.output is None:
+        return key.check(options.output)
+    root = evaluation.trained.output
+    if root is None:
         raise UserError("an adapter folder is no run: give --output")
-    if options.name is not None and (
-        Path(options.name).name != options.name or options.name in ("", ".", "..", "base")
-    ):
+    if options.name is None:
+        return key.place(root)
+    if Path(options.name).name != options.name or options.name in ("", ".", "..", "base"):
         raise UserError(f"--name {options.name!r}: give a plain folder name other than base")
-    parts = [options.name] if options.name else []
-    if not parts:
-        parts += ["base"] if options.adapter == "none" else []
-        parts += [Path(options.input).stem] if options.input else []
-        parts += [options.part] if options.part != "heldout" else []
-        parts += [f"step-{options.checkpoint:06d}"] if options.checkpoint is not None else []
-        parts += [f"limit-{options.limit}"] if options.limit else []
-        parts += [f"t{options.temperature:g}-p{options.top_p:g}-s{options.seed}"] if options.temperature else []
-        parts += [f"k{options.samples}"] if options.samples > 1 else []
-        parts += [f"max-{options.max_new_tokens}"] if options.max_new_tokens != 100 else []
-        parts += [options.precision] if options.precision not in (None, choose_dtype(pick_device())[0]) else []
-    return trained.output / "-".join(parts) if parts else trained.output
+    return key.check(root / options.name)
+
+
+def label_options(options: Namespace, rows_hash: str) -> str:
+    """The options that are not the defaults, for people: `val-step-000200-max-60`."""
+    parts = ["base"] if options.adapter == "none" else []
+    parts += [f"{Path(options.input).stem}-{rows_hash[:8]}"] if options.input else []
+    parts += [options.part] if options.part != "heldout" else []
+    parts += [f"step-{options.checkpoint:06d}"] if options.checkpoint is not None else []
+    parts += [f"limit-{options.limit}"] if options.limit else []
+    if options.temperature:
+        parts += [f"t{options.temperature:g}-p{options.top_p:g}-s{options.seed}"]
+        parts += [f"top-{options.top_k}"] if options.top_k else []
+    parts += [f"k{options.samples}"] if options.samples > 1 else []
+    parts += [f"max-{options.max_new_tokens}"] if options.max_new_tokens != 100 else []
+    parts += [options.precision] if options.precision not in (None, choose_dtype(pick_device())[0]) else []
+    parts += [options.engine] if options.engine == "hf" else []
+    return "-".join(parts)

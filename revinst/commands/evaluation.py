@@ -16,6 +16,7 @@ from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
 from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
+from revinst.evaluation.folders import FILE, EvaluationKey
 from revinst.generation.engine import GenerationSettings, generate_batches
 from revinst.generation.likelihood import log_likelihoods
 from revinst.generation.predictions import LikelihoodFile, Prediction, PredictionFile
@@ -30,8 +31,6 @@ class Evaluation:
     """Predictions and log-likelihoods of some rows, under the tuned model and under its base.
 
     Several ranks share the rows; each method then has to be called on all of them, and gives each the whole result.
-
-    folder: where log-likelihoods are kept, so that a pass that was killed goes on where it was; None: nowhere.
     """
 
     def __init__(
@@ -40,25 +39,30 @@ class Evaluation:
         examples: Sequence[Example],
         settings: GenerationSettings,
         ranks: Ranks | None = None,
-        folder: Path | None = None,
     ):
         self.trained, self.examples, self.settings = trained, examples, settings
         self.ranks = ranks or Ranks()
-        self.likelihoods = LikelihoodFile(folder, self.ranks.rank, self.ranks.world_size) if folder else None
+        self.likelihoods: LikelihoodFile | None = None
         self.tokenizer: Tokenizer = load_tokenizer(trained.base)
         self.template: Template = load_template(trained.template, self.tokenizer.hf)
         self.forward: Template = load_template("forward")
         self.network: Network | None = None
 
-    def predict(self, folder: Path, use_adapter: bool, sample: int = 0) -> list[Prediction]:
+    def keep_likelihoods(self, folder: Path) -> None:
+        """From now on in this folder, so that a pass that was killed goes on where it was."""
+        self.likelihoods = LikelihoodFile(folder, self.ranks.rank, self.ranks.world_size)
+
+    def predict(
+        self, folder: Path, use_adapter: bool, *, sample: int = 0, num_samples: int | None = None
+    ) -> list[Prediction]:
         """Predictions of all rows, in their order; those already in the folder are not made again.
 
-        sample: which of several samples; each has a seed of its own.
+        sample: which of several samples; each has a seed of its own. num_samples: see `describe`.
         """
         settings = replace(self.settings, seed=self.settings.seed + sample)
-        described, ranks = self.describe(use_adapter, settings), self.ranks
-        file = PredictionFile(folder / "predictions.jsonl", described, ranks.rank, ranks.world_size)
-        done = self.ranks.on_first(lambda: file.open(replace=True))
+        described, ranks = self.describe(use_adapter, settings, num_samples), self.ranks
+        file = PredictionFile(folder / FILE, described, ranks.rank, ranks.world_size)
+        done = self.ranks.on_first(file.open)
         missing = [example for example in self.examples if example.id not in done]
         if missing:
             self.write_missing(file, self.ranks.share(missing), use_adapter, settings, sample)
@@ -162,12 +166,9 @@ class Evaluation:
 
     def likelihood_key(self, template: Template, use_adapter: bool, example: Example) -> str:
         """16 hex digits over everything that a row's log p depends on."""
-        trained = self.trained
-        model = [trained.base, trained.loads_as, self.adapter_hash if use_adapter else None]
-        model += [self.settings.precision] * (self.settings.precision != "bf16")
-        prompt = [template.hash, trained.seq_len, trained.cut, trained.with_context]
-        texts = [example.instruction, example.context if trained.with_context else "", example.response]
-        return hashlib.sha256(json.dumps([model, prompt, texts]).encode()).hexdigest()[:16]
+        model = self.described[use_adapter] | {"template": template.hash, "precision": self.settings.precision}
+        texts = [example.instruction, example.context if self.trained.with_context else "", example.response]
+        return hashlib.sha256(json.dumps([model, texts]).encode()).hexdigest()[:16]
 
     def count_targets(self) -> np.ndarray:
         """Tokens of each row's target with EOS, which its log p is a sum over; int64 `[rows]`."""
@@ -188,19 +189,31 @@ class Evaluation:
         return (self.trained.run.path if self.trained.run else self.trained.adapter).name
 
     @cached_property
-    def adapter_hash(self) -> str:
-        return self.trained.hash_adapter()
+    def described(self) -> dict[bool, dict[str, Any]]:
+        """The model with its adapter (True) and without."""
+        tuned = self.trained.describe(self.tokenizer, self.template)
+        return {True: tuned, False: tuned | {"adapter": None, "lora": None}}
 
-    def describe(self, use_adapter: bool, settings: GenerationSettings | None = None) -> dict[str, Any]:
-        """What the predictions depend on; a prediction file made with anything else is not continued."""
-        return {
-            "base": self.trained.base,
-            "quantization": self.trained.loads_as,
-            "adapter": self.adapter_hash if use_adapter else None,
-            "template": self.template.hash,
+    @cached_property
+    def rows_hash(self) -> str:
+        return hash_rows(self.examples)
+
+    def describe(
+        self, use_adapter: bool, settings: GenerationSettings | None = None, num_samples: int | None = None
+    ) -> dict[str, Any]:
+        """What the predictions depend on; a prediction file made with anything else is not continued.
+
+        num_samples: of an evaluation as a whole; None: of one prediction a row.
+        """
+        return self.described[use_adapter] | {
             "generation": (settings or self.settings).describe(),
-            "rows": hash_rows(self.examples),
+            "rows": self.rows_hash,
+            "samples": num_samples or 1,
         }
+
+    def place_base(self, folder: Path) -> Path:
+        """The subfolder for what the untouched base writes for the same rows."""
+        return self.ranks.on_first(lambda: EvaluationKey(self.describe(False), "base").place(folder))
 
 
 def hash_rows(examples: Sequence[Example]) -> str:

@@ -26,7 +26,7 @@ from revinst.ranks import is_first_process
 from revinst.run import Run
 from revinst.training.callbacks import ProgressLines, RunFolder, Samples, Throughput
 from revinst.training.checkpoint import Checkpoints
-from revinst.training.checkpoint_files import newest_checkpoint, read_checkpoint, read_mark, why_unusable
+from revinst.training.checkpoint_files import TO_GO_ON, newest_checkpoint, read_checkpoint, read_mark, why_unusable
 from revinst.training.fingerprint import fingerprints, hash_difference
 from revinst.training.loggers import MetricsFile
 from revinst.training.stop import DeadRanks, Stopped, StopSignals
@@ -121,9 +121,9 @@ def find_checkpoint(run: Run, cli: RevinstCLI) -> Path | None:
         if read_mark(checkpoint) and (reason := why_unusable(checkpoint)):
             raise UserError(f"--resume {resume}: {reason}; give another checkpoint")
     if checkpoint is not None:
-        started = read_checkpoint(checkpoint)["run"]
+        started = read_checkpoint(checkpoint, TO_GO_ON)["run"]
         if not cli.config.resume_force:
-            check_config(run, started["config"], cli, started["world_size"])
+            check_config(run, started["config"], cli, started.get("world_size"))
             check_hashes(run, started["hashes"], cli)
     return checkpoint
 

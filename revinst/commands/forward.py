@@ -1,7 +1,6 @@
 """`revinst evaluate` for a run that writes responses (`data.template: forward`), such as a personal model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 
 from revinst.commands.evaluated_rows import EvaluatedRows
 from revinst.commands.evaluation import Evaluation
-from revinst.commands.scoring import loss_per_token
+from revinst.commands.scoring import loss_per_token, write_predictions
 from revinst.commands.trained import Trained, open_trained
 from revinst.data.prompt import load_template
 from revinst.errors import UserError
@@ -21,7 +20,7 @@ from revinst.evaluation.scores import score_rows
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_rows
-from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.generation.predictions import Prediction
 from revinst.progress import Stage
 from revinst.run import read_json, write_json
 
@@ -46,7 +45,9 @@ def open_forward(path: str, evaluation: Evaluation, folder: Path, allow_trained:
             f"--forward {path}: it was trained on {len(known)} of the rows, the first is {min(known)}; "
             "give one with the same split, or pass --allow_trained_rows"
         )
-    return Evaluation(trained, evaluation.examples, evaluation.settings, evaluation.ranks, folder)
+    forward = Evaluation(trained, evaluation.examples, evaluation.settings, evaluation.ranks)
+    forward.keep_likelihoods(folder)
+    return forward
 
 
 def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) 
     if rows.train is None:
         raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
     own = [example.response for example in rows.examples]
-    made = {"base": evaluation.predict(folder / "base", False), "tuned": evaluation.predict(folder, True)}
+    tuned = evaluation.predict(folder, True)
+    made = {"base": evaluation.predict(evaluation.place_base(folder), False), "tuned": tuned}
     log_p = {"base": evaluation.log_p(False), "tuned": evaluation.log_p(True)}
     if not evaluation.ranks.is_first:
         return {}
@@ -86,20 +88,12 @@ def evaluate_forward(evaluation: Evaluation, rows: EvaluatedRows, folder: Path) 
     ]
     for number, extra in enumerate(extras):
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
-    written = write_predictions(folder, evaluation, made["tuned"], extras)
+    written = write_predictions(folder, evaluation.describe(True), made["tuned"], extras)
     write_json(folder / "scores.json", scores)
     for row, example, untouched in zip(written, rows.examples, made["base"], strict=True):
         row |= {"instruction": example.instruction, "base": untouched.prediction}
     write_forward_report(folder / "report.html", evaluation.title, scores, written)
     return scores
-
-
-def write_predictions(
-    folder: Path, evaluation: Evaluation, rows: Sequence[Prediction], extras: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    texts = [asdict(row) | extra for row, extra in zip(rows, extras, strict=True)]
-    PredictionFile(folder / "predictions.jsonl", evaluation.describe(True)).replace(texts)
-    return texts
 
 
 def find_memorised(

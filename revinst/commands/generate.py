@@ -5,10 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from revinst.commands.trained import (
-    Trained,
     add_generation_options,
     build_parser,
     check_devices,
@@ -23,7 +21,7 @@ from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow, read_file
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.generation.engine import generate_batches
 from revinst.generation.predictions import Prediction, PredictionFile
 from revinst.progress import Stage
 from revinst.ranks import Ranks, launch, open_ranks
@@ -70,7 +68,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     )
     if was_cut:
         print(f"{was_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
-    described = describe(trained, template.hash, settings)
+    described = trained.describe(tokenizer, template) | {"generation": settings.describe()}
     file = PredictionFile(options.output, described, ranks.rank, ranks.world_size)
     done = ranks.on_first(file.open)
     missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
@@ -108,17 +106,6 @@ def check_output(output: Path, source: Path) -> None:
         raise UserError(f"--output {output}: the output is a .jsonl file")
     if output.exists() and source.exists() and output.samefile(source):
         raise UserError(f"--output {output}: this is the input; choose another file")
-
-
-def describe(trained: Trained, template_hash: str, settings: GenerationSettings) -> dict[str, Any]:
-    """What the instructions depend on besides their texts."""
-    return {
-        "base": trained.base,
-        "quantization": trained.loads_as,
-        "adapter": trained.hash_adapter(),
-        "template": template_hash,
-        "generation": settings.describe(),
-    }
 
 
 def read_texts(path: Path, column: str) -> Iterator[Example]:

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from revinst.commands.config import RevinstCLI
+from revinst.commands.config import open_config
 from revinst.commands.trained import quiet_libraries
 from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import IGNORE_INDEX
-from revinst.data.examples import count_categories
+from revinst.data.examples import count_categories, list_sources
 from revinst.data.prompt import render_prompt
 from revinst.errors import UserError
 from revinst.progress import SIGNS
@@ -35,7 +35,7 @@ def main(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         raise UserError(USAGE)
     quiet_libraries()
-    cli = RevinstCLI(["--config", *args], train=False)
+    cli = open_config(args, ["--json"])
     data = InstructionDataModule(**cli.data_arguments())
     data.setup()
     summary = summarise_data(data)
@@ -77,7 +77,8 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=Text(str(data.source)), show_header=False)
+    sources = (f"{name}{f' (weight {weight:g})' if weight != 1 else ''}" for name, weight in list_sources(data.source))
+    table = Table(title=Text(", ".join(sources)), show_header=False)
     for key, value in summary.items():
         if key != "dropped_by_reason":
             table.add_row(key, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from revinst.commands.card import name_of, prompt_text, write_card
+from revinst.commands.card import add_drift, build_card, name_of, prompt_text
 from revinst.commands.drift import prepare_drift
 from revinst.commands.evaluated_rows import EvaluatedRows, choose_rows
 from revinst.commands.publish import add_push_options, push
@@ -17,11 +17,11 @@ from revinst.data.prompt import SLOT, load_template
 from revinst.data.tokenizer import Tokenizer, load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.drift import build_drift_table
-from revinst.model.gguf import FORMATS, write_gguf
+from revinst.model.gguf import FORMATS, check_gguf, write_gguf
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.model.merge import MARKER, TARGETS, adapter_sha256, plan_merge, write_merge, write_text_files
 from revinst.progress import track
-from revinst.run import whole_folder, write_json
+from revinst.run import whole_folder, write_json, write_text
 
 
 def main(args: list[str]) -> int:
@@ -34,10 +34,12 @@ def main(args: list[str]) -> int:
     trained = open_trained(options.run, options.unfinished, options)
     rows = choose_drift_rows(trained, options)
     repository = options.push_to_hub or options.out.name
-    merge_into(options.out, trained, choose_target(trained, options.onto), options.gguf, repository)
+    onto = choose_target(trained, options.onto)
+    card = build_card(trained, repository, onto)
+    merge_into(options.out, trained, onto, options.gguf, card)
     print(f"merged model in {options.out}")
     if rows is not None:
-        measure_drift(options.out, trained, rows, repository)
+        measure_drift(options.out, trained, rows, card)
     if options.push_to_hub:
         push(options.out, options.push_to_hub, public=options.public, dry_run=options.dry_run)
     return 0
@@ -80,17 +82,18 @@ def choose_drift_rows(trained: Trained, options: Namespace) -> EvaluatedRows | N
         return None
 
 
-def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], repository: str) -> None:
-    """All of it or nothing: through a temporary folder beside `folder`."""
+def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], card: str) -> None:
+    """All of it or nothing, through a temporary folder beside `folder`; what takes long comes last."""
     # On the CPU, whatever the machine: merging is one pass over the weights.
     merge = plan_merge(trained.base, trained.adapter, onto)
     tokenizer = load_tokenizer(trained.base)
+    gguf_bytes = sum(check_gguf(merge.base.config, merge.shapes, tokenizer, kind) for kind in formats)
     with whole_folder(folder) as temporary:
-        write_merge(merge, temporary, partial(track, title="merging", unit="shards"))
-        write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
-        write_text_files(temporary, merge.base.config, tokenizer)
         write_json(temporary / MARKER, merge_record(trained, onto))
-        write_card(temporary, trained, repository)
+        write_text(temporary / "README.md", card)
+        write_text_files(temporary, merge.base.config, tokenizer)
+        write_merge(merge, temporary, partial(track, title="merging", unit="shards"), gguf_bytes)
+        write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
 
 
 def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, forma
     (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
-def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, repository: str) -> None:
+def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, card: str) -> None:
     """drift.json, and the card with it. Where there is no room for the model, a line says so."""
     try:
         drift = prepare_drift(trained, rows, folder)
@@ -141,5 +144,5 @@ def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, repositor
         forms[f"gguf {file.stem.removeprefix(f'{folder.name}-')}"] = partial(drift.load_gguf, file)
     report = drift.measure(forms)
     write_json(folder / "drift.json", report)
-    write_card(folder, trained, repository, report)
+    write_text(folder / "README.md", add_drift(card, report))
     Console().print(build_drift_table(report))

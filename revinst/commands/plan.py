@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from revinst.commands.config import RevinstCLI, precision_name
+from revinst.commands.config import RevinstCLI, open_config, precision_name
 from revinst.commands.trained import quiet_libraries
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
@@ -78,7 +78,7 @@ def main(args: list[str]) -> int:
         raise UserError(USAGE.splitlines()[0])
     args, own = split_options(args)
     quiet_libraries()
-    cli = RevinstCLI(["--config", *args], train=False)
+    cli = open_config(args, [f"--{name}" for name in own])
     data = InstructionDataModule(**cli.data_arguments())
     data.setup()
     model = cli.config.model

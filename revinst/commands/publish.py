@@ -1,20 +1,22 @@
 """`revinst publish`: an adapter, a merged model or a data set to the Hub."""
 
 import argparse
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from revinst.corpus.output import PUBLISHED
 from revinst.errors import UserError
 from revinst.progress import Stage
+from revinst.run import write_text
 
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
 
 
 def main(args: list[str]) -> int:
-    from revinst.commands.trained import build_parser, open_trained
-    from revinst.data.tokenizer import load_tokenizer, looks_local
-    from revinst.model.merge import MARKER, begin_with_bos
+    from revinst.commands.trained import build_parser
+    from revinst.model.merge import MARKER
 
     parser = build_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
     add_push_options(parser, required=True)
@@ -26,20 +28,37 @@ def main(args: list[str]) -> int:
     elif (folder / MARKER).is_file():
         push(folder, options.push_to_hub, public=options.public, dry_run=options.dry_run)
     else:
-        from revinst.commands.card import write_card
+        publish_adapter(options)
+    return 0
 
-        trained = open_trained(options.run, options.unfinished, options)
+
+def publish_adapter(options: argparse.Namespace) -> None:
+    """A run's with its tokenizer and a new card, or an adapter folder with its own card. A dry run writes nothing."""
+    from revinst.commands.card import build_card
+    from revinst.commands.trained import open_trained
+    from revinst.data.tokenizer import load_tokenizer, looks_local
+    from revinst.model.merge import begin_with_bos
+
+    with tempfile.TemporaryDirectory() as aside:
+        exports, made = Path(aside) / "exports", Path(aside) / "made"
+        trained = open_trained(options.run, options.unfinished, options, exports if options.dry_run else None)
         if looks_local(trained.base):
             print(f"the adapter names the folder {trained.base} as its base, which others do not have; "
                   "`revinst merge` makes a model that needs no other", file=sys.stderr)  # fmt: skip
+        made.mkdir()
+        if trained.run is not None or not (trained.adapter / "README.md").is_file():
+            write_text(made / "README.md", card := build_card(trained, options.push_to_hub))
+            if options.dry_run:
+                print(card, file=sys.stderr)
         if trained.run is not None:
             tokenizer = load_tokenizer(trained.base)
             begin_with_bos(tokenizer.hf, tokenizer.bos_id)
-            tokenizer.hf.save_pretrained(str(trained.adapter))
-        if trained.run is not None or not (trained.adapter / "README.md").is_file():  # somebody's own card stays
-            write_card(trained.adapter, trained, options.push_to_hub)
-        push(trained.adapter, options.push_to_hub, "adapter", public=options.public, dry_run=options.dry_run)
-    return 0
+            tokenizer.hf.save_pretrained(str(made))
+        if options.dry_run:
+            print_files(list_files(trained.adapter) | list_files(made, empty=True), options.push_to_hub)
+        else:
+            shutil.copytree(made, trained.adapter, dirs_exist_ok=True)
+            push(trained.adapter, options.push_to_hub, "adapter", public=options.public)
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -48,8 +67,8 @@ def add_push_options(parser: argparse.ArgumentParser, required: bool = False) ->
     parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes")
 
 
-def list_files(folder: Path) -> list[Path]:
-    """What is uploaded. Raises UserError for a folder with nothing in it."""
+def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
+    """What is uploaded, by its name there. Raises UserError where that is nothing, unless it may be `empty`."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     files = [
@@ -59,9 +78,16 @@ def list_files(folder: Path) -> list[Path]:
     ]
     if (folder / "card.json").is_file():  # a corpus
         files = [path for path in files if path.relative_to(folder).as_posix() in PUBLISHED]
-    if not files:
+    if not files and not empty:
         raise UserError(f"{folder}: no files in it")
-    return files
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def print_files(files: dict[str, Path], repository: str) -> None:
+    sizes = {name: files[name].stat().st_size for name in sorted(files)}
+    for name, size in sizes.items():
+        print(f"{size:>15,}  {name}")
+    print(f"{sum(sizes.values()):>15,}  bytes in {len(files)} files would go to {repository}; nothing was sent")
 
 
 def parts_of(path: Path, folder: Path) -> list[Path]:
@@ -77,12 +103,10 @@ def push(
     Raises UserError when it fails; the folder stays.
     """
     files = list_files(folder)
-    total = sum(path.stat().st_size for path in files)
     if dry_run:
-        for path in files:
-            print(f"{path.stat().st_size:>15,}  {path.relative_to(folder)}")
-        print(f"{total:>15,}  bytes in {len(files)} files would go to {repository}; nothing was sent")
+        print_files(files, repository)
         return
+    total = sum(path.stat().st_size for path in files.values())
     from huggingface_hub import HfApi
 
     kind = "dataset" if what == "data set" else "model"
@@ -96,7 +120,7 @@ def push(
                 repo_id=repository,
                 repo_type=kind,
                 folder_path=str(folder),
-                allow_patterns=[str(path.relative_to(folder)) for path in files],
+                allow_patterns=list(files),
                 commit_message=f"Upload {what}",
             )
     except UserError:

@@ -11,6 +11,7 @@ import numpy as np
 from revinst.commands.evaluated_rows import EvaluatedRows
 from revinst.commands.evaluation import SHUFFLE_SEED, Evaluation, prompt_lines
 from revinst.evaluation.charts import read_curves
+from revinst.evaluation.folders import FILE
 from revinst.evaluation.report import write_report
 from revinst.evaluation.samples import SampleScores, score_samples
 from revinst.evaluation.scores import metric_settings, score_corpus, score_rows
@@ -47,10 +48,11 @@ def score_evaluation(
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
-    base = evaluation.predict(folder / "base" if use_adapter else folder, use_adapter=False)
-    first = evaluation.predict(folder, use_adapter=True) if use_adapter else base
+    base_folder = evaluation.place_base(folder)
+    first = evaluation.predict(folder, use_adapter, num_samples=num_samples)
+    base = evaluation.predict(base_folder, use_adapter=False) if use_adapter else first
     samples = [first] + [
-        evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample)
+        evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
         for sample in range(1, num_samples)
     ]
     likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood, forward)
@@ -69,7 +71,8 @@ def score_evaluation(
             systems[name]["semantic"] = meaning
     own, floors = systems.pop("own"), systems
     nearest = rows.find_nearest()
-    settings = evaluation.describe(use_adapter) | describe_metrics(evaluation, rows, encoder)
+    described = evaluation.describe(use_adapter, num_samples=num_samples)
+    settings = described | describe_metrics(evaluation, rows, encoder)
     if likelihood:
         settings["gain"] = describe_gain(evaluation, forward)
     with Stage("confidence intervals", brief=True):
@@ -86,10 +89,11 @@ def score_evaluation(
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
-    scored = write_predictions(folder, evaluation, use_adapter, first, extras)
-    if use_adapter:  # so that `revinst compare` can set the base beside any run
+    scored = write_predictions(folder, described, first, extras)
+    # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
+    if use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [group | values for group, values in zip(name_groups(rows), by_row(floors["base"]), strict=True)]
-        write_predictions(folder / "base", evaluation, False, base, of_base)
+        write_predictions(base_folder, evaluation.describe(False), base, of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
     return scores
@@ -147,14 +151,10 @@ def by_row(scores: RowScores) -> list[dict[str, Any]]:
 
 
 def write_predictions(
-    folder: Path,
-    evaluation: Evaluation,
-    use_adapter: bool,
-    predictions: Sequence[Prediction],
-    extras: Sequence[dict[str, Any]],
+    folder: Path, settings: dict[str, Any], predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / "predictions.jsonl", evaluation.describe(use_adapter)).replace(rows)
+    PredictionFile(folder / FILE, settings).replace(rows)
     return rows
 
 
@@ -179,7 +179,7 @@ def describe_gain(evaluation: Evaluation, forward: Evaluation | None) -> dict[st
         "unit": "nats",
         "of": "log p(response | instruction) - log p(response | empty instruction)",
         "model": forward.title if forward else evaluation.trained.base,
-        "adapter": forward.adapter_hash if forward else None,
+        "adapter": forward.described[True]["adapter"] if forward else None,
         "template": (forward.template if forward else evaluation.forward).hash,
         "shuffle_seed": SHUFFLE_SEED,
     }

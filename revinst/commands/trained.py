@@ -1,7 +1,6 @@
 """What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
 
 import argparse
-import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -9,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from revinst.commands.config import RevinstCLI, read_run_config
-from revinst.data.tokenizer import looks_local
+from revinst.data.prompt import Template
+from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.model.lora import read_adapter_config
-from revinst.model.merge import check_not_merged
+from revinst.model.merge import adapter_sha256, check_not_merged
 from revinst.model.network import Network
+from revinst.options import Parser
 from revinst.ranks import Ranks
 from revinst.run import Run, open_run
 from revinst.training.checkpoint_files import export_checkpoint
+from revinst.training.fingerprint import identify_base
 
+# Of adapter_config.json: how strongly the weights count, which they don't say themselves.
+SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
 
@@ -62,15 +66,35 @@ class Trained:
             self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
         )
 
+    def describe(self, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
+        """All that decides what the model writes for a text, beside how it is decoded; JSON."""
+        config = read_adapter_config(self.adapter)
+        return {
+            "base": self.base,
+            "base_files": identify_base(self.base),
+            "tokenizer": tokenizer.fingerprint,
+            "quantization": self.loads_as,
+            "adapter": self.hash_adapter(),
+            "lora": {name: config[name] for name in SCALING if config.get(name)},
+            "template": template.hash,
+            "chat": template.name == "chat",  # in a file of the same words, special tokens are text
+            "seq_len": self.seq_len,
+            "cut": self.cut,
+            "context": self.with_context,
+        }
+
     def hash_adapter(self) -> str:
         """16 hex digits over its weights."""
-        return hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+        return adapter_sha256(self.adapter)[:16]
 
 
-def open_trained(path: str, unfinished: bool = False, options: argparse.Namespace | None = None) -> Trained:
+def open_trained(
+    path: str, unfinished: bool = False, options: argparse.Namespace | None = None, exports: Path | None = None
+) -> Trained:
     """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
 
-    options: of `build_parser`, for what an adapter folder does not say.
+    options: of `build_parser`, for what an adapter folder does not say. exports: where a checkpoint's adapter is
+    written to; None: into the run.
     """
     folder = Path(path)
     step = getattr(options, "checkpoint", None)
@@ -85,7 +109,7 @@ def open_trained(path: str, unfinished: bool = False, options: argparse.Namespac
     run = open_run(folder, unfinished or step is not None)
     cli = read_run_config(run.config, run.read_manifest().get("world_size"))
     data, model = cli.config.data, cli.config.model
-    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step)
+    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step, exports)
     check_not_merged(model.base, adapter)
     return Trained(
         adapter,
@@ -139,7 +163,7 @@ def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
 
 
 def build_parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"revinst {command}", description=description)
+    parser = Parser(prog=f"revinst {command}", description=description)
     parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
     adapter = parser.add_argument_group("for an adapter folder, which does not say this itself")

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
+from revinst.generation.predictions import changed_settings
 from revinst.progress import Stage
 from revinst.run import LOCK_FILES, read_json, write_json
 
@@ -92,11 +93,12 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     check_ours(folder)
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
-        changed = [name for name in settings if not isinstance(known, dict) or known.get(name) != settings[name]]
-        if changed:
+        if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
+            defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
+            known = {name: defaults[name] for name in settings if name in defaults} | known
+        if changed := changed_settings(known, settings):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
-    else:
-        write_json(path, settings)
+    write_json(path, settings)
 
 
 def choose_shard_rows(folder: Path, device: str) -> int:

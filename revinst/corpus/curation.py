@@ -21,7 +21,7 @@ Text: {text}
 Reply with one line in the form "Score: N" and nothing else."""
 PRIMER = "Score:"  # written for the base, which then gives a number or shows that it can't
 # Nothing may follow but a full stop: "4 or 5" and "10" are no ratings.
-RATING = re.compile(r"\s*score\s*:\s*([1-5])(?:\s*/\s*5)?\s*\.?\s*", re.IGNORECASE)
+RATING = re.compile(r"\Ascore ?: ?([1-5])(?: ?/ ?5)? ?\.?\Z", re.IGNORECASE)
 MAX_TEXT = 4000  # characters
 MAX_ANSWER = 12  # tokens
 MARK = "THE QUESTION"
@@ -29,7 +29,7 @@ MARK = "THE QUESTION"
 
 def parse_rating(answer: str) -> int | None:
     """`"Score: 4"` -> 4; None for anything but one rating in the form that was asked for."""
-    found = RATING.fullmatch(answer)
+    found = RATING.match(" ".join(answer.split()))
     return int(found[1]) if found else None
 
 

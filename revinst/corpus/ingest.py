@@ -27,10 +27,13 @@ TEXT_SUFFIXES = (".txt", ".md")
 TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
 # "From me@example.com Mon Mar  2 10:00:00 2026", with a time zone before the year in some
 MBOX_START = re.compile(
-    rb"From .{0,300}?\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) +(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2} +"
-    rb"\d{1,2}:\d{2}(?::\d{2})?(?: +[\w:+-]+){0,2} +\d{4}"
+    rb"\AFrom .{0,300}?\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) +"
+    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2} +\d{1,2}:\d{2}(?::\d{2})?(?: +[\w:+-]+){0,2} +\d{4}"
 )
-HEADER = re.compile(rb"[!-9;-~]+:|\s*$")
+HEADER = re.compile(rb"\A(?:[!-9;-~]+:|\s*$)")
+QUOTED_START = re.compile(rb"\A>+From ")
+PICTURE = re.compile(r"https://t\.co/\w+\Z")  # or a quoted tweet
+ANSWERED = re.compile(r"\A(?:@\w+\s+)+")
 BOM = b"\xef\xbb\xbf"
 UNREADABLE = "the file can't be read"  # what follows may name files, and stays out of the card
 Ingested = OwnText | NotKept
@@ -158,7 +161,9 @@ class Ingest:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
             # encrypted, of an unknown compression, cut off, with a bad path, on a full disk: each of another kind
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
+            except (
+                zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError, zlib.error,
+            ) as error:  # fmt: skip
                 raise UserError(f"{path}: not a ZIP that can be unpacked ({error})") from None
             for nested in sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() == ".zip"):
                 yield NotKept(f"{where}/{readable(nested.relative_to(folder).as_posix())}", "an archive in an archive")
@@ -192,7 +197,7 @@ class Ingest:
         try:
             rows = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
             tweets = [row.get("tweet", row) for row in rows]
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
         for number, tweet in enumerate(tweets, start=1):
             found = read_tweet(tweet, f"{where}#{number}")
@@ -249,7 +254,7 @@ def split_mbox(path: Path) -> Iterator[bytes]:
                 lines.append(start)
             start = line if MBOX_START.match(line) else b""
             if not start:
-                lines.append(line[1:] if re.match(rb">+From ", line) else line)
+                lines.append(line[1:] if QUOTED_START.match(line) else line)
     if is_message or b"".join(lines).strip():
         yield b"".join(lines)
     if start:
@@ -278,8 +283,7 @@ def read_tweet(tweet: Any, where: str) -> Ingested:
     text = tweet.get("full_text") or tweet["text"]
     if text.startswith("RT @") or tweet.get("retweeted") is True:
         return NotKept(where, "a retweet")
-    text = re.sub(r"^(?:@\w+\s+)+", "", text)  # whom it answers
-    text = re.sub(r"\s*https://t\.co/\w+\s*$", "", text)  # a picture or a quoted tweet
+    text = PICTURE.sub("", ANSWERED.sub("", text).rstrip())
     for escaped, character in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         text = text.replace(escaped, character)
     date = read_tweet_date(tweet.get("created_at"))
@@ -290,7 +294,7 @@ def read_tweet_date(value: Any) -> str:
     """`Mon Mar 02 10:00:00 +0000 2026`"""
     try:
         return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")
-    except ValueError:
+    except (ValueError, OverflowError):  # at an end of the calendar, UTC is beyond it
         return ""
 
 
@@ -298,6 +302,6 @@ def read_iso(value: Any) -> str:
     """A date column in UTC; "" for what is no ISO 8601 date."""
     try:
         date = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
         return ""
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")

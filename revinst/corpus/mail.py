@@ -1,21 +1,27 @@
-"""One e-mail to what its sender wrote in it, by the standard library's `email`."""
+"""One e-mail to what its sender wrote in it, by the standard library's `email`.
+
+Anybody can send anything: patterns are anchored (`\\A`) or can't begin inside what they have just failed on, and no
+header is given to what the standard library does in quadratic time.
+"""
 
 import codecs
 import hashlib
 import re
 from datetime import UTC
-from email import message_from_bytes, policy
+from email import message_from_bytes
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
+from email.policy import Compat32
 from email.utils import parseaddr, parsedate_to_datetime
 
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.texts import NotKept, OwnText
 
 NAME_HEADERS = ("From", "To", "Cc", "Bcc", "Reply-To", "Sender")
-REPLY_PREFIX = re.compile(r"^(?:\s*(?:re|aw|sv|vs|antw|wg|fwd?|tr|rif|res|odp)\s*(?:\[\d+\])?\s*:)+", re.IGNORECASE)
+REPLY_PREFIX = re.compile(r"\A(?:\s*(?:re|aw|sv|vs|antw|wg|fwd?|tr|rif|res|odp)\s*(?:\[\d+\]\s*)?:)+", re.IGNORECASE)
 AUTO_SUBJECT = re.compile(
-    r"\s*(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|abwesenheits\w+|"
+    r"\A\s*(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|abwesenheits\w+|"
     r"automatische antwort|r[ée]ponse automatique|respuesta autom[áa]tica|risposta automatica|automatisch antwoord|"
     r"automatiskt svar|resposta autom[áa]tica)\b",
     re.IGNORECASE,
@@ -43,6 +49,13 @@ MEANT = {
     "windows-874": "cp874",
 }
 WESTERN = ("utf-8", "cp1252")  # utf-8 first: what is valid in it is hardly ever anything else
+NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}  # Python's own codecs, which no mail is in
+ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*(?:\?(?!=)[^?]*){0,3}\?="  # some leave a question mark in it as it is
+ENCODED_WORDS = re.compile(rf"{ENCODED_WORD}(?:\s*{ENCODED_WORD})*", re.IGNORECASE)
+QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)  # without an end: all that is left
+ADDRESS = re.compile(r"<([^<>\s]+)>\s*(?:\([^()]*\)\s*)?(?:,|$)")
+MESSAGE_ID = re.compile(r"<[^<>\s]+>")
+MAX_PARAMETERS = 2000  # characters of a Content-Type that are looked at
 
 
 def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText | NotKept, list[str]]:
@@ -52,15 +65,24 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> tuple[OwnText |
     """
     thread = [hashlib.sha256(content).hexdigest()]
     try:
-        message = message_from_bytes(content, policy=policy.compat32)
+        message = message_from_bytes(content, policy=MailPolicy())
         thread = read_thread(message, content)
         text = own_text(message, where, me)
-    except (ValueError, LookupError, AttributeError, AssertionError, RecursionError) as error:
-        # `email` raises many kinds on what no mail program should have written
+    except MemoryError:
+        raise
+    except Exception as error:  # `email` and `lxml` raise kinds without end on what no mail program should have written
         return NotKept(where, f"the mail can't be read ({type(error).__name__})"), thread
     if isinstance(text, OwnText):
         text.group = thread[0]
     return text, thread
+
+
+class MailPolicy(Compat32):
+    """Without the end of a header whose parameters `email` would take apart in quadratic time."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:MAX_PARAMETERS] if name.lower().startswith("content-") else value
 
 
 def own_text(message: Message, where: str, me: frozenset[str]) -> OwnText | NotKept:
@@ -84,8 +106,8 @@ def read_senders(message: Message) -> list[str]:
     """Addresses in lower case; one that stands in a name (`"me@example.org" <thief@example.com>`) is none."""
     (header, *_) = *raw_headers(message, "From"), ""
     header = header if "@" in header else decode(header)  # some encode all of it
-    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", header)
-    found = re.findall(r"<([^<>\s]+@[^<>\s]+)>\s*(?:\([^()]*\)\s*)?(?:,|$)", unquoted) or [parseaddr(header)[1]]
+    unquoted = QUOTED.sub(lambda quoted: "" if quoted[1] else quoted[0], header)
+    found = [address for address in ADDRESS.findall(unquoted) if "@" in address[1:-1]] or [parseaddr(header)[1]]
     return [address.strip().lower() for address in found if address.strip()]
 
 
@@ -104,10 +126,15 @@ def read_header(message: Message, name: str) -> str:
 
 def decode(text: str) -> str:
     """A header's text, encoded words decoded where they can be."""
+    return ENCODED_WORDS.sub(lambda words: decode_words(words[0]), text)
+
+
+def decode_words(words: str) -> str:
+    """Some that stand side by side, between which spaces mean nothing and a character may be cut in two."""
     try:
-        return str(make_header(decode_header(text)))
-    except (ValueError, LookupError):
-        return text
+        return str(make_header(decode_header(words)))
+    except (ValueError, LookupError, MessageError):  # an unknown charset, base64 that is cut off
+        return words
 
 
 def is_automatic(message: Message) -> bool:
@@ -121,10 +148,10 @@ def is_automatic(message: Message) -> bool:
 
 def read_thread(message: Message, content: bytes) -> list[str]:
     """Keys of what this mail belongs with: its id, those it answers, and its subject where that says enough."""
-    ids = re.findall(r"<[^<>\s]+>", read_header(message, "Message-ID"))[:1]
+    ids = MESSAGE_ID.findall(read_header(message, "Message-ID"))[:1]
     ids = ids or [hashlib.sha256(content).hexdigest()]
     for name in ("References", "In-Reply-To"):
-        ids += re.findall(r"<[^<>\s]+>", read_header(message, name))
+        ids += MESSAGE_ID.findall(read_header(message, name))
     subject = " ".join(REPLY_PREFIX.sub("", read_header(message, "Subject")).lower().split())
     return ids + [f"subject {subject}"] * (len(subject.split()) > 1)
 
@@ -140,8 +167,9 @@ def read_date(message: Message) -> str:
 
 def read_names(message: Message) -> tuple[str, ...]:
     """What stands beside the addresses: names, however they are quoted, encoded or separated."""
-    headers = (value for name in NAME_HEADERS for value in raw_headers(message, name))
-    names = (" ".join(re.sub(r"<[^<>]*>|\S+@\S+", " ", decode(value)).split()) for value in headers)
+    headers = (decode(value) for name in NAME_HEADERS for value in raw_headers(message, name))
+    words = (re.sub(r"<[^<>]*>", " ", header).split() for header in headers)
+    names = (" ".join(word for word in header if "@" not in word[1:-1]) for header in words)
     return tuple(sorted({name for name in names if name}))
 
 
@@ -184,14 +212,16 @@ def decode_payload(part: Message) -> str:
     named = (part.get_content_charset() or "utf-8").lower()
     try:
         named = codecs.lookup(MEANT.get(named, named)).name
-    except LookupError:
+    except (LookupError, ValueError):
+        named = "utf-8"
+    if named in NO_CHARSETS:
         named = "utf-8"
     # Programs write cp1252 and call it latin-1 or ASCII (as every browser assumes), and UTF-8 as any of them.
     is_western = named in ("iso8859-1", "ascii", "cp1252")
     for charset in WESTERN if is_western else (MEANT.get(named, named), *WESTERN):
         try:
             return content.decode(charset).replace("\r\n", "\n").lstrip("\ufeff")
-        except UnicodeError:
+        except (ValueError, LookupError):  # LookupError: base64 and the like, which decode to no text
             continue
     return content.decode("latin-1")
 
@@ -204,7 +234,8 @@ def html_to_text(html: str) -> str:
     if not html.strip():
         return ""
     try:
-        tree = lxml.html.document_fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
+        parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)  # newsletters lie deeper than 256 elements
+        tree = lxml.html.document_fromstring(html.encode(), parser=parser)
     except (lxml.etree.ParserError, ValueError):  # nothing but comments
         return ""
     for element in tree.xpath(HTML_DROPPED):
@@ -223,7 +254,7 @@ def join_flowed(text: str, delete_space: bool = False) -> str:
 
     A line that ends in a space goes on in the next of the same quote depth; `-- ` does not.
     """
-    joined: list[str] = []
+    joined: list[list[str]] = []  # the pieces of each line
     open_depth: int | None = None
     for line in text.split("\n"):
         depth = len(line) - len(line.lstrip(">"))
@@ -231,8 +262,8 @@ def join_flowed(text: str, delete_space: bool = False) -> str:
         flows = content.endswith(" ") and content != "-- "
         kept = content[:-1] if flows and delete_space else content
         if open_depth == depth and content != "-- ":
-            joined[-1] += kept
+            joined[-1].append(kept)
         else:
-            joined.append((">" * depth + " " if depth else "") + kept)
+            joined.append([">" * depth + " " if depth else "", kept])
         open_depth = depth if flows else None
-    return "\n".join(joined)
+    return "\n".join(map("".join, joined))

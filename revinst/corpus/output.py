@@ -1,6 +1,5 @@
 """The finished data set: one row in four forms, the split, what became of every text, and a card."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from revinst.corpus.filters import Row
 from revinst.corpus.texts import write_rows
 from revinst.data.examples import content_id, make_unique
 from revinst.data.split import Split
-from revinst.run import write_json, write_text
+from revinst.run import hash_file, write_json, write_text
 
 BATCH_ROWS = 1000
 # What may leave the house: no text that was left out, no file names, no checkpoints of rounds.
@@ -119,11 +118,6 @@ def write_parquet(
                 block.append(to_dolly(row) | extra)
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
     temporary.replace(path)
-
-
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

@@ -37,18 +37,18 @@ ATTRIBUTIONS = (
     (r"\S", r"ezt írta.*"),
     (r"\S", r"님이 작성"),
     (r"\S", r"(?:写道|寫道|のメール)"),
-    (r"[^<>\n]{0,80}<[^<>\s]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
-    (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
+    (r"[^<>\n]{0,80}<[^<>\s@]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
+    (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s@]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
-ATTRIBUTION = re.compile("|".join(rf"(?:{start}.{{0,400}}?{end}\s?[:：]$)" for start, end in ATTRIBUTIONS))
+ATTRIBUTION = re.compile(r"\A(?:" + "|".join(rf"{start}.{{0,400}}?{end}\s?[:：]$" for start, end in ATTRIBUTIONS) + ")")
 WHEN_OR_WHO = re.compile(r"@|\b\d{4}\b|\d[:.h]\d\d")
 # Without a date these introduce what is quoted right below them, and nothing else.
 BARE_ATTRIBUTION = re.compile(
-    r"(?:Zitat von|Quoting|Citando|Citat från)\b.{0,200}[:：]$|.{0,200}\b(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|"
-    r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$"
+    r"\A(?:(?:Zitat von|Quoting|Citando|Citat från)\b.{0,200}[:：]$|.{0,200}\b(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|"
+    r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$)"
 )
 ATTRIBUTION_START = re.compile(
-    r"(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b|\d{4}[-/.]\d|.*<[^<>\s]+@|.*\d"
+    r"\A(?:(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b|.*<[^<>\s]+@|.*\d)"
 )
 FORWARD_WORDS = (
     r"forwarded message|original message|original appointment|weitergeleitete (?:nachricht|mail)|"
@@ -58,15 +58,15 @@ FORWARD_WORDS = (
     r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
 )
 FORWARD = re.compile(
-    rf"[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:begin forwarded message|anfang der weitergeleiteten nachricht|"
+    rf"\A[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:begin forwarded message|anfang der weitergeleiteten nachricht|"
     r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
     re.IGNORECASE,
 )
 SENDER_HEADER = re.compile(
-    r"[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
 )
 OTHER_HEADER = re.compile(
-    r"[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
+    r"\A[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
     r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"
     r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat|"
     r"Lähetetty|Vastaanottaja|Kopio|Aihe|Отправлено|Дата|Кому|Копия|Тема|Надіслано|Odesláno|Komu|Kopie|Předmět|"
@@ -74,11 +74,11 @@ OTHER_HEADER = re.compile(
     r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
 )
 MIN_HEADERS = 3
-SIGNATURE_MARK = re.compile(r"--\s?$")
-RULE = re.compile(r"\s*[_-]{10,}\s*$")
+SIGNATURE_MARK = re.compile(r"\A--\s?$")
+RULE = re.compile(r"\A\s*[_-]{10,}\s*$")
 PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
 DEVICE = re.compile(
-    rf"\s*(?:Sent (?:from|with|via) (?:(?:my|the)\b|{PRODUCT})|(?:Get|Télécharger|Obtener|Ottieni|Obter) Outlook (?:for|para|pour|per)\b|"
+    rf"\A\s*(?:Sent (?:from|with|via) (?:(?:my|the)\b|{PRODUCT})|(?:Get|Télécharger|Obtener|Ottieni|Obter) Outlook (?:for|para|pour|per)\b|"
     rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
     rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
     rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
@@ -87,17 +87,16 @@ DEVICE = re.compile(
     r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,60}$"
 )
 DISCLAIMER = re.compile(
-    r"\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
+    r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
     r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
     r"diese e-?mail (?:enthält|ist) .{0,40}vertraulich|please consider the environment)",
     re.IGNORECASE,
 )
 PHONE = re.compile(r"\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE)
-LINK = re.compile(r"\S+@\S+\.\w|https?://|\bwww\.", re.IGNORECASE)
+LINK = re.compile(r"\S@[^\s@]+\.\w|https?://|\bwww\.", re.IGNORECASE)
 PGP = re.compile(r"-----BEGIN PGP MESSAGE-----.*?(?:-----END PGP MESSAGE-----|\Z)", re.DOTALL)
-PGP_SIGNED = re.compile(
-    r"-----BEGIN PGP SIGNED MESSAGE-----\n(?:[\w-]+: [^\n]*\n)*\n?(.*?)-----BEGIN PGP SIGNATURE-----.*", re.DOTALL
-)
+PGP_SIGNED, PGP_SIGNATURE = "-----BEGIN PGP SIGNED MESSAGE-----\n", "-----BEGIN PGP SIGNATURE-----"
+PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 
 
@@ -112,9 +111,9 @@ def strip_quotes(text: str) -> str:
 
 def drop_armour(text: str) -> str:
     """Without what PGP wrote around or in place of the text."""
-    signed = PGP_SIGNED.search(text)
-    if signed:
-        text = re.sub(r"^- ", "", signed[1], flags=re.MULTILINE)
+    signed, signature = text.partition(PGP_SIGNED)[2].partition(PGP_SIGNATURE)[:2]
+    if signature:
+        text = re.sub(r"^- ", "", PGP_HEADERS.sub("", signed), flags=re.MULTILINE)
     return PGP.sub("", text)
 
 
@@ -144,6 +143,7 @@ def is_header_block(lines: list[str]) -> bool:
 def drop_quoted(lines: list[str]) -> list[str]:
     """Without quoted lines and what introduces them; an introduction with no quoted line after it cuts the rest."""
     has_quotes = [is_quoted(line) for line in lines]
+    next_text = find_next_text(lines)
     kept: list[str] = []
     number = 0
     while number < len(lines):
@@ -152,7 +152,7 @@ def drop_quoted(lines: list[str]) -> list[str]:
             continue
         introduction = lines[number : number + MAX_ATTRIBUTION_LINES]
         length = attribution_length(introduction)
-        following = next((row for row in range(number + (length or 1), len(lines)) if lines[row].strip()), None)
+        following = next_text[number + (length or 1)]
         is_above_quote = following is not None and has_quotes[following]
         if is_above_quote and (length or BARE_ATTRIBUTION.match(INVISIBLE.sub("", lines[number]).strip()[:MAX_LINE])):
             number += length or 1
@@ -162,6 +162,14 @@ def drop_quoted(lines: list[str]) -> list[str]:
             kept.append(lines[number])
             number += 1
     return kept
+
+
+def find_next_text(lines: list[str]) -> list[int | None]:
+    """For each line, and for the end, the first one from there on that is not blank; None where there is none."""
+    found: list[int | None] = [None]
+    for number in range(len(lines) - 1, -1, -1):
+        found.append(number if lines[number].strip() else found[-1])
+    return found[::-1]
 
 
 def introduces_the_rest(introduction: str, above: str) -> bool:
@@ -197,7 +205,11 @@ def cut_signature(lines: list[str]) -> list[str]:
     lefts = [bool(line.strip()) for line in lines]
     left = sum(lefts)
     for number, line in enumerate(lines):
-        if left - 1 <= MAX_SIGNATURE_LINES and len(line) <= MAX_LINE and ends_own_text(line, lines[number + 1 :][:1]):
+        if (
+            left - 1 <= MAX_SIGNATURE_LINES
+            and len(line) <= MAX_LINE
+            and ends_own_text(line, lines[number + 1 : number + 2])
+        ):
             lines = lines[:number]
             break
         left -= lefts[number]
@@ -214,9 +226,10 @@ def ends_own_text(line: str, following: list[str]) -> bool:
 
 
 def drop_trailing_blank(lines: list[str]) -> list[str]:
-    while lines and (not lines[-1].strip() or RULE.match(lines[-1])):
-        lines = lines[:-1]
-    return lines
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or RULE.match(lines[end - 1])):
+        end -= 1
+    return lines[:end]
 
 
 def drop_contact_lines(lines: list[str]) -> list[str]:

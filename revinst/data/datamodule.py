@@ -104,8 +104,8 @@ class InstructionDataModule(L.LightningDataModule):
     """Instruction data as packed training steps and validation micro-batches.
 
     Args:
-        source: `quickstart`, a hub id, a file, a folder, or a list of them; in a list `{source: FILE, weight: 2}`
-            trains the rows of FILE twice an epoch (a weight below 1: that share of them).
+        source: `quickstart`, a hub id, a file, a folder, or a list of them; `{source: FILE, weight: 2}` in place of
+            a name trains the rows of FILE twice an epoch (a weight below 1: that share of them).
         columns: our field -> the source's column, where they differ.
         template: blog, alpaca, chat, forward, or the path of a template file.
         context: drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one).
@@ -132,7 +132,7 @@ class InstructionDataModule(L.LightningDataModule):
     def __init__(  # keyword-only: a config names every one
         self,
         *,
-        source: str | list[str | dict[str, Any]] = "databricks/databricks-dolly-15k",
+        source: str | dict[str, Any] | list[str | dict[str, Any]] = "databricks/databricks-dolly-15k",
         columns: dict[str, str] | None = None,
         template: str = "blog",
         context: str = "drop",
@@ -242,7 +242,8 @@ class InstructionDataModule(L.LightningDataModule):
             blocks = encode_blocks(examples, self.template, self.tokenizer, **settings)
             return join_documents(blocks, self.seq_len) if joined else blocks
 
-        hashes = {"tokenizer": self.tokenizer.fingerprint, "template": self.template.hash, "joined": joined}
+        template = [self.template.hash, self.template.name == "chat"]  # in a file, special tokens are text
+        hashes = {"tokenizer": self.tokenizer.fingerprint, "template": template, "joined": joined}
         return cache_documents(hash_inputs(examples, **settings, **hashes), build)
 
     @property

@@ -23,6 +23,7 @@ FIELDS = ("instruction", "context", "response", "category")
 REQUIRED = ("instruction", "response")
 # Dolly's card: passages from Wikipedia carry such marks, best removed; the space before one goes with it.
 CITATION = re.compile(r" ?\[\d{1,3}\]")
+Source = str | dict[str, Any] | Sequence[str | dict[str, Any]]
 SCHEMA = pa.schema([*((name, pa.large_string()) for name in ("id", *FIELDS)), ("weight", pa.float32())])
 BLOCK_ROWS = 4096
 
@@ -117,7 +118,7 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def load_examples(
-    source: str | Sequence[str | dict[str, Any]],
+    source: Source,
     columns: dict[str, str] | None = None,
     on_bad_row: str = "stop",
     needs: tuple[str, ...] = REQUIRED,
@@ -127,8 +128,8 @@ def load_examples(
     """Reads every row of `source`, and what was left out.
 
     source: `quickstart` (the rows shipped with revinst), a jsonl, json, csv or parquet file, a folder of them,
-        a `datasets` folder, a hub id, or a list of these; `{source: FILE, weight: 2}` in a list trains its rows twice
-        an epoch, a weight below 1 that share of them.
+        a `datasets` folder, a hub id, or a list of these; `{source: FILE, weight: 2}` trains its rows twice an epoch,
+        a weight below 1 that share of them.
     columns: our field -> the source's column, where they differ, e.g. `{"instruction": "prompt"}`.
     on_bad_row: `stop` raises at the first bad row; `skip` leaves it out and returns it in the second list.
     needs: the fields that may not be empty.
@@ -174,10 +175,10 @@ def build_examples(examples: Iterable[Example]) -> Examples:
     return Examples(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def list_sources(source: str | Sequence[str | dict[str, Any]]) -> list[tuple[str, float]]:
+def list_sources(source: Source) -> list[tuple[str, float]]:
     """(name, weight) of each source. Raises UserError for an entry that is neither a name nor {source, weight}."""
     named = []
-    for entry in [source] if isinstance(source, str) else source:
+    for entry in [source] if isinstance(source, str | dict) else source:
         if isinstance(entry, str):
             named.append((entry, 1.0))
             continue

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
+from revinst.evaluation.choice import find_files, read_rows, split_seeds
 from revinst.evaluation.statistics import adjust_holm, compare_rows, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
-TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +42,13 @@ def is_score(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not abs(value) > sys.float_info.max)
 
 
-def read_system(text: str) -> System:
-    """`PATH`, or `PATH,PATH,...` for several seeds: run folders, evaluation folders or predictions.jsonl files."""
-    parts = [text] if Path(text).exists() else text.split(",")
-    return System(text, [read_rows(find_predictions(Path(part))) for part in parts])
+def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
+    """`PATH`, or `PATH,PATH,...` for several seeds: run folders, evaluation folders or predictions.jsonl files.
 
-
-def find_predictions(path: Path) -> Path:
-    for found in (path, path / "predictions.jsonl", path / "evaluation" / "predictions.jsonl"):
-        if found.is_file():
-            return found
-    raise UserError(f"{path}: no predictions.jsonl there or in its evaluation folder; run `revinst evaluate` first")
-
-
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            row_id, _ = row["id"], row["reference"]
-            for name in TEXTS:
-                if not isinstance(row.get(name, ""), str):
-                    raise TypeError(f"{name} must be text")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: no prediction row ({error})") from None
-        if row_id in rows:
-            raise UserError(f"{path}:{number}: a second row with the id {row_id}")
-        rows[row_id] = row
-    if not rows:
-        raise UserError(f"{path}: no rows in it")
-    return rows
+    files: of `find_files`, for all systems that are compared.
+    """
+    files = files or find_files([text])
+    return System(text, [read_rows(files[path]) for path in split_seeds(text)])
 
 
 def check_same_rows(systems: Sequence[System]) -> list[str]:

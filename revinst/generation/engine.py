@@ -64,12 +64,14 @@ class GenerationSettings:
             raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
 
     def describe(self) -> dict[str, Any]:
-        """What the texts depend on, but for rounding."""
+        """What was asked for that the texts depend on; how many rows or GiB there are only changes the rounding."""
         names = ["max_new_tokens", "temperature"]
         if self.temperature:
             names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
         if self.precision != "bf16":
             names += ["precision"]
+        if self.engine == "hf":
+            names += ["engine"]
         return {name: value for name, value in asdict(self).items() if name in names}
 
 

@@ -11,6 +11,10 @@ from typing import Any
 from revinst.errors import UserError
 from revinst.run import naming, read_json, write_json, write_text
 
+# What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
+ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"}
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -42,24 +46,14 @@ class PredictionFile:
         self.appends_to = part if world_size > 1 else path
         self.settings_path = path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
 
-    def open(self, replace: bool = False) -> dict[str, Prediction]:
+    def open(self) -> dict[str, Prediction]:
         """Predictions already there, by id, in file order; a line torn by a kill is cut off.
 
-        replace: whether a file made with other settings may go. Raises UserError rather than lose it.
+        Raises UserError for a file that was made with other settings.
         """
-        known = read_json(self.settings_path) if self.settings_path.is_file() else None
-        if self.path.exists() and known is None:
-            raise UserError(f"{self.path}: this file was not made by revinst; choose another output or move it away")
-        if known != self.settings:
-            if self.path.exists() and not replace:
-                changed = [
-                    key for key in self.settings if not isinstance(known, dict) or known.get(key) != self.settings[key]
-                ]
-                raise UserError(
-                    f"{self.path}: made with another {', '.join(changed)}; choose another output or delete the file"
-                )
-            for path in (self.path, *self.parts):
-                path.unlink(missing_ok=True)
+        if changed := self.find_difference():
+            raise UserError(f"{self.path}: {changed}; choose another output or move it away")
+        if not self.has_rows or self.read_settings() != self.settings:
             write_json(self.settings_path, self.settings)
         predictions = read_whole_lines(self.path) if self.path.is_file() else {}
         for part in self.parts:
@@ -69,6 +63,24 @@ class PredictionFile:
                     predictions[row_id] = prediction
             part.unlink()
         return predictions
+
+    def find_difference(self) -> str:
+        """Why the rows that are there must not be mixed with; "" where they may be, or there are none."""
+        if not self.has_rows:
+            return ""
+        known = self.read_settings()
+        if known is None:
+            return "this file was not made by revinst"
+        changed = changed_settings(known, self.settings)
+        return f"made with another {', '.join(changed)}" if changed else ""
+
+    def read_settings(self) -> Any:
+        """Those of the file that is there; None where none are beside it."""
+        return read_json(self.settings_path) if self.settings_path.is_file() else None
+
+    @property
+    def has_rows(self) -> bool:
+        return self.path.exists() or bool(self.parts)
 
     @property
     def parts(self) -> list[Path]:
@@ -83,6 +95,19 @@ class PredictionFile:
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
             part.unlink()
+
+
+def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
+    """Names of settings that differ from the known ones, also of those that a newer version knew; both as JSON.
+
+    >>> changed_settings({"adapter": "1f", "rows": "2e"}, {"adapter": "1f", "rows": "3d", "seq_len": 512})
+    ['rows']
+    """
+    if not isinstance(known, dict):
+        return list(settings)
+    defaults = {name: UNKNOWN for name in ADDED_LATER}
+    pairs = {name: ((defaults | known).get(name), settings.get(name)) for name in settings | known}
+    return [name for name, (old, new) in pairs.items() if old != new and UNKNOWN not in (old, new)]
 
 
 class LikelihoodFile:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,11 @@ def write_gguf(
     kind: of FORMATS. tokenizer: revinst.data.tokenizer.Tokenizer. add_bos: whether a prompt still lacks its BOS.
     """
     check_installed()
-    from gguf import GGUFWriter, LlamaFileType, get_tensor_name_map
-    from gguf.constants import MODEL_ARCH
+    from gguf import GGUFWriter, LlamaFileType
     from gguf.quants import quant_shape_to_byte_shape, quantize
 
     model = open_base(str(folder))
     check_convertible(model.config)
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     writer = GGUFWriter(file, "llama")
     writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
     add_shape(writer, model.config)
@@ -50,17 +49,48 @@ def write_gguf(
     for name, ggml_type in types.items():
         shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
         dtype = STORED.get(ggml_type.name, np.uint8)
-        own_name, nbytes = names.get_name(name, (".weight",)), math.prod(shape)
-        if own_name is None:
-            raise UserError(f"GGUF: {folder} holds {name}, which a Llama has not")
         own_shape = shape if dtype == np.uint8 else model.read(name).shape
-        writer.add_tensor_info(own_name, own_shape, np.dtype(dtype), nbytes, ggml_type)
+        writer.add_tensor_info(own_name_of(name, model.config), own_shape, np.dtype(dtype), math.prod(shape), ggml_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for name in progress(list(types)):
         writer.write_tensor_data(quantize(read_paired(model, name).numpy(), types[name]))
     writer.close()
+
+
+def check_gguf(config: Any, shapes: Mapping[str, torch.Size], tokenizer: Any, kind: str) -> int:
+    """The bytes of the file's tensors. Raises UserError for what can't be said in GGUF exactly, before it is merged.
+
+    shapes: of the merged model's tensors, by name.
+    """
+    check_installed()
+    from gguf import GGML_QUANT_SIZES
+
+    check_convertible(config)
+    split_steps(tokenizer)
+    total = 0
+    for name, shape in shapes.items():
+        own_name_of(name, config)
+        block, block_bytes = GGML_QUANT_SIZES[choose_type(name, shape, kind)]
+        total += math.prod(shape) // block * block_bytes
+    return total
+
+
+def own_name_of(name: str, config: Any) -> str:
+    """llama.cpp's name of a tensor."""
+    own = name_map(config.num_hidden_layers).get_name(name, (".weight",))
+    if own is None:
+        raise UserError(f"GGUF: the model holds {name}, which a Llama has not")
+    return own
+
+
+@cache
+def name_map(num_layers: int) -> Any:
+    from gguf import get_tensor_name_map
+    from gguf.constants import MODEL_ARCH
+
+    return get_tensor_name_map(MODEL_ARCH.LLAMA, num_layers)
 
 
 def check_installed() -> None:
@@ -129,26 +159,38 @@ def add_shape(writer: Any, config: Any) -> None:
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
 
 
-def add_tokenizer(writer: Any, tokenizer: Any, add_bos: bool) -> None:
-    from gguf import TokenType
+def split_steps(tokenizer: Any) -> tuple[str, ...] | None:
+    """How it splits text before merging, a key of PRE_TOKENIZERS; None for SentencePiece's kind, which does not.
 
+    Raises UserError for a tokenizer that GGUF has no words for.
+    """
     definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
     if definition["model"]["type"] != "BPE":
         raise UserError(f"GGUF: a {definition['model']['type']} tokenizer can't be exported here")
+    if definition["model"].get("byte_fallback"):
+        return None
+    pre_tokenizer = definition["pre_tokenizer"] or {}
+    steps = tuple(step.get("type", "nothing") for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]))
+    if steps not in PRE_TOKENIZERS:
+        raise UserError(f"GGUF: a tokenizer that splits text by {' and '.join(steps)} can't be exported here")
+    return steps
+
+
+def add_tokenizer(writer: Any, tokenizer: Any, add_bos: bool) -> None:
+    from gguf import TokenType
+
+    steps = split_steps(tokenizer)
+    definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
     added = {token["id"]: token for token in definition["added_tokens"]}
     pieces = {number: piece for piece, number in definition["model"]["vocab"].items()}
     pieces |= {number: token["content"] for number, token in added.items()}
     tokens = [pieces.get(number, f"[PAD{number}]") for number in range(max(pieces) + 1)]
     kinds = [kind_of(number, token, added, TokenType) for number, token in enumerate(tokens)]
-    if definition["model"].get("byte_fallback"):
+    if steps is None:
         add_sentencepiece(writer, tokenizer, tokens, kinds, TokenType)
     else:
-        steps = definition["pre_tokenizer"] or {}
-        parts = tuple(step["type"] for step in steps.get("pretokenizers", [steps]))
-        if parts not in PRE_TOKENIZERS:
-            raise UserError(f"GGUF: a tokenizer that splits text by {' and '.join(parts)} can't be exported here")
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(PRE_TOKENIZERS[parts])
+        writer.add_tokenizer_pre(PRE_TOKENIZERS[steps])
         merges = definition["model"]["merges"]
         writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
     writer.add_token_list(tokens)

@@ -4,7 +4,6 @@ The base is read, and the result written, tensor by tensor and shard by shard, s
 not the model. What is added to what, PEFT itself says, from the model's architecture without its weights.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from revinst.errors import UserError
 from revinst.model.base import round_to_nf4
 from revinst.model.base_files import BaseFiles, build_empty_model, open_base
 from revinst.model.lora import read_adapter_state, wrap_adapter
+from revinst.run import hash_file
 
 MARKER = "revinst_merge.json"
 TARGETS = ("nf4", "16bit")
@@ -135,14 +135,16 @@ def untie(config: Any, ties: dict[str, str], touched: set[str]) -> dict[str, str
     return ties
 
 
-def write_merge(merge: Merge, folder: Path, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> None:
-    """Writes the shards, their index and config.json into an existing folder."""
+def write_merge(
+    merge: Merge, folder: Path, progress: Callable[[Iterable[str]], Iterable[str]] = iter, more_bytes: int = 0
+) -> None:
+    """Writes the shards, their index and config.json into an existing folder. more_bytes: that will follow there."""
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
 
     empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in merge.shapes.items()}
     shards = split_torch_state_dict_into_shards(empty, max_shard_size=SHARD_BYTES)
-    needed = sum(tensor.nbytes for tensor in empty.values())
+    needed = sum(tensor.nbytes for tensor in empty.values()) + more_bytes
     if shutil.disk_usage(folder).free < needed:
         raise UserError(f"{folder.parent}: {needed / 1e9:.1f} GB are needed and fewer are free")
     for file in progress(shards.filename_to_tensors):
@@ -208,7 +210,6 @@ def adapter_sha256(adapter: Path) -> str:
     """Of the adapter's tensors, whatever folder they lie in."""
     path = adapter / "adapter_model.safetensors"
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from None

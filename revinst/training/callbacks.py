@@ -171,7 +171,9 @@ class Samples(L.Callback):
                 f"data.seq_len {data.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or set "
                 "samples.every_steps: 0"
             )
-        ids, _ = encode_to_generate(prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens)
+        ids, _ = encode_to_generate(
+            prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens, cut=data.cut
+        )
         return examples, prompts, ids
 
     def show(self, trainer: L.Trainer, module: Any) -> None:

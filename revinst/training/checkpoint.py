@@ -98,7 +98,7 @@ class Checkpoints(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["run"]
-        self.place = Place(**saved["place"])
+        self.place = Place(**{name: saved["place"][name] for name in vars(Place()) if name in saved["place"]})
         if not self.place.is_epoch_end:
             self.place.steps = steps_before(trainer)  # in steps of this run's size
         rank = trainer.global_rank

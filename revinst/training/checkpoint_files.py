@@ -6,6 +6,7 @@ The mark is written last. It holds the file's length and SHA-256, and later the 
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from revinst.errors import UserError
-from revinst.run import Run, read_json, whole_folder, write_json
+from revinst.run import Run, hash_file, read_json, whole_folder, write_json
 from revinst.system import sync
 
+TO_EXPORT = ("state_dict", "run.adapter_config")
+TO_GO_ON = (
+    *TO_EXPORT, "optimizer_states", "InstructionDataModule.next_row", "revinst.step", "run.config", "run.hashes",
+    "run.place", "run.rng",
+)  # fmt: skip
 STEP_FILE = re.compile(r"step-(\d+)\.ckpt")
+EXPORTED = ".checkpoint.json"  # in an exported adapter: which checkpoint it is of
 ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
 
 
@@ -104,20 +111,26 @@ def why_unusable(path: Path) -> str:
         return "not marked complete"
     if path.stat().st_size != mark["bytes"]:
         return f"{path.stat().st_size} bytes instead of {mark['bytes']}"
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != mark["sha256"]:
-            return "its checksum is wrong"
-    return ""
+    return "" if hash_file(path) == mark["sha256"] else "its checksum is wrong"
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; loading runs no code. Raises UserError unless revinst wrote it."""
+def read_checkpoint(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a checkpoint; loading runs no code. Raises UserError unless revinst wrote it.
+
+    needed: names of fields that it must have. Others that an older version did not write mean what that version did.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a torn zip or a foreign pickle fails in many ways
         raise UserError(f"{path}: not a checkpoint that can be read ({first_line(error)[:120]})") from None
     if not isinstance(content, dict) or "revinst" not in content or "run" not in content:
         raise UserError(f"{path}: not a checkpoint of revinst")
+    for name in needed:
+        inner = content
+        for key in name.split("."):
+            if not isinstance(inner, dict) or key not in inner:
+                raise UserError(f"{path}: it has no {name}, so this version can't use it; it is of a much older one")
+            inner = inner[key]
     return content
 
 
@@ -150,21 +163,26 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return files[step]
 
 
-def export_checkpoint(run: Run, step: int | None = None) -> Path:
-    """The adapter of a run's checkpoint (None: the newest) as a PEFT folder `adapter-step-000200`."""
+def export_checkpoint(run: Run, step: int | None = None, parent: Path | None = None) -> Path:
+    """The adapter of a run's checkpoint as a PEFT folder `adapter-step-000200`.
+
+    step: None: the newest. parent: where the folder is; None: in the run.
+    """
     from safetensors.torch import save_file
 
     checkpoint = newest_checkpoint(run.checkpoints) if step is None else checkpoint_at(run.checkpoints, step)
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in it yet; go on with `revinst fit`")
-    folder = run.path / f"adapter-{checkpoint.stem}"
-    if (folder / "adapter_config.json").is_file():
+    folder = (parent or run.path) / f"adapter-{checkpoint.stem}"
+    made_from = {"sha256": read_mark(checkpoint)["sha256"]}  # a forced resume writes another step of this number
+    if (folder / EXPORTED).is_file() and read_json(folder / EXPORTED) == made_from:
         return folder
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint, TO_EXPORT)
     state = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
     with whole_folder(folder) as temporary:
         save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         write_json(temporary / "adapter_config.json", content["run"]["adapter_config"])
+        write_json(temporary / EXPORTED, made_from)
     return folder
 
 

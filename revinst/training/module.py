@@ -387,11 +387,12 @@ class InstructionModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checkpoints made before a key existed were of bf16."""
         saved = checkpoint["revinst"]
-        self.step, self.bad_steps_in_a_row = saved["step"], saved["bad_steps_in_a_row"]
+        self.step, self.bad_steps_in_a_row = saved["step"], saved.get("bad_steps_in_a_row", 0)
         if saved.get("micro_batch_of") == self.micro_batch_key():
-            self.micro_batch_size = saved["micro_batch_size"]
+            self.micro_batch_size = saved.get("micro_batch_size", self.micro_batch_size)
         precision = saved.get("precision", self.hardware.dtype)
         if precision != self.hardware.dtype:
             self.print(f"precision: goes on in {self.hardware.dtype}; until step {self.step} it was {precision}")
         elif precision == "fp16":
-            self.loss_scale, self.good_steps = saved["loss_scale"], saved["good_steps"]
+            self.loss_scale = saved.get("loss_scale", self.loss_scale)
+            self.good_steps = saved.get("good_steps", 0)

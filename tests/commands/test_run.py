@@ -237,16 +237,25 @@ def test_checkpoints_are_ranked_on_validation_rows(runs, capsys):
     assert "no checkpoint of step 5; there are: 4, 6" in capsys.readouterr().err
 
 
-def test_changed_settings_start_a_new_file(runs, evaluation):
-    """The same folder with other settings: no row of the first is taken over."""
+def test_predictions_of_other_settings_stay(runs, evaluation):
+    """Neither taken over nor replaced; a part that one of several ranks had written is as much as the file."""
+    from revinst.errors import UserError
     from revinst.generation.predictions import PredictionFile
 
     path = runs / "predictions.jsonl"
     path.write_bytes((evaluation / "predictions.jsonl").read_bytes())
     settings = json.loads((evaluation / "predictions.settings.json").read_text())
     (runs / "predictions.settings.json").write_text(json.dumps(settings))
-    assert len(PredictionFile(path, settings).open(replace=True)) >= 8
-    assert PredictionFile(path, settings | {"template": "other"}).open(replace=True) == {} and not path.exists()
+    whole = path.read_bytes()
+    assert len(PredictionFile(path, settings).open()) >= 8
+    other = PredictionFile(path, settings | {"template": "other"})
+    part = path.with_name("predictions.part-1-of-2.jsonl")
+    for kept in (path, part):
+        with pytest.raises(UserError, match=r"predictions.jsonl: made with another template; choose another output"):
+            other.open()
+        assert kept.read_bytes() == whole
+        if kept == path:
+            path.rename(part)
 
 
 def test_likelihoods_and_samples(runs, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import socket
 import zipfile
 
@@ -287,6 +288,12 @@ def test_users_mistakes(backward_run, mbox, tmp_path, capsys):
     assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS) == 0
     assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS, "--redact") == 2
     assert "made with another redact" in capsys.readouterr().err
+    adapter = shutil.copytree(backward_run / "adapter", tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert run_command("corpus", mbox, tmp_path / "a", *few[:-1], adapter, *OPTIONS) == 0
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 99}))
+    assert run_command("corpus", mbox, tmp_path / "a", *few[:-1], adapter, *OPTIONS) == 2
+    assert "made with another lora" in capsys.readouterr().err
     strict = ("--filter", "min_words=500")
     assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS, *strict) == 2
     assert "no text is left" in capsys.readouterr().err

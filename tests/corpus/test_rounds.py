@@ -52,3 +52,14 @@ def test_an_adapter_folder_has_no_rounds(backward_run, mbox, tmp_path, capsys):
     args = (mbox, tmp_path / "out", "--run", backward_run / "adapter", "--rounds", 1)
     assert run_command("corpus", *args, *OPTIONS) == 2
     assert "no run folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_round_on_other_rows_is_another_round(tmp_path):
+    """Other filters keep other rows; a run that was trained on the first ones must not stand for them."""
+    first, second = '{"instruction": "a"}\n', '{"instruction": "b"}\n'
+    folder = corpus_rounds.choose_work(tmp_path / "1", first)
+    assert folder == tmp_path / "1"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text(first)
+    other = corpus_rounds.choose_work(tmp_path / "1", second)
+    assert corpus_rounds.choose_work(tmp_path / "1", first) == folder != other and other.parent == tmp_path

@@ -15,9 +15,10 @@ import torch
 
 from revinst.data.batch import MicroBatch
 from revinst.data.datamodule import InstructionDataModule, StepSampler
-from revinst.data.encoding import IGNORE_INDEX
+from revinst.data.encoding import IGNORE_INDEX, encode_to_generate
 from revinst.data.split import select_examples
 from revinst.errors import UserError
+from revinst.training.callbacks import Samples
 
 ROWS_PER_STEP = 12
 
@@ -403,6 +404,27 @@ def test_the_cache_gives_what_encoding_gives(build_data, tmp_path, monkeypatch):
     assert len(folders) == 2 and not any(name.startswith(".") for name in folders)  # train and val, nothing left over
     build_data(cut="middle")
     assert len(list((tmp_path / "documents").iterdir())) == 4
+
+
+def test_a_chat_template_and_a_file_of_its_words_are_two_encodings(build_data, tmp_path, rows_csv):
+    """In a file, `<|im_start|>` is text; from the cache each gets its own."""
+    chat = build_data(source=rows_csv, template="chat")
+    path = tmp_path / "chat.txt"
+    path.write_text(chat.template.text)
+    written = build_data(source=rows_csv, template=str(path))
+    assert written.template.hash == chat.template.hash
+    assert len(written.train_documents.input_ids) > len(chat.train_documents.input_ids) + len(chat.split.train)
+
+
+def test_samples_read_a_text_as_training_does(build_data):
+    """Its head and tail where data.cut is middle."""
+    data = build_data(cut="middle", seq_len=160, heldout_fraction=0.1, val_fraction=0.3)
+    _, prompts, ids = Samples(1, count=40).encode(data)
+    as_cut = {
+        cut: encode_to_generate(prompts, data.template, data.tokenizer, 160, 64, cut=cut)[0]
+        for cut in ("middle", "end")
+    }
+    assert ids == as_cut["middle"] != as_cut["end"]
 
 
 def test_a_cache_that_can_not_be_written_is_done_without(build_data, tmp_path, monkeypatch, capsys):

@@ -89,7 +89,7 @@ def test_files_of_the_flow_exist(root, code):
 
 def test_where_to_change_what_exists(root, readme):
     rows = re.findall(r"^\| the [^|]+\| `([^`]+)` \| (.+) \|$", readme, re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 7
     for path, there in rows:
         source = (root / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", there):

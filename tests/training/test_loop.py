@@ -64,7 +64,9 @@ def test_gradients_are_clipped_to_the_norm(tiny_llama, tmp_path):
     def configure_optimizers():
         optimizer = configure()
         optimizer.register_step_pre_hook(
-            lambda *_: norms.append(torch.stack([p.grad.norm() for p in module.network.trainable_parameters()]).norm().item())
+            lambda *_: norms.append(
+                torch.stack([p.grad.norm() for p in module.network.trainable_parameters()]).norm().item()
+            )
         )
         return optimizer
 

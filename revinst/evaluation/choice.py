@@ -1,0 +1,79 @@
+"""Which predictions.jsonl each thing that `revinst compare` is given stands for, and its rows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from revinst.errors import UserError
+from revinst.evaluation.folders import FILE, Evaluated, find_evaluations, list_evaluations
+from revinst.run import Run
+
+TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
+
+
+def split_seeds(text: str) -> list[Path]:
+    return [Path(part) for part in ([text] if Path(text).exists() else text.split(","))]
+
+
+def find_files(texts: Sequence[str]) -> dict[Path, Path]:
+    """The predictions.jsonl that each path of these systems stands for; for run folders see `choose_evaluations`."""
+    paths = list(dict.fromkeys(chain.from_iterable(map(split_seeds, texts))))
+    files = {path: file for path in paths for file in (path / FILE, path) if file.is_file()}
+    if runs := {path: find_evaluations_of(path) for path in paths if path not in files}:
+        files |= choose_evaluations(runs, next((set(read_rows(file)) for file in files.values()), None))
+    return files
+
+
+def find_evaluations_of(path: Path) -> list[Evaluated]:
+    """Raises UserError where there is none of the run's adapter, naming what there is."""
+    run = Run(path)
+    if not (found := find_evaluations(run)):
+        if others := ", ".join(str(each.folder) for each in list_evaluations(run)):
+            raise UserError(f"{path}: its evaluations are of its base or of another adapter; name one of {others}")
+        raise UserError(f"{path}: no {FILE} there or in its evaluation folder; run `revinst evaluate` first")
+    return found
+
+
+def choose_evaluations(runs: Mapping[Path, Sequence[Evaluated]], ids: set[str] | None = None) -> dict[Path, Path]:
+    """The file of each run: of the default evaluation where all have one, else of the one with options that all have.
+
+    ids: of the rows that these are compared with. Raises UserError naming what there is where that leaves a choice.
+    """
+    fitting = {path: [each for each in found if ids is None or has_ids(each.file, ids)] for path, found in runs.items()}
+    # where none fits, `check_same_rows` will name rows
+    candidates = {path: fitting[path] or list(found) for path, found in runs.items()}
+    labels = set.intersection(*({each.label for each in found} for found in candidates.values()))
+    label = "" if "" in labels else labels.pop() if len(labels) == 1 else None
+    chosen = {path: [each.file for each in found if each.label == label] for path, found in candidates.items()}
+    if any(len(files) != 1 for files in chosen.values()):
+        there = "; ".join(f"{path} has {', '.join(str(e.folder) for e in found)}" for path, found in runs.items())
+        raise UserError(f"which evaluations to compare is not clear: {there}; name a folder for each run")
+    return {path: file for path, (file,) in chosen.items()}
+
+
+def has_ids(file: Path, ids: set[str]) -> bool:
+    try:
+        return read_rows(file).keys() == ids
+    except UserError:  # one that was killed
+        return False
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            row_id, _ = row["id"], row["reference"]
+            for name in TEXTS:
+                if not isinstance(row.get(name, ""), str):
+                    raise TypeError(f"{name} must be text")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path}:{number}: no prediction row ({error})") from None
+        if row_id in rows:
+            raise UserError(f"{path}:{number}: a second row with the id {row_id}")
+        rows[row_id] = row
+    if not rows:
+        raise UserError(f"{path}: no rows in it")
+    return rows

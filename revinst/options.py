@@ -1,0 +1,66 @@
+"""Options are taken by their whole names; one that is not there is refused in one line that names the nearest."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from itertools import takewhile
+from typing import Any, NoReturn
+
+LEAST_LIKENESS = 0.6  # difflib's own cutoff
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which would take `--max_new` for `--max_new_tokens`, and print its usage before each mistake."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        args = sys.argv[1:] if args is None else list(args)
+        actions = self._option_string_actions
+        takes_rest = {name for name, action in actions.items() if action.nargs == argparse.REMAINDER}
+        # before argparse misses what is required
+        if wrong := find_unknown(takewhile(lambda arg: arg not in takes_rest, args), actions):
+            self.error(wrong)
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def find_unknown(args: Iterable[str], known: Iterable[str], open_ended: Sequence[str] = ()) -> str:
+    """Of a command line: `--NAME: no such option ...` for the first option that is not known, or "".
+
+    open_ended: beginnings of names that nobody can list, as `--trainer.logger.` with a logger's own arguments.
+    """
+    known = set(known)
+    for arg in args:
+        name = arg.partition("=")[0].removesuffix("+")  # jsonargparse's `--KEY+ VALUE` adds to a list
+        if arg == "--":
+            break
+        if name.startswith("--") and " " not in name and name not in known and not name.startswith(tuple(open_ended)):
+            return f"{name}: no such option{say_nearest(name, known)}"
+    return ""
+
+
+def say_nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean NAME?`, or "" where nothing is like it. Of `group.key` the key decides, and then the whole."""
+
+    def likeness(other: str) -> tuple[float, float]:
+        (group, key), (other_group, other_key) = (split_name(each) for each in (name, other))
+        begins = len(key) > 2 and other_key.startswith(key)
+        return max(ratio(key, other_key), 0.9 * begins), ratio(group + key, other_group + other_key)
+
+    nearest = max(sorted(known), key=likeness, default="")
+    return f"; did you mean {nearest}?" if nearest and likeness(nearest)[0] >= LEAST_LIKENESS else ""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`--model.lora.r` -> `model.lora`, `r`"""
+    group, _, key = name.lstrip("-").rpartition(".")
+    return group, key
+
+
+def ratio(a: str, b: str) -> float:
+    return SequenceMatcher(None, a, b).ratio()

@@ -1,0 +1,139 @@
+"""Options and keys are taken by their whole names; a mistaken one is refused in one line that names the nearest."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from revinst.commands.config import RevinstCLI, default_config
+from revinst.commands.keys import flatten, unknown_keys
+from revinst.errors import UserError
+from revinst.options import Parser, find_unknown, say_nearest
+from tests.tiny import run_in_process
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+MISTAKES = {
+    "fit": ("--config", CONFIG, "--trainer.max_epoch", 3, "trainer.max_epochs"),
+    "plan": (CONFIG, "--memory_gb", 8, "memory_gib"),
+    "inspect": (CONFIG, "--data.seq_le=8", "data.seq_len"),
+    "evaluate": ("RUN", "--max_new", 3, "max_new_tokens"),
+    "generate": ("RUN", "x.txt", "--outptu", "y.jsonl", "output"),  # before it misses --output
+    "compare": ("A", "B", "--metrics", "rougeL", "metric"),
+    "corpus": ("x", "y", "--redac", "redact"),
+    "merge": ("RUN", "OUT", "--drift_row=3", "drift_rows"),
+    "publish": ("RUN", "--push_to", "me/x", "push_to_hub"),
+    "demo": ("RUN", "--por", 1, "port"),
+}
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_every_command_names_the_nearest(command, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    *args, nearest = MISTAKES[command]
+    (wrong,) = [str(arg).partition("=")[0] for arg in args if str(arg).startswith("--") and arg != "--config"]
+    assert run_in_process(command, *args) == 2
+    said = capsys.readouterr().err
+    assert said == f"revinst {command}: {wrong}: no such option; did you mean --{nearest}?\n"
+
+
+def test_a_value_that_can_not_be_is_one_line_too(capsys):
+    assert run_in_process("evaluate", "RUN", "--part", "train") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--part" in said and "heldout" in said
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return RevinstCLI([], train=False).parser
+
+
+def test_no_key_can_be_abbreviated(parser):
+    """Neither on the command line nor in a file, in no group; the nearest is the key itself in nearly every case."""
+    known = default_config()
+    keys, told = list(flatten(known)), 0
+    assert len(keys) > 80 and not parser.allow_abbrev
+    for key in keys:
+        short = key[:-1]
+        if short in keys or short.endswith("."):
+            continue
+        assert find_unknown([f"--{short}=1"], parser._option_string_actions).startswith(f"--{short}: no such option")
+        assert list(unknown_keys({short: 1}, known)) == [short]
+        group, _, name = short.rpartition(".")
+        nested = {name: 1}
+        for part in reversed(group.split(".") if group else []):
+            nested = {part: nested}
+        assert list(unknown_keys(nested, known)) == [short]
+        told += say_nearest(short, keys) == f"; did you mean {key}?"
+    assert told > 0.95 * len(keys) - 5
+
+
+@pytest.mark.parametrize(
+    ("args", "nearest"),
+    [
+        (["--data.lora", "r"], "--model.lora"),
+        (["--model.lora.rr", "3"], "--model.lora.r"),
+        (["--seed", "3"], "--seed_everything"),
+        (["--lr", "3"], "--model.lr"),
+        (["--data.base", "x"], "--model.base"),
+        (["--conf", "x.yaml"], "--config"),
+        (["--zzz", "3"], None),
+    ],
+)
+def test_near_misses_of_keys(args, nearest):
+    with pytest.raises(UserError) as refused:
+        RevinstCLI(args, train=False)
+    assert str(refused.value) == f"{args[0]}: no such option" + (f"; did you mean {nearest}?" if nearest else "")
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong", "nearest"),
+    [
+        ({"trainer": {"max_epoch": 3}}, "trainer.max_epoch", "trainer.max_epochs"),
+        ({"data": {"lora": {"r": 3}}}, "data.lora", "model.lora"),
+        ({"model": {"lora": {"rr": 3}}}, "model.lora.rr", "model.lora.r"),
+        ({"data.sourc": "x"}, "data.sourc", "data.source"),
+        ({"checkpoints": {"every_steps": 3}}, "checkpoints", "checkpoint"),
+        ({"data": {1: 2}}, "data.1", None),
+        ({"config": 3}, "config", None),
+    ],
+)
+def test_near_misses_in_a_file(tmp_path, content, wrong, nearest):
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as refused:
+        RevinstCLI(["--config", str(path)], train=False)
+    assert str(refused.value) == f"{path}: {wrong}: no such key" + (f"; did you mean {nearest}?" if nearest else "")
+
+
+def test_what_has_names_of_its_own_is_taken(tmp_path):
+    """A logger's arguments, a column of a table, one more source: nobody can list these."""
+    args = ["--data.columns.instruction", "question", "--data.source+", "more.jsonl"]
+    args += ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir", str(tmp_path)]
+    cli = RevinstCLI(args, train=False)
+    assert cli.config.data.columns == {"instruction": "question"} and cli.config.data.source[-1] == "more.jsonl"
+    assert cli.config.trainer.logger.init_args.save_dir == str(tmp_path)
+    (tmp_path / "config.yaml").write_text(cli.as_yaml)
+    again = RevinstCLI(["--config", str(tmp_path / "config.yaml")], train=False)
+    assert yaml.safe_load(again.as_yaml) == yaml.safe_load(cli.as_yaml)
+
+
+def test_what_follows_is_left_to_others(capsys):
+    parser = Parser(prog="bench")
+    parser.add_argument("--rows")
+    parser.add_argument("--keys", nargs=argparse.REMAINDER, default=[])
+    assert parser.parse_args(["--rows", "3", "--keys", "--data.row", "4"]).keys == ["--data.row", "4"]
+    options, rest = parser.parse_known_args(["--row", "3"])
+    assert options.rows is None and rest == ["--row", "3"]
+
+
+def test_every_parser_is_of_this_kind():
+    """Also those of scripts; the one that runs before revinst is installed says it itself."""
+    sources = {path: path.read_text() for path in (*ROOT.glob("revinst/**/*.py"), *ROOT.glob("scripts/*.py"))}
+    made = {path.name: re.findall(r"ArgumentParser\([^\n]*", text) for path, text in sources.items()}
+    assert {name: lines for name, lines in made.items() if lines} == {
+        "fetch_quickstart_model.py": ['ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)']
+    }
+    assert sum("Parser(" in text for text in sources.values()) > 15
