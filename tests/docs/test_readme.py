@@ -93,7 +93,7 @@ def test_where_to_change_what_exists(root, readme):
     for path, there in rows:
         source = (root / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", there):
-            assert re.search(rf"^(def )?{name}\b", source, re.MULTILINE), f"{name} in {path}"
+            assert re.search(rf"^((def|class) )?{name}\b", source, re.MULTILINE), f"{name} in {path}"
 
 
 def test_commands_exist(root, command_lines):
