@@ -1,0 +1,52 @@
+"""Fused layers on a GPU with the adapter off in one pass and on in another: a penalty on the distance to the base."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from revinst.data.batch import collate_rows
+from revinst.model.attention import KERNELS, rows_by_sdpa
+from revinst.model.base import load_base
+from revinst.model.fused.support import choose_layers, fuse_layers
+from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.network import Network
+from revinst.model.recompute import recompute_layers
+from tests.tiny import build_data, write_tiny_llama
+
+pytestmark = pytest.mark.gpu
+LLAMA = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("recomputed", [0, 2, 4])
+def test_a_penalty_on_the_distance_to_the_base(base, tmp_path, recomputed):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    cuda = torch.device("cuda")
+    llama = write_tiny_llama(tmp_path / "llama", Path(base), torch.bfloat16, num_key_value_heads=2, **LLAMA)
+    data = build_data(llama, seq_len=1024)
+    data.setup()
+    batch = collate_rows(data.train_documents, data.train_rows[:4]).to(cuda)
+    found = {}
+    for kernels in ("plain", "fused"):
+        torch.manual_seed(1)
+        model = attach_lora(load_base(str(llama), cuda, "nf4", "sdpa"), LoraSettings(r=8, dropout=0.0), str(llama))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        network = Network(model).train()
+        layers = network.decoder.layers
+        fused, _ = choose_layers(layers, kernels, cuda)
+        recompute_layers(network.base, [n for n in range(recomputed) if n not in fused])
+        fuse_layers(layers, fused, recomputed, rows_by_sdpa(KERNELS["sdpa"]))
+        assert len(fused) == (4 if kernels == "fused" else 0)
+        with torch.autocast("cuda", torch.bfloat16):
+            ours = network.hidden(batch)
+            with network.without_adapter(), torch.no_grad():
+                of_base = network.hidden(batch)
+            penalty = (ours.float() - of_base.float()).square().mean()
+        penalty.backward()
+        found[kernels] = penalty.item(), torch.cat([p.grad.flatten() for p in network.trainable_parameters()])
+    (plain, gradient), (penalty, of_fused) = found["plain"], found["fused"]
+    assert plain > 0.01 and penalty == pytest.approx(plain, rel=0.02)
+    assert (of_fused - gradient).norm() < 0.05 * gradient.norm()
