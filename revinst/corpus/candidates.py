@@ -8,14 +8,16 @@ import numpy as np
 
 from revinst.corpus.filters import Row
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import Example
+from revinst.data.examples import Example, build_text
 from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template, render_prompt
+from revinst.data.sources import BadRow
 from revinst.data.tokenizer import Tokenizer
 from revinst.evaluation.samples import agree
 from revinst.generation.engine import Engine, GenerationSettings
 from revinst.generation.likelihood import log_likelihoods
 
+UNREAD: Row = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
 PICKS = ("likelihood", "consensus", "round_trip")
 
 
@@ -32,6 +34,7 @@ class Writer:
     """A trained model that writes and judges instructions.
 
     model: a PeftModel with the adapter of the run; without it, it is the base that judges.
+    strip_citations: whether it reads texts without marks such as [12], as in training.
     on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
     """
 
@@ -45,10 +48,12 @@ class Writer:
         seq_len: int,
         cut: str,
         settings: GenerationSettings,
+        *,
+        strip_citations: bool = False,
     ):
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.forward = load_template("forward")
-        self.seq_len, self.cut, self.settings = seq_len, cut, settings
+        self.seq_len, self.cut, self.settings, self.strip_citations = seq_len, cut, settings, strip_citations
         self.engine = Engine(model, tokenizer, settings, template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
@@ -117,8 +122,22 @@ class Writer:
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
 
     def write_rows(self, rows: Sequence[Row], k: int, how: str) -> list[Row]:
-        """Rows of texts with instruction, candidates, pick and scores."""
-        texts = [row["text"] for row in rows]
+        """Rows of texts with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
+        texts = [self.prepare(row["text"]) for row in rows]
+        known = iter(self.write_texts([text for text in texts if text], k, how))
+        return [row | {"pick": how} | (next(known) if text else UNREAD) for row, text in zip(rows, texts, strict=True)]
+
+    def prepare(self, text: str) -> str:
+        """As the run reads it; empty where it would not have been trained on it."""
+        try:
+            return build_text(text, self.strip_citations).response
+        except BadRow:
+            return ""
+
+    def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Row]:
+        """instruction, candidates and scores of each text."""
+        if not texts:
+            return []
         written = self.write(texts, k)
         picked = self.pick(texts, written, how)
         chosen = [candidates[number] for candidates, number in zip(written, picked, strict=True)]
@@ -128,15 +147,13 @@ class Writer:
             gains = self.gains(texts, instructions)
         scores = self.score(texts, instructions, gains)
         return [
-            row
-            | {
+            {
                 "instruction": each.instruction,
                 "candidates": [other.instruction for other in candidates],
-                "pick": how,
                 "log_p": each.log_p,
             }
             | score
-            for row, each, candidates, score in zip(rows, chosen, written, scores, strict=True)
+            for each, candidates, score in zip(chosen, written, scores, strict=True)
         ]
 
 
