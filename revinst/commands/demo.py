@@ -24,8 +24,8 @@ MAX_CANDIDATES = 16
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instruction. log_p: nats a token, EOS included, under the model itself. agreement: mean ROUGE-L to the other
-    candidates, 1.0 where there is no other.
+    """An instruction. log_p: nats a token, EOS included, under the model itself. agreement: mean ROUGE-L to all
+    others that were written, equal ones among them; 1.0 where there is no other.
     """
 
     instruction: str
@@ -57,6 +57,7 @@ class Writer:
             cut=self.trained.cut,
         )  # fmt: skip
         found: dict[str, tuple[str, float]] = {}
+        written = []
         settings = replace(self.settings, temperature=temperature)
         samples = [None, *range(1, count)]
         rows = generate_batches(
@@ -65,12 +66,10 @@ class Writer:
         for sample, (_, generated) in enumerate(sorted(rows, key=lambda row: row[0])):
             text = self.tokenizer.decode(generated.token_ids).strip()
             tokens = len(generated.token_ids) + (generated.stopped == "eos")
+            written.append(text)
             found.setdefault(text, (f"sample {sample}" if sample else "greedy", generated.log_p / max(tokens, 1)))
-        agreement = agree(list(found)) if len(found) > 1 else [1.0]
-        candidates = [
-            Candidate(text, how, log_p, share)
-            for (text, (how, log_p)), share in zip(found.items(), agreement, strict=True)
-        ]
+        agreement = dict(zip(written, agree(written), strict=True))
+        candidates = [Candidate(text, how, log_p, agreement[text]) for text, (how, log_p) in found.items()]
         return sorted(candidates, key=lambda candidate: (candidate.how != "greedy", -candidate.agreement))
 
     def find_nearest(self, text: str) -> tuple[Example, float] | None:

@@ -13,7 +13,7 @@ from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.sources import BadRow
 from revinst.data.tokenizer import Tokenizer
-from revinst.evaluation.samples import agree
+from revinst.evaluation.samples import most_agreed
 from revinst.generation.engine import Engine, GenerationSettings
 from revinst.generation.likelihood import log_likelihoods
 
@@ -23,11 +23,15 @@ PICKS = ("likelihood", "consensus", "round_trip")
 
 @dataclass(slots=True)
 class Candidate:
-    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known."""
+    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known.
+
+    count: how often it was written.
+    """
 
     instruction: str
     log_p: float
     gain: float = float("nan")
+    count: int = 1
 
 
 class Writer:
@@ -70,8 +74,11 @@ class Writer:
         written: list[list[Candidate]] = [[] for _ in texts]
         for place, generated in sorted(made, key=lambda each: each[0]):
             candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()
-            if normalise(text) not in {normalise(other.instruction) for other in candidates}:
+            known = next((each for each in candidates if normalise(each.instruction) == normalise(text)), None)
+            if known is None:
                 candidates.append(Candidate(text, generated.log_p))
+            else:
+                known.count += 1
         return written
 
     def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
@@ -158,9 +165,9 @@ class Writer:
 
 
 def pick_consensus(candidates: Sequence[Candidate]) -> int:
-    if len(candidates) < 2:
-        return 0
-    return int(np.argmax(agree([each.instruction for each in candidates])))
+    """The number of the one most like all that was written."""
+    numbers = [number for number, each in enumerate(candidates) for _ in range(each.count)]
+    return numbers[most_agreed([candidates[number].instruction for number in numbers])]
 
 
 def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:
