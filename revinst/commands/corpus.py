@@ -163,7 +163,15 @@ class Corpus:
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
             model = trained.load(self.generation)
-            return Writer(model, self.tokenizer, self.template, trained.seq_len, trained.cut, self.generation)
+            return Writer(
+                model,
+                self.tokenizer,
+                self.template,
+                trained.seq_len,
+                trained.cut,
+                self.generation,
+                strip_citations=trained.strip_citations,
+            )
 
         started = time.monotonic()
         count = build_shards(work, texts, load_writer, self.writing)

@@ -9,9 +9,10 @@ import torch
 
 from revinst.commands.trained import Trained, build_parser, open_trained, quiet_libraries
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import Example, strip_marks
+from revinst.data.examples import Example, build_text
 from revinst.data.overlap import nearest_rows
 from revinst.data.prompt import load_template, render_prompt
+from revinst.data.sources import BadRow
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.samples import agree
@@ -23,8 +24,8 @@ MAX_CANDIDATES = 16
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instruction. log_p: nats a token, EOS included, under the model itself. agreement: mean ROUGE-L to the other
-    candidates, 1.0 where there is no other.
+    """An instruction. log_p: nats a token, EOS included, under the model itself. agreement: mean ROUGE-L to all
+    others that were written, equal ones among them; 1.0 where there is no other.
     """
 
     instruction: str
@@ -46,14 +47,17 @@ class Writer:
         self.network = trained.load(settings)
 
     def write(self, text: str, count: int, temperature: float) -> list[Candidate]:
-        """The greedy instruction and `count - 1` samples, equal ones once, the greedy one first, then by agreement."""
-        text = strip_marks(Example("", "", "", text, "")).response if self.trained.strip_citations else text
-        prompt = render_prompt(self.template, Example("", "", "", text.strip(), ""))
+        """The greedy instruction and `count - 1` samples, equal ones once, the greedy one first, then by agreement.
+
+        Raises BadRow for a text that `fit` would not have taken.
+        """
+        prompt = render_prompt(self.template, build_text(text, self.trained.strip_citations))
         ids, _ = encode_to_generate(
             [prompt], self.template, self.tokenizer, self.trained.seq_len, self.settings.max_new_tokens,
             cut=self.trained.cut,
         )  # fmt: skip
         found: dict[str, tuple[str, float]] = {}
+        written = []
         settings = replace(self.settings, temperature=temperature)
         samples = [None, *range(1, count)]
         rows = generate_batches(
@@ -62,19 +66,18 @@ class Writer:
         for sample, (_, generated) in enumerate(sorted(rows, key=lambda row: row[0])):
             text = self.tokenizer.decode(generated.token_ids).strip()
             tokens = len(generated.token_ids) + (generated.stopped == "eos")
+            written.append(text)
             found.setdefault(text, (f"sample {sample}" if sample else "greedy", generated.log_p / max(tokens, 1)))
-        agreement = agree(list(found)) if len(found) > 1 else [1.0]
-        candidates = [
-            Candidate(text, how, log_p, share)
-            for (text, (how, log_p)), share in zip(found.items(), agreement, strict=True)
-        ]
+        agreement = dict(zip(written, agree(written), strict=True))
+        candidates = [Candidate(text, how, log_p, agreement[text]) for text, (how, log_p) in found.items()]
         return sorted(candidates, key=lambda candidate: (candidate.how != "greedy", -candidate.agreement))
 
     def find_nearest(self, text: str) -> tuple[Example, float] | None:
         """The training row whose response is most like the text, and their similarity (character 5-grams)."""
         if not self.train:
             return None
-        (row,), (similarity,) = nearest_rows([text], self.responses)
+        prepared = build_text(text, self.trained.strip_citations).response
+        (row,), (similarity,) = nearest_rows([prepared], self.responses)
         return (self.train[int(row)], float(similarity)) if row >= 0 else None
 
 
@@ -124,8 +127,11 @@ def build_page(gradio: Any, writer: Writer, title: str) -> Any:
     def answer(text: str, count: float, temperature: float) -> tuple[list[list[str]], str]:
         if not text.strip():
             raise gradio.Error("Enter a text first.")
-        with torch.inference_mode():
-            candidates = writer.write(text, int(count), temperature)
+        try:
+            with torch.inference_mode():
+                candidates = writer.write(text, int(count), temperature)
+        except BadRow as reason:
+            raise gradio.Error(str(reason)) from None
         rows = [[c.instruction, c.how, f"{c.log_p:.2f}", f"{c.agreement:.2f}"] for c in candidates]
         return rows, describe_nearest(writer.find_nearest(text))
 

@@ -146,7 +146,7 @@ def choose_folder(evaluation: Evaluation, options: Namespace) -> Path:
 def label_options(options: Namespace, rows_hash: str) -> str:
     """The options that are not the defaults, for people: `val-step-000200-max-60`."""
     parts = ["base"] if options.adapter == "none" else []
-    parts += [f"{Path(options.input).stem}-{rows_hash[:8]}"] if options.input else []
+    parts += [f"{Path(options.input).stem[:40]}-{rows_hash[:8]}"] if options.input else []
     parts += [options.part] if options.part != "heldout" else []
     parts += [f"step-{options.checkpoint:06d}"] if options.checkpoint is not None else []
     parts += [f"limit-{options.limit}"] if options.limit else []

@@ -6,7 +6,7 @@ from typing import Any
 
 from revinst.commands.trained import Trained
 from revinst.data.audit import audit_rows
-from revinst.data.examples import Example, load_examples
+from revinst.data.examples import Example
 from revinst.data.overlap import normalise
 from revinst.data.split import group_duplicates, read_split, select_examples
 from revinst.errors import UserError
@@ -73,7 +73,7 @@ def choose_rows(
     if trained.cli is None or trained.run is None:
         if source is None:
             raise UserError("an adapter folder has no held-out rows of its own: give --input and --output")
-        examples = load_examples(source)[0][:limit]
+        examples = trained.load_rows(source)[:limit]
         return EvaluatedRows(examples, name_groups(examples))
     from revinst.data.datamodule import InstructionDataModule
 
@@ -86,7 +86,7 @@ def choose_rows(
         group_of = {row_id: min(group) for group in split.groups for row_id in group}
         groups = [group_of.get(example.id, example.id) for example in examples]
     else:
-        examples = load_examples(source)[0][:limit]
+        examples = trained.load_rows(source)[:limit]
         groups = name_groups(examples)
         if not allow_trained:
             refuse_trained_rows(examples, train, source)

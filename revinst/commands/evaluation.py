@@ -97,6 +97,7 @@ class Evaluation:
                     num_tokens=len(generated.token_ids),
                     stopped=generated.stopped,
                     log_p=generated.log_p,
+                    context=example.context if self.trained.with_context else "",
                 )
                 file.append(prediction)
                 stage.advance(tokens=len(generated.token_ids))

@@ -45,7 +45,8 @@ def open_forward(path: str, evaluation: Evaluation, folder: Path, allow_trained:
             f"--forward {path}: it was trained on {len(known)} of the rows, the first is {min(known)}; "
             "give one with the same split, or pass --allow_trained_rows"
         )
-    forward = Evaluation(trained, evaluation.examples, evaluation.settings, evaluation.ranks)
+    examples = [trained.prepare(example) for example in evaluation.examples]
+    forward = Evaluation(trained, examples, evaluation.settings, evaluation.ranks)
     forward.keep_likelihoods(folder)
     return forward
 

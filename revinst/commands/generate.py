@@ -2,8 +2,9 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 from revinst.commands.trained import (
@@ -16,7 +17,7 @@ from revinst.commands.trained import (
     without_devices,
 )
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import Example, check_text, content_id, make_unique, strip_marks
+from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow, read_file
 from revinst.data.tokenizer import load_tokenizer
@@ -35,7 +36,7 @@ def main(args: list[str]) -> int:
         "input", metavar="INPUT", help="jsonl, json, csv, parquet or txt file, or a folder of txt files"
     )
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
-    parser.add_argument("--column", default="response", help="the field or column that holds the text")
+    parser.add_argument("--column", help="the field or column that holds the text (default: the run's, or response)")
     add_generation_options(parser)
     options = parser.parse_args(args)
     if options.devices != 1:
@@ -49,17 +50,17 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, options)
     check_output(options.output, Path(options.input).expanduser())
-    texts = list(read_texts(Path(options.input).expanduser(), options.column))[: options.limit]
+    columns = trained.columns
+    found = read_texts(Path(options.input).expanduser(), options.column, columns, trained.strip_citations)
+    texts = list(islice(found, options.limit))
     if not texts:
         raise UserError(f"{options.input}: no texts in it")
-    if trained.strip_citations:
-        texts = [strip_marks(text) for text in texts]
     tokenizer = load_tokenizer(trained.base)
     template = load_template(trained.template, tokenizer.hf)
     if template.target != "instruction":
         raise UserError(f"{options.run}: trained to write the {template.target} (data.template), not instructions")
     prompt_ids, was_cut = encode_to_generate(
-        [render_prompt(template, text) for text in texts],
+        [render_prompt(template, text, trained.with_context) for text in texts],
         template,
         tokenizer,
         trained.seq_len,
@@ -71,7 +72,9 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     described = trained.describe(tokenizer, template) | {"generation": settings.describe()}
     file = PredictionFile(options.output, described, ranks.rank, ranks.world_size)
     done = ranks.on_first(file.open)
-    missing = [n for n, text in enumerate(texts) if text.id not in done or done[text.id].response != text.response]
+    contexts = [text.context if trained.with_context else "" for text in texts]
+    made_of = {row.id: (row.response, row.context) for row in done.values()}
+    missing = [n for n, text in enumerate(texts) if made_of.get(text.id) != (text.response, contexts[n])]
     if missing:
         network = trained.load(settings)
         mine, written = ranks.share(missing), []
@@ -82,7 +85,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
                 prediction = Prediction(
                     text.id, text.category, text.response, text.instruction,
                     tokenizer.decode(generated.token_ids).strip(), len(generated.token_ids), generated.stopped,
-                    generated.log_p,
+                    generated.log_p, contexts[mine[number]],
                 )  # fmt: skip
                 file.append(prediction)
                 written.append(prediction)
@@ -108,47 +111,46 @@ def check_output(output: Path, source: Path) -> None:
         raise UserError(f"--output {output}: this is the input; choose another file")
 
 
-def read_texts(path: Path, column: str) -> Iterator[Example]:
-    """Texts as Examples; the instruction is what the file itself gives, if anything. Raises UserError naming a row."""
+def read_texts(
+    path: Path, column: str | None = None, columns: Mapping[str, str] | None = None, strip_citations: bool = False
+) -> Iterator[Example]:
+    """Texts as Examples; the instruction is what the file itself gives, if anything. Raises UserError naming a row.
+
+    column: that holds the text; None: the one that `columns` names, field -> column, or `response`.
+    strip_citations: without marks such as [12].
+    """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in TEXT_SUFFIXES)
         if not files:
             raise UserError(f"{path}: no {' or '.join(TEXT_SUFFIXES)} files in this folder")
         for file in files:
-            yield read_text_file(file)
+            yield read_text_file(file, strip_citations)
     elif not path.is_file():
         raise UserError(f"{path}: no such file or folder")
     elif path.suffix in TEXT_SUFFIXES:
-        yield read_text_file(path)
+        yield read_text_file(path, strip_citations)
     else:
-        yield from read_text_rows(path, column)
+        yield from read_text_rows(path, column, dict(columns or check_columns({})), strip_citations)
 
 
-def read_text_file(path: Path) -> Example:
+def read_text_file(path: Path, strip_citations: bool) -> Example:
     try:
-        text = check_text(path.read_text(encoding="utf-8-sig").strip(), "the text")
+        return build_text(path.read_text(encoding="utf-8-sig"), strip_citations, path.name)
     except (UnicodeDecodeError, BadRow) as error:
         raise UserError(f"{path}: {error if isinstance(error, BadRow) else 'not UTF-8'}") from None
-    if not text:
-        raise UserError(f"{path}: the file is empty")
-    return Example(path.name, "", "", text, "")
 
 
-def read_text_rows(path: Path, column: str) -> Iterator[Example]:
+def read_text_rows(path: Path, column: str | None, columns: dict[str, str], strip_citations: bool) -> Iterator[Example]:
     repeats: Counter[str] = Counter()
     for where, row in read_file(path):
-        if isinstance(row, BadRow):
-            raise UserError(f"{where}: {row}")
-        if not isinstance(row, dict) or not isinstance(row.get(column), str) or not row[column].strip():
-            has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-            raise UserError(f"{where}: no text in {column!r} (the row has {has}); name the field with --column")
         try:
-            texts = {
-                "instruction": str(row.get("instruction") or ""),
-                "context": "",
-                "response": check_text(row[column].strip(), column),
-            }
+            if isinstance(row, BadRow):
+                raise row
+            names = find_columns(row, columns) | ({"response": column} if column else {})
+            if not isinstance(row, dict) or not isinstance(row.get(names["response"]), str):
+                has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+                raise BadRow(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
+            text = build_example(row, names, ("response",), strip_citations)
         except BadRow as reason:
             raise UserError(f"{where}: {reason}") from None
-        row_id = str(row["id"]) if row.get("id") is not None else content_id(texts)
-        yield Example(make_unique(row_id, repeats), category=str(row.get("category") or ""), **texts)
+        yield replace(text, id=make_unique(text.id, repeats))

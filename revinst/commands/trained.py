@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from revinst.commands.config import RevinstCLI, read_run_config
+from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
 from revinst.data.prompt import Template
+from revinst.data.sources import BadRow, read_rows
 from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.generation.engine import GenerationSettings
@@ -81,7 +83,33 @@ class Trained:
             "seq_len": self.seq_len,
             "cut": self.cut,
             "context": self.with_context,
+            "strip_citations": self.strip_citations,
         }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Field -> column of the rows that it was trained on."""
+        return check_columns((self.cli.config.data.columns if self.cli else None) or {})
+
+    def load_rows(self, source: str) -> Examples:
+        """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
+        row: Any = next((row for _, row in read_rows(source)), {})
+        examples, left_out = load_examples(
+            source,
+            find_columns(row, self.columns),
+            context=self.cli.config.data.context if self.cli else "drop",
+            strip_citations=self.strip_citations,
+        )
+        if left_out:
+            print(f"{source}: {len(left_out)} rows have a context and are left out (data.context)", file=sys.stderr)
+        return examples
+
+    def prepare(self, example: Example) -> Example:
+        """A row that was read for another run, as it is read for this one. Raises UserError where nothing is left."""
+        try:
+            return strip_marks(example) if self.strip_citations else example
+        except BadRow as reason:
+            raise UserError(f"row {example.id}: {reason} (data.strip_citations)") from None
 
     def hash_adapter(self) -> str:
         """16 hex digits over its weights."""

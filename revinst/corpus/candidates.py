@@ -8,31 +8,38 @@ import numpy as np
 
 from revinst.corpus.filters import Row
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import Example
+from revinst.data.examples import Example, build_text
 from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template, render_prompt
+from revinst.data.sources import BadRow
 from revinst.data.tokenizer import Tokenizer
-from revinst.evaluation.samples import agree
+from revinst.evaluation.samples import most_agreed
 from revinst.generation.engine import Engine, GenerationSettings
 from revinst.generation.likelihood import log_likelihoods
 from revinst.model.network import Network
 
+UNREAD: Row = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
 PICKS = ("likelihood", "consensus", "round_trip")
 
 
 @dataclass(slots=True)
 class Candidate:
-    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known."""
+    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known.
+
+    count: how often it was written.
+    """
 
     instruction: str
     log_p: float
     gain: float = float("nan")
+    count: int = 1
 
 
 class Writer:
     """A trained model that writes and judges instructions.
 
     network: with the adapter of the run; without it, it is the base that judges.
+    strip_citations: whether it reads texts without marks such as [12], as in training.
     on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
     """
 
@@ -46,10 +53,12 @@ class Writer:
         seq_len: int,
         cut: str,
         settings: GenerationSettings,
+        *,
+        strip_citations: bool = False,
     ):
         self.network, self.tokenizer, self.template = network, tokenizer, template
         self.forward = load_template("forward")
-        self.seq_len, self.cut, self.settings = seq_len, cut, settings
+        self.seq_len, self.cut, self.settings, self.strip_citations = seq_len, cut, settings, strip_citations
         self.engine = Engine(network, tokenizer, settings, template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
@@ -66,8 +75,11 @@ class Writer:
         written: list[list[Candidate]] = [[] for _ in texts]
         for place, generated in sorted(made, key=lambda each: each[0]):
             candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()
-            if normalise(text) not in {normalise(other.instruction) for other in candidates}:
+            known = next((each for each in candidates if normalise(each.instruction) == normalise(text)), None)
+            if known is None:
                 candidates.append(Candidate(text, generated.log_p))
+            else:
+                known.count += 1
         return written
 
     def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
@@ -118,8 +130,22 @@ class Writer:
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
 
     def write_rows(self, rows: Sequence[Row], k: int, how: str) -> list[Row]:
-        """Rows of texts with instruction, candidates, pick and scores."""
-        texts = [row["text"] for row in rows]
+        """Rows of texts with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
+        texts = [self.prepare(row["text"]) for row in rows]
+        known = iter(self.write_texts([text for text in texts if text], k, how))
+        return [row | {"pick": how} | (next(known) if text else UNREAD) for row, text in zip(rows, texts, strict=True)]
+
+    def prepare(self, text: str) -> str:
+        """As the run reads it; empty where it would not have been trained on it."""
+        try:
+            return build_text(text, self.strip_citations).response
+        except BadRow:
+            return ""
+
+    def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Row]:
+        """instruction, candidates and scores of each text."""
+        if not texts:
+            return []
         written = self.write(texts, k)
         picked = self.pick(texts, written, how)
         chosen = [candidates[number] for candidates, number in zip(written, picked, strict=True)]
@@ -129,22 +155,20 @@ class Writer:
             gains = self.gains(texts, instructions)
         scores = self.score(texts, instructions, gains)
         return [
-            row
-            | {
+            {
                 "instruction": each.instruction,
                 "candidates": [other.instruction for other in candidates],
-                "pick": how,
                 "log_p": each.log_p,
             }
             | score
-            for row, each, candidates, score in zip(rows, chosen, written, scores, strict=True)
+            for each, candidates, score in zip(chosen, written, scores, strict=True)
         ]
 
 
 def pick_consensus(candidates: Sequence[Candidate]) -> int:
-    if len(candidates) < 2:
-        return 0
-    return int(np.argmax(agree([each.instruction for each in candidates])))
+    """The number of the one most like all that was written."""
+    numbers = [number for number, each in enumerate(candidates) for _ in range(each.count)]
+    return numbers[most_agreed([candidates[number].instruction for number in numbers])]
 
 
 def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:

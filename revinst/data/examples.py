@@ -209,9 +209,7 @@ class CheckedRows:
             try:
                 if isinstance(row, BadRow):
                     raise row
-                example = build_example(row, self.columns, self.needs)
-                if self.strip_citations:
-                    example = strip_marks(example)
+                example = build_example(row, self.columns, self.needs, self.strip_citations)
             except BadRow as reason:
                 if self.on_bad_row == "stop":
                     raise UserError(f"{where}: {reason}; mend the row or set data.on_bad_row: skip") from None
@@ -225,9 +223,15 @@ class CheckedRows:
             raise UserError(f"{name}: no rows in it; give a file with at least one")
 
 
+def build_text(text: str, strip_citations: bool, row_id: str = "") -> Example:
+    """A text alone, prepared as the response of a row is. Raises BadRow."""
+    return build_example({"id": row_id, "response": text}, check_columns({}), ("response",), strip_citations)
+
+
 def strip_marks(example: Example) -> Example:
+    """Without citation marks. Raises BadRow where the response is nothing else."""
     response = CITATION.sub("", example.response).strip()
-    if not response:
+    if example.response and not response:
         raise BadRow("the response holds nothing but citation marks")
     return replace(example, response=response, context=CITATION.sub("", example.context).strip())
 
@@ -250,8 +254,18 @@ def check_columns(columns: dict[str, str]) -> dict[str, str]:
     return {field: columns.get(field, field) for field in (*FIELDS, "id")}
 
 
-def build_example(row: Any, columns: dict[str, str], needs: tuple[str, ...] = REQUIRED) -> Example:
-    """Checks one row's types and content. Raises BadRow with the reason."""
+def find_columns(row: Any, columns: dict[str, str]) -> dict[str, str]:
+    """The columns that a row of another file has: those of `columns`, or where it lacks one the field's own name."""
+    return {field: name if isinstance(row, dict) and name in row else field for field, name in columns.items()}
+
+
+def build_example(
+    row: Any, columns: dict[str, str], needs: tuple[str, ...] = REQUIRED, strip_citations: bool = False
+) -> Example:
+    """One row as training, evaluation and generation read it: types and content checked, without space around texts.
+
+    strip_citations: and without marks such as [12]. Raises BadRow with the reason.
+    """
     if not isinstance(row, dict):
         raise BadRow(f"a row must be an object with named fields, this is {type(row).__name__}")
     texts = {}
@@ -278,7 +292,8 @@ def build_example(row: Any, columns: dict[str, str], needs: tuple[str, ...] = RE
         raise BadRow(f"{columns['id']!r} must be text or a whole number")
     has_id = given_id is not None and given_id != ""  # an empty cell of a CSV file is no id
     row_id = check_text(str(given_id), columns["id"]) if has_id else content_id(texts)
-    return Example(id=row_id, **texts)
+    example = Example(id=row_id, **texts)
+    return strip_marks(example) if strip_citations else example
 
 
 def check_text(text: str, column: str) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 
+from revinst.data.overlap import normalise
 from revinst.evaluation.rouge import score_rouge_l, split_stems
 from revinst.evaluation.scores import HEAD_METRICS, score_rows
 
@@ -44,8 +46,20 @@ def score_samples(
     return SampleScores(scores, picked, agreement.mean(1))
 
 
+def most_agreed(texts: Sequence[str]) -> int:
+    """The number of the text most like the others, the first of several; written k times it counts k times."""
+    return int(np.argmax(agree(texts)))
+
+
 def agree(texts: Sequence[str]) -> list[float]:
-    """Mean ROUGE-L of each text to the others: `agree(["a b", "a b", "c"])` -> `[0.5, 0.5, 0.0]`."""
-    stems = [split_stems(text) for text in texts]
-    pairs = np.array([[score_rouge_l(ours, theirs) for theirs in stems] for ours in stems])
-    return ((pairs.sum(1) - pairs.diagonal()) / (len(texts) - 1)).tolist()
+    """Mean ROUGE-L of each text to the others, whatever their order: `agree(["a b", "a b", "c"])` -> `[0.5, 0.5, 0.0]`.
+
+    1.0 for a text alone. Texts without a letter of a-z are compared by the words of their own script.
+    """
+    if len(texts) == 1:
+        return [1.0]
+    words = [split_stems(text) or normalise(text).split() for text in texts]
+    return [
+        fsum(score_rouge_l(ours, theirs) for place, theirs in enumerate(words) if place != own) / (len(texts) - 1)
+        for own, ours in enumerate(words)
+    ]

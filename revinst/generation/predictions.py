@@ -12,7 +12,9 @@ from revinst.errors import UserError
 from revinst.run import naming, read_json, write_json, write_text
 
 # What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
-ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"}
+ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"} | {
+    "strip_citations"
+}
 UNKNOWN = "unknown"
 
 
@@ -21,6 +23,7 @@ class Prediction:
     """What a model wrote for one text. `reference` is empty where no true instruction is known.
 
     log_p: of the prediction and what ended it, in nats, under the model that wrote it; None in files of before.
+    context: what the model read beside the text, if anything.
     """
 
     id: str
@@ -31,6 +34,7 @@ class Prediction:
     num_tokens: int
     stopped: str  # eos | header | length
     log_p: float | None = None
+    context: str = ""
 
 
 class PredictionFile:

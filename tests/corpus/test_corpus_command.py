@@ -5,11 +5,13 @@ import json
 import shutil
 import socket
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from revinst.commands.trained import open_trained
 from revinst.corpus import build
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
@@ -19,8 +21,11 @@ from revinst.corpus.redaction import restore
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import load_examples
 from revinst.data.overlap import normalise
+from revinst.data.prompt import load_template
+from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.generation.engine import Generated
+from revinst.evaluation.samples import score_samples
+from revinst.generation.engine import Generated, GenerationSettings
 from revinst.run import Run
 from scripts.made_mail import ME, SECRETS, build_mails
 from tests.commands.hub import TOKEN, run_beside, serve_hub
@@ -269,6 +274,25 @@ def test_picks():
     writer.gains = lambda texts, instructions: np.array([0.5, np.nan, 0.1])
     assert [writer.pick(["text"], [made], how) for how in PICKS] == [[1], [1], [0]]
     assert pick_consensus([made[2], made[0], made[1]]) == 2 and pick_consensus(made[:1]) == 0
+
+
+def test_what_was_written_often_counts_as_often(backward_run, monkeypatch):
+    """In `corpus` as among the samples of `evaluate`; equal ones are kept once."""
+    texts = ["why is ice cold", "name a salt", "why is ice so cold", "Name a salt!", "name a salt"]
+    trained = open_trained(str(backward_run))
+    settings = GenerationSettings(max_new_tokens=9, temperature=1.0)
+    tokenizer = load_tokenizer(trained.base)
+    writer = Writer(trained.load(settings), tokenizer, load_template("blog"), 256, "end", settings)
+    ids = tokenizer.encode_continuations(texts)
+    made = [(n, Generated(each, "eos", -1.0 - n)) for n, each in enumerate(ids)]
+    monkeypatch.setattr(writer.engine, "generate", lambda prompts, samples: reversed(made))
+    (written,) = writer.write(["A text."], 5)
+    assert [(each.instruction, each.count) for each in written] == [(texts[0], 1), (texts[1], 3), (texts[2], 1)]
+    assert writer.pick(["A text."], [written], "consensus") == [1]
+    once = [replace(each, count=1) for each in written]
+    assert writer.pick(["A text."], [once], "consensus") == [0], "among distinct ones it is another"
+    found = score_samples([[text] for text in texts], ["x"], np.zeros((5, 1)))
+    assert texts[int(found.picked["consensus"][0])] == written[1].instruction
 
 
 def test_round_trip(backward_run, mbox, tmp_path):

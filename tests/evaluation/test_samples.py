@@ -3,11 +3,22 @@
 import numpy as np
 import pytest
 
-from revinst.evaluation.samples import agree, score_samples
+from revinst.evaluation.samples import agree, most_agreed, score_samples
 
 
 def test_agreement_leaves_out_the_text_itself():
     assert agree(["a b", "a b", "c"]) == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_agreement_does_not_depend_on_the_order_or_the_script():
+    """Sums that do would break ties in another way in `corpus` than in `evaluate`."""
+    rng, words = np.random.default_rng(0), ["a", "b", "c", "d", "e"]
+    for _ in range(200):
+        texts = [" ".join(rng.choice(words, 4)) for _ in range(7)]
+        order = rng.permutation(7)
+        assert [agree(texts)[place] for place in order] == agree([texts[place] for place in order])
+    assert agree(["что такое лёд", "что такое лёд", "да"]) == [0.5, 0.5, 0.0] and agree(["a"]) == [1.0]
+    assert most_agreed(["нет", "что такое лёд", "что такое лёд"]) == 1
 
 
 def test_picks():
