@@ -16,6 +16,7 @@ from revinst.commands.forward import build_forward_table, evaluate_forward, open
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
     Trained,
+    add_devices_option,
     add_generation_options,
     build_parser,
     check_devices,
@@ -120,6 +121,7 @@ def build_options() -> ArgumentParser:
         "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
     )
     add_generation_options(parser)
+    add_devices_option(parser)
     return parser
 
 

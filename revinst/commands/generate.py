@@ -9,6 +9,7 @@ from typing import Any
 
 from revinst.commands.trained import (
     Trained,
+    add_devices_option,
     add_generation_options,
     build_parser,
     check_devices,
@@ -39,6 +40,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", default="response", help="the field or column that holds the text")
     add_generation_options(parser)
+    add_devices_option(parser)
     options = parser.parse_args(args)
     if options.devices != 1:
         return launch("generate", without_devices(args), check_devices(options.devices))
