@@ -107,6 +107,36 @@ def open_ranks() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+def run_command(command: str, *args: object) -> int:
+    """`revinst COMMAND ARGS` in a process of its own; its exit code. A signal to stop lets that one stop first.
+
+    `fit` runs so out of other commands: Lightning starts further ranks by the command line of the first process, and
+    leaves its job in that one's environment.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "revinst.cli", command, *map(str, args)])
+    with ending([process]):
+        code = process.wait()
+    if code < 0:
+        print(f"revinst {command} ended with {describe_exit(code)}", file=sys.stderr)
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def ending(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
+    """Processes that do not outlive the body. What tells this one to stop lets them stop first."""
+    names = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {name: signal.signal(name, lambda *_: sys.exit(143)) for name in names}
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
 def launch(command: str, args: list[str], devices: int) -> int:
     """Runs `revinst COMMAND ARGS` once a device. Returns the first exit code that is not 0, and ends the others then.
 
@@ -125,15 +155,8 @@ def launch(command: str, args: list[str], devices: int) -> int:
             output = {"stdout": log, "stderr": log} if rank else {}
             line = [sys.executable, "-m", "revinst.cli", command, *args]
             processes.append(subprocess.Popen(line, env=environment, **output))  # type: ignore[call-overload]
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        try:
+        with ending(processes):
             failed = wait_for(processes)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
         if failed is None:
             return 0
         code = processes[failed].returncode

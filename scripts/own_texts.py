@@ -15,8 +15,8 @@ from pathlib import Path
 
 from made_mail import ME, write_mbox
 
-from revinst import cli
 from revinst.options import Parser
+from revinst.ranks import run_command
 
 
 def main() -> int:
@@ -69,11 +69,8 @@ def main() -> int:
 def run(*args: str) -> None:
     """One revinst command; ends the script where it fails."""
     print(f"$ revinst {' '.join(args)}", flush=True)
-    try:
-        cli.main(list(args))
-    except SystemExit as stopped:
-        if stopped.code:
-            raise
+    if code := run_command(*args):
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from revinst import cli
 from revinst.commands.evaluated_rows import name_groups
 from revinst.commands.evaluation import Evaluation
 from revinst.commands.trained import open_trained
@@ -35,6 +34,7 @@ from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.generation.engine import GenerationSettings
 from revinst.options import Parser
+from revinst.ranks import run_command
 from revinst.run import read_json, write_json, write_text
 
 ARMS = ("lead_words", "backward", "true")
@@ -126,11 +126,8 @@ def write_examples(path: Path, rows: Examples, instructions: list[str]) -> None:
 
 
 def run_revinst(*args: str) -> None:
-    try:
-        cli.main(list(args))
-    except SystemExit as stopped:
-        if stopped.code:
-            raise
+    if code := run_command(*args):
+        sys.exit(code)
 
 
 def describe(

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from revinst.commands.config import RevinstCLI
 from revinst.commands.corpus import Corpus
 from revinst.commands.evaluation import Evaluation
-from revinst.commands.fit import train
 from revinst.commands.scoring import loss_per_token
 from revinst.commands.trained import Trained, open_trained
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import Examples, check_columns
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
+from revinst.ranks import run_command
 from revinst.run import write_json, write_text
-from revinst.training.stop import StopSignals
 
 
 def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str, Any]:
@@ -57,10 +55,8 @@ def train_again(corpus: Corpus, work: Path, rows: str) -> Trained:
     assert corpus.trained.run is not None
     if not (work / "config.yaml").is_file():
         write_config(corpus, work, rows)
-    cli = RevinstCLI(["--config", str(work / "config.yaml")])
-    with StopSignals() as signals:
-        if code := train(cli, signals):
-            raise SystemExit(code)
+    if code := run_command("fit", "--config", work / "config.yaml"):
+        raise SystemExit(code)
     return open_trained(str(work / "run"))
 
 

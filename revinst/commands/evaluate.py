@@ -15,6 +15,7 @@ from revinst.commands.evaluation import Evaluation
 from revinst.commands.forward import build_forward_table, evaluate_forward, open_forward, writes_responses
 from revinst.commands.scoring import score_evaluation
 from revinst.commands.trained import (
+    add_devices_option,
     add_generation_options,
     build_parser,
     check_devices,
@@ -121,6 +122,7 @@ def build_options() -> ArgumentParser:
         "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
     )
     add_generation_options(parser)
+    add_devices_option(parser)
     return parser
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from revinst.commands.trained import (
+    add_devices_option,
     add_generation_options,
     build_parser,
     check_devices,
@@ -38,6 +39,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", help="the field or column that holds the text (default: the run's, or response)")
     add_generation_options(parser)
+    add_devices_option(parser)
     options = parser.parse_args(args)
     if options.devices != 1:
         return launch("generate", without_devices(args), check_devices(options.devices))

@@ -51,7 +51,6 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
     documents, split = data.train_documents, data.split
     dropped = [*data.discarded, *documents.discarded, *data.val_documents.discarded]
     audit, at_random = audit_split(data.examples, split), audit_random_split(data.examples, split, data.seed)
-    tokens = sum(documents.lengths[row].sum() for row in data.train_rows)
     return {
         "examples": len(data.examples) + len(data.discarded),
         "groups": len(data.examples) - sum(len(group) - 1 for group in split.groups),
@@ -67,9 +66,9 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
         "leaked_in_random_split": at_random.leaked,
         "rows": len(data.train_rows),
         "documents_per_row": round(sum(map(len, data.train_rows)) / len(data.train_rows), 2),
-        "fill_pct": round(100 * float(tokens) / (len(data.train_rows) * data.seq_len), 2),
+        "fill_pct": round(100 * data.epoch_tokens / (len(data.train_rows) * data.seq_len), 2),
         "steps_per_epoch": data.steps_per_epoch,
-        "tokens_per_step": round(float(tokens) / data.steps_per_epoch),
+        "tokens_per_step": round(data.epoch_tokens / data.steps_per_epoch),
         "targets": documents.num_targets,
         "truncated": documents.truncated,
     }

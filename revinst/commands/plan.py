@@ -188,8 +188,7 @@ def build_plan(
     division = divide_step(shape, settings, room)
     memory, recomputed = division.memory, division.recomputed
     speed, source = predict_speed(shape, recomputed, settings)
-    epoch_tokens = sum(int(documents.lengths[row].sum()) for row in data.train_rows)  # weights repeat documents
-    total_tokens = round(epochs * epoch_tokens)
+    total_tokens = round(epochs * data.epoch_tokens)
     supervised = documents.num_targets / max(len(documents.input_ids), 1)
     checkpoint = checkpoint_gib(shape, settings.optimizer)
     kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written

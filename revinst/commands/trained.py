@@ -212,19 +212,22 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
     parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
-    parser.add_argument(
-        "--devices",
-        type=int,
-        default=1,
-        metavar="N",
-        help="share the rows among N GPUs (or CPU processes); torchrun too",
-    )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     parser.add_argument(
         "--precision",
         choices=DTYPES,
         help="of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
         "beside a row and on however many GPUs; on a GPU slower, twice the memory",
+    )
+
+
+def add_devices_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the rows among N GPUs (or CPU processes); torchrun too",
     )
 
 

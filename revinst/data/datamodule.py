@@ -1,5 +1,6 @@
 """InstructionDataModule: wires examples, split, prompt, encoding, packing and batches. Adds no logic of its own."""
 
+import hashlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -100,6 +101,13 @@ def unwrap(batch):
     return batch
 
 
+def hash_rows(documents: Documents, rows: list[list[int]]) -> bytes:
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.array([number for row in rows for number in row], dtype=np.int64)
+    parts = (documents.input_ids, documents.targets, documents.offsets, lengths, order)
+    return b"".join(hashlib.sha256(np.ascontiguousarray(part).data).digest() for part in parts)
+
+
 class InstructionDataModule(L.LightningDataModule):
     """Instruction data as packed training steps and validation micro-batches.
 
@@ -190,6 +198,19 @@ class InstructionDataModule(L.LightningDataModule):
             raise UserError(f"data: no row of {self.seq_len} tokens can be filled; raise data.seq_len or add rows")
         self.sampler = StepSampler(len(self.train_rows), self.rows_per_step, self.seed)
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """What is trained on, after `setup`, 16 hex digits each. `documents` covers every id and target that a step
+        reads, so also a changed encoding.
+        """
+        parts = (hash_rows(self.train_documents, self.train_rows), hash_rows(self.val_documents, self.val_rows))
+        return {
+            "split": self.split.hash,
+            "template": self.template.hash,
+            "tokenizer": self.tokenizer.fingerprint,
+            "documents": hashlib.sha256(b"".join(parts)).hexdigest()[:16],
+        }
+
     @property
     def reasons(self) -> dict[str, str]:
         """What was chosen for the data and why, one sentence each; after `setup`."""
@@ -259,6 +280,11 @@ class InstructionDataModule(L.LightningDataModule):
         tokens = int(lengths.sum())
         targets = math.ceil(tokens * documents.num_targets / max(len(documents.input_ids), 1))
         return tokens, targets, int((lengths**2).sum())
+
+    @cached_property
+    def epoch_tokens(self) -> int:
+        """Of all training rows; weights repeat documents."""
+        return int(self.train_documents.lengths[np.concatenate(self.train_rows)].sum())
 
     @cached_property
     def longest_first(self) -> list[list[int]]:

@@ -157,6 +157,10 @@ class Samples(L.Callback):
         if every_steps and count < 1:
             raise UserError(f"samples.count {count}: must be at least 1; for no samples, samples.every_steps: 0")
         self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
+        self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.encoded = None  # once a training: to find a few rows by their ids takes all of them
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.every_steps and module.step % self.every_steps == 0:
@@ -182,7 +186,7 @@ class Samples(L.Callback):
         if not (sharded or trainer.is_global_zero):
             return
         data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        examples, prompts, ids = self.encode(data)
+        examples, prompts, ids = self.encoded = self.encoded or self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
         made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
         if not trainer.is_global_zero:
@@ -245,7 +249,7 @@ class RunFolder(L.Callback):
     def write_split(self, data: InstructionDataModule) -> None:
         """The split of the run; one that another split replaces (--resume_force) is kept beside it."""
         if self.run.split.is_file():
-            if read_split(self.run.split).hash == data.split.hash:
+            if read_split(self.run.split).hash == data.hashes["split"]:
                 return
             number = len(list(self.run.path.glob("split-before-*.json"))) + 1
             self.run.split.rename(self.run.path / f"split-before-{number}.json")

@@ -82,7 +82,7 @@ class Checkpoints(L.Callback):
         """Each rank chose by the files that it sees; mixed choices would train, and hang or lie later."""
         path, data = trainer.ckpt_path, trainer.datamodule  # type: ignore[attr-defined]
         start = f"{Path(path).name} {read_mark(Path(path)).get('sha256', '')[:8]}".strip() if path else "the beginning"
-        seen = module.gather_over_ranks((start, data.split.hash, len(data.train_rows)))
+        seen = module.gather_over_ranks((start, data.hashes["split"], len(data.train_rows)))
         precisions = set(module.gather_over_ranks(trainer.precision))
         if len(precisions) > 1:
             raise UserError(

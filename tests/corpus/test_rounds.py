@@ -1,17 +1,47 @@
 """`--rounds`: the run is trained again on what was kept, and a round that makes it worse does not stay."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from revinst.commands import corpus_rounds
 from revinst.data.examples import load_examples
 from tests.commands.test_run import run_command
 from tests.corpus.test_corpus_command import OPTIONS, read
+from tests.tiny import run_in_process
 
 FEW = ("--limit", 24, "--candidates", 1)
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """`fit` in this process, which has imported everything."""
+    monkeypatch.setattr(corpus_rounds, "run_command", run_in_process)
+
+
+@pytest.mark.wide
+def test_rounds_of_a_run_on_two_devices(backward_run, mbox, tmp_path, monkeypatch):
+    """Two rounds of two ranks each, while the corpus holds the lock of its folder."""
+    run, out = Path(shutil.copytree(backward_run, tmp_path / "run")), tmp_path / "out"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"] |= {"devices": 2, "accelerator": "cpu", "strategy": "ddp"}
+    config["model"]["lr"] = 1e-4
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    losses = iter([3.0, 2.0, 1.0])
+    monkeypatch.setattr(corpus_rounds, "measure_loss", lambda corpus, trained: next(losses))
+    assert run_command("corpus", mbox, out, "--run", run, "--rounds", 2, *FEW, *OPTIONS) == 0
+    assert json.loads((out / "card.json").read_text())["rounds"] == {"loss": [3.0, 2.0, 1.0], "kept": 2}
+    for number in ("1", "2"):
+        manifest = json.loads((out / "rounds" / number / "run" / "manifest.json").read_text())
+        assert manifest["completed"] and manifest["world_size"] == 2 and manifest["steps"] == 2
+    assert "LOCAL_RANK" not in os.environ, "no trace of a job is left to what comes after"
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_better_round_stays(backward_run, mbox, tmp_path, monkeypatch):
     """Losses are given here, so that both ways can be seen; training and writing are real."""
     losses = iter([3.0, 2.0, 2.5])
@@ -34,6 +64,7 @@ def test_a_better_round_stays(backward_run, mbox, tmp_path, monkeypatch):
     assert heldout and not heldout & trained, "held-out own texts are never trained on"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_loss_is_the_one_of_the_runs_validation_rows(backward_run, mbox, tmp_path, capsys):
     """Real losses, two rounds at most; the data set's round is the best one."""
     out = tmp_path / "out"

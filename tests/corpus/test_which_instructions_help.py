@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from revinst.data.overlap import normalise
+from scripts import which_instructions_help
 from scripts.which_instructions_help import ARMS, describe, main
 from tests.commands.test_run import OPTIONS
+from tests.tiny import run_in_process
 
 FIT = {
     name: value
@@ -16,7 +18,8 @@ FIT = {
 }
 
 
-def test_three_arms_on_the_same_rows(backward_run, tiny_llama, tmp_path, capsys):
+def test_three_arms_on_the_same_rows(backward_run, tiny_llama, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(which_instructions_help, "run_command", run_in_process)  # this one has imported everything
     rows = [json.loads(line) for line in open("revinst/data/quickstart.jsonl", encoding="utf-8")]  # noqa: SIM115
     trees = ["ash", "birch", "cedar", "elm", "fig", "gum", "hazel", "ivy", "juniper", "larch", "maple", "oak", "pine"]
     fresh = [

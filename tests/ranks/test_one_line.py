@@ -1,6 +1,9 @@
 """A mistake that all ranks run into is said by the first one; one that a rank has for itself is not lost."""
 
 import os
+import signal
+import subprocess
+import sys
 from itertools import count
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from revinst import cli
 from revinst.commands.fit import check_launcher
 from revinst.errors import UserError
-from revinst.ranks import launch, open_ranks
+from revinst.ranks import ending, launch, open_ranks, run_command
 
 SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml\n"
 
@@ -59,3 +62,19 @@ def test_rows_are_not_shared_twice(environment):
     environment(TORCHRUN)
     with pytest.raises(UserError, match="leave it out"):
         launch("evaluate", [], 2)
+
+
+def test_a_command_in_a_process_of_its_own(capfd):
+    assert run_command("--version") == 0 and capfd.readouterr().out.startswith("revinst ")
+    assert run_command("fly", 3) == 2 and "unknown command 'fly'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)])
+def test_a_signal_ends_the_other_process_first(name):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(SystemExit) as ended, ending([process]):
+        os.kill(os.getpid(), getattr(signal, name))
+        process.wait()
+    assert ended.value.code == 143 and process.poll() == -signal.SIGTERM
+    assert signal.getsignal(getattr(signal, name)) == before

@@ -33,6 +33,7 @@ def read_lines(path: Path) -> list[dict]:
 
 def check_same(got: list[dict], expected: list[dict], bound: float = 1e-3) -> None:
     """Equal but for the rounding of log p, whose sums depend on what is computed beside a row."""
+    got, expected = ([dict(row) for row in rows] for rows in (got, expected))
     log_p = [[row.pop("log_p") for row in rows] for rows in (got, expected)]
     assert got == expected and log_p[0] == pytest.approx(log_p[1], rel=bound) and max(log_p[0]) < -1
 
