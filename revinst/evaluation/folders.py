@@ -2,22 +2,26 @@
 
 RUN/evaluation/                     the defaults on the held-out rows
 RUN/evaluation/LABEL/               other options, e.g. `val`, `limit-8`, `base-limit-8`
-RUN/evaluation/LABEL-1f2e3d4c/      where another evaluation lies there already, say of an earlier adapter
+RUN/evaluation/LABEL-1f2e3d4c/      where another evaluation lies there already; one of an adapter that the run had
+                                    before it was trained on makes room and moves here itself
 any of these/base/                  what the untouched base wrote for the same rows
 """
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.generation.predictions import PredictionFile
+from revinst.generation.predictions import PredictionFile, changed_settings
 from revinst.run import Run, hash_file, read_json
 
 DEFAULTS = "defaults"  # the label of the defaults where they need one
 FILE = "predictions.jsonl"
+SETTINGS = "predictions.settings.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,19 @@ class EvaluationKey:
     label: str = ""
 
     def place(self, root: Path) -> Path:
-        """The folder under `root`; one that holds another evaluation is left to it."""
+        """The folder under `root`; one that holds another evaluation is left to it, unless that is outdated."""
         folder = root / self.label
-        if not PredictionFile(folder / FILE, self.settings).find_difference():
+        file = PredictionFile(folder / FILE, self.settings)
+        if not file.find_difference():
             return folder
-        return root / f"{self.label or DEFAULTS}-{hash_settings(self.settings)}"
+        known = file.read_settings()
+        if known and self.settings["adapter"] and changed_settings(known, self.settings) == ["adapter"]:
+            set_aside(folder, root / self.name_of(known))
+            return folder
+        return root / self.name_of(self.settings)
+
+    def name_of(self, settings: dict[str, Any]) -> str:
+        return f"{self.label or DEFAULTS}-{hash_settings(settings)}"
 
     def check(self, folder: Path) -> Path:
         """The folder. Raises UserError where it holds another evaluation."""
@@ -75,12 +87,24 @@ def find_evaluations(run: Run) -> list[Evaluated]:
 
 
 def read_evaluation(folder: Path, run: Run) -> Evaluated:
-    beside = folder / "predictions.settings.json"
+    beside = folder / SETTINGS
     settings = read_json(beside) if beside.is_file() else {}
     if not isinstance(settings, dict):
         raise UserError(f"{beside}: no settings (a mapping is expected); move the folder away")
     label = "" if folder == run.evaluation else folder.name.removesuffix(f"-{hash_settings(settings)}")
     return Evaluated(folder, "" if label == DEFAULTS else label, settings)
+
+
+def set_aside(folder: Path, to: Path) -> None:
+    """Moves what belongs to an evaluation. The base's texts are as good for the next one, so they are copied."""
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(folder / SETTINGS, to)  # first, and taken away last: without it the others are nobody's
+    if (folder / "base").is_dir():
+        shutil.copytree(folder / "base", to / "base", dirs_exist_ok=True)
+    for name in (FILE, "scores.json", "report.html", "samples"):
+        if (folder / name).exists():
+            os.replace(folder / name, to / name)
+    (folder / SETTINGS).unlink()
 
 
 def hash_settings(settings: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from revinst.commands.evaluate import build_options, choose_folder
 from revinst.commands.evaluation import Evaluation
 from revinst.commands.trained import open_trained, read_generation_settings
 from revinst.data.examples import Example, load_examples
+from revinst.evaluation.folders import EvaluationKey
 from revinst.generation.engine import GenerationSettings
 from revinst.generation.predictions import PredictionFile
 from revinst.model.hardware import choose_dtype, pick_device
@@ -169,7 +170,7 @@ def test_another_base_in_the_same_folder_is_another_base(trained, tiny_llama, tm
 
 
 def test_folders_of_earlier_versions(run, capsys):
-    """Gone on with where they are, and read by compare; one of another adapter is left alone and not taken for ours."""
+    """Gone on with where they are, and read by compare; one of another adapter is not taken for ours, and kept aside."""
     assert run_in_process("evaluate", run, *FEW) == 0
     folder = run / "evaluation" / "limit-2-max-2"
     kept = ("base", "quantization", "adapter", "template", "generation", "rows")
@@ -181,13 +182,13 @@ def test_folders_of_earlier_versions(run, capsys):
     assert run_in_process("compare", folder / "base", run) == 2
     assert f"another adapter; name one of {folder}" in capsys.readouterr().err
     assert run_in_process("evaluate", run, *FEW) == 0
-    assert before.items() <= files_of(run).items()
-    (new,) = set((run / "evaluation").iterdir()) - {folder}
-    assert new.name.startswith("limit-2-max-2-") and settings_of(new)["adapter"] != "0" * 16
+    (aside,) = set((run / "evaluation").iterdir()) - {folder}
+    assert {*before.values()} <= {*files_of(run).values()}
+    assert settings_of(aside)["adapter"] == "0" * 16 != settings_of(folder)["adapter"]
     capsys.readouterr()
-    assert run_in_process("compare", new, run, "--json") == 0
+    assert run_in_process("compare", folder, run, "--json") == 0
     assert json.loads(capsys.readouterr().out)["pairs"][0]["ties"] == 2
-    shutil.rmtree(new)
+    shutil.rmtree(aside)
 
 
 def test_the_defaults_keep_their_folder_and_the_card_takes_its_own_adapters(run, capsys):
@@ -202,9 +203,31 @@ def test_the_defaults_keep_their_folder_and_the_card_takes_its_own_adapters(run,
     assert describe_scores(trained) == ""
 
 
+def test_an_outdated_evaluation_makes_room(tmp_path):
+    """The run was trained on: `evaluation/` is always its present adapter's."""
+    root, old = tmp_path / "evaluation", {"adapter": "0" * 16, "rows": "1"}
+    for folder, settings in ((root, old), (root / "base", {"adapter": None}), (root / "val", {"adapter": "0" * 16})):
+        write_evaluation(folder, 3)
+        (folder / "predictions.settings.json").write_text(json.dumps(settings))
+        (folder / "scores.json").write_text(json.dumps(settings))
+    before = files_of(root, "*.json*")
+    assert EvaluationKey(old).place(root) == root and files_of(root, "*.json*") == before
+    other = EvaluationKey(old | {"adapter": "1" * 16, "rows": "2"}).place(root)
+    assert other.name.startswith("defaults-") and files_of(root, "*.json*") == before, (
+        "other rows: that one is not outdated"
+    )
+    assert EvaluationKey(old | {"adapter": "1" * 16}).place(root) == root
+    after = files_of(root, "*.json*")
+    (moved,) = root.glob("defaults-*")
+    assert json.loads((moved / "scores.json").read_text()) == old and (moved / "base" / "predictions.jsonl").is_file()
+    assert not (root / "predictions.jsonl").exists() and {*before.values()} == {*after.values()}
+    kept = [path for path in before if path.parent != root]
+    assert len(kept) == 6 and all(after[path] == before[path] for path in kept)
+
+
 def write_evaluation(folder: Path, count: int) -> Path:
     rows = [{"id": str(n), "reference": "What?", "prediction": "What?", "rougeL": 1.0} for n in range(count)]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_pairs(folder / "predictions.jsonl", rows)
     return folder
 
@@ -236,7 +259,7 @@ def test_compare_finds_what_evaluate_wrote(tmp_path, capsys):
 
 
 def test_a_checkpoint_of_the_same_step_after_a_forced_resume(run, tiny_llama, capsys):
-    """Its adapter is exported again, and its evaluation does not replace the first one's."""
+    """Its adapter is exported again; its evaluation takes the place of the first one, of which nothing is lost."""
     at_2 = ("evaluate", run, "--checkpoint", 2, *FEW, "--json")
     assert run_in_process(*at_2) == 0
     first, before = json.loads(capsys.readouterr().out), files_of(run / "evaluation")
@@ -249,4 +272,7 @@ def test_a_checkpoint_of_the_same_step_after_a_forced_resume(run, tiny_llama, ca
     assert second["settings"]["adapter"] == final != first["settings"]["adapter"]
     assert abs(second["heldout_loss"] - first["heldout_loss"]) > 1e-4
     after = files_of(run / "evaluation")
-    assert before.items() < after.items() and all("step-000002" in str(path) for path in after)
+    assert {*before.values()} < {*after.values()} and all("step-000002" in str(path) for path in after)
+    folders = [path.parent for path in after if path.parent.name != "base"]
+    named = {settings_of(folder)["adapter"]: folder.name for folder in folders}
+    assert named[first["settings"]["adapter"]].startswith(f"{named[final]}-") and len(named) == len(folders) == 2
