@@ -170,7 +170,7 @@ def test_another_base_in_the_same_folder_is_another_base(trained, tiny_llama, tm
 
 
 def test_folders_of_earlier_versions(run, capsys):
-    """Gone on with where they are, and read by compare; one of another adapter is not taken for ours, and kept aside."""
+    """Gone on with where they are, and read by compare; another adapter's is not taken for ours, and kept aside."""
     assert run_in_process("evaluate", run, *FEW) == 0
     folder = run / "evaluation" / "limit-2-max-2"
     kept = ("base", "quantization", "adapter", "template", "generation", "rows")
