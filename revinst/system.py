@@ -28,10 +28,13 @@ def peak_bytes() -> int:
         import psutil
 
         return psutil.Process().memory_info().peak_wset
-    import resource
+    if sys.platform == "darwin":
+        import resource
 
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else 1024 * highest  # bytes on macOS, KiB on Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # getrusage would begin with the peak of the process that started this one
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def allow_long_csv_fields() -> None:

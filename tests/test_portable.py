@@ -22,6 +22,7 @@ from revinst.generation.decoder import why_not_device
 from revinst.model.fused.support import choose_layers
 from revinst.model.hardware import choose_hardware, choose_quantization, why_no_bitsandbytes
 from revinst.run import Run
+from revinst.system import peak_bytes
 from revinst.training.optim import build_optimizer
 from tests.elsewhere import KERNELS
 from tests.survive.faults import arguments, write_rows
@@ -135,18 +136,19 @@ def test_a_gpu_without_triton_runs_plain_layers(monkeypatch):
 
 HOLDING = """
 from revinst.system import peak_bytes
-before = peak_bytes()  # on Linux a process begins with that of the one that started it
-size = before + 2**28
+size = peak_bytes() + 2**28
 held = b"1" * size
 print(size, peak_bytes())
 """
 
 
-def test_peak_memory_is_in_bytes():
+def test_peak_memory_is_in_bytes_and_of_this_process():
+    """Whatever the one that started it has held."""
+    held = bytearray(b"1" * 2**29)
     size, peak = map(
         int, subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, check=True, cwd=ROOT).stdout.split()
     )
-    assert size < peak < size + 2**27
+    assert size < peak < size + 2**27 and size < len(held) < peak_bytes()
 
 
 def test_a_lock_is_the_kernels_or_none(tmp_path, monkeypatch):

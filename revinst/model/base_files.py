@@ -1,6 +1,7 @@
-"""A base's files read one tensor at a time: its weights are never in memory together."""
+"""A model's files read and written one tensor at a time: its weights are never in memory together."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,27 @@ def index_tensors(folder: Path) -> dict[str, Path]:
         except (OSError, SafetensorError) as error:
             raise UserError(f"{folder / name}: can't be read ({str(error).splitlines()[0]})") from None
     return files
+
+
+def write_tensors(path: Path, shapes: dict[str, torch.Size], make: Callable[[str], Tensor]) -> None:
+    """A safetensors file of bf16 tensors, each of them made when its turn comes.
+
+    safetensors' own writer takes all of a file at once, and copies them. The format is a JSON header, its length before
+    it, and the numbers behind it: https://github.com/huggingface/safetensors#format
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + shape.numel() * torch.bfloat16.itemsize
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers are aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes.items():
+            tensor = make(name)
+            assert tensor.dtype == torch.bfloat16 and tensor.shape == shape, name
+            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
 def build_empty_model(config: Any) -> Any:

@@ -1,7 +1,7 @@
 """The adapter merged into its base: one ordinary model that needs neither PEFT nor bitsandbytes.
 
-The base is read, and the result written, tensor by tensor and shard by shard, so memory follows the largest shard and
-not the model. What is added to what, PEFT itself says, from the model's architecture without its weights.
+The base is read, and the result written, tensor by tensor, so memory follows the largest one and not the model. What is
+added to what, PEFT itself says, from the model's architecture without its weights.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from revinst.errors import UserError
 from revinst.model.base import round_to_nf4
-from revinst.model.base_files import BaseFiles, build_empty_model, open_base
+from revinst.model.base_files import BaseFiles, build_empty_model, open_base, write_tensors
 from revinst.model.lora import read_adapter_state, wrap_adapter
 from revinst.run import hash_file
 
@@ -63,7 +63,7 @@ class Merge:
     def tensor(self, name: str) -> Tensor:
         """bf16, rounded once."""
         if name in self.replaced:
-            return self.replaced[name].to(torch.bfloat16)
+            return self.replaced[name].to(torch.bfloat16).contiguous()
         weight = self.base.read(self.sources.get(name, name))
         if weight.shape != self.shapes[name]:
             raise UserError(
@@ -140,7 +140,6 @@ def write_merge(
 ) -> None:
     """Writes the shards, their index and config.json into an existing folder. more_bytes: that will follow there."""
     from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
 
     empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in merge.shapes.items()}
     shards = split_torch_state_dict_into_shards(empty, max_shard_size=SHARD_BYTES)
@@ -148,9 +147,8 @@ def write_merge(
     if shutil.disk_usage(folder).free < needed:
         raise UserError(f"{folder.parent}: {needed / 1e9:.1f} GB are needed and fewer are free")
     for file in progress(shards.filename_to_tensors):
-        tensors = {name: merge.tensor(name) for name in shards.filename_to_tensors[file]}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        (folder / file).chmod(0o644)  # safetensors writes for the owner alone; a server may be another user
+        shapes = {name: merge.shapes[name] for name in shards.filename_to_tensors[file]}
+        write_tensors(folder / file, shapes, merge.tensor)
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         text = json.dumps(index, indent=2) + "\n"
