@@ -15,9 +15,7 @@ from tests.commands.test_evaluation_folders import FEW, fit
 from tests.tiny import run_in_process
 
 FORMS = {
-    "name": lambda one, two: one,
     "weighted": lambda one, two: {"source": one, "weight": 2},
-    "names": lambda one, two: [one, two],
     "mixed": lambda one, two: [{"source": one}, two],
     "all_weighted": lambda one, two: [{"source": one, "weight": 0.5}, {"source": two, "weight": 3}],
 }

@@ -64,6 +64,7 @@ def test_a_better_round_stays(backward_run, mbox, tmp_path, monkeypatch):
     assert heldout and not heldout & trained, "held-out own texts are never trained on"
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("in_process")
 def test_the_loss_is_the_one_of_the_runs_validation_rows(backward_run, mbox, tmp_path, capsys):
     """Real losses, two rounds at most; the data set's round is the best one."""

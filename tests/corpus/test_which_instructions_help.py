@@ -18,6 +18,7 @@ FIT = {
 }
 
 
+@pytest.mark.wide
 def test_three_arms_on_the_same_rows(backward_run, tiny_llama, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(which_instructions_help, "run_command", run_in_process)  # this one has imported everything
     rows = [json.loads(line) for line in open("revinst/data/quickstart.jsonl", encoding="utf-8")]  # noqa: SIM115

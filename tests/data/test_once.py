@@ -55,6 +55,7 @@ def test_an_epoch_is_permuted_once(calls):
     assert fresh.rows_at(1504) == epochs[1][504:512] and fresh.rows_at(8) == epochs[0][8:16], "also out of turn"
 
 
+@pytest.mark.wide
 def test_a_run_looks_at_all_rows_as_often_whatever_its_length(tiny_llama, tmp_path, calls):
     """Two steps, and eight with samples and a checkpoint at each: the same but for epochs that were begun."""
     found = []

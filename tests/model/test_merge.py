@@ -194,6 +194,7 @@ print(json.dumps([before, peak_bytes()]))
 """
 
 
+@pytest.mark.wide
 def test_memory_follows_the_tensor_and_not_the_shard(tmp_path):
     """A model of 0.5 GB in two shards: the process grows by some tensors of 6 MB and what malloc keeps of them."""
     config = LlamaConfig(
