@@ -128,6 +128,7 @@ def test_every_option_that_changes_a_text_has_a_folder_of_its_own(run):
     assert claimed[1].name == "base" and claimed[-2].name.startswith("defaults-")
 
 
+@pytest.mark.wide
 def test_a_name_or_output_is_not_taken_twice(run, tmp_path, capsys):
     mine, out = run / "evaluation" / "mine", tmp_path / "out"
     for option, name, folder, others in (

@@ -80,6 +80,7 @@ def test_counts_add_up(made):
     assert "| empty | always | 55 | 0 |" in readme and "| prompt_echo | on |" in readme and "None" not in readme
 
 
+@pytest.mark.wide
 def test_a_mistake_before_anything_was_made_can_be_corrected(backward_run, mbox, tmp_path, capsys):
     """Another --me in the same folder; and a save of placeholders that failed leaves no texts that look finished."""
     out = tmp_path / "out"
@@ -233,6 +234,7 @@ def test_a_corpus_is_pushed(made, backward_run, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()} == before
 
 
+@pytest.mark.wide
 def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     """A kill after the third shard: the rest alone is made, and every file ends as without it."""
     monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": 10})

@@ -41,6 +41,7 @@ def test_rounds_of_a_run_on_two_devices(backward_run, mbox, tmp_path, monkeypatc
     assert "LOCAL_RANK" not in os.environ, "no trace of a job is left to what comes after"
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("in_process")
 def test_a_better_round_stays(backward_run, mbox, tmp_path, monkeypatch):
     """Losses are given here, so that both ways can be seen; training and writing are real."""
