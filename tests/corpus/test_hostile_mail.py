@@ -234,7 +234,7 @@ UNITS += ["word ", "\n\n", "a \n", ";", '\\"', "é", "<a", "Am " + "schrieb " * 
 UNITS += ["-----BEGIN PGP SIGNED MESSAGE-----\n", "-----BEGIN PGP MESSAGE-----\n"]
 # A pattern may fail late only after one of these.
 BEGINNINGS = ["On ", "From: ", "re", ">", "<", '"', ",", "-----BEGIN PGP MESSAGE-----", "score:", "www.", "A1", "{"]
-LENGTH = 30_000
+LENGTH = 50_000
 MOST_S = 3.0  # for so many characters; the slowest takes 0.8 s
 
 
