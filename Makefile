@@ -49,7 +49,7 @@ test: setup  ## fast tests, offline
 
 test-emulated: setup  ## precision, loop and generation as on a CPU without bf16 (x86)
 	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
-		tests/generation tests/invariants/test_adapter.py
+		tests/inference tests/invariants/test_adapter.py
 
 test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks; no GPU
 	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'

@@ -8,7 +8,7 @@ import time
 
 import revinst
 from revinst.errors import UserError
-from revinst.ranks import is_first_process
+from revinst.launch.ranks import is_first_process
 from revinst.system import forgive_encodings, is_child_of
 
 COMMANDS = {

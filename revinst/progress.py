@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from revinst.ranks import is_first_process
+from revinst.launch.ranks import is_first_process
 
 T = TypeVar("T")
 FIRST_S = 5.0  # without a word; then also a stage that has nothing done yet says that it runs

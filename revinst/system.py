@@ -61,3 +61,17 @@ def forgive_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def quiet_libraries() -> None:
+    """Leaves the screen to our own lines."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module="(transformers|peft|torchmetrics|bitsandbytes).*")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")

@@ -133,7 +133,7 @@ def read_limits(options: argparse.Namespace) -> list[int]:
 
 
 def write_in_slots(model: Any, ids: torch.Tensor, limits: list[int], size: int, **settings: Any) -> Callable[[], int]:
-    from revinst.generation.engine import GenerationSettings, generate_batches
+    from revinst.inference.engine.engine import GenerationSettings, generate_batches
     from revinst.model.network import Network
 
     no_eos: Any = SimpleNamespace(eos_id=-1)

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
+from revinst.export.merge import TARGETS, plan_merge, write_merge
 from revinst.model.base_files import build_empty_model
-from revinst.model.merge import TARGETS, plan_merge, write_merge
 from revinst.options import Parser
 from revinst.system import peak_bytes
 

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from revinst.commands.plan import USABLE_GIB_A_GB
 from revinst.options import Parser
+from revinst.planning.plan import USABLE_GIB_A_GB
 
 ROW = "| {} | {} | {} | {} | {} | {} | {} |"
 

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from revinst.commands.config import RevinstCLI
 from revinst.commands.fit import main as fit
+from revinst.config.parser import RevinstCLI
 from revinst.data.datamodule import InstructionDataModule
 from revinst.options import Parser
 

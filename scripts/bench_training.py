@@ -201,7 +201,7 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:
     """Rows of 2,048 token ids as `packing: joined` makes them, how many the config has in a step, and the tokenizer."""
-    from revinst.commands.config import RevinstCLI
+    from revinst.config.parser import RevinstCLI
     from revinst.data.datamodule import InstructionDataModule
 
     keys = FULL_ROWS | {"model.base": options.base, "data.source": options.source}

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from revinst.launch.ranks import wait_for
 from revinst.options import Parser
-from revinst.ranks import wait_for
 
 JOBS = {"one": ("auto", 1), "fsdp2 of 1": ("fsdp2", 1), "ddp of 2": ("ddp", 2), "fsdp2 of 2": ("fsdp2", 2)}
 MODES: dict[str, dict[str, Any]] = {
@@ -94,8 +94,8 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
 
     import revinst.training.module as loop
     from revinst.data.datamodule import InstructionDataModule
-    from revinst.model.lora import LoraSettings, gather_whole
-    from revinst.training.sharding import ShardedStrategy
+    from revinst.model.lora import LoraSettings
+    from revinst.model.sharding import ShardedStrategy, gather_whole
 
     strategy, world_size = JOBS[job]
     numerics = MODES[mode]

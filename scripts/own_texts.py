@@ -15,8 +15,8 @@ from pathlib import Path
 
 from made_mail import ME, write_mbox
 
+from revinst.launch.ranks import run_command
 from revinst.options import Parser
-from revinst.ranks import run_command
 
 
 def main() -> int:

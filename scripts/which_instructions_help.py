@@ -21,9 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from revinst.commands.evaluated_rows import name_groups
-from revinst.commands.evaluation import Evaluation
-from revinst.commands.trained import open_trained
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import Examples, load_examples
 from revinst.data.overlap import normalise
@@ -31,11 +28,14 @@ from revinst.data.split import select_examples, split_examples
 from revinst.errors import UserError
 from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
+from revinst.evaluation.rows import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
-from revinst.generation.engine import GenerationSettings
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.predictor import Evaluation
+from revinst.inference.trained import open_trained
+from revinst.launch.ranks import run_command
 from revinst.options import Parser
-from revinst.ranks import run_command
-from revinst.run import read_json, write_json, write_text
+from revinst.runs.files import read_json, write_json, write_text
 
 ARMS = ("lead_words", "backward", "true")
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from revinst import system
-from revinst.commands.merge import choose_target
-from revinst.commands.trained import Trained
 from revinst.data import examples
 from revinst.errors import UserError
-from revinst.generation.cached import load_ops
-from revinst.generation.decoder import why_not_device
+from revinst.export.standalone import choose_target
+from revinst.inference.engine.cached import load_ops
+from revinst.inference.engine.decoder import why_not_device
+from revinst.inference.trained import Trained
 from revinst.model.fused.support import choose_layers
 from revinst.model.hardware import choose_hardware, choose_quantization, why_no_bitsandbytes
-from revinst.run import Run
+from revinst.runs.folder import Run
 from revinst.system import peak_bytes
 from revinst.training.optim import build_optimizer
 from tests.elsewhere import KERNELS

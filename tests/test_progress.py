@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from revinst.progress import Pace, Stage, in_words, track
-from revinst.training.callbacks import ProgressLines, count_steps
+from revinst.training.lines import ProgressLines, count_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = re.compile(

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from revinst.commands.trained import Trained, build_parser, open_trained, quiet_libraries
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, build_text
 from revinst.data.overlap import nearest_rows
@@ -16,7 +15,10 @@ from revinst.data.sources import BadRow
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.samples import agree
-from revinst.generation.engine import GenerationSettings, generate_batches
+from revinst.inference.engine.engine import GenerationSettings, generate_batches
+from revinst.inference.options import build_parser
+from revinst.inference.trained import Trained, open_trained
+from revinst.system import quiet_libraries
 
 ADDRESS = "127.0.0.1"  # nobody else's machine: the page has no password
 MAX_CANDIDATES = 16

@@ -10,25 +10,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from revinst.commands.evaluated_rows import choose_rows
-from revinst.commands.evaluation import Evaluation
-from revinst.commands.forward import build_forward_table, evaluate_forward, open_forward, writes_responses
-from revinst.commands.scoring import score_evaluation
-from revinst.commands.trained import (
+from revinst.errors import UserError
+from revinst.evaluation.folders import EvaluationKey
+from revinst.evaluation.forward import build_forward_table, evaluate_forward, open_forward, writes_responses
+from revinst.evaluation.report import build_table
+from revinst.evaluation.rows import choose_rows
+from revinst.evaluation.scoring import score_evaluation
+from revinst.inference.options import (
     add_devices_option,
     add_generation_options,
     build_parser,
     check_devices,
-    open_on_all,
-    quiet_libraries,
     read_generation_settings,
     without_devices,
 )
-from revinst.errors import UserError
-from revinst.evaluation.folders import EvaluationKey
-from revinst.evaluation.report import build_table
+from revinst.inference.predictor import Evaluation
+from revinst.inference.trained import open_on_all
+from revinst.launch.ranks import Ranks, launch, open_ranks
 from revinst.model.hardware import choose_dtype, pick_device
-from revinst.ranks import Ranks, launch, open_ranks
+from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
@@ -46,7 +46,7 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     if options.samples < 1:
         raise UserError(f"--samples {options.samples}: must be at least 1")
     if options.semantic:
-        from revinst.generation.embedding import check_encoder
+        from revinst.evaluation.embedding import check_encoder
 
         check_encoder(options.semantic)
     if options.input and options.part != "heldout":

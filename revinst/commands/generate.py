@@ -7,26 +7,26 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
-from revinst.commands.trained import (
-    add_devices_option,
-    add_generation_options,
-    build_parser,
-    check_devices,
-    open_on_all,
-    quiet_libraries,
-    read_generation_settings,
-    without_devices,
-)
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow, read_file
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.generation.engine import generate_batches
-from revinst.generation.predictions import Prediction, PredictionFile
+from revinst.inference.engine.engine import generate_batches
+from revinst.inference.options import (
+    add_devices_option,
+    add_generation_options,
+    build_parser,
+    check_devices,
+    read_generation_settings,
+    without_devices,
+)
+from revinst.inference.predictions import Prediction, PredictionFile
+from revinst.inference.trained import open_on_all
+from revinst.launch.ranks import Ranks, launch, open_ranks
 from revinst.progress import Stage
-from revinst.ranks import Ranks, launch, open_ranks
+from revinst.system import quiet_libraries
 
 TEXT_SUFFIXES = (".txt", ".md")
 

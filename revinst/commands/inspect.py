@@ -1,8 +1,6 @@
 """`revinst inspect`: what a config makes of its data; loads no model."""
 
 import json
-import re
-from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -11,18 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from revinst.commands.config import open_config
-from revinst.commands.trained import quiet_libraries
-from revinst.data.audit import audit_random_split, audit_split, count_moved
+from revinst.config.parser import open_config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories, list_sources
 from revinst.data.prompt import render_prompt
+from revinst.data.summary import summarise_data
 from revinst.errors import UserError
 from revinst.progress import SIGNS
+from revinst.system import quiet_libraries
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
-NUMBER = re.compile(r"(?<![\w-])\d[\d,]*")  # "1,024" and "12", but not the 8 of UTF-8
+
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -44,34 +42,6 @@ def main(args: list[str]) -> int:
     else:
         show(data, summary)
     return 0
-
-
-def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
-    """Counts of the split, its audit, and the packed training rows; train + val + heldout + dropped = examples."""
-    documents, split = data.train_documents, data.split
-    dropped = [*data.discarded, *documents.discarded, *data.val_documents.discarded]
-    audit, at_random = audit_split(data.examples, split), audit_random_split(data.examples, split, data.seed)
-    return {
-        "examples": len(data.examples) + len(data.discarded),
-        "groups": len(data.examples) - sum(len(group) - 1 for group in split.groups),
-        "train": len(split.train) - len(documents.discarded),
-        "val": len(split.val) - len(data.val_documents.discarded),
-        "heldout": len(split.heldout),
-        "dropped": len(dropped),
-        "dropped_by_reason": dict(Counter(NUMBER.sub("N", row.reason) for row in dropped)),
-        "moved_by_grouping": count_moved(data.examples, split, data.seed),
-        "audited": len(audit.ids),
-        "max_similarity": audit.max_similarity,
-        "leaked": audit.leaked,
-        "leaked_in_random_split": at_random.leaked,
-        "rows": len(data.train_rows),
-        "documents_per_row": round(sum(map(len, data.train_rows)) / len(data.train_rows), 2),
-        "fill_pct": round(100 * data.epoch_tokens / (len(data.train_rows) * data.seq_len), 2),
-        "steps_per_epoch": data.steps_per_epoch,
-        "tokens_per_step": round(data.epoch_tokens / data.steps_per_epoch),
-        "targets": documents.num_targets,
-        "truncated": documents.truncated,
-    }
 
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:

@@ -23,9 +23,10 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
-from revinst.generation.predictions import changed_settings
+from revinst.inference.predictions import changed_settings
 from revinst.progress import Stage
-from revinst.run import LOCK_FILES, read_json, write_json
+from revinst.runs.files import read_json, write_json
+from revinst.runs.folder import LOCK_FILES
 
 # What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
 # has as many texts as a device writes for in a few minutes.

@@ -14,8 +14,8 @@ from revinst.data.prompt import Template, load_template, render_prompt
 from revinst.data.sources import BadRow
 from revinst.data.tokenizer import Tokenizer
 from revinst.evaluation.samples import most_agreed
-from revinst.generation.engine import Engine, GenerationSettings
-from revinst.generation.likelihood import log_likelihoods
+from revinst.inference.engine.engine import Engine, GenerationSettings
+from revinst.inference.likelihood import log_likelihoods
 from revinst.model.network import Network
 
 UNREAD: Row = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}

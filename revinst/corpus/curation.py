@@ -8,7 +8,7 @@ from typing import Any
 from revinst.corpus.candidates import Writer
 from revinst.corpus.filters import Row
 from revinst.errors import UserError
-from revinst.generation.engine import generate_batches
+from revinst.inference.engine.engine import generate_batches
 
 QUESTION = """Below are an instruction and a text that somebody wrote. Judge whether the text answers the instruction.
 5: a complete answer to exactly this instruction. 4: a good answer. 3: it answers in part. 2: it is about the same \

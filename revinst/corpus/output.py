@@ -13,7 +13,7 @@ from revinst.corpus.filters import Row
 from revinst.corpus.texts import write_rows
 from revinst.data.examples import content_id, make_unique
 from revinst.data.split import Split
-from revinst.run import hash_file, write_json, write_text
+from revinst.runs.files import hash_file, write_json, write_text
 
 BATCH_ROWS = 1000
 # What may leave the house: no text that was left out, no file names, no checkpoints of rounds.

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from revinst.data.examples import Example
 from revinst.errors import UserError
 
 SLOT = re.compile(r"\{(instruction|context|response)\}")
+
 CHAT_REQUEST = "Write the instruction that the following text answers. Reply with the instruction only.\n\n"
 
 
@@ -143,3 +145,13 @@ def drop_context(text: str) -> str:
     paragraphs = re.split(r"(?<=\n)\n", text)
     kept = [paragraph for paragraph in paragraphs if "{context}" not in paragraph]
     return "\n".join(kept)
+
+
+def prompt_source(prompt: Any) -> str:
+    """The text that the prompt is about."""
+    return next((piece.text for piece in prompt.pieces if piece.source == "response"), prompt.text)
+
+
+def prompt_lines(template: Template) -> list[str]:
+    """The template's own lines that hold no slot: what no prediction should repeat."""
+    return [line.strip() for line in template.text.splitlines() if len(line.strip()) > 3 and "{" not in line]

@@ -17,7 +17,7 @@ import numpy as np
 from revinst.data.examples import Example, Examples, build_examples
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
-from revinst.run import read_json
+from revinst.runs.files import read_json
 
 MIN_RESPONSE_WORDS = 4  # shorter responses may be labels ("Yes", "Positive"), shared by unrelated rows ...
 MIN_RESPONSE_CHARACTERS = 5

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.evaluation.folders import FILE, Evaluated, find_evaluations, list_evaluations
-from revinst.run import Run
+from revinst.evaluation.folders import Evaluated, find_evaluations, list_evaluations
+from revinst.inference.predictions import FILE
+from revinst.runs.folder import Run
 
 TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.generation.predictions import PredictionFile, changed_settings
-from revinst.run import Run, hash_file, read_json
+from revinst.inference.predictions import FILE, PredictionFile, changed_settings
+from revinst.runs.files import hash_file, read_json
+from revinst.runs.folder import Run
 
 DEFAULTS = "defaults"  # the label of the defaults where they need one
-FILE = "predictions.jsonl"
+
 SETTINGS = "predictions.settings.json"
 
 

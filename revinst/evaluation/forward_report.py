@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from revinst.evaluation.report import format_interval, format_number
-from revinst.run import write_text
+from revinst.runs.files import write_text
 
 METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from revinst.evaluation.baselines import FLOORS, check_floors, strongest_floor
 from revinst.evaluation.charts import build_bars, build_curve
 from revinst.evaluation.scores import HEAD_METRICS
-from revinst.run import write_text
+from revinst.runs.files import write_text
 
 CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 ROW_FIELDS = (

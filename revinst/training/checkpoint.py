@@ -9,17 +9,11 @@ from typing import Any
 import lightning as L
 
 from revinst.errors import UserError
-from revinst.run import Run, write_json
-from revinst.training.checkpoint_files import (
-    AtomicCheckpointIO,
-    mark_of,
-    prune,
-    read_mark,
-    remove_leftovers,
-    set_aside,
-)
+from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside
+from revinst.runs.files import write_json
+from revinst.runs.folder import Run
+from revinst.runs.metrics import MetricsFile
 from revinst.training.fingerprint import fingerprints
-from revinst.training.loggers import MetricsFile
 from revinst.training.optim import page_state
 from revinst.training.rng import collect_rng, fold_in_rank, restore_rng
 from revinst.training.stop import Stopped, StopSignals

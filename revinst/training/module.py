@@ -14,20 +14,18 @@ from torch.distributed import ReduceOp
 
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
+from revinst.model.adapter import adapter_state, set_adapter_state
 from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, is_deterministic, room_bytes
-from revinst.model.lora import LoraSettings, adapter_state, attach_lora, set_adapter_state
+from revinst.model.lora import LoraSettings, attach_lora
 from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
-from revinst.training.loss import summed_loss
-from revinst.training.metrics import Sum
-from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
-from revinst.training.sharding import (
+from revinst.model.sharding import (
     average_gradients,
     check_optimizer,
     clip_grad_norm_,
@@ -35,6 +33,9 @@ from revinst.training.sharding import (
     shard_layers,
     sync_gradients,
 )
+from revinst.training.loss import summed_loss
+from revinst.training.metrics import Sum
+from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
 
 # Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
 FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from revinst.watch import RankWatch
+from revinst.launch.watch import RankWatch
 
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 if hasattr(signal, "SIGUSR1"):  # not on Windows

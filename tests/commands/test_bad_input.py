@@ -9,7 +9,7 @@ import yaml
 
 from revinst import cli
 from revinst.model.hardware import check_precision
-from revinst.training.checkpoint_files import why_unusable
+from revinst.runs.checkpoints import why_unusable
 
 GOOD = {"instruction": "What is a comet?", "context": "", "response": "A ball of ice and dust.", "category": "qa"}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.config import RevinstCLI, config_difference
+from revinst.config.parser import RevinstCLI, config_difference
 from revinst.errors import UserError
-from revinst.training.sharding import ShardedStrategy, check_optimizer
+from revinst.model.sharding import ShardedStrategy, check_optimizer
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 

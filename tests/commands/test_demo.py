@@ -6,11 +6,12 @@ import socket
 import pytest
 
 from revinst.commands.demo import Writer, build_page, launch, load_gradio
-from revinst.commands.trained import Trained
 from revinst.data.examples import Example
 from revinst.errors import UserError
-from revinst.generation.engine import GenerationSettings
-from revinst.model.lora import LoraSettings, attach_lora, save_adapter
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.trained import Trained
+from revinst.model.adapter import save_adapter
+from revinst.model.lora import LoraSettings, attach_lora
 
 TRAIN = [
     Example("1", "What is a comet?", "", "A comet is a lump of ice and dust.", ""),

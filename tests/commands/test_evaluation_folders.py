@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.card import describe_scores
 from revinst.commands.evaluate import build_options, choose_folder
-from revinst.commands.evaluation import Evaluation
-from revinst.commands.trained import open_trained, read_generation_settings
 from revinst.data.examples import Example, load_examples
 from revinst.evaluation.folders import EvaluationKey
-from revinst.generation.engine import GenerationSettings
-from revinst.generation.predictions import PredictionFile
+from revinst.export.card import describe_scores
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.options import read_generation_settings
+from revinst.inference.predictions import PredictionFile
+from revinst.inference.predictor import Evaluation
+from revinst.inference.trained import open_trained
 from revinst.model.hardware import choose_dtype, pick_device
 from tests.tiny import run_in_process
 

@@ -15,10 +15,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revinst import cli
-from revinst.commands.card import prompt_text
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template
 from revinst.errors import UserError
+from revinst.export.card import prompt_text
 from tests.tiny import write_peft_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +155,7 @@ def test_card_of_an_adapter(tiny_llama, tmp_path, capsys, monkeypatch):
     """Written where there is none; somebody's own stays."""
     adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")
     (adapter / "README.md").unlink(missing_ok=True)
-    monkeypatch.setattr("revinst.commands.publish.push", lambda *args, **options: None)
+    monkeypatch.setattr("revinst.export.publish.push", lambda *args, **options: None)
     args = ("publish", adapter, "--push_to_hub", "me/adapter")
     assert run_command(*args) == 0
     card = (adapter / "README.md").read_text()
@@ -182,7 +182,7 @@ def test_a_merge_that_dies_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("revinst.commands.merge.write_gguf_files", fail)  # the shards are written by then
+    monkeypatch.setattr("revinst.export.standalone.write_gguf_files", fail)  # the shards are written by then
     assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
     monkeypatch.undo()
@@ -200,7 +200,7 @@ def test_what_can_fail_fails_before_the_shards(tiny_llama, tmp_path, monkeypatch
         raise UserError("boom")
 
     monkeypatch.setattr(f"revinst.{spoil}", fail)
-    monkeypatch.setattr("revinst.model.merge.Merge.tensor", lambda self, name: pytest.fail("a shard was computed"))
+    monkeypatch.setattr("revinst.export.merge.Merge.tensor", lambda self, name: pytest.fail("a shard was computed"))
     assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0, "--gguf", "q8_0") == 2
     assert "boom" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
@@ -208,7 +208,7 @@ def test_what_can_fail_fails_before_the_shards(tiny_llama, tmp_path, monkeypatch
 def test_room_for_gguf_files_is_looked_for_with_that_for_the_shards(tiny_llama, tmp_path, monkeypatch, capsys):
     adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")
     shards = (tiny_llama / "model.safetensors").stat().st_size / 2  # in bf16
-    monkeypatch.setattr("revinst.model.merge.shutil.disk_usage", lambda path: SimpleNamespace(free=1.5 * shards))
+    monkeypatch.setattr("revinst.export.merge.shutil.disk_usage", lambda path: SimpleNamespace(free=1.5 * shards))
     assert run_command("merge", adapter, tmp_path / "x", "--drift_rows", 0, "--gguf", "bf16") == 2
     assert "GB are needed" in capsys.readouterr().err
     assert run_command("merge", adapter, tmp_path / "out", "--drift_rows", 0) == 0
@@ -247,7 +247,7 @@ def test_train_merge_export_and_load_without_revinst(base, tmp_path, monkeypatch
     assert reports["nf4 gguf q8_0"]["kl"]["mean"] < 0.02
 
     # The adapter as its card says:
-    monkeypatch.setattr("revinst.commands.publish.push", lambda *args, **options: None)
+    monkeypatch.setattr("revinst.export.publish.push", lambda *args, **options: None)
     assert run_command("publish", tmp_path / "run", "--push_to_hub", "me/adapter") == 0
     card = (tmp_path / "run" / "adapter" / "README.md").read_text()
     (snippet,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)

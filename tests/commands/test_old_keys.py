@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from revinst.commands.config import RevinstCLI, config_difference, read_run_config
+from revinst.config.parser import RevinstCLI, config_difference, read_run_config
 from revinst.errors import UserError
 from tests.tiny import run_in_process
 

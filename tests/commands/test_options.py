@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from revinst.commands.config import RevinstCLI, default_config
-from revinst.commands.keys import flatten, unknown_keys
+from revinst.config.keys import flatten, unknown_keys
+from revinst.config.parser import RevinstCLI, default_config
 from revinst.errors import UserError
 from revinst.options import Parser, find_unknown, say_nearest
 from tests.tiny import run_in_process

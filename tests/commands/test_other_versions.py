@@ -12,16 +12,16 @@ import pytest
 import torch
 import yaml
 
-from revinst.commands import keys as config_keys
-from revinst.commands.card import describe_scores
-from revinst.commands.config import RevinstCLI, config_difference, default_config, read_run_config
-from revinst.commands.corpus_rounds import training_rows, write_config
-from revinst.commands.keys import flatten, leave_out
-from revinst.commands.trained import open_trained
+from revinst.config import keys as config_keys
+from revinst.config.keys import flatten, leave_out
+from revinst.config.parser import RevinstCLI, config_difference, default_config, read_run_config
 from revinst.corpus.build import Reading, Writing, check_settings
+from revinst.corpus.rounds import training_rows, write_config
 from revinst.errors import UserError
-from revinst.generation.predictions import PredictionFile
-from revinst.training.checkpoint_files import TO_GO_ON, AtomicCheckpointIO, read_checkpoint
+from revinst.export.card import describe_scores
+from revinst.inference.predictions import PredictionFile
+from revinst.inference.trained import open_trained
+from revinst.runs.checkpoints import TO_GO_ON, AtomicCheckpointIO, read_checkpoint
 from tests.commands.test_run import fit
 from tests.tiny import run_in_process
 

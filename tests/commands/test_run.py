@@ -10,12 +10,12 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.commands.trained import open_trained
 from revinst.data.examples import load_examples
 from revinst.evaluation.baselines import FLOORS
-from revinst.generation.engine import GenerationSettings
-from revinst.model.inference import load_for_inference
-from revinst.training.loggers import MetricsFile
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.load import load_for_inference
+from revinst.inference.trained import open_trained
+from revinst.runs.metrics import MetricsFile
 
 GAINS = ("prediction", "reference", "shuffled")
 OPTIONS = {
@@ -167,7 +167,7 @@ def test_killed_evaluation_goes_on_at_the_next_row(runs, evaluation, monkeypatch
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:40])
     made = []
-    from revinst.generation.predictions import PredictionFile
+    from revinst.inference.predictions import PredictionFile
 
     append = PredictionFile.append
     monkeypatch.setattr(PredictionFile, "append", lambda self, row: (made.append(row.id), append(self, row)))
@@ -190,7 +190,7 @@ def test_a_run_that_skipped_a_step_has_a_report_with_curves(runs, evaluation):
 
 def test_killed_likelihood_pass_goes_on_at_the_next_row(runs, tmp_path, monkeypatch):
     """Killed at the fifth log p: no row is scored twice, and the result is that of one run."""
-    from revinst.generation.predictions import LikelihoodFile
+    from revinst.inference.predictions import LikelihoodFile
 
     options = ("--limit", 6, "--max_new_tokens", 3, "--likelihood", "--output", tmp_path / "cut")
     append, keys = LikelihoodFile.append, []
@@ -240,7 +240,7 @@ def test_checkpoints_are_ranked_on_validation_rows(runs, capsys):
 def test_predictions_of_other_settings_stay(runs, evaluation):
     """Neither taken over nor replaced; a part that one of several ranks had written is as much as the file."""
     from revinst.errors import UserError
-    from revinst.generation.predictions import PredictionFile
+    from revinst.inference.predictions import PredictionFile
 
     path = runs / "predictions.jsonl"
     path.write_bytes((evaluation / "predictions.jsonl").read_bytes())
@@ -278,8 +278,8 @@ def test_likelihoods_and_samples(runs, tmp_path):
 
 
 def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypatch, capsys):
+    from revinst.evaluation import embedding
     from revinst.evaluation.scores import score_rows
-    from revinst.generation import embedding
 
     monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
     (tmp_path / "config.json").write_text("{}")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.card import build_card
-from revinst.commands.trained import open_trained
 from revinst.data.examples import list_sources, load_examples
+from revinst.export.card import build_card
+from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import FEW, fit
 from tests.tiny import run_in_process
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands import evaluation, generate
+from revinst.commands import generate
 from revinst.commands.demo import Writer as DemoWriter
-from revinst.commands.trained import open_trained
 from revinst.corpus import candidates
 from revinst.corpus.candidates import Writer
 from revinst.corpus.filters import KEPT, Thresholds, filter_rows
@@ -16,7 +15,9 @@ from revinst.data.datamodule import InstructionDataModule
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow
 from revinst.errors import UserError
-from revinst.generation.engine import GenerationSettings
+from revinst.inference import predictor as evaluation
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import fit, write_pairs
 from tests.tiny import run_in_process
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from revinst.commands.trained import open_trained
 from revinst.corpus import build
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
@@ -25,8 +24,9 @@ from revinst.data.prompt import load_template
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
-from revinst.generation.engine import Generated, GenerationSettings
-from revinst.run import Run
+from revinst.inference.engine.engine import Generated, GenerationSettings
+from revinst.inference.trained import open_trained
+from revinst.runs.folder import Run
 from scripts.made_mail import ME, SECRETS, build_mails
 from tests.commands.hub import TOKEN, run_beside, serve_hub
 from tests.commands.test_run import run_command

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from revinst.commands import corpus_rounds
+from revinst.corpus import rounds as corpus_rounds
 from revinst.data.examples import load_examples
 from tests.commands.test_run import run_command
 from tests.corpus.test_corpus_command import OPTIONS, read

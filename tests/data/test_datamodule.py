@@ -18,7 +18,7 @@ from revinst.data.datamodule import InstructionDataModule, StepSampler
 from revinst.data.encoding import IGNORE_INDEX, encode_to_generate
 from revinst.data.split import select_examples
 from revinst.errors import UserError
-from revinst.training.callbacks import Samples
+from revinst.training.samples import Samples
 
 ROWS_PER_STEP = 12
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from revinst.cli import COMMANDS
-from revinst.run import Run
+from revinst.runs.folder import Run
 
 MADE_BY_RUNNING = ("runs/", "models/", ".venv")  # not in a fresh checkout
 STAND_INS = {"texts.jsonl", "instructions.jsonl"}  # the reader's own files
@@ -107,7 +107,7 @@ def test_commands_exist(root, command_lines):
 
 
 def test_configs_and_overrides_parse(root, command_lines, monkeypatch):
-    from revinst.commands.config import RevinstCLI
+    from revinst.config.parser import RevinstCLI
 
     monkeypatch.chdir(root)
     parsed = 0

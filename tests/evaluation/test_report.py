@@ -13,8 +13,8 @@ from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
-from revinst.training.callbacks import RunFolder
-from revinst.training.loggers import MetricsFile, read_rows
+from revinst.runs.metrics import MetricsFile, read_rows
+from revinst.training.run_folder import RunFolder
 
 NASTY = '</script><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
 GAINS = ("gain_prediction", "gain_reference", "gain_shuffled")

@@ -108,7 +108,7 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
 @contextmanager
 def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     import revinst.training.module as loop
-    from revinst.model.lora import gather_whole
+    from revinst.model.sharding import gather_whole
     from revinst.training import callbacks
     from tests.waits import Waits
 
@@ -153,7 +153,7 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
 
 
 def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
-    from revinst.model.lora import adapter_state
+    from revinst.model.adapter import adapter_state
 
     moments = [tensor for state in trainer.optimizers[0].state.values() for tensor in state.values() if tensor.dim()]
     seen |= {
@@ -167,7 +167,7 @@ def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
 
 
 def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
-    from revinst.training.callbacks import Samples
+    from revinst.training.samples import Samples
 
     chosen: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
     if ranks > 1 or options["strategy"] == "fsdp2":
@@ -200,7 +200,7 @@ def local_bytes(parameter: torch.Tensor) -> int:
 
 def hash_packed(model: torch.nn.Module) -> dict[str, str]:
     """SHA-256 of each packed 4-bit weight, whole."""
-    from revinst.model.lora import gather_whole
+    from revinst.model.sharding import gather_whole
 
     packed = {name: gather_whole(p) for name, p in model.named_parameters() if p.dtype == torch.uint8}
     return {name: hashlib.sha256(p.detach().cpu().numpy().tobytes()).hexdigest() for name, p in packed.items()}

@@ -5,8 +5,9 @@ import hashlib
 import pytest
 import torch
 
+from revinst.model.adapter import adapter_state, load_adapter, save_adapter, set_adapter_state
 from revinst.model.base import load_base
-from revinst.model.lora import LoraSettings, adapter_state, attach_lora, load_adapter, save_adapter, set_adapter_state
+from revinst.model.lora import LoraSettings, attach_lora
 from tests.tiny import build_data, build_module, build_trainer
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 
-from revinst.training import sharding
+from revinst.model import sharding
 from tests.invariants.rank_steps import train
 from tests.invariants.two_ranks import run_ranks
 

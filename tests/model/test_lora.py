@@ -9,9 +9,16 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
+from revinst.model.adapter import (
+    MARKER,
+    adapter_sha256,
+    check_not_merged,
+    load_adapter,
+    read_adapter_config,
+    save_adapter,
+)
 from revinst.model.attention import register_attention
-from revinst.model.lora import LoraSettings, attach_lora, load_adapter, read_adapter_config, save_adapter
-from revinst.model.merge import MARKER, adapter_sha256, check_not_merged
+from revinst.model.lora import LoraSettings, attach_lora
 from revinst.model.network import Network
 from tests.tiny import tiny_config
 

@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 
 from revinst import cli
-from revinst.commands.fit import check_launcher
 from revinst.errors import UserError
-from revinst.ranks import ending, launch, open_ranks, run_command
+from revinst.launch.ranks import ending, launch, open_ranks, run_command
+from revinst.training.trainer import check_launcher
 
 SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml\n"
 

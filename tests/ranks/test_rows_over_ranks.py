@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from revinst.ranks import Ranks
+from revinst.launch.ranks import Ranks
 from tests.ranks.forked import run_forked
 from tests.survive.faults import arguments, write_rows
 from tests.tiny import run_in_process

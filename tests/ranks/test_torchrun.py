@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from revinst.training.loggers import read_rows
+from revinst.runs.metrics import read_rows
 from tests.survive.faults import arguments, write_rows
 
 pytestmark = pytest.mark.wide

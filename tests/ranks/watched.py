@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from revinst.watch import RankWatch
+from revinst.launch.watch import RankWatch
 
 
 def main() -> None:

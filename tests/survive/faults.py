@@ -161,9 +161,10 @@ MOMENTS = {
 
 def watch(event: Callable[[str], None]) -> None:
     """Calls `event` before each of the moments that could lose something."""
-    from revinst.training import callbacks, checkpoint_files
+    from revinst.runs import checkpoints as checkpoint_files
+    from revinst.runs.metrics import MetricsFile
+    from revinst.training import callbacks
     from revinst.training.checkpoint import Checkpoints
-    from revinst.training.loggers import MetricsFile
     from revinst.training.module import InstructionModule
 
     def hook(owner: Any, name: str) -> None:
@@ -194,7 +195,7 @@ def watch(event: Callable[[str], None]) -> None:
 
 def state_of(run: Path) -> dict[str, Any]:
     """What two runs are compared by: adapter bytes, the last checkpoint's tensors, the logged numbers but speed."""
-    from revinst.training.loggers import read_rows
+    from revinst.runs.metrics import read_rows
 
     files = sorted((run / "checkpoints").glob("step-*.ckpt"))
     last = torch.load(files[-1], weights_only=True, map_location="cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from revinst.training.checkpoint_files import checkpoint_files, newest_checkpoint, why_unusable
+from revinst.runs.checkpoints import checkpoint_files, newest_checkpoint, why_unusable
 from tests.survive.faults import arguments, run_process, state_of
 
 

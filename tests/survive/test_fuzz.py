@@ -24,25 +24,27 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.commands.config import RevinstCLI, read_run_config
-from revinst.commands.evaluated_rows import choose_rows
-from revinst.commands.fit import build_trainer, find_checkpoint, is_finished
 from revinst.commands.generate import read_texts
-from revinst.commands.trained import open_trained
+from revinst.config.parser import RevinstCLI, read_run_config
 from revinst.data.cache import cache_documents
 from revinst.data.encoding import Documents
 from revinst.data.examples import Discarded, load_examples
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
-from revinst.generation.predictions import LikelihoodFile, PredictionFile
+from revinst.evaluation.rows import choose_rows
+from revinst.inference.predictions import LikelihoodFile, PredictionFile
+from revinst.inference.trained import open_trained
+from revinst.model.adapter import load_adapter
 from revinst.model.base import load_base
-from revinst.model.lora import LoraSettings, load_adapter
+from revinst.model.lora import LoraSettings
 from revinst.model.memory import read_shape
-from revinst.run import Run
-from revinst.training.checkpoint_files import newest_checkpoint, prune, read_checkpoint
-from revinst.training.loggers import read_rows
+from revinst.runs.checkpoints import newest_checkpoint, prune, read_checkpoint
+from revinst.runs.folder import Run
+from revinst.runs.metrics import read_rows
+from revinst.training.resume import find_checkpoint, is_finished
 from revinst.training.stop import StopSignals
+from revinst.training.trainer import build_trainer
 
 pytestmark = pytest.mark.wide
 JUNK = [b"", b"\x00", b"{}", b"[]", b"null", b"- - :", b'{"a": 1e999}', b"\xff\xfe", b"!!python/object:os.system {}"]

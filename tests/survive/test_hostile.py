@@ -43,7 +43,7 @@ def test_no_pickle_and_no_remote_code_in_the_source():
 
 def test_planted_checkpoint(folder, tiny_llama, stopped, copy_of, tmp_path, capsys, fault):  # noqa: PLR0917
     """Even one whose mark is right."""
-    from revinst.training.checkpoint_files import AtomicCheckpointIO
+    from revinst.runs.checkpoints import AtomicCheckpointIO
 
     run = copy_of("stopped", "planted")
     AtomicCheckpointIO().save_checkpoint({"revinst": Planted(tmp_path / "pwned")}, run / "checkpoints/step-000009.ckpt")

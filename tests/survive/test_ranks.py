@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from revinst.training.loggers import read_rows
+from revinst.runs.metrics import read_rows
 from tests.invariants.two_ranks import free_port
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from revinst import cli
-from revinst.run import LOCK_FILES, Run
-from revinst.training.checkpoint_files import checkpoint_files, prune, why_unusable
-from revinst.training.loggers import read_rows
+from revinst.runs.checkpoints import checkpoint_files, prune, why_unusable
+from revinst.runs.folder import LOCK_FILES, Run
+from revinst.runs.metrics import read_rows
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
 
 

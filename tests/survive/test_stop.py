@@ -49,7 +49,7 @@ def test_later_stages_refuse_it_or_take_the_newest_checkpoint(folder, stopped, c
 def test_push_without_network_keeps_the_folder(monkeypatch, tmp_path):
     from huggingface_hub import HfApi
 
-    from revinst.commands.publish import push
+    from revinst.export.publish import push
 
     class ConnectError(Exception):
         """As httpx's, which is no OSError."""

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from revinst.errors import UserError
-from revinst.generation.cached import load_ops as cached_ops
+from revinst.inference.engine.cached import load_ops as cached_ops
 from revinst.model.attention import reads_shared_heads
 from revinst.model.fused.support import choose_layers
 from revinst.model.fused.support import load_ops as fused_ops

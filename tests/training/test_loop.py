@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from revinst.data.batch import collate_rows
+from revinst.model.adapter import adapter_state
 from revinst.model.base import load_base
-from revinst.model.lora import adapter_state
 from revinst.model.network import Network
 from revinst.training.module import InstructionModule
 from revinst.training.optim import build_optimizer, lr_at

@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from revinst.training.callbacks import Samples
-from revinst.training.loggers import MetricsFile, log_samples
+from revinst.runs.metrics import MetricsFile
+from revinst.training.samples import Samples, log_samples
 from tests.tiny import build_data, build_module, build_trainer
 
 ROWS = [{"id": "a", "reference": "Why?", "prediction": "How?"}, {"id": "b", "reference": "Who?", "prediction": ""}]

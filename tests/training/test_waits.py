@@ -9,9 +9,10 @@ from torch.overrides import TorchFunctionMode
 
 from revinst.data.batch import StepBatch
 from revinst.model.lora import LoraSettings
-from revinst.training.callbacks import RunFolder, Throughput
-from revinst.training.loggers import MetricsFile
+from revinst.runs.metrics import MetricsFile
 from revinst.training.metrics import Sum
+from revinst.training.run_folder import RunFolder
+from revinst.training.throughput import Throughput
 from tests.tiny import build_data, build_module, build_trainer
 from tests.waits import Waits
 

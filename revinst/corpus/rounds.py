@@ -1,0 +1,110 @@
+"""`revinst corpus --rounds N`: trains the run again with what was kept, and writes the instructions again.
+
+That is Humpback's idea (https://arxiv.org/abs/2308.06259). It stops at the round whose loss on the run's own
+validation rows (held-out rows where it has none) is not lower than before, and the round before it stays.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from revinst.corpus.corpus import Corpus
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.examples import Examples, check_columns
+from revinst.data.split import read_split, select_examples
+from revinst.errors import UserError
+from revinst.evaluation.scoring import loss_per_token
+from revinst.inference.predictor import Evaluation
+from revinst.inference.trained import Trained, open_trained
+from revinst.launch.ranks import run_command
+from revinst.runs.files import write_json, write_text
+
+
+def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Returns the card of the last round that was better than the one before."""
+    losses = [measure_loss(corpus, corpus.trained)]
+    for number in range(1, rounds + 1):
+        rows = "".join(training_rows(corpus.folder, corpus.trained))
+        work = choose_work(corpus.folder / "rounds" / str(number), rows)
+        trained = train_again(corpus, work, rows)
+        losses.append(measure_loss(corpus, trained))
+        if losses[-1] >= losses[-2]:
+            break
+        card = corpus.build(trained, work, number)
+    card["rounds"] = {"loss": losses, "kept": card["run"]["round"]}
+    write_json(corpus.folder / "card.json", card)
+    print("loss on validation rows by round: " + ", ".join(f"{loss:.4f}" for loss in losses))
+    return card
+
+
+def choose_work(folder: Path, rows: str) -> Path:
+    """The round's folder; with a hash behind where other rows were trained on there, under other filters."""
+    known = folder / "rows.jsonl"
+    if not known.is_file() or known.read_text(encoding="utf-8") == rows:
+        return folder
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(rows.encode()).hexdigest()[:8]}")
+
+
+def train_again(corpus: Corpus, work: Path, rows: str) -> Trained:
+    """A run like the first, from the base, on its training rows and on the corpus' training part."""
+    assert corpus.trained.run is not None
+    if not (work / "config.yaml").is_file():
+        write_config(corpus, work, rows)
+    if code := run_command("fit", "--config", work / "config.yaml"):
+        raise SystemExit(code)
+    return open_trained(str(work / "run"))
+
+
+def write_config(corpus: Corpus, work: Path, rows: str) -> None:
+    """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out rows stay such."""
+    assert corpus.trained.run is not None
+    assert corpus.trained.cli is not None
+    config = yaml.safe_load(corpus.trained.cli.as_yaml)  # its keys are this version's, whichever wrote the run's
+    data = config["data"]
+    known = set(load_known(corpus.trained).texts("id"))
+    write_text(work / "rows.jsonl", rows)
+    sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
+    data |= {"source": [*sources, str(work / "rows.jsonl")], "split": str(work / "split.json")}
+    config |= {"runs_dir": str(work), "run_name": "run", "resume": "auto"}
+    arguments = data | {"base": config["model"]["base"], "seed": config["seed_everything"]}
+    added = [row for row in InstructionDataModule(**arguments).load_examples().texts("id") if row not in known]
+    first = read_split(corpus.trained.run.split)
+    split = replace(first, train=[*first.train, *added])
+    write_json(work / "split.json", split.to_json())
+    write_text(work / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def training_rows(folder: Path, trained: Trained) -> list[str]:
+    """The corpus' training part as lines, under the names that the run's columns have."""
+    assert trained.cli is not None
+    names = check_columns(trained.cli.config.data.columns or {})
+    with (
+        (folder / "dataset.jsonl").open(encoding="utf-8") as rows,
+        (folder / "provenance.jsonl").open(encoding="utf-8") as provenance,
+    ):
+        pairs = [
+            json.loads(row) for row, facts in zip(rows, provenance, strict=True) if json.loads(facts)["part"] == "train"
+        ]
+    return [json.dumps({names[key]: text for key, text in pair.items()}, ensure_ascii=False) + "\n" for pair in pairs]
+
+
+def load_known(trained: Trained) -> Examples:
+    assert trained.cli is not None
+    return InstructionDataModule(**trained.cli.data_arguments()).load_examples()
+
+
+def measure_loss(corpus: Corpus, trained: Trained) -> float:
+    """-log p per target token on the validation rows of the first run."""
+    assert corpus.trained.run is not None
+    split = read_split(corpus.trained.run.split)
+    ids = split.val or split.heldout
+    if not ids:
+        raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
+    evaluation = Evaluation(trained, select_examples(load_known(trained), ids), corpus.generation)
+    loss = loss_per_token(evaluation, evaluation.log_p(use_adapter=True))
+    return loss if loss is not None else float(np.inf)

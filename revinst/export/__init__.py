@@ -1,0 +1,1 @@
+"""What leaves the house: merged models, GGUF files, cards, uploads."""

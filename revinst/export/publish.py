@@ -1,0 +1,76 @@
+"""Uploads of a folder to the Hub, or what they would send."""
+
+from pathlib import Path
+
+from revinst.corpus.output import PUBLISHED
+from revinst.errors import UserError
+from revinst.progress import Stage
+
+LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
+
+
+def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
+    """What is uploaded, by its name there. Raises UserError where that is nothing, unless it may be `empty`."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.match(pattern) for part in parts_of(path, folder) for pattern in LEFT_OUT)
+    ]
+    if (folder / "card.json").is_file():  # a corpus
+        files = [path for path in files if path.relative_to(folder).as_posix() in PUBLISHED]
+    if not files and not empty:
+        raise UserError(f"{folder}: no files in it")
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def print_files(files: dict[str, Path], repository: str) -> None:
+    sizes = {name: files[name].stat().st_size for name in sorted(files)}
+    for name, size in sizes.items():
+        print(f"{size:>15,}  {name}")
+    print(f"{sum(sizes.values()):>15,}  bytes in {len(files)} files would go to {repository}; nothing was sent")
+
+
+def parts_of(path: Path, folder: Path) -> list[Path]:
+    return [Path(part) for part in path.relative_to(folder).parts]
+
+
+def push(
+    folder: Path, repository: str, what: str = "merged model", *, public: bool = False, dry_run: bool = False
+) -> None:
+    """Uploads a folder and prints what went where. A file that arrived is not sent again after a cut.
+
+    what: adapter, merged model or data set. The token comes from the environment or `hf auth login`, never from us.
+    Raises UserError when it fails; the folder stays.
+    """
+    files = list_files(folder)
+    if dry_run:
+        print_files(files, repository)
+        return
+    total = sum(path.stat().st_size for path in files.values())
+    from huggingface_hub import HfApi
+
+    kind = "dataset" if what == "data set" else "model"
+    try:
+        api = HfApi()
+        api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
+        if not public and not api.repo_info(repository, repo_type=kind).private:
+            raise UserError(f"--push_to_hub {repository}: it is there already and public; pass --public to add to it")
+        with Stage(f"uploading {total / 1e9:.1f} GB in {len(files)} files to {repository}", brief=True, bar=False):
+            api.upload_folder(
+                repo_id=repository,
+                repo_type=kind,
+                folder_path=str(folder),
+                allow_patterns=list(files),
+                commit_message=f"Upload {what}",
+            )
+    except UserError:
+        raise
+    except Exception as error:  # the hub client raises its own kinds, httpx's and the operating system's
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"--push_to_hub {repository}: {reason}; the {what} is in {folder}; "
+            "`revinst publish` goes on with the files that have not arrived"
+        ) from error
+    print(f"uploaded to {repository}{'' if public else ' (private)'}")

@@ -1,0 +1,52 @@
+"""Keys and values of the rows that are being written, each in a slot of its own.
+
+Shapes: L layers, N slots, S positions, P of them of a prefix, T tokens, n rows in use (slots 0 to n - 1), H query heads
+and K key heads of D.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from revinst.inference.engine.cached import load_ops
+
+
+class Cache:
+    """data: [L, 2, N, K, S, D], keys and values: what one head of one row attends to lies in one piece.
+
+    angles: cos and sin [S, D].
+    """
+
+    def __init__(self, data: Tensor, angles: tuple[Tensor, Tensor], scale: float):
+        self.data, self.angles, self.scale, self.ops = data, angles, scale, load_ops(data.device)
+        self.slots = torch.arange(data.shape[2], device=data.device)
+
+    @property
+    def num_slots(self) -> int:
+        return self.data.shape[2]
+
+    @property
+    def num_positions(self) -> int:
+        return self.data.shape[4]
+
+    def write_prefix(self, prefix: Tensor, slots: Sequence[int]) -> None:
+        """prefix [L, 2, K, P, D] to the first positions of some slots."""
+        for slot in slots:
+            self.data[:, :, slot, :, : prefix.shape[3]] = prefix
+
+    def rotate_and_write(self, layer: int, parts: Sequence[Tensor], slots: Tensor, places: Tensor) -> None:
+        """RoPE of q and k in place; then k and v of token t go to slots[t], position places[t].
+
+        parts: q [T, H, D], k and v [T, K, D].
+        """
+        self.ops.rotate_and_write(parts, self.angles, self.data[layer], slots, places)
+
+    def attend(self, layer: int, q: Tensor, lengths: Tensor, longest: int) -> Tensor:
+        """q [n, H, D] of slots 0 to n - 1 to their first lengths [n] + 1 positions, at most `longest` -> [n, H, D]."""
+        return self.ops.attend(q, self.data[layer], lengths, self.scale, longest)
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        """The first `length` positions of one slot to others."""
+        for target in targets:
+            self.data[:, :, target, :, :length] = self.data[:, :, source, :, :length]

@@ -1,0 +1,182 @@
+"""Prompts as ids in, new ids out: by our own slots, or by transformers' `generate`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from revinst.data.tokenizer import Tokenizer
+from revinst.errors import UserError
+from revinst.inference.engine.decoder import Decoder, why_not_decoder
+from revinst.inference.engine.hf import generate_with_transformers
+from revinst.inference.engine.sampling import Picking
+from revinst.inference.engine.slots import decode_rows
+from revinst.inference.engine.stopping import Stopping
+from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
+from revinst.model.network import Network
+
+ENGINES = ("auto", "slots", "hf")
+MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
+CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How to decode; kept beside every score.
+
+    Attributes:
+        max_new_tokens: at most this many, EOS included.
+        temperature: 0 is greedy.
+        top_p: smallest set of tokens with this probability is sampled from.
+        top_k: only this many of the likeliest tokens are; 0: all.
+        seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
+        batch_size: rows decoded together, at most; None: what the device is best at.
+        engine: auto, slots (ours, for Llama) or hf.
+        memory_gib: what weights and cache may take; None: what is free.
+        precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
+            them.
+    """
+
+    max_new_tokens: int = 100
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    batch_size: int | None = None
+    engine: str = "auto"
+    memory_gib: float | None = None
+    precision: str = field(default_factory=lambda: choose_dtype(pick_device())[0])
+
+    def __post_init__(self):
+        if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise UserError("--max_new_tokens and --batch_size must be at least 1")
+        if not (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3) or not 0 < self.top_p <= 1:
+            raise UserError("--temperature must be 0 (greedy) or between 0.001 and 1000, --top_p in (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
+        if self.precision not in DTYPES:
+            raise UserError(f"--precision {self.precision}: choose from {', '.join(DTYPES)}")
+        if self.memory_gib is not None and not self.memory_gib > 0:
+            raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
+
+    def describe(self) -> dict[str, Any]:
+        """What was asked for that the texts depend on; how many rows or GiB there are only changes the rounding."""
+        names = ["max_new_tokens", "temperature"]
+        if self.temperature:
+            names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
+        if self.precision != "bf16":
+            names += ["precision"]
+        if self.engine == "hf":
+            names += ["engine"]
+        return {name: value for name, value in asdict(self).items() if name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """New ids without what ended them; log_p in nats, of that too. stopped: `eos`, `header` or `length`."""
+
+    token_ids: list[int]
+    stopped: str
+    log_p: float
+
+
+class Engine:
+    """Writes with one model as often as it is asked to.
+
+    Its weights are laid out at the first call, with the adapter on or off as it is then; later calls write with those,
+    whatever became of the model. headers: of the template, which end a text as EOS does.
+    """
+
+    def __init__(
+        self, network: Network, tokenizer: Tokenizer, settings: GenerationSettings, headers: Sequence[str] = ()
+    ):
+        self.network, self.tokenizer, self.settings = network, tokenizer, settings
+        stopping = Stopping(tokenizer, headers)
+        self.picking = Picking(stopping, settings.temperature, settings.top_p, settings.top_k, settings.seed)
+        obstacle = "" if settings.engine == "hf" else why_not_decoder(network)
+        if obstacle and settings.engine == "slots":
+            raise UserError(f"--engine slots: not for this model ({obstacle}); use --engine auto")
+        if obstacle:
+            print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
+        self.in_slots = settings.engine != "hf" and not obstacle
+        self.decoder: Decoder | None = None
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        limits: Sequence[int] | None = None,
+        samples: Sequence[int | None] | None = None,
+    ) -> Iterator[tuple[int, Generated]]:
+        """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
+
+        limits: of new tokens, for each prompt; default: the settings'. samples: which sample of its prompt each row is,
+        default 0, None is the greedy text: for k of them give a prompt k times, each with another, and its prefill is
+        shared. Results do not depend on what is decoded beside a prompt but for rounding. The model's modes are as
+        before afterwards.
+        """
+        if not prompts:
+            return
+        limits = list(limits or [self.settings.max_new_tokens] * len(prompts))
+        samples = list(samples or [0] * len(prompts))
+        picking = (
+            self.picking if any(sample is not None for sample in samples) else replace(self.picking, temperature=0)
+        )
+        with self.network.in_eval_mode():
+            if self.in_slots:
+                decoder, slots = self.lay_out(), self.settings.batch_size or MAX_SLOTS[self.device.type]
+                budget = int(CACHE_SHARE * self.free_bytes() // decoder.cache_bytes)
+                rows = decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
+            else:
+                given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
+                rows = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
+            for row in rows:
+                yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
+
+    def lay_out(self) -> Decoder:
+        if self.decoder is None:
+            dense = 2 * dense_bytes(self.network) < self.free_bytes()
+            self.decoder = Decoder(
+                self.network, choose_hardware(self.device, dtype=self.network.dtype).attention, dense
+            )
+        return self.decoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    def free_bytes(self) -> int:
+        """Of memory that may be taken, beside what is laid out already."""
+        free, limit_gib = free_bytes(self.device), self.settings.memory_gib
+        if limit_gib is None:
+            return free
+        if self.device.type == "cuda":
+            used = torch.cuda.memory_allocated(self.device)
+        else:
+            used = dense_bytes(self.network) if self.decoder and self.decoder.dense else 0
+        return min(free, int(limit_gib * 2**30) - used)
+
+
+def generate_batches(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    settings: GenerationSettings,
+    limits: Sequence[int] | None = None,
+    *,
+    headers: Sequence[str] = (),
+    samples: Sequence[int | None] | None = None,
+) -> Iterator[tuple[int, Generated]]:
+    """`Engine.generate` with the network as it is now, for one call."""
+    return Engine(network, tokenizer, settings, headers).generate(prompts, limits, samples)
+
+
+def dense_bytes(network: Network) -> int:
+    """Of the decoder layers' linear weights, unpacked."""
+    layers: Any = network.decoder.layers
+    linear = [m for m in layers.modules() if isinstance(m, torch.nn.Linear) and hasattr(m, "weight")]
+    return network.dtype.itemsize * sum(m.in_features * m.out_features for m in linear)

@@ -1,0 +1,223 @@
+"""Decoding many prompts at once: a row that ends leaves its slot to the next prompt.
+
+Rows in work always have slots 0 to n - 1, so that every forward takes a plain slice: when some end, the last ones move
+into their slots. Prompts are taken longest first, and a new, tighter cache is made when those left are much shorter.
+Rows with the same prompt share its prefill. What was written stays on the device until its row has ended.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from revinst.errors import UserError
+from revinst.inference.engine.cache import Cache
+from revinst.inference.engine.decoder import Decoder
+from revinst.inference.engine.graphs import StepGraphs
+from revinst.inference.engine.sampling import Picking, pick_tokens, row_keys
+
+PREFILL_TOKENS = 8192  # at most, of one prefill: what its activations take is small beside the weights
+SHRINK = 0.6  # a new cache where the longest prompt left needs less of a slot than this
+
+
+@dataclass(slots=True)
+class Row:
+    """Something to write after a prompt. started: what `Slots.clock` showed at its first token.
+
+    sample: which one of its prompt; None: the greedy text.
+    """
+
+    number: int
+    prompt: list[int]
+    limit: int
+    sample: int | None = 0
+    started: int = 0
+
+    @property
+    def needed(self) -> int:
+        """Positions of a slot."""
+        return len(self.prompt) + self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """number: of the prompt. new_ids: without what ended it. log_p: of all that was written, that included, in nats."""
+
+    number: int
+    new_ids: list[int]
+    log_p: float
+    stopped: str  # eos | header | length
+
+
+def decode_rows(
+    decoder: Decoder,
+    prompts: Sequence[list[int]],
+    limits: Sequence[int],
+    picking: Picking,
+    *,
+    budget: int,
+    max_slots: int,
+    samples: Sequence[int | None] | None = None,
+) -> Iterator[Ended]:
+    """Writes after each prompt until something ends it or its limit of tokens is reached. Yields rows as they end.
+
+    budget: positions that fit in the memory for the cache, over all slots. Where memory runs out nevertheless, the
+    budget is halved and the rows that had not ended start again. Raises UserError when it does not hold one row.
+    samples: which sample of its prompt each row is; default: 0; None: the greedy text.
+    """
+    samples = samples or [0] * len(prompts)
+    each = zip(prompts, limits, samples, strict=True)
+    rows = [Row(number, list(prompt), limit, sample) for number, (prompt, limit, sample) in enumerate(each)]
+    rows.sort(key=lambda row: (-row.needed, row.prompt, row.number))
+    prefix = decoder.shared_prefix([row.prompt for row in rows])
+    while rows:
+        needed = rows[0].needed
+        if needed > budget:
+            raise UserError(
+                f"not enough memory to write after a prompt of {len(rows[0].prompt)} tokens: its cache takes "
+                f"{needed * decoder.cache_bytes / 2**30:.2f} GiB"
+            )
+        slots = max(1, min(max_slots, len(rows), budget // needed))
+        try:
+            yield from Slots(decoder, slots, needed, max(limits), picking, prefix).run(rows)
+        except torch.OutOfMemoryError:
+            budget //= 2
+            torch.cuda.empty_cache()
+
+
+class Slots:
+    """One cache and the rows in it. What is known of the row in each slot is on the device: `state`."""
+
+    def __init__(
+        self, decoder: Decoder, num_slots: int, num_positions: int, most: int, picking: Picking, prefix: Tensor | None
+    ):
+        self.decoder, self.picking, self.prefix = decoder, picking, prefix
+        self.cache: Cache = decoder.new_cache(num_slots, num_positions)
+        self.graphs = StepGraphs(decoder, self.cache) if decoder.device.type == "cuda" else None
+        self.rows: list[Row] = []
+        self.clock = 0  # steps done
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(num_slots, *shape, dtype=dtype, device=decoder.device)
+
+        self.tokens, self.lengths, self.counts, self.limits = zeros(), zeros(), zeros(), zeros()
+        self.keys, self.written, self.log_p = zeros(2), zeros(most), zeros(dtype=torch.float64)
+        self.state = (self.tokens, self.lengths, self.counts, self.limits, self.keys, self.written, self.log_p)
+
+    @property
+    def num_free(self) -> int:
+        return self.cache.num_slots - len(self.rows)
+
+    def count(self, row: Row) -> int:
+        """New tokens of a row. The newest is not in the cache yet."""
+        return self.clock - row.started + 1
+
+    def run(self, waiting: list[Row]) -> Iterator[Ended]:
+        """Takes rows from the front of `waiting` while they use this cache well. A row leaves the list when it ends."""
+        place = 0  # of the next row to start
+        try:
+            while True:
+                # to the last free slot, in as many prefills as it takes: a step costs the same with fewer rows
+                fills = not self.rows or self.num_free > self.cache.num_slots // 16
+                taken = self.choose(waiting, place) if fills else []
+                if not taken and not self.rows:
+                    return
+                if not taken:
+                    self.step()
+                while taken:
+                    place += len(taken)
+                    self.start(taken)
+                    taken = self.choose(waiting, place)
+                yield from self.collect()
+        finally:
+            unended = {row.number for row in self.rows}
+            waiting[:] = [row for row in waiting[:place] if row.number in unended] + waiting[place:]
+
+    def choose(self, waiting: list[Row], place: int) -> list[Row]:
+        """The next rows that fit in the free slots, in one prefill, and are long enough for this cache."""
+        chosen: list[Row] = []
+        tokens = 0
+        for row in waiting[place : place + self.num_free]:
+            if not chosen or row.prompt != chosen[-1].prompt:
+                tokens += len(row.prompt)
+            small = row.needed < SHRINK * self.cache.num_positions
+            worth = len(waiting) - place > self.cache.num_slots  # few rows are not worth another cache
+            if (chosen and tokens > PREFILL_TOKENS) or (small and worth):
+                break
+            chosen.append(row)
+        return chosen
+
+    def start(self, rows: list[Row]) -> None:
+        """Prefills distinct prompts; rows that repeat one get a copy of its keys and values."""
+        first, put = len(self.rows), self.decoder.put
+        slots_of: dict[tuple[int, ...], list[int]] = {}
+        for slot, row in enumerate(rows, first):
+            slots_of.setdefault(tuple(row.prompt), []).append(slot)
+            row.started = self.clock
+        self.rows += rows  # before memory can run out, so that none is forgotten
+        prompts = list(map(list, slots_of))
+        logits = self.decoder.prefill(prompts, self.cache, [slots[0] for slots in slots_of.values()], self.prefix)
+        if len(prompts) < len(rows):
+            for prompt, (source, *targets) in slots_of.items():
+                self.cache.copy(source, targets, len(prompt))
+            numbers = {prompt: number for number, prompt in enumerate(slots_of)}
+            logits = logits[put(torch.tensor([numbers[tuple(row.prompt)] for row in rows]))]
+        span = slice(first, len(self.rows))
+        self.lengths[span], self.limits[span] = put(torch.tensor([[len(r.prompt), r.limit] for r in rows]).T)
+        self.counts[span], self.log_p[span] = 0, 0.0
+        if self.picking.temperature:
+            self.keys[span] = put(row_keys(self.picking.seed, [(row.prompt, row.sample) for row in rows]))
+        self.accept(logits, span)
+
+    def step(self) -> None:
+        n = len(self.rows)
+        if self.graphs is not None:
+            logits = self.graphs.step(self.tokens, self.lengths, n)
+        else:
+            longest = max(len(row.prompt) + self.count(row) for row in self.rows)
+            logits = self.decoder.step(self.tokens[:n], self.lengths[:n], self.cache, longest)
+        self.lengths[:n] += 1
+        self.clock += 1
+        self.accept(logits, slice(0, n))
+
+    def accept(self, logits: Tensor, span: slice) -> None:
+        """Picks a token for the rows in some slots."""
+        ids, log_p = pick_tokens(logits, self.picking, self.keys[span], self.counts[span])
+        self.tokens[span] = ids
+        self.written[span].scatter_(1, self.counts[span, None], ids[:, None])
+        self.log_p[span] += log_p
+        self.counts[span] += 1
+
+    def collect(self) -> Iterator[Ended]:
+        """Takes out the rows whose newest token ends them."""
+        n = len(self.rows)
+        over = self.counts[:n] >= self.limits[:n]
+        slots = (over | self.picking.stopping.may_end(self.tokens[:n])).nonzero()[:, 0]
+        texts, log_p = self.written[slots].tolist(), self.log_p[slots].tolist()
+        ended = {}
+        for slot, text, value in zip(slots.tolist(), texts, log_p, strict=True):
+            row = self.rows[slot]
+            ids = text[: self.count(row)]
+            verdict = self.picking.stopping.judge(ids) or ((len(ids), "length") if len(ids) == row.limit else None)
+            if verdict:
+                ended[slot] = Ended(row.number, ids[: verdict[0]], value, verdict[1])
+        if ended:
+            self.free(set(ended))
+            yield from ended.values()
+
+    def free(self, slots: set[int]) -> None:
+        """The last rows move into these slots."""
+        left = len(self.rows) - len(slots)
+        targets = sorted(slot for slot in slots if slot < left)
+        sources = [slot for slot in range(left, len(self.rows)) if slot not in slots]
+        for source, target in zip(sources, targets, strict=True):
+            row = self.rows[source]
+            self.cache.copy(source, [target], len(row.prompt) + self.count(row) - 1)
+        if targets:
+            there, here = self.decoder.put(torch.tensor([targets, sources]))
+            for part in self.state:
+                part[there] = part[here]
+        for source, target in zip(sources, targets, strict=True):
+            self.rows[target] = self.rows[source]
+        del self.rows[left:]

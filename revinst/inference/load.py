@@ -1,0 +1,54 @@
+"""A trained adapter on its base, ready to write: the base dequantised once where memory allows."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from revinst.model.adapter import load_adapter
+from revinst.model.base import dequantize_base, load_base
+from revinst.model.hardware import choose_hardware, free_bytes
+from revinst.model.network import Network
+
+
+def load_for_inference(
+    base: str,
+    adapter: Path | None,
+    device: torch.device,
+    quantization: str = "nf4",
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    dequantize: bool | None = None,
+    memory_gib: float | None = None,
+) -> Network:
+    """The base with the adapter of a folder (None: the base alone), in eval mode.
+
+    The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
+    so that no forward has to unpack them, if `dequantize`; None: where three times the room they need is free.
+
+    memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
+    """
+    hardware = choose_hardware(device, dtype=dtype, quantization=quantization)
+    if hardware.quantization != quantization:
+        print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
+    model = load_base(base, device, hardware.quantization, hardware.attention, dtype)
+    if hardware.quantization == "nf4" and (
+        has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize
+    ):
+        model = dequantize_base(model)
+    if adapter is not None:
+        model = load_adapter(model, adapter)
+        for parameter in model.parameters():
+            if parameter.dtype == torch.float32:
+                parameter.data = parameter.data.to(dtype)
+    return Network(model).eval()
+
+
+def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
+    """Room for the weights in `dtype` three times over, so that cache and activations have the rest."""
+    free = free_bytes(device)
+    packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)
+    if memory_gib is not None:
+        free = min(free, int(memory_gib * 2**30))
+    return free > 3 * 2 * dtype.itemsize * packed

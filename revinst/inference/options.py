@@ -1,0 +1,86 @@
+"""Options of every command that opens a run: which adapter, and how to decode."""
+
+import argparse
+import sys
+
+from revinst.errors import UserError
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.model.base import QUANTIZATIONS
+from revinst.model.hardware import DTYPES, choose_dtype, pick_device
+from revinst.options import Parser
+
+
+def build_parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=f"revinst {command}", description=description)
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
+    parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
+    adapter = parser.add_argument_group("for an adapter folder, which does not say this itself")
+    adapter.add_argument("--base", help="its base model: hub id or folder (default: the one its config names)")
+    adapter.add_argument("--quantization", choices=QUANTIZATIONS, help="of the base in training (default: nf4)")
+    adapter.add_argument("--template", help="blog, alpaca, chat or a text file (default: blog)")
+    adapter.add_argument("--seq_len", type=int, help="tokens of a row (default: 2048)")
+    return parser
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """`--limit` and how to decode; read back by `read_generation_settings`."""
+    parser.add_argument("--limit", type=int, help="only the first N rows")
+    parser.add_argument("--max_new_tokens", type=int, default=100)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
+    parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
+    parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
+    parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
+    parser.add_argument(
+        "--precision",
+        choices=DTYPES,
+        help="of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
+        "beside a row and on however many GPUs; on a GPU slower, twice the memory",
+    )
+
+
+def add_devices_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the rows among N GPUs (or CPU processes); torchrun too",
+    )
+
+
+def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
+    """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: must be at least 1")
+    names = GenerationSettings.__dataclass_fields__
+    given = {name: value for name, value in vars(options).items() if name in names}
+    if given.get("precision") is None:
+        given.pop("precision", None)
+        print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)
+    return GenerationSettings(**given)
+
+
+def check_devices(devices: int) -> int:
+    """Raises UserError for more GPUs than the machine has."""
+    import torch
+
+    there = torch.cuda.device_count()
+    if devices < 1 or (there and devices > there):
+        raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
+    return devices
+
+
+def without_devices(args: list[str]) -> list[str]:
+    """The command line of one of the processes that --devices starts.
+
+    >>> without_devices(["RUN", "--devices", "2", "--limit", "3"])
+    ['RUN', '--limit', '3', '--devices', '1']
+    """
+    kept = [arg for arg in args if not arg.startswith("--devices=")]
+    if "--devices" in kept:
+        place = kept.index("--devices")
+        del kept[place : place + 2]
+    return [*kept, "--devices", "1"]

@@ -1,0 +1,199 @@
+"""Prediction records: one JSON object a line, appended as rows finish; a killed job goes on at the next row."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from revinst.errors import UserError
+from revinst.runs.files import naming, read_json, write_json, write_text
+
+# What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
+ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"} | {
+    "strip_citations"
+}
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model wrote for one text. `reference` is empty where no true instruction is known.
+
+    log_p: of the prediction and what ended it, in nats, under the model that wrote it; None in files of before.
+    context: what the model read beside the text, if anything.
+    """
+
+    id: str
+    category: str
+    response: str
+    reference: str
+    prediction: str
+    num_tokens: int
+    stopped: str  # eos | header | length
+    log_p: float | None = None
+    context: str = ""
+
+
+class PredictionFile:
+    """A JSONL file of predictions made with one set of settings, kept beside it in `NAME.settings.json`.
+
+    A file made with other settings is never mixed with, and one that has no settings beside it is somebody else's.
+    Of several ranks each one appends to a part of its own; the next `open` puts them together.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], rank: int = 0, world_size: int = 1):
+        self.path, self.settings = path, json.loads(json.dumps(settings))
+        part = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
+        self.appends_to = part if world_size > 1 else path
+        self.settings_path = path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
+
+    def open(self) -> dict[str, Prediction]:
+        """Predictions already there, by id, in file order; a line torn by a kill is cut off.
+
+        Raises UserError for a file that was made with other settings.
+        """
+        if changed := self.find_difference():
+            raise UserError(f"{self.path}: {changed}; choose another output or move it away")
+        if not self.has_rows or self.read_settings() != self.settings:
+            write_json(self.settings_path, self.settings)
+        predictions = read_whole_lines(self.path) if self.path.is_file() else {}
+        for part in self.parts:
+            for row_id, prediction in read_whole_lines(part).items():
+                if row_id not in predictions:
+                    append_line(self.path, asdict(prediction))
+                    predictions[row_id] = prediction
+            part.unlink()
+        return predictions
+
+    def find_difference(self) -> str:
+        """Why the rows that are there must not be mixed with; "" where they may be, or there are none."""
+        if not self.has_rows:
+            return ""
+        known = self.read_settings()
+        if known is None:
+            return "this file was not made by revinst"
+        changed = changed_settings(known, self.settings)
+        return f"made with another {', '.join(changed)}" if changed else ""
+
+    def read_settings(self) -> Any:
+        """Those of the file that is there; None where none are beside it."""
+        return read_json(self.settings_path) if self.settings_path.is_file() else None
+
+    @property
+    def has_rows(self) -> bool:
+        return self.path.exists() or bool(self.parts)
+
+    @property
+    def parts(self) -> list[Path]:
+        """What ranks have written and `open` has not taken in yet."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
+
+    def append(self, prediction: Prediction) -> None:
+        append_line(self.appends_to, asdict(prediction))
+
+    def replace(self, rows: list[dict[str, Any]]) -> None:
+        """Writes the final file: every row once, in the given order, with its scores."""
+        write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        for part in self.parts:
+            part.unlink()
+
+
+def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
+    """Names of settings that differ from the known ones, also of those that a newer version knew; both as JSON.
+
+    >>> changed_settings({"adapter": "1f", "rows": "2e"}, {"adapter": "1f", "rows": "3d", "seq_len": 512})
+    ['rows']
+    """
+    if not isinstance(known, dict):
+        return list(settings)
+    defaults = {name: UNKNOWN for name in ADDED_LATER}
+    pairs = {name: ((defaults | known).get(name), settings.get(name)) for name in settings | known}
+    return [name for name, (old, new) in pairs.items() if old != new and UNKNOWN not in (old, new)]
+
+
+class LikelihoodFile:
+    """log p of texts, one a line, under a key of all that it depends on; kept, so that no pass is made twice.
+
+    Of several ranks each one appends to a part of its own; the next `read`, while no rank writes, puts them together.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0, world_size: int = 1):
+        self.path = folder / "log_p.jsonl"
+        part = folder / f"log_p.part-{rank}-of-{world_size}.jsonl"
+        self.appends_to = part if world_size > 1 else self.path
+
+    def read(self) -> dict[str, float]:
+        """By key; NaN where a text does not fit."""
+        found: dict[str, float] = {}
+        parts = sorted(self.path.parent.glob("log_p.part-*.jsonl"))
+        for path in ([self.path] if self.path.is_file() else []) + parts:
+            for line in whole_lines(path, cut=True):
+                try:
+                    key, value = json.loads(line)
+                    value = float("nan") if value is None else float(value)
+                    if not isinstance(key, str):
+                        raise TypeError("the key is no text")
+                except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                    raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
+                if path != self.path and key not in found:
+                    append_line(self.path, json.loads(line))
+                found[key] = value
+        for part in parts:
+            part.unlink()
+        return found
+
+    def append(self, key: str, value: float) -> None:
+        append_line(self.appends_to, [key, None if math.isnan(value) else value])
+
+
+def append_line(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), path.open("ab") as file:
+        file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+
+
+def whole_lines(path: Path, cut: bool) -> list[bytes]:
+    """All lines but one torn by a kill, which `cut` cuts off the file."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if cut:
+        os.truncate(path, sum(map(len, whole)))
+    return whole
+
+
+def read_whole_lines(path: Path) -> dict[str, Prediction]:
+    """By id, in file order; a line torn by a kill is cut off the file."""
+    predictions = (parse_prediction(line, path) for line in whole_lines(path, cut=True))
+    return {prediction.id: prediction for prediction in predictions}
+
+
+def parse_prediction(line: bytes, path: Path) -> Prediction:
+    """One line of a prediction file; scores in it are left aside."""
+    try:
+        row = json.loads(line)
+        prediction = Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__ if name in row})
+        check_types(prediction)
+        return prediction
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: a line is no prediction ({error}); delete the file to start again") from None
+
+
+def check_types(prediction: Prediction) -> None:
+    """Raises TypeError for a value that no Prediction of ours has."""
+    for name, value in asdict(prediction).items():
+        kinds = {"num_tokens": int, "log_p": int | float | None}.get(name, str)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{name} can't be {type(value).__name__}")
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    with path.open("rb") as lines:
+        for line in lines:
+            yield parse_prediction(line, path)
+
+
+FILE = "predictions.jsonl"

@@ -1,0 +1,188 @@
+"""What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from revinst.config.parser import RevinstCLI, read_run_config
+from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
+from revinst.data.prompt import Template
+from revinst.data.sources import BadRow, read_rows
+from revinst.data.tokenizer import Tokenizer, looks_local
+from revinst.errors import UserError
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.launch.ranks import Ranks
+from revinst.model.adapter import adapter_sha256, check_not_merged, read_adapter_config
+from revinst.model.base import QUANTIZATIONS
+from revinst.model.fingerprint import identify_base
+from revinst.model.hardware import DTYPES, pick_device
+from revinst.model.network import Network
+from revinst.runs.checkpoints import export_checkpoint
+from revinst.runs.folder import Run, open_run
+
+# Of adapter_config.json: how strongly the weights count, which they don't say themselves.
+SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+
+FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
+
+
+@dataclass(slots=True)
+class Trained:
+    """An adapter and how to use it. `run` and `cli` are None for a bare adapter folder.
+
+    quantization: of the base that it was trained on.
+    """
+
+    adapter: Path
+    base: str
+    quantization: str
+    template: str
+    with_context: bool
+    seq_len: int
+    cut: str = "end"
+    strip_citations: bool = False
+    run: Run | None = None
+    cli: RevinstCLI | None = None
+
+    @property
+    def output(self) -> Path | None:
+        return self.run.evaluation if self.run else None
+
+    @property
+    def loads_as(self) -> str:
+        """How the base is quantised on this machine: not as in training where there is no bitsandbytes."""
+        from revinst.model.hardware import choose_quantization, pick_device
+
+        return choose_quantization(self.quantization, pick_device())[0]
+
+    def load(self, settings: GenerationSettings) -> Network:
+        """Base and adapter on this process's device, in the settings' precision and memory."""
+        from revinst.inference.load import load_for_inference
+
+        dtype, memory_gib = DTYPES[settings.precision], settings.memory_gib
+        return load_for_inference(
+            self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
+        )
+
+    def describe(self, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
+        """All that decides what the model writes for a text, beside how it is decoded; JSON."""
+        config = read_adapter_config(self.adapter)
+        return {
+            "base": self.base,
+            "base_files": identify_base(self.base),
+            "tokenizer": tokenizer.fingerprint,
+            "quantization": self.loads_as,
+            "adapter": self.hash_adapter(),
+            "lora": {name: config[name] for name in SCALING if config.get(name)},
+            "template": template.hash,
+            "chat": template.name == "chat",  # in a file of the same words, special tokens are text
+            "seq_len": self.seq_len,
+            "cut": self.cut,
+            "context": self.with_context,
+            "strip_citations": self.strip_citations,
+        }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Field -> column of the rows that it was trained on."""
+        return check_columns((self.cli.config.data.columns if self.cli else None) or {})
+
+    def load_rows(self, source: str) -> Examples:
+        """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
+        row: Any = next((row for _, row in read_rows(source)), {})
+        examples, left_out = load_examples(
+            source,
+            find_columns(row, self.columns),
+            context=self.cli.config.data.context if self.cli else "drop",
+            strip_citations=self.strip_citations,
+        )
+        if left_out:
+            print(f"{source}: {len(left_out)} rows have a context and are left out (data.context)", file=sys.stderr)
+        return examples
+
+    def prepare(self, example: Example) -> Example:
+        """A row that was read for another run, as it is read for this one. Raises UserError where nothing is left."""
+        try:
+            return strip_marks(example) if self.strip_citations else example
+        except BadRow as reason:
+            raise UserError(f"row {example.id}: {reason} (data.strip_citations)") from None
+
+    def hash_adapter(self) -> str:
+        """16 hex digits over its weights."""
+        return adapter_sha256(self.adapter)[:16]
+
+
+def open_trained(
+    path: str, unfinished: bool = False, options: argparse.Namespace | None = None, exports: Path | None = None
+) -> Trained:
+    """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
+
+    options: of `build_parser`, for what an adapter folder does not say. exports: where a checkpoint's adapter is
+    written to; None: into the run.
+    """
+    folder = Path(path)
+    step = getattr(options, "checkpoint", None)
+    stated = {name: getattr(options, name, None) for name in FOR_ADAPTERS}
+    if (folder / "adapter_config.json").is_file():
+        if step is not None:
+            raise UserError(f"--checkpoint {step}: {folder} is an adapter folder, and checkpoints are in a run")
+        return open_adapter(folder, stated)
+    given = [name for name, value in stated.items() if value is not None]
+    if given and folder.is_dir():
+        raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
+    run = open_run(folder, unfinished or step is not None)
+    cli = read_run_config(run.config, run.read_manifest().get("world_size"))
+    data, model = cli.config.data, cli.config.model
+    adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step, exports)
+    check_not_merged(model.base, adapter)
+    return Trained(
+        adapter,
+        model.base,
+        trained_quantization(run, model.quantization),
+        data.template,
+        data.context == "include",
+        data.seq_len,
+        data.cut,
+        data.strip_citations,
+        run,
+        cli,
+    )
+
+
+def trained_quantization(run: Run, asked: str) -> str:
+    """Of the base in training: without bitsandbytes, nf4 was asked for and none it was. Older manifests don't say."""
+    hardware = run.read_manifest().get("hardware")
+    found = hardware.get("quantization") if isinstance(hardware, dict) else None
+    return found if found in QUANTIZATIONS else asked
+
+
+def open_on_all(
+    ranks: Ranks, path: str, unfinished: bool = False, options: argparse.Namespace | None = None
+) -> Trained:
+    """Opens RUN on every rank, on the first one before the others: an unfinished run's adapter is written then."""
+    if ranks.world_size > 1:
+        ranks.on_first(lambda: bool(open_trained(path, unfinished, options)))
+    return open_trained(path, unfinished, options)
+
+
+def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
+    """A bare PEFT folder, whoever trained it; what it does not say, the options do, or the defaults."""
+    named = read_adapter_config(folder).get("base_model_name_or_path")
+    base = stated["base"] or named
+    if not base or not isinstance(base, str):
+        raise UserError(
+            f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path); name it with --base"
+        )
+    if looks_local(base) and not Path(base).expanduser().is_dir():
+        raise UserError(f"{folder}: its base {base} is no folder here; name the base with --base")
+    quantization, template = stated["quantization"] or "nf4", stated["template"] or "blog"
+    seq_len = stated["seq_len"] or 2048
+    print(
+        f"{folder} is an adapter folder: base {base}, quantization {quantization}, template {template}, "
+        f"{seq_len} tokens (--base, --quantization, --template, --seq_len)",
+        file=sys.stderr,
+    )
+    check_not_merged(base, folder)
+    return Trained(folder, base, quantization, template, with_context=False, seq_len=seq_len)

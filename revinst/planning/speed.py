@@ -1,0 +1,55 @@
+"""How many tokens a second a config will train: measured speeds, scaled."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from revinst.model.memory import (
+    Shape,
+    flop_per_token,
+)
+from revinst.model.micro_batch import StepSettings
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured speed that others are scaled from. parameters: that a token is multiplied with."""
+
+    device: str
+    tflop_per_s: float
+    parameters: float
+    fused: bool
+    where: str
+
+
+# FLOP are counted by `flop_per_token`: 8P a token with everything recomputed, 6P with nothing.
+SPEEDS = (
+    Speed("cuda", 455.0, 6.6e9, False, "Llama 2 7B, one H200, 8,600 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 740.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,011 to 18,677 tokens/s (dev/LOG.md)"),
+    Speed("cuda", 30.6, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
+    Speed("cpu", 0.2, 0.135e9, False, "SmolLM2-135M, 2 CPU cores, 220 to 360 tokens/s (dev/LOG.md)"),
+)
+
+# Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
+DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
+
+
+def predict_speed(shape: Shape, recomputed: int, settings: StepSettings) -> tuple[float | None, str]:
+    """Tokens/s over all devices, and where it comes from: the measured speed of the base nearest in size."""
+    kind = "cuda" if settings.on_gpu else "cpu"
+    parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
+    known = [speed for speed in SPEEDS if speed.device == kind]
+    nearest = min(
+        known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != settings.fused)
+    )
+    speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
+    if kind == "cpu":
+        return speed * torch.get_num_threads() / 2, source
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        sheet = next((value for part, value in DATA_SHEETS.items() if part in name), None)
+        if sheet is None:
+            return None, f"no figure for {name}; --measure takes one"
+        speed, source = speed * sheet / DATA_SHEETS["H200"], f"{source}, by data sheet for {name}"
+    return speed * settings.ranks, source

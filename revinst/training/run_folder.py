@@ -1,0 +1,122 @@
+"""What training leaves in the run folder: config, split and manifest, rows of bad steps, the adapter."""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+import revinst
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.split import read_split
+from revinst.model.adapter import adapter_state, save_adapter
+from revinst.runs.files import write_json, write_text
+from revinst.runs.folder import Run
+from revinst.runs.metrics import MetricsFile
+from revinst.training.fingerprint import fingerprints
+from revinst.training.throughput import peak_gib
+
+
+class RunFolder(L.Callback):
+    """Writes config, split and manifest at the start, rows of bad steps on the way, adapter and `completed` at the end.
+
+    Nothing before `on_fit_start`: until then every rank looks at the folder to decide where to go on.
+    """
+
+    def __init__(self, run: Run, config: str, metrics: MetricsFile):
+        self.run, self.config, self.metrics = run, config, metrics
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self.write_split(data)
+        write_text(self.run.config, self.config)
+        discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
+        write_text(self.run.discarded, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in discarded))
+        for choice, reason in data.reasons.items():
+            module.print(f"{choice}: {reason}")
+        self.run.update_manifest(
+            completed=False,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=package_versions(),
+            hardware=module.hardware.to_json(),
+            reasons=module.reasons | data.reasons,
+            world_size=trainer.world_size,
+            seed=data.seed,
+            base=module.base,
+            hashes=fingerprints(data, module.base),
+            data={
+                "source": data.source,
+                "train": len(data.split.train),
+                "val": len(data.split.val),
+                "heldout": len(data.split.heldout),
+                "discarded": len(discarded),
+                "truncated": data.train_documents.truncated,
+            },
+        )
+
+    def write_split(self, data: InstructionDataModule) -> None:
+        """The split of the run; one that another split replaces (--resume_force) is kept beside it."""
+        if self.run.split.is_file():
+            if read_split(self.run.split).hash == data.hashes["split"]:
+                return
+            number = len(list(self.run.path.glob("split-before-*.json"))) + 1
+            self.run.split.rename(self.run.path / f"split-before-{number}.json")
+        write_json(self.run.split, data.split.to_json())
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A loss spike can be traced to its rows: their place in the data's order, and the ids of bad ones."""
+        (position,) = trainer.datamodule.state_dict().values()  # type: ignore[attr-defined]
+        module.log_numbers({"data/position": position})
+        self.write_bad_rows(module)
+
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        self.write_bad_rows(module)
+
+    @rank_zero_only
+    def write_bad_rows(self, module: Any) -> None:
+        for step, ids in module.bad_rows.items():
+            words = [re.sub(r"\s+", "_", row_id) for row_id in ids]  # also: csv would not quote a lone \r
+            self.metrics.add(step, {"bad_rows": " ".join(words)})
+        module.bad_rows.clear()
+
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        state = adapter_state(module.network.model)  # all ranks together: a sharded adapter is gathered
+        peak = peak_gib(module) if torch.cuda.is_available() else None
+        if trainer.is_global_zero:
+            self.finish(trainer, module, state, peak)
+
+    def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor], peak: float | None) -> None:
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        epochs = data.state_dict()["next_row"] / len(data.train_rows)  # how often all rows were seen
+        if trainer.limit_train_batches != 1.0:
+            epochs = trainer.current_epoch  # cut short on purpose
+        save_adapter(module.network.model, self.run.adapter, data.tokenizer.hf, state)
+        self.metrics.save()
+        self.run.update_manifest(
+            completed=True,
+            steps=module.step,
+            epochs=epochs,
+            val_loss=self.metrics.value("val/loss", module.step - 1),
+            peak_gib=peak,
+        )
+
+
+def package_versions() -> dict[str, str]:
+    names = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "datasets", "torchmetrics")
+    return {"revinst": revinst.__version__, "python": sys.version.split()[0]} | {
+        name: version_of(name) for name in names
+    }
+
+
+def version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

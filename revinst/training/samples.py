@@ -1,0 +1,97 @@
+"""Instructions for a few validation texts, written while it trains."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from revinst.data.datamodule import InstructionDataModule
+from revinst.data.encoding import encode_to_generate
+from revinst.data.examples import Example
+from revinst.data.prompt import Prompt, render_prompt
+from revinst.errors import UserError
+from revinst.inference.engine.engine import GenerationSettings, generate_batches
+from revinst.model.sharding import is_sharded
+from revinst.progress import as_written
+
+
+class Samples(L.Callback):
+    """Every N steps writes instructions for a few validation texts, beside their references."""
+
+    def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
+        if every_steps < 0:
+            raise UserError(f"samples.every_steps {every_steps}: must be at least 0 (0: none)")
+        if every_steps and count < 1:
+            raise UserError(f"samples.count {count}: must be at least 1; for no samples, samples.every_steps: 0")
+        self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
+        self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.encoded = None  # once a training: to find a few rows by their ids takes all of them
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.every_steps and module.step % self.every_steps == 0:
+            self.show(trainer, module)
+
+    def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
+        """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
+        examples = data.examples_of("val")[: self.count]
+        prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
+        if data.seq_len <= self.max_new_tokens:
+            raise UserError(
+                f"data.seq_len {data.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or set "
+                "samples.every_steps: 0"
+            )
+        ids, _ = encode_to_generate(
+            prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens, cut=data.cut
+        )
+        return examples, prompts, ids
+
+    def show(self, trainer: L.Trainer, module: Any) -> None:
+        """By the first rank alone; of a sharded model by all together, through layers put together for each forward."""
+        sharded = is_sharded(module.network)
+        if not (sharded or trainer.is_global_zero):
+            return
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        examples, prompts, ids = self.encoded = self.encoded or self.encode(data)
+        settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
+        made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
+        if not trainer.is_global_zero:
+            return
+        (source,) = data.template.needs
+        table = Table(source, "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        texts = []
+        for number, generated in made:
+            example, prompt = examples[number], prompts[number]
+            prediction = data.tokenizer.decode(generated.token_ids)
+            shown = {source: getattr(example, source), "reference": prompt.target, "prediction": prediction}
+            table.add_row(*map(clip, shown.values()))
+            texts.append({"id": example.id} | shown)
+        Console(file=sys.stdout).print(table)
+        log_samples(trainer.loggers, texts, module.step)
+
+
+def clip(text: str, length: int = 200) -> Text:
+    return as_written(text if len(text) <= length else text[: length - 1] + "…")
+
+
+def log_samples(loggers: Sequence[Any], samples: Sequence[dict[str, str]], step: int) -> None:
+    """Texts to those loggers that take any: a table to W&B, a text each to TensorBoard and what is like it.
+
+    samples: id, reference, prediction and what it was made from, of each.
+    """
+    if not samples:
+        return
+    columns, data = list(samples[0]), [list(row.values()) for row in samples]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_text("samples", columns=columns, data=data, step=step)
+        elif add_text := getattr(getattr(logger, "experiment", None), "add_text", None):
+            for row in samples:
+                text = f"reference: {row['reference']}\n\nprediction: {row['prediction']}"
+                add_text(f"samples/{row['id']}", text, step)

@@ -1,0 +1,359 @@
+"""Property 6 and the cutting of generated ids, on the real model."""
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from revinst.data.encoding import encode_examples, encode_to_generate
+from revinst.data.examples import load_examples
+from revinst.data.prompt import load_template, render_prompt
+from revinst.errors import UserError
+from revinst.inference.engine.cache import Cache
+from revinst.inference.engine.decoder import Decoder, why_not_decoder
+from revinst.inference.engine.engine import Engine, GenerationSettings, generate_batches
+from revinst.inference.engine.sampling import Picking, pick_tokens, row_keys
+from revinst.inference.engine.slots import decode_rows
+from revinst.inference.engine.stopping import Stopping
+from revinst.inference.likelihood import document_losses
+from revinst.model.base import dequantize_base, is_quantized, load_base
+from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.network import Network
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network(base):
+    return Network(load_base(base, CPU, "none", dtype=torch.float32))
+
+
+@pytest.fixture(scope="module")
+def prompts(smollm):
+    examples = sorted(load_examples("quickstart")[0], key=lambda example: len(example.response))[:60:12]
+    template = load_template("blog")
+    return encode_to_generate([render_prompt(template, e) for e in examples], template, smollm, 1024, 16)[0]
+
+
+def generate(network, smollm, prompts, **options) -> dict[int, list[int]]:
+    settings = GenerationSettings(max_new_tokens=10, **options)
+    return {number: out.token_ids for number, out in generate_batches(network, smollm, prompts, settings)}
+
+
+@pytest.fixture(scope="module")
+def expected(network, smollm, prompts) -> dict[int, list[int]]:
+    """What transformers writes to each prompt alone."""
+    return generate(network, smollm, prompts, batch_size=1, engine="hf")
+
+
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_greedy_does_not_depend_on_batch_padding_or_order(network, smollm, prompts, expected, engine):
+    assert len(prompts) == 5 and len({len(ids) for ids in prompts}) == 5
+    assert len({tuple(ids) for ids in expected.values()}) >= 4
+    for size in (2, 5):
+        assert generate(network, smollm, prompts, batch_size=size, engine=engine) == expected
+    backwards = generate(network, smollm, prompts[::-1], batch_size=3, engine=engine)
+    assert {len(prompts) - 1 - number: ids for number, ids in backwards.items()} == expected
+    four = generate(network, smollm, prompts[1:2] * 4, batch_size=2, engine=engine)  # all but one token is a prefix
+    assert four == dict.fromkeys(range(4), expected[1])
+
+
+def test_sampling_repeats_with_its_seed(network, smollm, prompts):
+    options = {"temperature": 0.9, "top_p": 0.9, "batch_size": 4}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = generate(network, smollm, prompts[:4], seed=1, **options)
+    assert torch.equal(torch.get_rng_state(), state), "sampling must leave training's generator alone"
+    assert generate(network, smollm, prompts[:4], seed=1, **options) == first
+    assert generate(network, smollm, prompts[:4], seed=2, **options) != first
+
+
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_stops_at_eos(network, smollm, prompts, engine):
+    """The second token that the model writes anyway is declared EOS: one token is left, and it is not EOS."""
+    whole = generate(network, smollm, prompts[:1])[0]
+    assert whole[1] != whole[0]
+    stopping = replace(smollm, eos_id=whole[1])
+    settings = GenerationSettings(max_new_tokens=16, engine=engine)
+    [(_, out)] = generate_batches(network, stopping, prompts[:1], settings)
+    assert (out.token_ids, out.stopped) == (whole[:1], "eos")
+    [(_, out)] = generate_batches(network, smollm, prompts[:1], settings, limits=[3])
+    assert (out.token_ids, out.stopped) == (whole[:3], "length")
+
+
+@pytest.mark.parametrize("engine", ["slots", "hf"])
+def test_log_p_is_the_models(network, smollm, prompts, engine):
+    """Of all that was written, EOS too, by one forward over prompt and text; sampled or not."""
+    for temperature in (0.0, 1.5):
+        settings = GenerationSettings(max_new_tokens=6, temperature=temperature, top_p=0.9, engine=engine)
+        made = dict(generate_batches(network, smollm, prompts, settings))
+        for number, out in made.items():
+            new_ids = out.token_ids + [smollm.eos_id] * (out.stopped == "eos")
+            with torch.no_grad():
+                logits = network.model(torch.tensor([prompts[number] + new_ids])).logits[
+                    0, len(prompts[number]) - 1 : -1
+                ]
+            expected = logits.log_softmax(-1).gather(-1, torch.tensor(new_ids)[:, None]).sum()
+            assert out.log_p == pytest.approx(float(expected), abs=2e-3) and out.log_p < -0.1
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, dense):
+    """As transformers' generate with PEFT does, fp32; and with the adapter off, as the base alone."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    network = Network(
+        attach_lora(load_base(str(tiny_llama), CPU, quantization, dtype=torch.float32), LoraSettings(), "")
+    )
+    torch.manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    numbers = [[5 + n, *range(100, 110 + 3 * n)] for n in range(9)]
+    results = []
+    for use_adapter in (True, False):
+        with contextlib.nullcontext() if use_adapter else network.without_adapter(), torch.no_grad():
+            plain = generate_batches(network, tokenizer, numbers, GenerationSettings(max_new_tokens=12, engine="hf"))
+            expected = {number: out.token_ids for number, out in plain}
+            decoder = Decoder(network, "sdpa", dense)
+            rows = decode_rows(decoder, numbers, [12] * 9, Picking(Stopping(tokenizer)), budget=10_000, max_slots=4)
+            assert {row.number: row.new_ids for row in rows} == expected
+            results.append(expected)
+    assert results[0] != results[1] and len({tuple(ids) for ids in results[0].values()}) > 4
+    network.model.merge_adapter()
+    assert not why_not_decoder(network)
+    with network.without_adapter():
+        assert "merged and switched off" in why_not_decoder(network)
+
+
+def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
+    """Rows of very different lengths and limits, few slots, several caches, and memory that runs out twice."""
+    from revinst.data.tokenizer import load_tokenizer
+
+    network = Network(load_base(str(tiny_llama), CPU, "none", dtype=torch.float32))
+    tokenizer = load_tokenizer(str(tiny_llama))
+    prompts = [list(range(5, 6 + length)) for length in (200, 3, 90, 12, 40, 199, 1, 7, 60, 25, 25, 150)]
+    limits = [1 + 5 * (number % 4) for number in range(len(prompts))]
+    decoder, picking = Decoder(network, "sdpa", True), Picking(Stopping(tokenizer), temperature=0.8, seed=3)
+
+    def decode(budget: int, slots: int) -> dict[int, list[int]]:
+        rows = list(decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
+        assert sorted(row.number for row in rows) == list(range(len(prompts)))
+        assert all(row.stopped == "eos" or len(row.new_ids) == limits[row.number] for row in rows)
+        return {row.number: row.new_ids for row in rows}
+
+    with torch.no_grad():
+        expected = decode(100_000, 12)
+        for budget, slots in ((217, 12), (500, 3), (100_000, 1), (700, 5)):
+            assert decode(budget, slots) == expected
+        calls, prefill = [], Decoder.prefill
+
+        def fail_twice(self, *args, **kwargs):
+            calls.append(0)
+            if len(calls) in (4, 7):
+                raise torch.OutOfMemoryError("no room")
+            return prefill(self, *args, **kwargs)
+
+        monkeypatch.setattr(Decoder, "prefill", fail_twice)
+        assert decode(2_000, 3) == expected and len(calls) > 7
+        monkeypatch.undo()
+        for place, at in ((Decoder, "new_cache"), (Decoder, "step"), (Cache, "copy")):
+            failed, work = [], getattr(place, at)
+
+            def fail_first(self, *args, work=work, failed=failed):
+                failed.append(0)
+                if len(failed) in (1, 3):
+                    raise torch.OutOfMemoryError("no room")
+                return work(self, *args)
+
+            monkeypatch.setattr(place, at, fail_first)
+            assert decode(4_000, 6) == expected and len(failed) > 3
+            monkeypatch.undo()
+        with pytest.raises(UserError, match="prompt of 200 tokens"):
+            decode(150, 4)
+
+
+def test_what_the_slots_do_not_know_goes_to_transformers(tiny_llama, capsys):
+    from revinst.data.tokenizer import load_tokenizer
+
+    network = Network(load_base(str(tiny_llama), CPU, "none", dtype=torch.float32))
+    tokenizer = load_tokenizer(str(tiny_llama))
+    expected = dict(generate_batches(network, tokenizer, [[5, 6, 7]], GenerationSettings(max_new_tokens=5)))
+    network.base.model.rotary_emb.rope_type = "dynamic"
+    got = dict(generate_batches(network, tokenizer, [[5, 6, 7]], GenerationSettings(max_new_tokens=5)))
+    assert got[0].token_ids == expected[0].token_ids and "rotary angles are dynamic" in capsys.readouterr().err
+    with pytest.raises(UserError, match="dynamic"):
+        list(generate_batches(network, tokenizer, [[5]], GenerationSettings(engine="slots")))
+
+
+def test_every_mode_is_restored(network, smollm, prompts):
+    layers = network.base.model.layers
+    network.train()
+    layers[0].eval()
+    generate(network, smollm, prompts[:1])
+    modes = [network.training, layers[0].training, layers[1].training]
+    network.eval()
+    assert modes == [True, False, True]
+
+
+def test_likelihood_is_that_of_each_document_alone(network, smollm):
+    examples = load_examples("quickstart")[0][:6]
+    documents = encode_examples(examples, load_template("blog"), smollm, 1024)
+    losses = dict(document_losses(network, documents, tokens_per_batch=600))
+    assert list(losses) == list(range(len(documents)))
+    for number in range(len(documents)):
+        span = slice(documents.offsets[number], documents.offsets[number + 1])
+        ids, targets = (torch.from_numpy(a[span].astype("int64")) for a in (documents.input_ids, documents.targets))
+        with torch.no_grad():
+            logits = network.model(ids[None]).logits[0]
+        expected = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+        assert losses[number] == pytest.approx(float(expected), rel=1e-4) and losses[number] > 1
+
+
+def test_dequantised_base_is_the_4_bit_one(base):
+    """Same values, so the same predictions, without unpacking at every forward."""
+    quantized = load_base(base, CPU)
+    ids = torch.arange(100, 160)[None]
+    with torch.no_grad():
+        expected = quantized(ids).logits
+        dequantised = dequantize_base(quantized)
+        assert not is_quantized(dequantised)
+        got = dequantised(ids).logits
+    assert (got - expected).abs().max() <= 2e-2 * expected.abs().max()
+    assert (got.argmax(-1) == expected.argmax(-1)).float().mean() > 0.95
+
+
+def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
+    """Not on the batch, the order, or which rows a killed job had already done."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.inference.load import load_for_inference
+
+    network = load_for_inference(str(tiny_llama), None, torch.device("cpu"), "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    prompts = [[5 + n, *range(100, 110 + n)] for n in range(9)]
+
+    def sample(numbers, **options):
+        settings = GenerationSettings(max_new_tokens=12, temperature=1.0, **options)
+        made = generate_batches(network, tokenizer, [prompts[n] for n in numbers], settings)
+        return {numbers[place]: generated.token_ids for place, generated in made}
+
+    whole = sample(range(9), batch_size=9)
+    assert sample(range(9), batch_size=2) == whole and sample([7, 3, 0], batch_size=4) == {
+        n: whole[n] for n in (7, 3, 0)
+    }
+    assert len({tuple(ids) for ids in whole.values()}) == 9
+    assert sum(sample(range(9), batch_size=9, seed=1)[n] != whole[n] for n in range(9)) == 9
+
+
+def test_k_samples_of_a_prompt_share_its_prefill(tiny_llama, monkeypatch):
+    """The same as k calls of one sample each, in fewer prefilled prompts; in any order, slots, and with the twin."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.inference.load import load_for_inference
+
+    network = load_for_inference(str(tiny_llama), None, CPU, "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    prompts = [[5 + n, *range(100, 104 + n)] for n in range(5)]
+    prefilled, prefill = [], Decoder.prefill
+
+    def count(self, prompts, *args):
+        prefilled.extend(map(tuple, prompts))
+        return prefill(self, prompts, *args)
+
+    monkeypatch.setattr(Decoder, "prefill", count)
+
+    def sample(wanted, **options):
+        settings = GenerationSettings(max_new_tokens=8, temperature=1.0, top_k=500, **options)
+        ids, numbers = [prompts[n] for n, _ in wanted], [k for _, k in wanted]
+        made = generate_batches(network, tokenizer, ids, settings, samples=numbers)
+        return {wanted[place]: (out.token_ids, round(out.log_p, 3)) for place, out in made}
+
+    alone = {key: out for k in range(3) for key, out in sample([(n, k) for n in range(5)]).items()}
+    assert len(prefilled) == 15 and len({tuple(ids) for ids, _ in alone.values()}) == 15
+    wanted = [(n, k) for k in (2, 0, 1) for n in range(5)]
+    prefilled.clear()
+    assert sample(wanted) == alone and len(prefilled) == 5
+    assert sample(wanted[::-1], batch_size=4) == alone
+    twin = sample(wanted, batch_size=4, engine="hf")
+    assert {key: ids for key, (ids, _) in twin.items()} == {key: ids for key, (ids, _) in alone.items()}
+
+
+def test_an_engine_lays_the_weights_out_once(tiny_llama, monkeypatch):
+    """Greedy texts and samples in one call, longer prompts in the next: as in calls of their own, with one decoder."""
+    from revinst.data.tokenizer import load_tokenizer
+    from revinst.inference.load import load_for_inference
+
+    network = load_for_inference(str(tiny_llama), None, CPU, "none", torch.float32)
+    tokenizer = load_tokenizer(str(tiny_llama))
+    built, build = [], Decoder.__init__
+
+    def count(self, *args):
+        built.append(0)
+        build(self, *args)
+
+    monkeypatch.setattr(Decoder, "__init__", count)
+    settings = GenerationSettings(max_new_tokens=8, temperature=1.0)
+    calls = [[[5 + n, *range(100, 104 + length * n)] for n in range(5)] for length in (1, 30)]
+
+    def alone(prompts, sample):
+        given = replace(settings, temperature=0.0) if sample is None else settings
+        return dict(generate_batches(network, tokenizer, prompts, given, samples=[sample] * 5))
+
+    expected = [{(n, sample): out for sample in (None, 1, 2) for n, out in alone(prompts, sample).items()}
+                for prompts in calls]  # fmt: skip
+    wanted = [(n, sample) for n in range(5) for sample in (None, 1, 2)]
+    for kind in ("auto", "hf"):
+        built.clear()
+        engine = Engine(network, tokenizer, replace(settings, engine=kind))
+        for prompts, texts in zip(calls, expected, strict=True):
+            made = engine.generate([prompts[n] for n, _ in wanted], samples=[sample for _, sample in wanted])
+            found = {wanted[place]: out for place, out in made}
+            assert {key: out.token_ids for key, out in found.items()} == {k: out.token_ids for k, out in texts.items()}
+            assert all(out.log_p == pytest.approx(texts[key].log_p, abs=1e-3) for key, out in found.items())
+        assert len(built) == (kind == "auto")
+    assert len({tuple(out.token_ids) for out in expected[0].values()}) == 15
+    assert list(engine.generate([])) == []
+
+
+def test_samples_follow_the_distribution():
+    """10,000 draws of one logit row at temperature 2, and of a nucleus of its three likeliest tokens; at two steps."""
+    logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
+    keys = row_keys(0, [([n], 0) for n in range(10_000)])
+    stopping: Any = None
+    for picking, expected in (
+        (Picking(stopping, 2.0), (logits / 2).softmax(-1)),
+        (Picking(stopping, 1.0, top_p=0.9), torch.tensor([*logits[:3].softmax(-1), 0.0, 0.0])),
+        (Picking(stopping, 1.0, top_k=2), torch.tensor([*logits[:2].softmax(-1), 0.0, 0.0, 0.0])),
+        (Picking(stopping, 1.0, top_p=0.5, top_k=2), torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])),
+    ):
+        picks = []
+        for step in (0, 1):
+            steps = torch.full((10_000,), step)
+            ids, log_p = pick_tokens(logits.repeat(10_000, 1), picking, keys, steps)
+            shares = torch.bincount(ids, minlength=5) / 10_000
+            assert (shares - expected).abs().max() < 0.02
+            assert torch.allclose(log_p, logits.log_softmax(-1)[ids])
+            picks.append(ids)
+        same = (picks[0] == picks[1]).float().mean()
+        assert same == pytest.approx(float((expected**2).sum()), abs=0.02)  # steps are independent
+
+
+def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
+    """In bf16 as well; rounding the product before the sum would change a sixth of the weights."""
+    network = Network(attach_lora(load_base(str(tiny_llama), CPU, "none", dtype=torch.bfloat16), LoraSettings(), ""))
+    torch.manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.data = (0.05 * torch.randn(parameter.shape)).bfloat16()
+    with torch.no_grad():
+        decoder = Decoder(network, "sdpa", dense=True)
+    module = network.base.model.layers[1].mlp.down_proj
+    a, b = module.lora_A["default"].weight.float(), module.lora_B["default"].weight.float()
+    base = module.base_layer.weight
+    product = module.scaling["default"] * (b @ a)
+    expected, twice = (base.float() + product).bfloat16(), base + product.bfloat16()
+    differing = (decoder.layers[1].down.weight != expected).float().mean()
+    assert differing < 1e-3 and (twice != expected).float().mean() > 0.05 and (expected != base).float().mean() > 0.5
