@@ -103,9 +103,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def load_model(base: str, device: torch.device, merged: bool) -> Any:
     """A 4-bit base with a fresh adapter of rank 64 on all linear layers; or the two as one model in bf16."""
+    from revinst.config.settings import LoraSettings
     from revinst.model.base import dequantize_base, load_base
     from revinst.model.hardware import choose_hardware
-    from revinst.model.lora import LoraSettings, attach_lora
+    from revinst.model.lora import attach_lora
 
     # a static cache is compiled only with sdpa, and there the merged peers are fastest
     model = load_base(base, device, "nf4", "sdpa" if merged else choose_hardware(device).attention)

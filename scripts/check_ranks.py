@@ -93,8 +93,8 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
     from lightning.pytorch.strategies import DDPStrategy
 
     import revinst.training.module as loop
+    from revinst.config.settings import LoraSettings
     from revinst.data.datamodule import InstructionDataModule
-    from revinst.model.lora import LoraSettings
     from revinst.model.sharding import ShardedStrategy, gather_whole
 
     strategy, world_size = JOBS[job]

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from revinst.config.settings import LoraSettings
 from revinst.data.datamodule import InstructionDataModule
-from revinst.model.lora import LoraSettings
 from revinst.training.module import InstructionModule
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from revinst.config.parser import RevinstCLI, open_config
+from revinst.config.settings import LoraSettings
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.hardware import (
     choose_precision,
 )
-from revinst.model.lora import LoraSettings
 from revinst.model.memory import (
     read_shape,
 )

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from revinst.config.keys import OLD_KEY, as_before, flatten, lay_over, leave_out, take_old_keys, unknown_keys
+from revinst.config.settings import CheckpointSettings
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
@@ -22,7 +23,6 @@ from revinst.model.hardware import check_precision
 from revinst.model.sharding import check_strategy
 from revinst.options import find_unknown, say_nearest
 from revinst.runs.folder import Run
-from revinst.training.checkpoint import CheckpointSettings
 from revinst.training.module import InstructionModule
 from revinst.training.samples import Samples
 

@@ -1,40 +1,15 @@
 """The adapter: attach, save, load, in PEFT's own format, so that any tool can read it."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
 
 TARGETS_HINT = "name linear layers of the decoder, as in [q_proj, v_proj], or give all-linear"
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """LoRA (https://arxiv.org/abs/2106.09685).
-
-    Attributes:
-        r: rank.
-        alpha: the update is scaled by alpha / r.
-        dropout: on the adapter's input, in [0, 1).
-        target_modules: all-linear (every linear layer but the head), a list such as [q_proj, v_proj], or a regular
-            expression that matches whole names. The head is refused: `loss.ChunkedLoss` has no gradient for it.
-    """
-
-    r: int = 64
-    alpha: int = 16
-    dropout: float = 0.1
-    target_modules: str | list[str] = "all-linear"
-
-    def __post_init__(self):
-        if self.r < 1 or not 0 <= self.dropout < 1:
-            raise UserError(f"model.lora: r {self.r} must be at least 1 and dropout {self.dropout} in [0, 1)")
-        if self.alpha <= 0:
-            raise UserError(
-                f"model.lora: alpha {self.alpha} must be above 0; the adapter's output is scaled by alpha / r"
-            )
 
 
 def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:

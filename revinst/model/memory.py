@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
 from revinst.model.fused.support import why_not
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from revinst.model.network import CHUNK_TARGETS
 
 GIB = 2**30

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from revinst.config.settings import CheckpointSettings
 from revinst.errors import UserError
 from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside
 from revinst.runs.files import write_json
@@ -17,33 +18,6 @@ from revinst.training.fingerprint import fingerprints
 from revinst.training.optim import page_state
 from revinst.training.rng import collect_rng, fold_in_rank, restore_rng
 from revinst.training.stop import Stopped, StopSignals
-
-
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """When to save, and what to keep. The last step is always saved.
-
-    Attributes:
-        every_steps: optimizer steps between checkpoints.
-        every_epochs: epochs between checkpoints.
-        every_minutes: minutes between checkpoints, at most.
-        keep_last: newest checkpoints that are kept.
-        keep_best: checkpoints with the lowest val/loss that are kept besides.
-    """
-
-    every_steps: int | None = 200
-    every_epochs: int | None = None
-    every_minutes: float | None = 30
-    keep_last: int = 3
-    keep_best: int = 1
-
-    def __post_init__(self):
-        if self.keep_last < 1 or self.keep_best < 0:
-            raise UserError("checkpoint: keep_last must be at least 1 and keep_best at least 0")
-        for name in ("every_steps", "every_epochs", "every_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"checkpoint.{name} {value}: must be above 0, or null for none")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.distributed import ReduceOp
 
+from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
@@ -20,7 +21,7 @@ from revinst.model.base import load_base
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
 from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, is_deterministic, room_bytes
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
 from revinst.model.network import Network

@@ -6,12 +6,13 @@ import socket
 import pytest
 
 from revinst.commands.demo import Writer, build_page, launch, load_gradio
+from revinst.config.settings import LoraSettings
 from revinst.data.examples import Example
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import Trained
 from revinst.model.adapter import save_adapter
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 
 TRAIN = [
     Example("1", "What is a comet?", "", "A comet is a lump of ice and dust.", ""),

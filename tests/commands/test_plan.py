@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from revinst import cli
-from revinst.model.lora import LoraSettings
+from revinst.config.settings import LoraSettings
 from revinst.model.memory import checkpoint_gib, predict_memory, read_shape
 
 LLAMA_7B = {

@@ -44,8 +44,8 @@ def train(copy: str, base: str, options: dict) -> None:
     import revinst
 
     assert Path(revinst.__file__).is_relative_to(copy), f"{revinst.__file__} is not the copy in {copy}"
+    from revinst.config.settings import LoraSettings
     from revinst.data.datamodule import InstructionDataModule
-    from revinst.model.lora import LoraSettings
     from revinst.training.module import InstructionModule
 
     class Record(L.Callback):

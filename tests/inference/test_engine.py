@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from revinst.config.settings import LoraSettings
 from revinst.data.encoding import encode_examples, encode_to_generate
 from revinst.data.examples import load_examples
 from revinst.data.prompt import load_template, render_prompt
@@ -19,7 +20,7 @@ from revinst.inference.engine.slots import decode_rows
 from revinst.inference.engine.stopping import Stopping
 from revinst.inference.likelihood import document_losses
 from revinst.model.base import dequantize_base, is_quantized, load_base
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 
 CPU = torch.device("cpu")

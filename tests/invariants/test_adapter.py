@@ -5,9 +5,10 @@ import hashlib
 import pytest
 import torch
 
+from revinst.config.settings import LoraSettings
 from revinst.model.adapter import adapter_state, load_adapter, save_adapter, set_adapter_state
 from revinst.model.base import load_base
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from tests.tiny import build_data, build_module, build_trainer
 
 CPU = torch.device("cpu")

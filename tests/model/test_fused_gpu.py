@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from revinst.config.settings import LoraSettings
 from revinst.data.batch import collate_rows
 from revinst.model.attention import KERNELS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.support import choose_layers, fuse_layers
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
 from tests.tiny import build_data, write_tiny_llama

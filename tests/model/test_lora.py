@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.adapter import (
@@ -18,7 +19,7 @@ from revinst.model.adapter import (
     save_adapter,
 )
 from revinst.model.attention import register_attention
-from revinst.model.lora import LoraSettings, attach_lora
+from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from tests.tiny import tiny_config
 

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 from revinst import cli
 from revinst.commands.generate import read_texts
 from revinst.config.parser import RevinstCLI, read_run_config
+from revinst.config.settings import LoraSettings
 from revinst.data.cache import cache_documents
 from revinst.data.encoding import Documents
 from revinst.data.examples import Discarded, load_examples
@@ -37,7 +38,6 @@ from revinst.inference.predictions import LikelihoodFile, PredictionFile
 from revinst.inference.trained import open_trained
 from revinst.model.adapter import load_adapter
 from revinst.model.base import load_base
-from revinst.model.lora import LoraSettings
 from revinst.model.memory import read_shape
 from revinst.runs.checkpoints import newest_checkpoint, prune, read_checkpoint
 from revinst.runs.folder import Run

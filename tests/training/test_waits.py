@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from revinst.config.settings import LoraSettings
 from revinst.data.batch import StepBatch
-from revinst.model.lora import LoraSettings
 from revinst.runs.metrics import MetricsFile
 from revinst.training.metrics import Sum
 from revinst.training.run_folder import RunFolder

@@ -1,0 +1,167 @@
+"""What a config says, typed: one dataclass a group, read by the YAML, by plain Python and by `revinst plan`.
+
+The words that a field takes are listed where they are obeyed, and checked there; here are the bounds of numbers.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from revinst.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which texts, how they become prompts and targets, and how these are packed into steps."""
+
+    source: str | dict[str, Any] | list[str | dict[str, Any]] = "databricks/databricks-dolly-15k"
+    """quickstart, a hub id, a file, a folder, or a list of them; `{source: FILE, weight: 2}` in place of a name trains
+    the rows of FILE twice an epoch (a weight below 1: that share of them)."""
+    columns: dict[str, str] | None = None
+    """our field -> the source's column, where they differ."""
+    template: str = "blog"
+    """blog, alpaca, chat, forward, or the path of a template file."""
+    context: str = "drop"
+    """drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one)."""
+    strip_citations: bool = False
+    """remove marks such as [12] from responses and contexts."""
+    supervise: str = "target"
+    """target (instruction and EOS) or all (every token, as the blog does)."""
+    seq_len: int = 2048
+    """tokens in a packed row."""
+    cut: str = "end"
+    """where a response too long for its row is cut: end, or middle (its head and its tail stay)."""
+    packing: str = "best_fit"
+    """best_fit (documents isolated), joined (the blog's) or none (one document a row)."""
+    heldout_fraction: float = 0.1
+    """share of rows, in [0, 1), that are only reported on."""
+    val_fraction: float = 0.05
+    """share of rows, in [0, 1), for val/loss, samples and every choice."""
+    split: str | None = None
+    """the split.json of another run, used as it is; null: split by the fractions."""
+    rows_per_step: int = 8
+    """packed rows in one optimizer step, over all ranks: the recipe's."""
+    micro_batch_size: int | str = "auto"
+    """rows in one forward: the machine's, a number or auto (as many as fit in its memory)."""
+    on_bad_row: str = "stop"
+    """stop, or skip (and count)."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.micro_batch_size, str) and self.micro_batch_size != "auto":
+            raise UserError(f"data.micro_batch_size {self.micro_batch_size!r}: a number of rows, or auto")
+        for name in ("seq_len", "rows_per_step", "micro_batch_size"):
+            count = getattr(self, name)
+            if count != "auto" and count < 1:
+                raise UserError(f"data.{name} {count}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA (https://arxiv.org/abs/2106.09685)."""
+
+    r: int = 64
+    """rank."""
+    alpha: int = 16
+    """the update is scaled by alpha / r."""
+    dropout: float = 0.1
+    """on the adapter's input, in [0, 1)."""
+    target_modules: str | list[str] = "all-linear"
+    """all-linear (every linear layer but the head), a list such as [q_proj, v_proj], or a regular expression that
+    matches whole names."""
+
+    def __post_init__(self) -> None:
+        if self.r < 1 or not 0 <= self.dropout < 1:
+            raise UserError(f"model.lora: r {self.r} must be at least 1 and dropout {self.dropout} in [0, 1)")
+        if self.alpha <= 0:
+            raise UserError(
+                f"model.lora: alpha {self.alpha} must be above 0; the adapter's output is scaled by alpha / r"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The base and its adapter, how they are computed and how the adapter is trained."""
+
+    base: str = "NousResearch/Llama-2-7b-hf"
+    """hub id or folder of the base model."""
+    quantization: str = "nf4"
+    """nf4 or none."""
+    attention: str = "auto"
+    """auto, flash, varlen, sdpa or eager."""
+    kernels: str = "auto"
+    """auto, fused or plain; auto fuses decoder layers on CUDA where it can."""
+    activation_memory_gib: float | str = 0
+    """GiB for activations that are kept; 0 recomputes every layer; auto takes what is free."""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """rank, alpha, dropout and target modules of the adapter."""
+    optimizer: str = "paged_adamw_32bit"
+    """paged_adamw_32bit, paged_adamw_8bit or adamw."""
+    weight_decay: float = 0.0
+    """decoupled, on adapter weights."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's, each in [0, 1)."""
+    lr: float = 2e-4
+    """peak learning rate."""
+    lr_schedule: str = "constant"
+    """constant, linear or cosine."""
+    warmup_frac: float = 0.03
+    """share of all steps in which the lr rises, in [0, 1]."""
+    max_grad_norm: float = 0.3
+    """gradients are scaled down to this norm."""
+    max_bad_steps: int = 3
+    """so many steps with a non-finite loss or gradient in a row stop the run."""
+
+    def __post_init__(self) -> None:
+        betas = list(self.betas)
+        checks = {  # not a number fails every comparison
+            "lr": (0 < self.lr < math.inf, "above 0"),
+            "betas": (len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "warmup_frac": (0 <= self.warmup_frac <= 1, "in [0, 1]"),
+            "max_grad_norm": (self.max_grad_norm > 0, "above 0"),
+            "max_bad_steps": (self.max_bad_steps >= 1, "at least 1"),
+        }
+        for name, (is_right, range_) in checks.items():
+            if not is_right:
+                value = betas if name == "betas" else getattr(self, name)
+                raise UserError(f"model.{name} {value}: must be {range_}")
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When to save, and what to keep. The last step is always saved."""
+
+    every_steps: int | None = 200
+    """optimizer steps between checkpoints; null: none by steps."""
+    every_epochs: int | None = None
+    """epochs between checkpoints; null: none by epochs."""
+    every_minutes: float | None = 30
+    """minutes between checkpoints, at most; null: none by the clock."""
+    keep_last: int = 3
+    """newest checkpoints that are kept."""
+    keep_best: int = 1
+    """checkpoints with the lowest val/loss that are kept besides."""
+
+    def __post_init__(self) -> None:
+        if self.keep_last < 1 or self.keep_best < 0:
+            raise UserError("checkpoint: keep_last must be at least 1 and keep_best at least 0")
+        for name in ("every_steps", "every_epochs", "every_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"checkpoint.{name} {value}: must be above 0, or null for none")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Instructions for a few validation texts, written while it trains."""
+
+    every_steps: int = 200
+    """optimizer steps between them; 0: none."""
+    count: int = 3
+    """texts."""
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 0:
+            raise UserError(f"samples.every_steps {self.every_steps}: must be at least 0 (0: none)")
+        if self.every_steps and self.count < 1:
+            raise UserError(f"samples.count {self.count}: must be at least 1; for no samples, samples.every_steps: 0")
