@@ -1,6 +1,5 @@
 """Device, compute dtype, attention backend and 4-bit support: each decided once, with a reason to print."""
 
-import inspect
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,6 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from revinst.errors import UserError
+from revinst.model.attention import choose_attention
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PRECISIONS = {"bf16-mixed": "bf16", "16-mixed": "fp16", "32-true": "fp32"}  # Lightning's name -> of `DTYPES`
@@ -22,7 +22,6 @@ PRECISION_REASONS = {
     "transformer-engine-float16": ROUNDED,
     "64-true": "the base computes in bf16 or fp32",
 }
-ATTENTION_BACKENDS = ("auto", "flash", "varlen", "sdpa", "eager")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,6 @@ def choose_hardware(
     dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for. deterministic: gradients
     must be the same bits each time.
     """
-    if attention not in ATTENTION_BACKENDS:
-        raise UserError(f"model.attention {attention!r}: choose from {', '.join(ATTENTION_BACKENDS)}")
     dtype_name, why_dtype = choose_dtype(device)
     asked = next((name for name, value in DTYPES.items() if value == dtype), dtype_name)
     if asked != dtype_name:
@@ -157,61 +154,6 @@ def why_no_bitsandbytes() -> str:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return f"bitsandbytes can't be imported ({(str(error).splitlines() or [''])[0][:120]})"
     return ""
-
-
-def choose_attention(
-    device: torch.device, attention: str, dtype: torch.dtype, *, deterministic: bool = False
-) -> tuple[str, str]:
-    """(backend, reason). `flash` and `varlen` read `cu_seqlens` themselves; `sdpa` and `eager` go by document."""
-    missing = {"flash": why_not_flash(device, dtype), "varlen": why_not_varlen(device, dtype), "sdpa": "", "eager": ""}
-    if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
-        missing["flash"] = missing["flash"] or why_not_deterministic_flash()
-    if attention != "auto":
-        if missing[attention]:
-            raise UserError(f"model.attention {attention}: {missing[attention]}; use model.attention: auto")
-        return attention, "asked for"
-    if not missing["flash"]:
-        return "flash", "flash-attn is installed and the GPU runs it"
-    if not missing["varlen"]:
-        return "varlen", f"PyTorch's variable-length attention ({missing['flash']})"
-    return "sdpa", f"one call a document ({missing['flash']}; {missing['varlen']})"
-
-
-def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
-    if device.type != "cuda":
-        return "flash-attn needs a CUDA GPU"
-    if dtype == torch.float32:
-        return "flash-attn computes in 16 bits, not in fp32"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "flash-attn needs compute capability 8.0"
-    return "" if find_spec("flash_attn") else "flash-attn is not installed"
-
-
-def is_deterministic() -> bool:
-    """Whether gradients must be the same bits each time: the Trainer's `deterministic: true`.
-
-    Its `warn` promises nothing: PyTorch's own attention adds in any order then.
-    """
-    return torch.get_deterministic_debug_mode() == 2
-
-
-def why_not_deterministic_flash() -> str:
-    """Older ones have one backward, which adds in any order."""
-    from flash_attn import flash_attn_varlen_func
-
-    if "deterministic" in inspect.signature(flash_attn_varlen_func).parameters:
-        return ""
-    return "the installed flash-attn has no deterministic backward, and trainer.deterministic asks for one"
-
-
-def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:
-    if device.type != "cuda":
-        return "PyTorch's varlen attention needs a CUDA GPU"
-    if dtype == torch.float32:
-        return "PyTorch's varlen attention computes in 16 bits, not in fp32"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "PyTorch's varlen attention needs compute capability 8.0"
-    return "" if find_spec("torch.nn.attention.varlen") else "this PyTorch has no varlen attention"
 
 
 def check_precision(device: torch.device, precision: str) -> None:

@@ -16,11 +16,11 @@ from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch, StepBatch
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
-from revinst.model.attention import KERNELS, rows_by_sdpa
+from revinst.model.attention import BACKENDS, is_deterministic, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, is_deterministic, room_bytes
+from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, room_bytes
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
@@ -273,7 +273,7 @@ class InstructionModule(L.LightningModule):
         self.micro_batch_size = -int(self.max_over_ranks(-division.micro_batch_size))
         self.reasons["micro_batch"] = division.reason
         recompute_layers(base, [number for number in range(division.recomputed) if number not in fused])
-        kernel = KERNELS[self.hardware.attention]
+        kernel = BACKENDS[self.hardware.attention].packed
         kernel = rows_by_sdpa(kernel) if self.attention == "auto" else kernel
         self.host_memory = fuse_layers(layers, fused, division.recomputed, kernel)
         self.reasons["recompute"] = f"{division.recomputed} of {len(layers)} layers recompute activations"

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import AttentionInterface, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from revinst.model.attention import KERNELS, register_attention
-from revinst.model.hardware import choose_attention, why_not_flash, why_not_varlen
+from revinst.errors import UserError
+from revinst.model.attention import BACKENDS, choose_attention, why_not_flash, why_not_varlen
+from revinst.model.attention_interface import register_attention
 from tests.tiny import tiny_config
 
 SEQ_LENS = [5, 17, 1, 40, 17]
-BACKENDS = [
+CASES = [
     pytest.param("eager"),
     pytest.param("sdpa"),
     pytest.param("sdpa", id="sdpa-equal-lengths"),
@@ -33,7 +34,7 @@ def packed_logits(model: LlamaForCausalLM, ids: torch.Tensor, seq_lens: list[int
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CASES)
 def test_each_document_is_alone(backend, training, request):
     on_gpu = backend in ("flash", "varlen")
     device, dtype, bound = ("cuda", torch.bfloat16, 3e-2) if on_gpu else ("cpu", torch.float32, 1e-5)
@@ -62,7 +63,7 @@ def test_backends_agree():
     """flash, varlen and SDPA in bf16 within rounding of the eager reference in fp32, forward and gradients."""
     ids = torch.randint(0, 512, (1, sum(SEQ_LENS)), device="cuda")
     results = {}
-    for backend in KERNELS:
+    for backend in BACKENDS:
         dtype = torch.float32 if backend == "eager" else torch.bfloat16
         model = build_llama(backend, "cuda", dtype)
         logits = packed_logits(model, ids, SEQ_LENS).float()
@@ -84,3 +85,34 @@ def test_choice_is_explained():
 @pytest.mark.parametrize("why_not", [why_not_flash, why_not_varlen])
 def test_fp32_is_not_for_kernels_of_16_bits(why_not):
     assert "fp32" in why_not(torch.device("cuda"), torch.float32)
+
+
+@pytest.mark.parametrize(("window", "refused"), [(8, True), (16, True), (17, False), (None, False)])
+def test_a_window_that_would_mask_something_is_refused(window, refused):
+    """transformers' own forward of a Mistral with that window is another function of the same tokens."""
+    config = MistralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, sliding_window=window, attn_implementation=register_attention("sdpa"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 64, (1, 17))
+    if refused:
+        with pytest.raises(UserError, match=rf"sliding window of {window} tokens.*data\.seq_len: {window}"):
+            packed_logits(model, ids, [17])
+        packed_logits(model, ids[:, :window], [window])  # nothing is masked in it
+        return
+    packed = packed_logits(model, ids, [17])
+    model.set_attn_implementation("sdpa")
+    assert (packed - model(ids, use_cache=False).logits[0]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [({"softcap": 50.0}, "soft cap of 50"), ({"s_aux": torch.zeros(2)}, "sinks"), ({}, "later")]
+)
+def test_what_no_kernel_knows_is_refused(what, words):
+    module = torch.nn.Identity()
+    module.is_causal = bool(what)
+    forward = AttentionInterface()[register_attention("sdpa")]
+    q = torch.zeros(1, 2, 4, 8)
+    with pytest.raises(UserError, match=words):
+        forward(module, q, q, q, None, cu_seqlens=torch.tensor([0, 4]), seq_lens=[4], **what)

@@ -10,7 +10,8 @@ from peft.helpers import rescale_adapter_scale
 from transformers import DynamicCache, LlamaForCausalLM
 
 from revinst.errors import UserError
-from revinst.model.attention import KERNELS, register_attention, rows_by_sdpa
+from revinst.model.attention import BACKENDS, rows_by_sdpa
+from revinst.model.attention_interface import register_attention
 from revinst.model.fused.layer import FusedLayer
 from revinst.model.fused.mask import Mask, draw_masks, scales
 from revinst.model.fused.support import choose_layers, fuse_layers
@@ -43,7 +44,7 @@ def layers_of(model):
 def fuse(model, lean: int = 0):
     layers = layers_of(model)
     numbers, _ = choose_layers(layers, "fused", CPU)
-    fuse_layers(layers, numbers, lean, rows_by_sdpa(KERNELS["sdpa"]))
+    fuse_layers(layers, numbers, lean, rows_by_sdpa(BACKENDS["sdpa"].packed))
     assert all(isinstance(layer.forward, FusedLayer) for layer in layers)
     return model
 

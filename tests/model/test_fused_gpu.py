@@ -7,7 +7,7 @@ import torch
 
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import collate_rows
-from revinst.model.attention import KERNELS, rows_by_sdpa
+from revinst.model.attention import BACKENDS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.support import choose_layers, fuse_layers
 from revinst.model.lora import attach_lora
@@ -39,7 +39,7 @@ def test_a_penalty_on_the_distance_to_the_base(base, tmp_path, recomputed):
         layers = network.decoder.layers
         fused, _ = choose_layers(layers, kernels, cuda)
         recompute_layers(network.base, [n for n in range(recomputed) if n not in fused])
-        fuse_layers(layers, fused, recomputed, rows_by_sdpa(KERNELS["sdpa"]))
+        fuse_layers(layers, fused, recomputed, rows_by_sdpa(BACKENDS["sdpa"].packed))
         assert len(fused) == (4 if kernels == "fused" else 0)
         with torch.autocast("cuda", torch.bfloat16):
             ours = network.hidden(batch)

@@ -1,6 +1,7 @@
 """The choice of attention where gradients must be the same bits each time."""
 
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -8,9 +9,8 @@ import pytest
 import torch
 
 from revinst.errors import UserError
-from revinst.model import hardware
-from revinst.model.attention import KERNELS
-from revinst.model.hardware import choose_attention, choose_hardware
+from revinst.model.attention import BACKENDS, choose_attention
+from revinst.model.hardware import choose_hardware
 from tests.tiny import run_in_process
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
@@ -32,8 +32,8 @@ def flash_attn(request, monkeypatch) -> str:
     module.__spec__ = ModuleSpec("flash_attn", None)
     module.flash_attn_varlen_func = request.param
     monkeypatch.setitem(sys.modules, "flash_attn", module)
-    for name in ("why_not_flash", "why_not_varlen"):
-        monkeypatch.setattr(hardware, name, lambda device, dtype: "")
+    for name in ("flash", "varlen"):
+        monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], why_not=lambda device, dtype: ""))
     return request.node.callspec.id
 
 
@@ -69,7 +69,7 @@ def test_flash_attn_is_asked(flash_attn, restored):
     q, ends = torch.zeros(3, 1, 8), torch.tensor([0, 3])
     for asked in (False, True):
         torch.use_deterministic_algorithms(asked)
-        assert KERNELS["flash"](q, q, q, 1.0, ends, [3]).eq(asked).all()
+        assert BACKENDS["flash"].packed(q, q, q, 1.0, ends, [3]).eq(asked).all()
 
 
 @pytest.mark.parametrize("flash_attn", [old_flash_attn_varlen_func], ids=["old"], indirect=True)

@@ -181,7 +181,7 @@ def deterministic(monkeypatch) -> Iterator[None]:
 def test_backward_is_the_same_bits(deterministic, backend, seq_lens):
     """Prints how often it is not, where nothing asks it to be."""
     skip_without(backend)
-    from revinst.model.attention import KERNELS
+    from revinst.model.attention import BACKENDS
 
     torch.manual_seed(0)
     shapes = [(sum(seq_lens), heads, 128) for heads in (8, 4, 4)]
@@ -190,7 +190,7 @@ def test_backward_is_the_same_bits(deterministic, backend, seq_lens):
     out_grad = torch.randn(shapes[0], device="cuda", dtype=torch.bfloat16)
 
     def gradients() -> list[torch.Tensor]:
-        out = KERNELS[backend](*inputs, 128**-0.5, ends, seq_lens)
+        out = BACKENDS[backend].packed(*inputs, 128**-0.5, ends, seq_lens)
         return [out.detach(), *torch.autograd.grad(out, inputs, out_grad)]
 
     first = gradients()

@@ -9,10 +9,10 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from revinst.errors import UserError
 from revinst.inference.engine.cached import load_ops as cached_ops
-from revinst.model.attention import reads_shared_heads
+from revinst.model.attention import choose_attention, reads_shared_heads
 from revinst.model.fused.support import choose_layers
 from revinst.model.fused.support import load_ops as fused_ops
-from revinst.model.hardware import choose_attention, choose_dtype
+from revinst.model.hardware import choose_dtype
 from revinst.training.module import FIRST_LOSS_SCALE
 from tests.invariants.step_gradient import save_gradient
 from tests.tiny import build_data, build_module, build_trainer

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from revinst.data.batch import put
 from revinst.inference.engine.cache import Cache
-from revinst.inference.engine.prefix import PREFIXED, put_before
-from revinst.model.attention import KERNELS
+from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
@@ -85,7 +84,7 @@ class Layer:
 class Decoder:
     """Args:
     network: a Llama, with its adapter on or off; its weights are copied where `dense`.
-    attention: one of `attention.KERNELS`, for prompts.
+    attention: one of `attention.BACKENDS`, for prompts.
     """
 
     def __init__(self, network: Network, attention: str, dense: bool):
@@ -94,7 +93,7 @@ class Decoder:
         self.embedding, self.head, self.rotary = decoder.embed_tokens, base.get_output_embeddings(), decoder.rotary_emb
         self.like = self.embedding.weight
         self.device, self.dtype = self.like.device, self.like.dtype
-        self.ops, self.attention, self.dense = load_ops(self.device), attention, dense
+        self.ops, self.attention, self.dense = load_ops(self.device), BACKENDS[attention], dense
         self.layers = [Layer(layer, self.ops, self.like, dense) for layer in decoder.layers]
         self.norm = (decoder.norm.weight, decoder.norm.variance_epsilon)
         first = decoder.layers[0].self_attn
@@ -115,7 +114,7 @@ class Decoder:
 
     def shared_prefix(self, prompts: Sequence[list[int]]) -> Tensor | None:
         """Keys and values [L, 2, K, P, D] of what all prompts begin with, such as a template's first lines."""
-        if len(prompts) < 4 or self.attention not in PREFIXED:
+        if len(prompts) < 4 or self.attention.after_prefix is None:
             return None
         first, last = min(prompts), max(prompts)
         most = min(map(len, prompts)) - 1
@@ -146,12 +145,12 @@ class Decoder:
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             cache.rotate_and_write(number, (q, k, v), owners, places)
-            if prefix is None:
-                return KERNELS[self.attention](q, k, v, self.scale, cu_seqlens, lengths)
+            if prefix is None or self.attention.after_prefix is None:
+                return self.attention.packed(q, k, v, self.scale, cu_seqlens, lengths)
             k, v = (
                 put_before(part.transpose(0, 1), x, lengths) for part, x in zip(prefix[number], (k, v), strict=True)
             )
-            return PREFIXED[self.attention](q, k, v, self.scale, cu_seqlens, lengths)
+            return self.attention.after_prefix(q, k, v, self.scale, cu_seqlens, lengths)
 
         hidden = self.forward(ids, attend)
         return self.head(self.normed(hidden[ends - 1]))
@@ -193,3 +192,8 @@ class Decoder:
 
     def normed(self, x: Tensor) -> Tensor:
         return self.ops.norm(x, *self.norm, torch.empty_like(x), None)
+
+
+def put_before(prefix: Tensor, x: Tensor, lengths: list[int]) -> Tensor:
+    """prefix [P, K, D] before each document of x [T, K, D] -> [T + n P, K, D]."""
+    return torch.cat([part for document in x.split(lengths) for part in (prefix, document)])
