@@ -95,7 +95,8 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
     import revinst.training.module as loop
     from revinst.config.settings import LoraSettings
     from revinst.data.datamodule import InstructionDataModule
-    from revinst.model.sharding import ShardedStrategy, gather_whole
+    from revinst.model.sharding import gather_whole
+    from revinst.training.strategies import ShardedStrategy
 
     strategy, world_size = JOBS[job]
     numerics = MODES[mode]

@@ -20,7 +20,7 @@ from revinst.inference.engine.cached import load_ops
 from revinst.inference.engine.decoder import why_not_device
 from revinst.inference.trained import Trained
 from revinst.model.fused.support import choose_layers
-from revinst.model.hardware import choose_hardware, choose_quantization, why_no_bitsandbytes
+from revinst.model.hardware import choose_hardware, choose_quantization, has_triton, why_no_bitsandbytes
 from revinst.runs.folder import Run
 from revinst.system import peak_bytes
 from revinst.training.optim import build_optimizer
@@ -126,10 +126,10 @@ def test_what_needs_4_bits_or_bitsandbytes_says_so(no_bitsandbytes):
 def test_a_gpu_without_triton_runs_plain_layers(monkeypatch):
     """PyTorch's wheels for Windows have none."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    layers, reason = choose_layers([], "auto", CUDA)
+    layers, reason = choose_layers([], "auto", on_gpu=True, triton=has_triton(CUDA))
     assert layers == [] and "need Triton" in reason
     with pytest.raises(UserError, match=r"Triton and a GPU of compute capability 8\.0 are needed"):
-        choose_layers([], "fused", CUDA)
+        choose_layers([], "fused", on_gpu=True, triton=has_triton(CUDA))
     assert load_ops(CUDA).__name__.endswith("plain") and why_not_device(CUDA) == why_not_device(CPU) == ""
     assert "mps" in why_not_device(MPS), "slots are not for it, and its samples are written without them"
 

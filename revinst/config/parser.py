@@ -20,11 +20,11 @@ from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.model.hardware import check_precision
-from revinst.model.sharding import check_strategy
 from revinst.options import find_unknown, say_nearest
 from revinst.runs.folder import Run
 from revinst.training.module import InstructionModule
 from revinst.training.samples import Samples
+from revinst.training.strategies import check_strategy
 
 # Linked from another key, so that one value can't be written twice.
 LINKS = {"model.base": "data.base", "seed_everything": "data.seed"}

@@ -3,9 +3,10 @@
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -135,3 +136,30 @@ def collate_rows(documents: Documents, rows: list[list[int]], supervised: bool =
         seq_lens=seq_lens,
         ids=[documents.ids[number] for number in numbers] if supervised else [],
     )
+
+
+class Fullest(NamedTuple):
+    """Of the fullest rows together: tokens, those with a target on average, query-key pairs within documents."""
+
+    tokens: int
+    targets: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """A step's rows as a rank takes them; how many at once, the machine decides.
+
+    rows: of a step, on this rank. micro_batch_size: rows in one forward, or auto. fullest: what the fullest so many
+    rows hold.
+    """
+
+    rows: int
+    micro_batch_size: int | str
+    seq_len: int
+    fullest: Callable[[int], Fullest]
+
+
+def full_rows(rows: int, micro_batch_size: int | str, seq_len: int) -> StepRows:
+    """Of data that nobody has seen: every token of a row has a target."""
+    return StepRows(rows, micro_batch_size, seq_len, lambda count: Fullest(count * seq_len, count * seq_len, 0))

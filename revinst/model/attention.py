@@ -199,6 +199,12 @@ def why_not_deterministic_flash() -> str:
     return "the installed flash-attn has no deterministic backward, and trainer.deterministic asks for one"
 
 
+def choose_kernel(backend: str, asked: str) -> Kernel:
+    """For fused layers. asked: as in a config; `auto` takes the fastest for each micro-batch."""
+    kernel = BACKENDS[backend].packed
+    return rows_by_sdpa(kernel) if asked == "auto" else kernel
+
+
 def rows_by_sdpa(kernel: Kernel) -> Kernel:
     """SDPA for documents of one length (full rows), the given kernel for others.
 

@@ -33,10 +33,32 @@ class Hardware:
     dtype: str  # of `DTYPES`
     attention: str
     quantization: str
+    triton: bool  # our Triton kernels run there
     reasons: dict[str, str]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
 
     def to_json(self) -> dict:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a model is trained on.
+
+    dtype: what the Trainer's precision asks for; None: what the device takes by itself. ranks: processes with a device
+    each, which share a step's rows, and the decoder layers too if `sharded`. deterministic: gradients must be the same
+    bits each time. is_here: False: a GPU to plan for.
+    """
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    ranks: int = 1
+    sharded: bool = False
+    deterministic: bool = False
+    is_here: bool = True
 
 
 def choose_hardware(
@@ -63,7 +85,17 @@ def choose_hardware(
         "attention": f"{backend}: {why_attention}",
         "quantization": f"{chosen}: {why_quantization}",
     }
-    return Hardware(str(device), name_device(device), dtype_name, backend, chosen, reasons)
+    return Hardware(str(device), name_device(device), dtype_name, backend, chosen, has_triton(device), reasons)
+
+
+def choose_for_machine(machine: Machine, attention: str, quantization: str) -> Hardware:
+    """`choose_hardware` for training. Of a GPU that is not here: one of today, with every package installed."""
+    if machine.is_here:
+        asked = {"dtype": machine.dtype, "quantization": quantization, "deterministic": machine.deterministic}
+        return choose_hardware(machine.device, attention, **asked)  # type: ignore[arg-type]
+    dtype = next(name for name, value in DTYPES.items() if value == (machine.dtype or torch.bfloat16))
+    backend = "flash" if attention == "auto" else attention
+    return Hardware(str(machine.device), "a GPU that is not here", dtype, backend, quantization, True, {})
 
 
 def name_device(device: torch.device) -> str:

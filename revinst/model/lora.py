@@ -1,18 +1,21 @@
-"""The adapter: attach, save, load, in PEFT's own format, so that any tool can read it."""
+"""A fresh LoRA adapter on a base."""
 
 import re
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 TARGETS_HINT = "name linear layers of the decoder, as in [q_proj, v_proj], or give all-linear"
 
 
-def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
+def attach_lora(model: "PreTrainedModel", settings: LoraSettings, base: str) -> "PeftModel":
     """Wraps the base in a PeftModel with a fresh fp32 adapter whose output is zero.
 
     It is drawn on the CPU, so a seed gives the same one on every device: Lightning's strategies differ in what is the
@@ -32,16 +35,16 @@ def attach_lora(model: Any, settings: LoraSettings, base: str) -> Any:
     on_meta = next(model.parameters()).is_meta
     try:
         with torch.device("meta" if on_meta else "cpu"):
-            model = get_peft_model(model, config, autocast_adapter_dtype=True)
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     except (ValueError, re.error) as error:
         what = str(error).splitlines()[0].rstrip("(.")
         raise UserError(f"model.lora.target_modules {settings.target_modules}: {what}; {TARGETS_HINT}") from error
-    check_targets(model, settings.target_modules)
-    model.peft_config["default"].base_model_name_or_path = base
-    return model
+    check_targets(adapted, settings.target_modules)
+    adapted.peft_config["default"].base_model_name_or_path = base
+    return adapted
 
 
-def check_targets(model: Any, targets: str | list[str]) -> None:
+def check_targets(model: "PeftModel", targets: str | list[str]) -> None:
     """Raises UserError for an entry that matches no layer, which PEFT passes over, or one that can't be trained: not
     linear, or behind the decoder, where the loss takes no gradient but that of its input.
     """
@@ -62,7 +65,3 @@ def check_targets(model: Any, targets: str | list[str]) -> None:
                 f"model.lora.target_modules {targets}: {name} is not part of the decoder, and the loss trains nothing "
                 f"behind it; {TARGETS_HINT}"
             )
-
-
-def settings_to_json(settings: LoraSettings) -> dict[str, Any]:
-    return asdict(settings)

@@ -4,16 +4,14 @@ Letters: h hidden size, f MLP size, T tokens of a micro-batch, L decoder layers,
 """
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from revinst.config.settings import LoraSettings
-from revinst.errors import UserError
-from revinst.model.fused.support import why_not
-from revinst.model.lora import attach_lora
 from revinst.model.network import CHUNK_TARGETS
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
@@ -49,7 +47,6 @@ class Shape:
     queries: int  # heads x their size
     keys: int
     heads: int
-    fusible_layers: int  # on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +80,7 @@ class Memory:
         return self.needed - self.fragmentation
 
 
-def read_shape(base: str, lora: LoraSettings) -> Shape:
-    """Builds base and adapter without weights, on the meta device. Raises UserError as loading would."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    folder = Path(base).expanduser()
-    try:
-        config = AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:  # a wrong value fails where it is used, in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
-    with torch.device("meta"):
-        return shape_of(attach_lora(model, lora, base))
-
-
-def shape_of(model: Any) -> Shape:
+def shape_of(model: "PeftModel") -> Shape:
     """Of a base with its adapter, quantised or not, on the meta device or loaded."""
     base = model.get_base_model()
     config, head, layers = base.config, base.get_output_embeddings(), base.get_decoder().layers
@@ -123,7 +104,6 @@ def shape_of(model: Any) -> Shape:
         queries=head_size * config.num_attention_heads,
         keys=head_size * config.num_key_value_heads,
         heads=config.num_attention_heads,
-        fusible_layers=sum(not why_not(layer) for layer in layers),
     )
 
 

@@ -4,10 +4,11 @@ The recipe says how many rows a step has (`data.rows_per_step`); this says how a
 `revinst plan` ask the same function.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from revinst.config.settings import ModelSettings
+from revinst.data.batch import StepRows
+from revinst.model.hardware import DTYPES, Hardware, Machine
 from revinst.model.memory import Memory, Shape, layer_bytes_per_token, predict_memory
 from revinst.model.recompute import count_recomputed_layers
 
@@ -15,36 +16,15 @@ FULL_TOKENS = 4096  # of a forward: with fewer a GPU loses more by unpacking wei
 CPU_TOKENS = 2048  # of a forward: a CPU is no faster with more, and they take memory
 
 
-class Fullest(NamedTuple):
-    """Of the fullest rows together: tokens, those with a target on average, query-key pairs within documents."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """All that decides the memory of a step on one device. fused: all layers are."""
 
-    tokens: int
-    targets: int
-    pairs: int
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What of a config and a machine decides the memory of a step on one device.
-
-    rows: of a step, on this rank. micro_batch_size: rows in one forward, or auto. fused: all layers are.
-    itemsize: bytes of the compute dtype. fullest: how much the fullest so many rows hold.
-    """
-
-    rows: int
-    micro_batch_size: int | str
-    seq_len: int
-    fullest: Callable[[int], Fullest]
-    quantization: str
-    optimizer: str
-    dropout: bool
-    activation_memory_gib: float | str
-    attention: str
+    settings: ModelSettings
+    machine: Machine
+    hardware: Hardware
+    rows: StepRows
     fused: bool
-    on_gpu: bool
-    itemsize: int = 2
-    ranks: int = 1
-    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,49 +37,51 @@ class Division:
     reason: str
 
 
-def divide_step(shape: Shape, settings: StepSettings, room_gib: float | None) -> Division:
+def divide_step(shape: Shape, step: Step, room_gib: float | None) -> Division:
     """room_gib: what base, adapter and step may take together; None: enough."""
-    asked, rows = settings.micro_batch_size, settings.rows
+    rows, asked, on_gpu = step.rows.rows, step.rows.micro_batch_size, step.hardware.on_gpu
     if isinstance(asked, int):
-        return divide_by(shape, settings, min(asked, rows), room_gib, "asked for")
-    most = rows if settings.on_gpu else min(rows, max(1, CPU_TOKENS // settings.seq_len))
-    divisions = [divide_by(shape, settings, size, room_gib, "") for size in range(1, most + 1)]
+        return divide_by(shape, step, min(asked, rows), room_gib, "asked for")
+    most = rows if on_gpu else min(rows, max(1, CPU_TOKENS // step.rows.seq_len))
+    divisions = [divide_by(shape, step, size, room_gib, "") for size in range(1, most + 1)]
     fitting = [d for d in divisions if room_gib is None or d.memory.needed <= room_gib] or divisions[:1]
     size = fitting[-1].micro_batch_size
-    if settings.activation_memory_gib != 0:  # more rows or fewer recomputed layers: not both
+    if step.settings.activation_memory_gib != 0:  # more rows or fewer recomputed layers: not both
         whole = [d.micro_batch_size for d in fitting if d.recomputed == 0]
-        size = max(min(size, -(-FULL_TOKENS // settings.seq_len)), *whole, 1)
+        size = max(min(size, -(-FULL_TOKENS // step.rows.seq_len)), *whole, 1)
     size = -(-rows // -(-rows // size))  # the same number of forwards, evenly filled
-    what = "of a CPU more would be no faster" if not settings.on_gpu else "what fits"
-    return divide_by(shape, settings, size, room_gib, what)
+    what = "what fits" if on_gpu else "of a CPU more would be no faster"
+    return divide_by(shape, step, size, room_gib, what)
 
 
-def divide_by(shape: Shape, settings: StepSettings, size: int, room_gib: float | None, why: str) -> Division:
-    tokens, targets, pairs = settings.fullest(size)
+def divide_by(shape: Shape, step: Step, size: int, room_gib: float | None, why: str) -> Division:
+    settings, hardware, machine = step.settings, step.hardware, step.machine
+    tokens, targets, pairs = step.rows.fullest(size)
+    itemsize, dropout = DTYPES[hardware.dtype].itemsize, settings.lora.dropout > 0
 
     def memory(recomputed: int) -> Memory:
         return predict_memory(
             shape,
             tokens=tokens,
             targets=targets,
-            score_pairs=pairs if settings.attention == "eager" else 0,
+            score_pairs=pairs if hardware.attention == "eager" else 0,
             recomputed=recomputed,
-            dropout=settings.dropout,
-            fused=settings.fused,
-            quantization=settings.quantization,
+            dropout=dropout,
+            fused=step.fused,
+            quantization=hardware.quantization,
             optimizer=settings.optimizer,
-            on_gpu=settings.on_gpu,
-            itemsize=settings.itemsize,
-            ranks=settings.ranks,
-            sharded=settings.sharded,
-            accumulates=settings.rows > size,
+            on_gpu=hardware.on_gpu,
+            itemsize=itemsize,
+            ranks=machine.ranks,
+            sharded=machine.sharded,
+            accumulates=step.rows.rows > size,
         )
 
-    kept = layer_bytes_per_token(shape, settings.dropout, settings.fused) * settings.itemsize / 2
-    known = room_gib is not None and settings.on_gpu
+    kept = layer_bytes_per_token(shape, dropout, step.fused) * itemsize / 2
+    known = room_gib is not None and hardware.on_gpu
     free = room_gib - memory(shape.layers).at_rest if known else None  # type: ignore[operator]
     recomputed = count_recomputed_layers(shape.layers, settings.activation_memory_gib, kept * tokens, free)
     needed = memory(recomputed)
     room = "" if room_gib is None else f" of {room_gib:.1f}"
-    reason = f"{size} of a step's {settings.rows} rows a forward ({why}; {needed.needed:.1f}{room} GiB)"
+    reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; {needed.needed:.1f}{room} GiB)"
     return Division(size, recomputed, needed, reason)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from revinst.data.batch import MicroBatch
+from revinst.model.fused.host_memory import HostMemory
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -29,11 +30,13 @@ def nll(logits: Tensor, targets: Tensor) -> Tensor:
 class Network(torch.nn.Module):
     """model: of transformers, or PEFT's around one. Whoever needs a loss, a log-probability or a KL of packed rows asks
     here; what lays weights out for writing reads `base`.
+
+    host_memory: where fused layers park their inputs.
     """
 
-    def __init__(self, model: "PeftModel | PreTrainedModel"):
+    def __init__(self, model: "PeftModel | PreTrainedModel", host_memory: HostMemory | None = None):
         super().__init__()
-        self.model = model
+        self.model, self.host_memory = model, host_memory
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
@@ -108,6 +111,11 @@ class Network(torch.nn.Module):
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def forget(self) -> None:
+        """What fused layers have parked for a backward that will not come."""
+        if self.host_memory is not None:
+            self.host_memory.forget()
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:

@@ -1,70 +1,42 @@
 """Steps, memory, disk and time of a config before any weights are loaded; builds no Trainer."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
-from revinst.config.parser import RevinstCLI, precision_name
+from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
-from revinst.model.hardware import (
-    DTYPES,
-    PRECISIONS,
-    choose_dtype,
-    choose_quantization,
-    device_of,
-    room_bytes,
-)
-from revinst.model.memory import (
-    GIB,
-    OPTIMIZER_BYTES,
-    Shape,
-    checkpoint_gib,
-    describe,
-    load_gib,
-)
-from revinst.model.micro_batch import Fullest, StepSettings, divide_step
-from revinst.model.sharding import is_sharding
+from revinst.model.build import Choices, build_empty, choose
+from revinst.model.hardware import DTYPES, PRECISIONS, Machine, device_of, room_bytes
+from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
+from revinst.model.micro_batch import Step, divide_step
 from revinst.planning.speed import predict_speed
+from revinst.training.strategies import is_sharding
+from revinst.training.trainer import precision_name
 
 CARDS_GB = (8, 12, 16, 24, 48, 80, 141)
-
 USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs
 
 
-def read_settings(
-    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, device: str | None
-) -> tuple[StepSettings, str]:
-    """What decides memory, and the dtype that is computed in."""
-    model, trainer = cli.config.model, cli.config.trainer
-    devices = count_devices(trainer.devices) * (trainer.num_nodes or 1)
-    asked_for_gpu = trainer.accelerator in ("gpu", "cuda") or devices > 1
-    on_gpu = (
-        device == "cuda" if device else (torch.cuda.is_available() or asked_for_gpu) and trainer.accelerator != "cpu"
-    )
-    data.check_ranks(devices)
+def read_machine(trainer: Namespace, device: str | None) -> Machine:
+    """What a config's Trainer would train on. device: cuda, cpu or None for this machine's; several are GPUs."""
+    ranks = count_devices(trainer.devices) * (trainer.num_nodes or 1)
+    has_gpu = torch.cuda.is_available() or trainer.accelerator in ("gpu", "cuda") or ranks > 1
+    on_gpu = device == "cuda" if device else has_gpu and trainer.accelerator != "cpu"
     here = device_of("cuda" if on_gpu else device or trainer.accelerator)
-    elsewhere = (here.type == "cuda") != on_gpu  # a plan for a GPU that is not here: a newer one
-    chosen = "bf16" if elsewhere else choose_dtype(here)[0]
-    dtype = PRECISIONS[precision_name(trainer.precision)] if trainer.precision else chosen
-    settings = StepSettings(
-        rows=-(-data.rows_per_step // devices),
-        micro_batch_size=data.micro_batch_size,
-        seq_len=data.seq_len,
-        fullest=lambda count: Fullest(*data.fullest(count)),
-        quantization=model.quantization if elsewhere else choose_quantization(model.quantization, here)[0],
-        optimizer=model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
-        dropout=model.lora.dropout > 0,
-        activation_memory_gib=model.activation_memory_gib,
-        attention=model.attention,
-        fused=on_gpu and model.kernels != "plain" and shape.fusible_layers == shape.layers,
-        on_gpu=on_gpu,
-        itemsize=DTYPES[dtype].itemsize,
-        ranks=devices,
+    is_here = (here.type == "cuda") == on_gpu
+    return Machine(
+        device=here if is_here else torch.device("cuda"),
+        dtype=DTYPES[PRECISIONS[precision_name(trainer.precision)]] if trainer.precision else None,
+        ranks=ranks,
         sharded=is_sharding(trainer.strategy),
+        deterministic=trainer.deterministic is True,
+        is_here=is_here,
     )
-    return settings, dtype
 
 
 def count_devices(devices: Any) -> int:
@@ -81,74 +53,78 @@ def count_devices(devices: Any) -> int:
 
 
 def build_plan(
-    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: StepSettings, memory_gib: float | None
+    config: Config, data: InstructionDataModule, machine: Machine, memory_gib: float | None = None
 ) -> dict[str, Any]:
-    documents, trainer = data.train_documents, cli.config.trainer
-    steps_per_epoch = data.steps_per_epoch
-    limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
-    limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
-    steps = min(limits) if limits else 1000 * steps_per_epoch
-    epochs = steps / steps_per_epoch
-    room = device_memory_gib(settings.on_gpu) if memory_gib is None else memory_gib
-    division = divide_step(shape, settings, room)
-    memory, recomputed = division.memory, division.recomputed
-    speed, source = predict_speed(shape, recomputed, settings)
-    total_tokens = round(epochs * data.epoch_tokens)
+    """JSON. memory_gib: of the device; None: this machine's, where it has such a device."""
+    room = room_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
+    model = build_empty(config.model.base, config.model.lora)
+    choices = choose(model, config.model, machine, data.step_rows(machine.ranks), room)
+    shape, step, hardware, division = choices.shape, choices.step, choices.hardware, choices.division
+    speed, source = predict_speed(shape, division.recomputed, step)
+    steps = count_steps(config.trainer, data.steps_per_epoch)
+    documents = data.train_documents
+    total_tokens = round(steps / data.steps_per_epoch * data.epoch_tokens)
     supervised = documents.num_targets / max(len(documents.input_ids), 1)
-    checkpoint = checkpoint_gib(shape, settings.optimizer)
-    kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
-    load = load_gib(shape, settings.quantization, settings.itemsize)
-    fits = room is None or max(memory.needed, load) <= room
-    cards = {size: divide_step(shape, settings, size * USABLE_GIB_A_GB) for size in CARDS_GB}
+    checkpoint = checkpoint_gib(shape, config.model.optimizer)
+    kept = config.checkpoint.keep_last + config.checkpoint.keep_best + 1  # and the one that is being written
+    load = load_gib(shape, hardware.quantization, DTYPES[hardware.dtype].itemsize)
+    fits = room is None or max(division.memory.needed, load) <= room
     return {
-        "device": "cuda" if settings.on_gpu else "cpu",
-        "devices": settings.ranks,
-        "sharded": settings.sharded,
+        "device": machine.device.type if hardware.on_gpu else "cpu",
+        "devices": machine.ranks,
+        "sharded": machine.sharded,
         "steps": steps,
-        "steps_per_epoch": steps_per_epoch,
+        "steps_per_epoch": data.steps_per_epoch,
         "tokens": total_tokens,
         "supervised_tokens": round(total_tokens * supervised),
-        "memory_gib": describe(memory),
+        "memory_gib": describe(division.memory),
         "load_gib": round(load, 2),
         "micro_batch_size": division.micro_batch_size,
-        "recomputed_layers": [recomputed, shape.layers],
+        "recomputed_layers": [division.recomputed, shape.layers],
         "device_memory_gib": room and round(room, 1),
         "fits": fits,
-        "fits_gpus_of_gb": [
-            size for size, card in cards.items() if max(card.memory.needed, load) <= size * USABLE_GIB_A_GB
-        ],
-        "change_first": "" if fits or room is None else first_change(shape, settings, room),
+        "fits_gpus_of_gb": [size for size in CARDS_GB if fits_in(choices, load, size * USABLE_GIB_A_GB)],
+        "change_first": "" if fits or room is None else first_change(choices, room),
         "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
         "checkpoint_gib": round(checkpoint, 3),
         "tokens_per_s": speed and round(speed),
         "hours": speed and round(total_tokens / speed / 3600, 2),
         "speed_from": source,
+        "dtype": hardware.dtype,
     }
 
 
-def device_memory_gib(on_gpu: bool) -> float | None:
-    """None: there is no such device here."""
-    device = device_of("cuda" if on_gpu else "cpu")
-    return room_bytes(device) / GIB if (device.type == "cuda") == on_gpu else None
+def count_steps(trainer: Namespace, steps_per_epoch: int) -> int:
+    """Optimizer steps of a whole run; without a limit Lightning stops after 1,000 epochs."""
+    limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
+    limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
+    return min(limits) if limits else 1000 * steps_per_epoch
 
 
-def first_change(shape: Shape, settings: StepSettings, room: float) -> str:
+def fits_in(choices: Choices, load_gib: float, room_gib: float) -> bool:
+    """Whether a card of another size would do, with the rows that are best there."""
+    needed = divide_step(choices.shape, choices.step, room_gib).memory.needed
+    return max(needed, load_gib) <= room_gib
+
+
+def first_change(choices: Choices, room_gib: float) -> str:
     """The mildest change that makes it fit: the same steps first, then another model."""
-    least = replace(settings, activation_memory_gib=0)
-    candidates: list[tuple[str, StepSettings]] = []
-    if settings.activation_memory_gib != 0:
-        candidates.append(("model.activation_memory_gib: 0 (every layer recomputes)", least))
-    if isinstance(settings.micro_batch_size, int):
-        candidates.append(("data.micro_batch_size: auto (the same steps)", replace(settings, micro_batch_size="auto")))
-        candidates.append(
-            (
-                "data.micro_batch_size: auto, model.activation_memory_gib: 0 (the same steps)",
-                replace(least, micro_batch_size="auto"),
-            )
-        )
-    if settings.quantization == "none":
-        candidates.append(("model.quantization: nf4", replace(least, micro_batch_size=1, quantization="nf4")))
-    for change, candidate in candidates:
-        if divide_step(shape, candidate, room).memory.needed <= room:
+    for change, step in milder_steps(choices.step):
+        if divide_step(choices.shape, step, room_gib).memory.needed <= room_gib:
             return change
     return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
+
+
+def milder_steps(step: Step) -> Iterator[tuple[str, Step]]:
+    """(change of the config, step after it)."""
+    least = replace(step, settings=replace(step.settings, activation_memory_gib=0))
+    by_auto = replace(step.rows, micro_batch_size="auto")
+    if step.settings.activation_memory_gib != 0:
+        yield "model.activation_memory_gib: 0 (every layer recomputes)", least
+    if step.rows.micro_batch_size != "auto":
+        yield "data.micro_batch_size: auto (the same steps)", replace(step, rows=by_auto)
+        both = "data.micro_batch_size: auto, model.activation_memory_gib: 0 (the same steps)"
+        yield both, replace(least, rows=by_auto)
+    if step.hardware.quantization == "none":
+        hardware, rows = replace(step.hardware, quantization="nf4"), replace(step.rows, micro_batch_size=1)
+        yield "model.quantization: nf4", replace(least, hardware=hardware, rows=rows)

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from revinst.model.memory import (
-    Shape,
-    flop_per_token,
-)
-from revinst.model.micro_batch import StepSettings
+from revinst.model.memory import Shape, flop_per_token
+from revinst.model.micro_batch import Step
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ SPEEDS = (
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
 
 
-def predict_speed(shape: Shape, recomputed: int, settings: StepSettings) -> tuple[float | None, str]:
+def predict_speed(shape: Shape, recomputed: int, step: Step) -> tuple[float | None, str]:
     """Tokens/s over all devices, and where it comes from: the measured speed of the base nearest in size."""
-    kind = "cuda" if settings.on_gpu else "cpu"
+    kind = "cuda" if step.hardware.on_gpu else "cpu"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     known = [speed for speed in SPEEDS if speed.device == kind]
     nearest = min(
-        known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != settings.fused)
+        known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != step.fused)
     )
     speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
     if kind == "cpu":
@@ -52,4 +49,4 @@ def predict_speed(shape: Shape, recomputed: int, settings: StepSettings) -> tupl
         if sheet is None:
             return None, f"no figure for {name}; --measure takes one"
         speed, source = speed * sheet / DATA_SHEETS["H200"], f"{source}, by data sheet for {name}"
-    return speed * settings.ranks, source
+    return speed * step.machine.ranks, source

@@ -26,17 +26,12 @@ from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
 from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
-from revinst.model.sharding import (
-    average_gradients,
-    check_optimizer,
-    clip_grad_norm_,
-    is_sharding,
-    shard_layers,
-    sync_gradients,
-)
+from revinst.model.sharding import shard_layers, sync_gradients
+from revinst.training.gradients import average_gradients, clip_grad_norm_
 from revinst.training.loss import summed_loss
 from revinst.training.metrics import Sum
 from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
+from revinst.training.strategies import check_optimizer, is_sharding
 
 # Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
 FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200

@@ -6,7 +6,7 @@ import pytest
 
 from revinst.config.parser import RevinstCLI, config_difference
 from revinst.errors import UserError
-from revinst.model.sharding import ShardedStrategy, check_optimizer
+from revinst.training.strategies import ShardedStrategy, check_optimizer
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 

@@ -43,7 +43,7 @@ def layers_of(model):
 
 def fuse(model, lean: int = 0):
     layers = layers_of(model)
-    numbers, _ = choose_layers(layers, "fused", CPU)
+    numbers, _ = choose_layers(layers, "fused", on_gpu=False, triton=False)
     fuse_layers(layers, numbers, lean, rows_by_sdpa(BACKENDS["sdpa"].packed))
     assert all(isinstance(layer.forward, FusedLayer) for layer in layers)
     return model
@@ -192,16 +192,16 @@ def test_a_second_backward_is_refused():
 
 def test_what_cannot_be_fused_stays_plain_and_says_why():
     layers = layers_of(build(use_dora=True))
-    assert choose_layers(layers, "auto", CPU)[0] == []
+    assert choose_layers(layers, "auto", on_gpu=False, triton=False)[0] == []
     with pytest.raises(UserError, match="DoRA"):
-        choose_layers(layers, "fused", CPU)
+        choose_layers(layers, "fused", on_gpu=False, triton=False)
     layers = layers_of(build())
     layers[1].mlp.up_proj.base_layer.bias = torch.nn.Parameter(torch.zeros(160), requires_grad=False)
-    numbers, reason = choose_layers(layers, "fused", CPU)
+    numbers, reason = choose_layers(layers, "fused", on_gpu=False, triton=False)
     assert numbers == [0, 2] and "2 of 3 layers fused" in reason and "bias" in reason
-    assert choose_layers(layers, "plain", CPU)[0] == []
+    assert choose_layers(layers, "plain", on_gpu=False, triton=False)[0] == []
     with pytest.raises(UserError, match="quick"):
-        choose_layers(layers, "quick", CPU)
+        choose_layers(layers, "quick", on_gpu=False, triton=False)
 
 
 @contextmanager

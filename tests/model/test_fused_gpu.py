@@ -10,6 +10,7 @@ from revinst.data.batch import collate_rows
 from revinst.model.attention import BACKENDS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused.support import choose_layers, fuse_layers
+from revinst.model.hardware import has_triton
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
@@ -37,7 +38,7 @@ def test_a_penalty_on_the_distance_to_the_base(base, tmp_path, recomputed):
                 torch.nn.init.normal_(parameter, std=0.05)
         network = Network(model).train()
         layers = network.decoder.layers
-        fused, _ = choose_layers(layers, kernels, cuda)
+        fused, _ = choose_layers(layers, kernels, on_gpu=True, triton=has_triton(cuda))
         recompute_layers(network.base, [n for n in range(recomputed) if n not in fused])
         fuse_layers(layers, fused, recomputed, rows_by_sdpa(BACKENDS["sdpa"].packed))
         assert len(fused) == (4 if kernels == "fused" else 0)

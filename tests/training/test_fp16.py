@@ -12,7 +12,7 @@ from revinst.inference.engine.cached import load_ops as cached_ops
 from revinst.model.attention import choose_attention, reads_shared_heads
 from revinst.model.fused.support import choose_layers
 from revinst.model.fused.support import load_ops as fused_ops
-from revinst.model.hardware import choose_dtype
+from revinst.model.hardware import choose_dtype, has_triton
 from revinst.training.module import FIRST_LOSS_SCALE
 from tests.invariants.step_gradient import save_gradient
 from tests.tiny import build_data, build_module, build_trainer
@@ -130,10 +130,10 @@ def test_nothing_needs_capability_8(t4, tiny_llama):
     for backend in ("flash", "varlen"):
         with pytest.raises(ValueError, match=r"compute capability 8\.0"):
             choose_attention(t4, backend, torch.float16)
-    fused, reason = choose_layers([SimpleNamespace()], "auto", t4)
+    fused, reason = choose_layers([SimpleNamespace()], "auto", on_gpu=True, triton=has_triton(t4))
     assert fused == [] and "capability 8.0" in reason
     with pytest.raises(ValueError, match=r"capability 8\.0"):
-        choose_layers([SimpleNamespace()], "fused", t4)
+        choose_layers([SimpleNamespace()], "fused", on_gpu=True, triton=has_triton(t4))
     assert fused_ops(t4).__name__.endswith("twins") and cached_ops(t4).__name__.endswith("plain")
     assert not reads_shared_heads(t4) and reads_shared_heads(torch.device("cpu"))
 

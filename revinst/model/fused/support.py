@@ -15,18 +15,18 @@ from revinst.model.hardware import has_triton
 CHOICES = ("auto", "fused", "plain")
 
 
-def choose_layers(layers: Any, kernels: str, device: torch.device) -> tuple[list[int], str]:
+def choose_layers(layers: Any, kernels: str, *, on_gpu: bool, triton: bool) -> tuple[list[int], str]:
     """(numbers of the layers to fuse, reason). `auto` fuses on CUDA what can be fused; `fused` does on the CPU too.
 
-    Raises UserError where `fused` was asked for and no layer can be.
+    triton: our kernels run there (`has_triton`). Raises UserError where `fused` was asked for and no layer can be.
     """
     if kernels not in CHOICES:
         raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
     if kernels == "plain":
         return [], "plain: asked for"
-    if kernels == "auto" and device.type != "cuda":
+    if kernels == "auto" and not on_gpu:
         return [], "plain: fused layers are for CUDA GPUs"
-    if device.type == "cuda" and not has_triton(device):
+    if on_gpu and not triton:
         if kernels == "fused":
             raise UserError("model.kernels fused: Triton and a GPU of compute capability 8.0 are needed; use auto")
         return [], "plain: fused layers need Triton and a GPU of compute capability 8.0"

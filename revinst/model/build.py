@@ -1,0 +1,102 @@
+"""A config's base and adapter as a `Network`, and every choice that depends on the machine, with its reason.
+
+`fit` builds the network and chooses for it; `revinst plan` makes the same choices for one without weights.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+
+from revinst.config.settings import LoraSettings, ModelSettings
+from revinst.data.batch import StepRows
+from revinst.errors import UserError
+from revinst.model.attention import choose_kernel
+from revinst.model.base import load_base
+from revinst.model.fused.support import choose_layers, fuse_layers
+from revinst.model.hardware import DTYPES, Hardware, Machine, choose_for_machine, room_bytes
+from revinst.model.lora import attach_lora
+from revinst.model.memory import GIB, Shape, shape_of
+from revinst.model.micro_batch import Division, Step, divide_step
+from revinst.model.network import Network
+from revinst.model.recompute import recompute_layers
+from revinst.model.sharding import shard_layers
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """step: what the division was made for. fused: numbers of the layers. reasons: choice -> one sentence."""
+
+    shape: Shape
+    step: Step
+    fused: list[int]
+    division: Division
+    reasons: dict[str, str]
+
+    @property
+    def hardware(self) -> Hardware:
+        return self.step.hardware
+
+
+def choose(
+    model: "PeftModel", settings: ModelSettings, machine: Machine, rows: StepRows, room_gib: float | None = None
+) -> Choices:
+    """How a machine trains a model, loaded or on the meta device.
+
+    room_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was asked for
+    and can't be had.
+    """
+    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
+    shape, layers = shape_of(model), model.get_base_model().get_decoder().layers
+    fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
+    step = Step(settings, machine, hardware, rows, fused=len(fused) == len(layers))
+    division = divide_step(shape, step, room_gib)
+    reasons = hardware.reasons | {
+        "adapter": f"{shape.adapter_parameters:,} parameters are trained",
+        "kernels": why_fused,
+        "micro_batch": division.reason,
+        "recompute": f"{division.recomputed} of {len(layers)} layers recompute activations",
+    }
+    return Choices(shape, step, fused, division, reasons)
+
+
+def build_empty(base: str, lora: LoraSettings) -> "PeftModel":
+    """Base and adapter without weights, on the meta device. Raises UserError as loading would."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = Path(base).expanduser()
+    try:
+        config = AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
+    with torch.device("meta"):
+        return attach_lora(model, lora, base)
+
+
+def build_network(
+    settings: ModelSettings, machine: Machine, rows: StepRows, mesh: DeviceMesh | None = None
+) -> tuple[Network, Choices]:
+    """Loads the base onto this rank's device and attaches a fresh adapter.
+
+    mesh: of the ranks that share the layers, where `machine.sharded`. Raises UserError for a base, an adapter or a
+    choice that can't be.
+    """
+    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
+    base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
+    network = Network(attach_lora(base, settings.lora, settings.base))
+    choices = choose(network.model, settings, machine, rows, room_bytes(machine.device) / GIB)
+    layers, fused, recomputed = base.get_decoder().layers, choices.fused, choices.division.recomputed
+    recompute_layers(base, [number for number in range(recomputed) if number not in fused])
+    kernel = choose_kernel(hardware.attention, settings.attention)
+    network = Network(model, fuse_layers(layers, fused, recomputed, kernel))
+    if mesh is not None:
+        choices.reasons["sharding"] = shard_layers(model, mesh, machine.device)
+    return network.train(), choices  # transformers loads in eval mode, which turns checkpointing and dropout off

@@ -1,0 +1,110 @@
+"""Lightning strategies that the loop trains right under: DDP, and FSDP2 with decoder layers shared out."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
+from torch.utils._pytree import tree_map
+
+from revinst.errors import UserError
+from revinst.model.sharding import gather_whole, take_share
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for FSDP2, with all ranks in one group, and checkpoints as on one device.
+
+    Lightning would write a folder with a file a rank, or gather optimizer state under names that our adapter-only
+    `state_dict` does not have (lightning 2.6.6, `strategies/model_parallel.py`). Here every rank gathers whole tensors
+    and the first one writes them through the checkpoint writer of any run, so a run goes on with any number of ranks,
+    sharded or not.
+    """
+
+    strategy_name = "fsdp2"
+
+    def __init__(self, process_group_backend: str | None = None):
+        super().__init__("auto", 1, save_distributed_checkpoint=False, process_group_backend=process_group_backend)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        assert self.lightning_module is not None
+        return self.lightning_module.state_dict()
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        Strategy.load_model_state_dict(self, checkpoint, strict)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Whole tensors, on every rank."""
+        inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        return tree_map(gather_whole, inner.state_dict())
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            shares = {
+                number: {name: take_share(value, parameters[number]) for name, value in values.items()}
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict(state | {"state": shares})
+
+
+StrategyRegistry.register(
+    "fsdp2", ShardedStrategy, "FSDP2: decoder layers and optimizer state sharded over all ranks", override=True
+)
+
+
+def check_optimizer(strategy: Any, name: str) -> None:
+    """bitsandbytes' kernels take no sharded tensors (0.50.2: "does not have a sharding strategy registered")."""
+    if isinstance(strategy, ShardedStrategy) and name.startswith("paged"):
+        raise UserError(
+            f"model.optimizer {name}: bitsandbytes takes no sharded tensors; under fsdp2 use model.optimizer: adamw, "
+            "whose state is sharded with the weights"
+        )
+
+
+STRATEGIES = re.compile(
+    r"auto|ddp(_find_unused_parameters_(true|false))?|fsdp2|(.*\.)?(DDP|Sharded|SingleDevice)Strategy"
+)
+
+REFUSED_STRATEGIES = {
+    "deepspeed": "its engine owns accumulation and clipping, and ZeRO-3 does not shard 4-bit weights; use ddp, or "
+    "fsdp2 to shard the base",
+    "fsdp": "FSDP1 needs all weights of a layer in one dtype; use fsdp2",
+    "modelparallel": "it does not know how to shard a 4-bit base; use fsdp2",
+}
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
+    name = name_of(strategy)
+    plain = name.rpartition(".")[2].lower().removesuffix("strategy")
+    if STRATEGIES.fullmatch(name):
+        return
+    given = [reason for refused, reason in REFUSED_STRATEGIES.items() if re.fullmatch(rf"{refused}(_.*)?", plain)]
+    raise UserError(f"trainer.strategy {name}: {(given or ['choose from auto, ddp and fsdp2'])[0]}")
+
+
+def name_of(strategy: Any) -> str:
+    """Of a strategy as a config spells it: a name, or a mapping with a class path."""
+    if isinstance(strategy, Mapping):
+        return str(strategy.get("class_path"))
+    return strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
+
+
+def is_sharding(strategy: Any) -> bool:
+    """strategy: as in `check_strategy`, or the object itself."""
+    return isinstance(strategy, ShardedStrategy) or name_of(strategy).rpartition(".")[2] in ("fsdp2", "ShardedStrategy")
