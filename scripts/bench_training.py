@@ -1,5 +1,7 @@
 """Training speed of revinst and, where they are installed, of TRL and Unsloth on the same rows.
 
+lean: every layer recomputes, with its inputs in host memory; fast: no layer does.
+
 usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
        [--warmup N] [--rounds N] [--epoch_tokens N] [--peer_batch N] [--out FILE]
 

@@ -91,8 +91,8 @@ def build_network(
     """
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
-    network = Network(attach_lora(base, settings.lora, settings.base))
-    choices = choose(network.model, settings, machine, rows, room_bytes(machine.device) / GIB)
+    model = attach_lora(base, settings.lora, settings.base)
+    choices = choose(model, settings, machine, rows, room_bytes(machine.device) / GIB)
     layers, fused, recomputed = base.get_decoder().layers, choices.fused, choices.division.recomputed
     recompute_layers(base, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)

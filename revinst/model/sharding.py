@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-
-
 def shard_layers(model: "PeftModel", mesh: DeviceMesh, device: torch.device) -> str:
     """Shards the decoder layers over the ranks of a mesh. Returns a sentence on it. device: this rank's.
 

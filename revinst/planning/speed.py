@@ -37,9 +37,7 @@ def predict_speed(shape: Shape, recomputed: int, step: Step) -> tuple[float | No
     kind = "cuda" if step.hardware.on_gpu else "cpu"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     known = [speed for speed in SPEEDS if speed.device == kind]
-    nearest = min(
-        known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != step.fused)
-    )
+    nearest = min(known, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != step.fused))
     speed, source = nearest.tflop_per_s * 1e12 / flop_per_token(shape, recomputed), f"scaled from {nearest.where}"
     if kind == "cpu":
         return speed * torch.get_num_threads() / 2, source

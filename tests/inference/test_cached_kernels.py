@@ -1,4 +1,4 @@
-"""Triton kernels on a cache against their plain twins, on a GPU: pytest tests/generation -o addopts="" -m gpu."""
+"""Triton kernels on a cache against their plain reference, on a GPU: pytest tests/inference -o addopts="" -m gpu."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("heads, key_heads, size", [(32, 32, 128), (9, 3, 64), (12, 2, 48)])
-def test_kernels_write_and_attend_as_their_twins(dtype, heads, key_heads, size):
+def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, size):
     from revinst.inference.engine.cached import kernels, plain
 
     torch.manual_seed(0)

@@ -251,7 +251,7 @@ def test_a_sample_depends_on_seed_and_prompt_alone(tiny_llama):
 
 
 def test_k_samples_of_a_prompt_share_its_prefill(tiny_llama, monkeypatch):
-    """The same as k calls of one sample each, in fewer prefilled prompts; in any order, slots, and with the twin."""
+    """The same as k calls of one sample each, in fewer prefilled prompts; in any order, slots, and by transformers."""
     from revinst.data.tokenizer import load_tokenizer
     from revinst.inference.load import load_for_inference
 
@@ -278,8 +278,8 @@ def test_k_samples_of_a_prompt_share_its_prefill(tiny_llama, monkeypatch):
     prefilled.clear()
     assert sample(wanted) == alone and len(prefilled) == 5
     assert sample(wanted[::-1], batch_size=4) == alone
-    twin = sample(wanted, batch_size=4, engine="hf")
-    assert {key: ids for key, (ids, _) in twin.items()} == {key: ids for key, (ids, _) in alone.items()}
+    by_transformers = sample(wanted, batch_size=4, engine="hf")
+    assert {key: ids for key, (ids, _) in by_transformers.items()} == {key: ids for key, (ids, _) in alone.items()}
 
 
 def test_an_engine_lays_the_weights_out_once(tiny_llama, monkeypatch):

@@ -37,7 +37,7 @@ def test_fresh_adapter_leaves_logits_unchanged(base):
 
 
 def test_two_steps_move_all_of_the_adapter_and_nothing_else(base, tmp_path, precision):
-    """On the real base in 4 bits: PITFALLS of dtype, eval mode and gradient flow show here."""
+    """On the real base in 4 bits, where a wrong dtype, eval mode and a gradient that does not flow show."""
     module = build_module(base, quantization="nf4", activation_memory_gib=0)
     data = build_data(base, rows_per_step=2, seq_len=128)
     seen = {}

@@ -1,4 +1,4 @@
-"""Property 9: fused layers give what plain ones give, forward and gradients. On the CPU the kernels are their twins."""
+"""Property 9: fused layers give what plain ones give, forward and gradients. The reference stands in for the kernels."""
 
 import copy
 from contextlib import contextmanager
@@ -41,10 +41,10 @@ def layers_of(model):
     return model.get_base_model().get_decoder().layers
 
 
-def fuse(model, lean: int = 0):
+def fuse(model, offloaded: int = 0):
     layers = layers_of(model)
     numbers, _ = choose_layers(layers, "fused", on_gpu=False, triton=False)
-    fuse_layers(layers, numbers, lean, rows_by_sdpa(BACKENDS["sdpa"].packed))
+    fuse_layers(layers, numbers, offloaded, rows_by_sdpa(BACKENDS["sdpa"].packed))
     assert all(isinstance(layer.forward, FusedLayer) for layer in layers)
     return model
 
@@ -74,15 +74,15 @@ def error(got, expected) -> float:
     return ((got - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("lean", [0, 2, 3])
+@pytest.mark.parametrize("offloaded", [0, 2, 3])
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], ["o_proj", "up_proj"], ["down_proj"]])
-def test_fused_equals_plain(targets, lean):
+def test_fused_equals_plain(targets, offloaded):
     model = build(targets)
     for seq_lens in (SEQ_LENS, [40, 40]):
         for layer in layers_of(model):
             layer.__dict__.pop("forward", None)
         hidden, gradients = run(model, seq_lens)
-        fused_hidden, fused_gradients = run(fuse(model, lean), seq_lens)
+        fused_hidden, fused_gradients = run(fuse(model, offloaded), seq_lens)
         assert gradients and all(gradient.norm() > 0 for gradient in gradients.values())
         # transformers takes norms in fp32 even in a float64 model, hence not 1e-14
         assert error(fused_hidden, hidden) < 2e-6
@@ -90,7 +90,7 @@ def test_fused_equals_plain(targets, lean):
 
 
 def test_a_lean_layer_keeps_only_its_inputs():
-    model = fuse(build(dropout=0.2), lean=3)
+    model = fuse(build(dropout=0.2), offloaded=3)
     kept = fuse(copy.deepcopy(build(dropout=0.2)))
     results = []
     for each in (model, kept):
@@ -268,15 +268,15 @@ STATES = {
 UNTRAINED = ("off", "merged", "merged and off", "taken off")
 
 
-@pytest.mark.parametrize("lean", [0, 3])
+@pytest.mark.parametrize("offloaded", [0, 3])
 @pytest.mark.parametrize("state", STATES)
-def test_an_adapters_state_is_honoured(state, lean):
+def test_an_adapters_state_is_honoured(state, offloaded):
     """Whatever PEFT's layers would do now, values and gradients; and afterwards as before."""
     found = []
     for fused in (False, True):
         model = build(["q_proj", "k_proj", "up_proj", "down_proj"])
         if fused:
-            fuse(model, lean)
+            fuse(model, offloaded)
         before = forward(model).detach()
         with STATES[state](model):
             hidden, gradients = (forward(model).detach(), {}) if state in UNTRAINED else run(model)
@@ -294,15 +294,15 @@ def test_an_adapters_state_is_honoured(state, lean):
     assert all(fused[3][name].norm() == 0 for name in plain[3].keys() - trained)
 
 
-@pytest.mark.parametrize("lean", [0, 2, 3])
+@pytest.mark.parametrize("offloaded", [0, 2, 3])
 @pytest.mark.parametrize("no_grad", [True, False])
-def test_a_penalty_on_the_distance_to_the_base(lean, no_grad):
+def test_a_penalty_on_the_distance_to_the_base(offloaded, no_grad):
     """The base's pass comes between a forward and its backward, and leaves the first one's activations alone."""
     found = []
     for fused in (False, True):
         model = build()
         if fused:
-            fuse(model, lean)
+            fuse(model, offloaded)
         ours = forward(model)
         with model.disable_adapter(), torch.set_grad_enabled(not no_grad):
             base = forward(model)
@@ -315,13 +315,13 @@ def test_a_penalty_on_the_distance_to_the_base(lean, no_grad):
     assert len(gradients) == 42 and max(map(error, fused_gradients, gradients)) < 1e-5
 
 
-@pytest.mark.parametrize("lean", [0, 3])
-def test_a_backward_has_the_scale_of_its_forward(lean):
+@pytest.mark.parametrize("offloaded", [0, 3])
+def test_a_backward_has_the_scale_of_its_forward(offloaded):
     found = []
     for fused in (False, True):
         model = build()
         if fused:
-            fuse(model, lean)
+            fuse(model, offloaded)
         with rescale_adapter_scale(model, 0.3):
             hidden = forward(model)
         hidden.square().sum().backward()
@@ -331,19 +331,19 @@ def test_a_backward_has_the_scale_of_its_forward(lean):
 
 def test_a_lean_layer_has_room_for_one_forward():
     """Gradients from another forward's inputs would be wrong without a word."""
-    model = fuse(build(), lean=2)
+    model = fuse(build(), offloaded=2)
     first, second = forward(model), forward(model, [9, 8])
     with pytest.raises(RuntimeError, match="another forward came between"):
         first.sum().backward()
     second.sum().backward()
     assert torch.isfinite(second).all() and not layers_of(model)[0].forward.host.parked
-    model = fuse(build(), lean=0)
+    model = fuse(build(), offloaded=0)
     first, second = forward(model), forward(model, [9, 8])
     (first.sum() + second.sum()).backward()
 
 
 def test_training_steps_agree(tiny_llama, tmp_path):
-    """Through the loop on a 4-bit base, three steps, kept and lean: the same losses and adapters as plain."""
+    """Through the loop on a 4-bit base, three steps, kept and offloaded: the same losses and adapters as plain."""
     from tests.tiny import build_data, build_module, build_trainer
 
     ends = []

@@ -1,9 +1,9 @@
-"""Triton kernels against their plain PyTorch twins, on a GPU: pytest tests/model/test_kernels.py -o addopts=""."""
+"""Triton kernels against their plain PyTorch reference, on a GPU: pytest tests/model/test_kernels.py -o addopts=""."""
 
 import pytest
 import torch
 
-from revinst.model.fused import twins
+from revinst.model.fused import reference
 from revinst.model.fused.mask import Mask
 
 pytestmark = pytest.mark.gpu
@@ -32,12 +32,12 @@ def both(function, dtype):
     """Runs with each implementation, checks all tensors it returns, canaries beside views included."""
     from revinst.model.fused import kernels
 
-    for got, expected in zip(function(kernels), function(twins), strict=True):
+    for got, expected in zip(function(kernels), function(reference), strict=True):
         error = (got.double() - expected.double()).norm() / expected.double().norm()
         assert error < BOUNDS[dtype]
 
 
-def room(columns: int, dtype) -> torch.Tensor:
+def buffer(columns: int, dtype) -> torch.Tensor:
     return torch.full((T, columns + 8), 7.0, dtype=dtype, device="cuda")
 
 
@@ -45,12 +45,14 @@ def test_norm(draw, dtype, mask):
     x, delta, weight, grad, lora, residual = (draw(*s) for s in [(T, H), (T, H), (H,), (T, H), (T, H), (T, H + 4)])
 
     def forward(ops):
-        one, two, three = (room(H, dtype) for _ in range(3))
+        one, two, three = (buffer(H, dtype) for _ in range(3))
         dropped = ops.norm(x, weight, 1e-5, one[:, :H], mask)
         total, dropped_sum = ops.add_norm(x, delta, weight, 1e-5, two[:, :H], mask)
         grads = (grad, lora if mask else None, residual[:, :H])
         again = ops.norm_backward(x, weight, 1e-5, grads, mask, three[:, :H])
-        assert torch.equal(again, dropped), "a lean layer's gradients have the bits of one that keeps its activations"
+        assert torch.equal(again, dropped), (
+            "an offloaded layer's gradients have the bits of one that keeps its activations"
+        )
         return one, two, three, dropped, total, dropped_sum, again
 
     both(forward, dtype)
@@ -60,7 +62,7 @@ def test_rotate(draw, dtype):
     x, cos, sin = draw(T, 6, 32), draw(T, 16).repeat(1, 2), draw(T, 16).repeat(1, 2)
 
     def rotate(ops):
-        out, own = room(6 * 32, dtype), x.clone()
+        out, own = buffer(6 * 32, dtype), x.clone()
         ops.rotate(x, cos, sin, out[:, : 6 * 32].unflatten(1, (6, 32)), backward=True)
         ops.rotate(own, cos, sin, own)
         return out, own
@@ -72,7 +74,7 @@ def test_swiglu(draw, dtype, mask):
     gate, up, grad, lora = (draw(T, F) for _ in range(4))
 
     def swiglu(ops):
-        out, grads = room(F, dtype), room(2 * F, dtype)
+        out, grads = buffer(F, dtype), buffer(2 * F, dtype)
         dropped = ops.swiglu(gate, up, out[:, :F], mask)
         parts = grads[:, : 2 * F].chunk(2, dim=1)
         again = ops.swiglu_backward(gate, up, (grad.clone(), lora if mask else None), mask, parts)
@@ -86,7 +88,7 @@ def test_dropout(draw, dtype, mask):
     x, lora = draw(T, H), draw(T, H)
 
     def dropout(ops):
-        copied = room(H, dtype)
+        copied = buffer(H, dtype)
         dropped = ops.place(x, copied[:, :H], mask)
         return copied, dropped, ops.drop(x, mask), ops.add_masked(x, lora if mask else None, mask)
 
@@ -106,5 +108,5 @@ def test_unpacked_weights_have_the_bits_of_bitsandbytes(dtype):
     assert kernels.double_nf4(linear) is not None
     ours, theirs = torch.zeros(320, 200, dtype=dtype, device="cuda"), torch.zeros(320, 200, dtype=dtype, device="cuda")
     kernels.fill_base(linear, ours[:, :192])
-    twins.fill_base(linear, theirs[:, :192])
+    reference.fill_base(linear, theirs[:, :192])
     assert torch.equal(ours, theirs) and ours[:, :192].abs().sum() > 1 and ours[:, 192:].eq(0).all()

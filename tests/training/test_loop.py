@@ -84,7 +84,7 @@ def test_precision_that_rounds_updates_away_is_refused(tiny_llama, tmp_path, fla
 
 
 def test_validation_loss_is_per_target_whatever_the_batches(tiny_llama, tmp_path):
-    """PITFALLS 49: a mean of batch means depends on the batch size."""
+    """A mean of batch means depends on the batch size."""
     losses = []
     for options in ({"micro_batch_size": 1}, {"micro_batch_size": 5}, {"micro_batch_size": 2, "packing": "none"}):
         torch.manual_seed(3)

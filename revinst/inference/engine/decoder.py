@@ -66,9 +66,9 @@ class Linears:
         """x [n, K] -> outputs [n, N_i], views of one tensor or tensors of their own."""
         if self.weight is not None:
             return F.linear(x, self.weight).split(self.sizes, dim=1)
-        room, left = self.group.room(x)
+        buffer, left = self.group.buffer(x)
         left.copy_(x)
-        return self.group.forward(room, x, self.adapter)[0]
+        return self.group.forward(buffer, x, self.adapter)[0]
 
 
 class Layer:

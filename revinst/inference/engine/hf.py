@@ -1,4 +1,4 @@
-"""The plain twin of `slots`: transformers' `generate`, for any architecture."""
+"""transformers' `generate`, for any architecture: the reference that `slots` is held to."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

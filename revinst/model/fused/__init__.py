@@ -1,5 +1,5 @@
 """A faster forward and backward for Llama's decoder layers, on the same PEFT parameters.
 
 `layer` is the whole layer as one autograd function, `linear` its GEMMs, `kernels` what is not a GEMM, in Triton, and
-`twins` the same in plain PyTorch: the specification of the kernels, and what runs where there is no Triton.
+`reference` the same in plain PyTorch: the specification of the kernels, and what runs where there is no Triton.
 """

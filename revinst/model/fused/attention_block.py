@@ -49,10 +49,10 @@ class AttentionBlock:
 
     def attend(self, x: Tensor, at: Segments, adapter: Adapter, mask: Mask | None, record: bool) -> Attended:
         """Up to attention's output. record: with a graph to differentiate attention itself by."""
-        room, normed = self.qkv.room(x)
+        buffer, normed = self.qkv.buffer(x)
         dropped = self.ops.norm(x, self.norm.weight, self.eps, normed, mask)
-        outputs, u = self.qkv.forward(room, dropped, adapter)
-        del room, normed, dropped
+        outputs, u = self.qkv.forward(buffer, dropped, adapter)
+        del buffer, normed, dropped
         q, k, v = (y.view(len(x), -1, self.head_dim) for y in outputs)  # [T, H or K, D]
         for y in (q, k):
             self.ops.rotate(y, at.cos, at.sin, y)
@@ -65,14 +65,14 @@ class AttentionBlock:
     def project(self, attended: Attended, adapter: Adapter, mask: Mask | None) -> Tensor:
         """o of attention's output -> [T, h]; notes its u."""
         out = attended.out.detach().flatten(1)  # [T, H D]
-        room, left = self.o.room(out)
-        (y,), attended.u_o = self.o.forward(room, self.ops.place(out, left, mask), adapter)
+        buffer, left = self.o.buffer(out)
+        (y,), attended.u_o = self.o.forward(buffer, self.ops.place(out, left, mask), adapter)
         return y
 
     def backward_o(
         self, grad: Tensor, attended: Attended, adapter: Adapter, mask: Mask | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Gradients of attention's output [T, H D] and of o's adapter. grad: o's filled `grad_room`."""
+        """Gradients of attention's output [T, H D] and of o's adapter. grad: o's filled `grad_buffer`."""
         out_grad = self.ops.add_masked(*self.o.backward(grad, adapter, mask is not None), mask)
         dropped = self.ops.drop(attended.out.detach().flatten(1), mask)
         u_o = self.o.shrink(dropped, adapter) if attended.u_o is None else attended.u_o
@@ -96,13 +96,13 @@ class AttentionBlock:
         parts = torch.autograd.grad(attended.out, attended.inputs, out_grad.view(attended.out.shape))
         u = attended.u
         attended.inputs = attended.out = None  # type: ignore[assignment]  # frees them before the next GEMM
-        room, left = self.qkv.grad_room(x)  # [T, (H + 2 K) D + R]
+        buffer, left = self.qkv.grad_buffer(x)  # [T, (H + 2 K) D + R]
         q, k, v = (left[:, columns] for columns in self.qkv.columns)
         for part, y in zip(parts[:2], (q, k), strict=True):
             self.ops.rotate(part, at.cos, at.sin, y.unflatten(1, (-1, self.head_dim)), backward=True)
         self.ops.place(parts[2].flatten(1), v, None)
         del parts, out_grad
-        normed_grad = self.qkv.backward(room, adapter, mask is not None)
+        normed_grad = self.qkv.backward(buffer, adapter, mask is not None)
         x_grad = torch.empty_like(x)
         dropped = self.ops.norm_backward(x, self.norm.weight, self.eps, (*normed_grad, residual), mask, x_grad)
-        return x_grad, self.qkv.adapter_grads(room, dropped, u)
+        return x_grad, self.qkv.adapter_grads(buffer, dropped, u)

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917  (a kernel takes its pointers and sizes by position)
-"""The functions of `twins` as Triton kernels: same names, arguments and results.
+"""The functions of `reference` as Triton kernels: same names, arguments and results.
 
 One program a row (norms, RoPE) or a piece of a row (the others). Sums and products in fp32, rounded once.
 """
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from revinst.model.fused import twins
+from revinst.model.fused import reference
 from revinst.model.fused.mask import Mask
 
 PIECE = 2048  # elements of a row for one program
@@ -195,7 +195,7 @@ def nf4_kernel(
     tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
 
 
-# ---- the same functions as in `twins` ------------------------------------------------------------------------------
+# ---- the same functions as in `reference` ---------------------------------------------------------------------------
 
 
 def mask_arguments(mask: Mask | None) -> tuple[int, int, int, float]:
@@ -315,7 +315,7 @@ def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     weight: Any = base.weight
     state = double_nf4(base)
     if state is None or state.dtype != out.dtype or weight.numel() * 2 != out.numel():
-        return twins.fill_base(base, out)
+        return reference.fill_base(base, out)
     count, block = weight.numel(), 1024
     nf4_kernel[(triton.cdiv(count, block),)](
         *nf4_arguments(weight, state), out, count, out.shape[1], out.stride(0), BLOCK=block, num_warps=4,

@@ -4,8 +4,8 @@
     out = x1 + MLP block(x1)
 
 Kept for backward: x, x1; q, k, v and what attention itself keeps; gate, up; the adapters' u. Norms, the gated product
-and dropout masks are computed again. A lean layer keeps x and x1 alone, in host memory, and also computes q, k, v,
-attention, gate and up again; o and down never.
+and dropout masks are computed again. An offloaded layer keeps x and x1 alone, in host memory, and also computes q, k,
+v, attention, gate and up again; o and down never.
 
 Shapes: T tokens, h features.
 """
@@ -56,8 +56,8 @@ class FusedLayer:
 
     Args:
         kernel: one of `attention.KERNELS`.
-        ops: `kernels`, or `twins`.
-        host: where a lean layer parks its inputs; None keeps all activations.
+        ops: `kernels`, or `reference`.
+        host: where an offloaded layer parks its inputs; None keeps all activations.
     """
 
     def __init__(
@@ -133,15 +133,15 @@ class FusedLayer:
         else:
             x, x1 = now.inputs
         gated, now.gated = now.gated or mlp.gate(x1, *gate_up), None
-        gate_up_room, down_grads = mlp.backward_down(grad, gated, *down)
+        gate_up_buffer, down_grads = mlp.backward_down(grad, gated, *down)
         u = gated.u
         del gated
-        o_room, x1_grad = attention.o.grad_room(grad)
+        o_buffer, x1_grad = attention.o.grad_buffer(grad)
         adapter, mask = gate_up
-        gate_up_grads = mlp.backward_gate_up(x1, u, (gate_up_room, grad), adapter=adapter, mask=mask, out=x1_grad)
-        del gate_up_room, x1, now.inputs
+        gate_up_grads = mlp.backward_gate_up(x1, u, (gate_up_buffer, grad), adapter=adapter, mask=mask, out=x1_grad)
+        del gate_up_buffer, x1, now.inputs
         attended, now.attended = now.attended or attention.attend(x, now.at, *qkv, record=True), None
-        out_grad, o_grads = attention.backward_o(o_room, attended, *o)
+        out_grad, o_grads = attention.backward_o(o_buffer, attended, *o)
         adapter, mask = qkv
         x_grad, qkv_grads = attention.backward_qkv(
             x, attended, (out_grad, x1_grad), at=now.at, adapter=adapter, mask=mask

@@ -32,36 +32,36 @@ class Group:
         self.columns = slices([p.outputs for p in self.projections])  # of layer i among all outputs
         self.ranks = slices([p.rank for p in self.projections])  # of u_i in u
 
-    def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def buffer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Input of `forward`: [T, K + widest r_i] and its first K columns, which are to be filled."""
-        room = x.new_empty(x.shape[0], self.inputs + self.widest)
-        return room, room[:, : self.inputs]
+        buffer = x.new_empty(x.shape[0], self.inputs + self.widest)
+        return buffer, buffer[:, : self.inputs]
 
-    def grad_room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def grad_buffer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Input of `backward`: [T, N + R] and its first N columns, which are to be filled."""
-        room = x.new_empty(x.shape[0], self.outputs + self.rank)
-        return room, room[:, : self.outputs]
+        buffer = x.new_empty(x.shape[0], self.outputs + self.rank)
+        return buffer, buffer[:, : self.outputs]
 
     def shrink(self, dropped: Tensor, adapter: Adapter) -> Tensor:
         """u [T, R] of the dropped input [T, K]."""
         return dropped @ adapter.a.T
 
-    def forward(self, room: Tensor, dropped: Tensor, adapter: Adapter) -> tuple[list[Tensor], Tensor]:
+    def forward(self, buffer: Tensor, dropped: Tensor, adapter: Adapter) -> tuple[list[Tensor], Tensor]:
         """The outputs [T, N_i] and u [T, R]."""
         u, k = self.shrink(dropped, adapter), self.inputs
         outputs = []
         for projection, ranks, b in zip(self.projections, self.ranks, adapter.b, strict=True):
-            weight = room.new_empty(projection.outputs, k + projection.rank)
+            weight = buffer.new_empty(projection.outputs, k + projection.rank)
             self.ops.fill_base(projection.base, weight[:, :k])
             weight[:, k:] = b
-            room[:, k : k + projection.rank] = u[:, ranks]
-            outputs.append(room[:, : weight.shape[1]] @ weight.T)
+            buffer[:, k : k + projection.rank] = u[:, ranks]
+            outputs.append(buffer[:, : weight.shape[1]] @ weight.T)
         return outputs, u
 
     def backward(self, grad: Tensor, adapter: Adapter, dropout: bool) -> tuple[Tensor, Tensor | None]:
         """Gradient of the input [T, K], and the adapters' share of it if dropout has still to be applied to that.
 
-        grad: a filled `grad_room`; its last R columns become the gradient of u.
+        grad: a filled `grad_buffer`; its last R columns become the gradient of u.
         """
         n, weight = self.outputs, grad.new_empty(self.outputs + self.rank, self.inputs)
         for projection, columns, ranks, b in zip(self.projections, self.columns, self.ranks, adapter.b, strict=True):

@@ -42,8 +42,8 @@ def choose_layers(layers: Any, kernels: str, *, on_gpu: bool, triton: bool) -> t
 
 
 def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> HostMemory:
-    """Replaces the forward of these layers. Of all layers, the first `recomputed` are lean and park their inputs in
-    the memory that is returned.
+    """Replaces the forward of these layers. Of all layers, the first `recomputed` are offloaded: they
+    park their inputs in the memory that is returned, and recompute.
     """
     device = next(layers.parameters()).device
     ops, host = load_ops(device), HostMemory(device)
@@ -59,9 +59,9 @@ def load_ops(device: torch.device) -> ModuleType:
         from revinst.model.fused import kernels
 
         return kernels
-    from revinst.model.fused import twins
+    from revinst.model.fused import reference
 
-    return twins
+    return reference
 
 
 def why_not(layer: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from revinst.model.fused import twins
+from revinst.model.fused import reference
 
 
 def rotate_and_write(
@@ -22,8 +22,8 @@ def rotate_and_write(
     """
     q, k, v = parts
     cos, sin = (part[places] for part in angles)
-    twins.rotate(q, cos, sin, q)
-    twins.rotate(k, cos, sin, k)
+    reference.rotate(q, cos, sin, q)
+    reference.rotate(k, cos, sin, k)
     cache[0][slots, :, places] = k
     cache[1][slots, :, places] = v
 
