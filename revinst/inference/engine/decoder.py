@@ -51,7 +51,7 @@ class Linears:
     def __init__(self, modules: list[Any], ops: Any, like: Tensor, dense: bool):
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
-        (adapter,) = cast_adapters([group], parameters, like)
+        (adapter,) = cast_adapters([group.projections], parameters, like)
         self.group, self.adapter, self.weight = group, adapter, None
         self.sizes = [part.outputs for part in group.projections]
         if dense:

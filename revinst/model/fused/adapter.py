@@ -1,13 +1,14 @@
 """An adapter's fp32 parameters in the dtype of a computation, and its gradients in theirs, in few kernel launches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from revinst.model.fused.linear import Group
+from revinst.model.fused.projection import Projection
+
+Groups = Sequence[Sequence[Projection]]  # projections that read one input, side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,9 @@ class Adapter:
     b: list[Tensor]
 
 
-def cast_adapters(groups: list["Group"], parameters: list[Tensor], x: Tensor) -> list[Adapter]:
+def cast_adapters(groups: Groups, parameters: list[Tensor], x: Tensor) -> list[Adapter]:
     """Each group's adapter in the dtype and on the device of x. parameters: A, B, A, B, ... over all groups."""
-    scales = [p.scale for group in groups for p in group.projections if p.rank]
+    scales = [p.scale for group in groups for p in group if p.rank]
     sources = [p.detach() for p in parameters]
     if sources:
         sources[1::2] = torch._foreach_mul(sources[1::2], scales)
@@ -36,16 +37,17 @@ def cast_adapters(groups: list["Group"], parameters: list[Tensor], x: Tensor) ->
         torch._foreach_copy_(parts, sources)
     b_parts, adapters, start = iter(parts[len(parts) // 2 :]), [], 0
     for group in groups:
-        end = start + group.rank * group.inputs
-        b = [next(b_parts) if p.rank else x.new_empty(p.outputs, 0) for p in group.projections]
-        adapters.append(Adapter(flat[start:end].view(group.rank, group.inputs), b))
+        rank, inputs = sum(p.rank for p in group), group[0].inputs
+        end = start + rank * inputs
+        b = [next(b_parts) if p.rank else x.new_empty(p.outputs, 0) for p in group]
+        adapters.append(Adapter(flat[start:end].view(rank, inputs), b))
         start = end
     return adapters
 
 
-def cast_grads(groups: list["Group"], grads: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+def cast_grads(groups: Groups, grads: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
     """The gradients of A, s B, A, s B, ... as those of `parameters`, A, B, A, B, ..."""
-    scales = [p.scale for group in groups for p in group.projections if p.rank]
+    scales = [p.scale for group in groups for p in group if p.rank]
     out = [torch.empty_like(p) for p in parameters]
     if out:
         torch._foreach_copy_(out, grads)

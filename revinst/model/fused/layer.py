@@ -47,7 +47,8 @@ class Blocks:
         self.projections, self.p = projections, max(projection.p for projection in projections)
         self.attention = AttentionBlock(layer, projections[:4], kernel, ops)
         self.mlp = MlpBlock(layer, projections[4:], ops)
-        self.groups = [self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down]
+        groups = (self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down)
+        self.groups = [group.projections for group in groups]
 
 
 class FusedLayer:
