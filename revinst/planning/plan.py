@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from revinst.config.parser import RevinstCLI, precision_name
+from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.hardware import (
@@ -27,6 +27,7 @@ from revinst.model.memory import (
 from revinst.model.micro_batch import Fullest, StepSettings, divide_step
 from revinst.model.sharding import is_sharding
 from revinst.planning.speed import predict_speed
+from revinst.training.trainer import precision_name
 
 CARDS_GB = (8, 12, 16, 24, 48, 80, 141)
 
@@ -34,10 +35,10 @@ USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver
 
 
 def read_settings(
-    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, device: str | None
+    config: Config, data: InstructionDataModule, shape: Shape, device: str | None
 ) -> tuple[StepSettings, str]:
     """What decides memory, and the dtype that is computed in."""
-    model, trainer = cli.config.model, cli.config.trainer
+    model, trainer = config.model, config.trainer
     devices = count_devices(trainer.devices) * (trainer.num_nodes or 1)
     asked_for_gpu = trainer.accelerator in ("gpu", "cuda") or devices > 1
     on_gpu = (
@@ -49,9 +50,9 @@ def read_settings(
     chosen = "bf16" if elsewhere else choose_dtype(here)[0]
     dtype = PRECISIONS[precision_name(trainer.precision)] if trainer.precision else chosen
     settings = StepSettings(
-        rows=-(-data.rows_per_step // devices),
-        micro_batch_size=data.micro_batch_size,
-        seq_len=data.seq_len,
+        rows=-(-data.settings.rows_per_step // devices),
+        micro_batch_size=data.settings.micro_batch_size,
+        seq_len=data.settings.seq_len,
         fullest=lambda count: Fullest(*data.fullest(count)),
         quantization=model.quantization if elsewhere else choose_quantization(model.quantization, here)[0],
         optimizer=model.optimizer if model.optimizer in OPTIMIZER_BYTES else "adamw",
@@ -81,9 +82,9 @@ def count_devices(devices: Any) -> int:
 
 
 def build_plan(
-    cli: RevinstCLI, data: InstructionDataModule, shape: Shape, settings: StepSettings, memory_gib: float | None
+    config: Config, data: InstructionDataModule, shape: Shape, settings: StepSettings, memory_gib: float | None
 ) -> dict[str, Any]:
-    documents, trainer = data.train_documents, cli.config.trainer
+    documents, trainer = data.train_documents, config.trainer
     steps_per_epoch = data.steps_per_epoch
     limits = [steps_per_epoch * trainer.max_epochs] if (trainer.max_epochs or 0) > 0 else []
     limits += [trainer.max_steps] if (trainer.max_steps or 0) > 0 else []
@@ -96,7 +97,7 @@ def build_plan(
     total_tokens = round(epochs * data.epoch_tokens)
     supervised = documents.num_targets / max(len(documents.input_ids), 1)
     checkpoint = checkpoint_gib(shape, settings.optimizer)
-    kept = cli.config.checkpoint.keep_last + cli.config.checkpoint.keep_best + 1  # and the one that is being written
+    kept = config.checkpoint.keep_last + config.checkpoint.keep_best + 1  # and the one that is being written
     load = load_gib(shape, settings.quantization, settings.itemsize)
     fits = room is None or max(memory.needed, load) <= room
     cards = {size: divide_step(shape, settings, size * USABLE_GIB_A_GB) for size in CARDS_GB}
