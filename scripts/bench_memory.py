@@ -73,9 +73,10 @@ def watch_memory(child: subprocess.Popen) -> tuple[float, float]:
 
 
 def prepare(source: str, base: str) -> None:
+    from revinst.config.settings import DataSettings
     from revinst.data.datamodule import InstructionDataModule
 
-    data = InstructionDataModule(source=source, base=base)
+    data = InstructionDataModule(DataSettings(source=source), base)
     data.setup()
     parts = {part: len(getattr(data.split, part)) for part in ("train", "val", "heldout")}
     print(json.dumps(parts | {"packed_rows": len(data.train_rows), "tokens": int(data.train_documents.offsets[-1])}))

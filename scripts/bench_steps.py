@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from revinst.commands.fit import main as fit
-from revinst.config.parser import RevinstCLI
-from revinst.data.datamodule import InstructionDataModule
+from revinst.config.parser import read_config
+from revinst.data.datamodule import build_data
 from revinst.options import Parser
 
 
@@ -19,8 +19,7 @@ def main() -> None:
     parser.add_argument("config", nargs="?", default="configs/quickstart.yaml")
     parser.add_argument("--steps", type=int, default=6)
     options, overrides = parser.parse_known_args()
-    cli = RevinstCLI(["--config", options.config, *overrides], train=False)
-    data = InstructionDataModule(**cli.data_arguments())
+    data = build_data(read_config(["--config", options.config, *overrides]))
     started = time.perf_counter()
     data.setup()
     seconds = time.perf_counter() - started

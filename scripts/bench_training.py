@@ -203,17 +203,17 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:
     """Rows of 2,048 token ids as `packing: joined` makes them, how many the config has in a step, and the tokenizer."""
-    from revinst.config.parser import RevinstCLI
-    from revinst.data.datamodule import InstructionDataModule
+    from revinst.config.parser import read_config
+    from revinst.data.datamodule import build_data
 
     keys = FULL_ROWS | {"model.base": options.base, "data.source": options.source}
     overrides = [part for key, value in keys.items() for part in (f"--{key}", value)]
-    data = InstructionDataModule(**RevinstCLI(["--config", options.config, *overrides], train=False).data_arguments())
+    data = build_data(read_config(["--config", options.config, *overrides]))
     data.setup()
     ids = data.train_documents.input_ids.tolist()
     rows = [ids[start : start + 2048] for start in range(0, len(ids) - 2047, 2048)]
-    needed = data.rows_per_step * options.steps
-    return (rows * (needed // len(rows) + 1))[:needed], data.rows_per_step, data.tokenizer.hf
+    needed = data.settings.rows_per_step * options.steps
+    return (rows * (needed // len(rows) + 1))[:needed], data.settings.rows_per_step, data.tokenizer.hf
 
 
 def load_for_trl(base: str) -> Any:

@@ -93,7 +93,7 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
     from lightning.pytorch.strategies import DDPStrategy
 
     import revinst.training.module as loop
-    from revinst.config.settings import LoraSettings
+    from revinst.config.settings import DataSettings, LoraSettings, ModelSettings
     from revinst.data.datamodule import InstructionDataModule
     from revinst.model.sharding import gather_whole
     from revinst.training.strategies import ShardedStrategy
@@ -105,20 +105,22 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
     strategies["fsdp2"] = ShardedStrategy(process_group_backend="gloo" if world_size > 1 else None)
     L.seed_everything(42)
     module = loop.InstructionModule(
-        base=options.base,
-        kernels=numerics["kernels"],
-        attention=numerics["attention"],
-        lora=LoraSettings(r=16, alpha=32, dropout=0.0),
-        optimizer="adamw",
-        lr=1e-4,
+        ModelSettings(
+            base=options.base,
+            kernels=numerics["kernels"],
+            attention=numerics["attention"],
+            lora=LoraSettings(r=16, alpha=32, dropout=0.0),
+            optimizer="adamw",
+            lr=1e-4,
+        )
     )
-    data = InstructionDataModule(
-        base=options.base,
+    settings = DataSettings(
         source=options.source,
         seq_len=options.seq_len,
         rows_per_step=options.rows,
         micro_batch_size=options.rows // 2 // world_size,
     )
+    data = InstructionDataModule(settings, options.base)
     seen: dict[str, Any] = {"losses": []}
     clip, finish = loop.clip_grad_norm_, module.finish_step
 

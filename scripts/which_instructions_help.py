@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from revinst.data.datamodule import InstructionDataModule
+from revinst.data.datamodule import build_data
 from revinst.data.examples import Examples, load_examples
 from revinst.data.overlap import normalise
 from revinst.data.split import select_examples, split_examples
@@ -89,10 +89,10 @@ def choose_rows(options: argparse.Namespace) -> Examples:
     """Rows that the run never saw: by id, or by the words of the response."""
     examples, _ = load_examples(options.data)
     trained = open_trained(options.run)
-    if trained.run is None or trained.cli is None:
+    if trained.run is None or trained.config is None:
         raise UserError(f"--run {options.run}: give a run folder, whose training rows are known")
     split = read_json(trained.run.split)
-    known = InstructionDataModule(**trained.cli.data_arguments()).load_examples()
+    known = build_data(trained.config).load_examples()
     seen = select_examples(known, [*split["train"], *split["val"]])
     ids, responses = set(seen.texts("id")), set(map(normalise, seen.texts("response")))
     fresh = [

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from revinst.config.settings import LoraSettings
+from revinst.config.settings import DataSettings, LoraSettings, ModelSettings
 from revinst.data.datamodule import InstructionDataModule
 from revinst.training.module import InstructionModule
 
@@ -62,12 +62,11 @@ def build_module(base: Path, **options: Any) -> InstructionModule:
         "lr": 1e-3,
         "max_grad_norm": 1e9,
     }
-    return InstructionModule(**defaults | options)
+    return InstructionModule(ModelSettings(**defaults | options))
 
 
 def build_data(base: Path, **options: Any) -> InstructionDataModule:
     defaults: dict[str, Any] = {
-        "base": str(base),
         "source": "quickstart",
         "seq_len": 256,
         "heldout_fraction": 0.1,
@@ -75,7 +74,7 @@ def build_data(base: Path, **options: Any) -> InstructionDataModule:
         "rows_per_step": 6,
         "micro_batch_size": 6,
     }
-    return InstructionDataModule(**defaults | options)
+    return InstructionDataModule(DataSettings(**defaults | options), str(base))
 
 
 def build_trainer(folder: Path, **options: Any) -> L.Trainer:

@@ -114,13 +114,12 @@ def load_gradio() -> Any:
 
 def load_training_rows(trained: Trained) -> Sequence[Example]:
     """Those of the run; of a bare adapter nobody knows them."""
-    if trained.cli is None or trained.run is None:
+    if trained.config is None or trained.run is None:
         return []
-    from revinst.data.datamodule import InstructionDataModule
+    from revinst.data.datamodule import build_data
     from revinst.data.split import read_split, select_examples
 
-    data = InstructionDataModule(**trained.cli.data_arguments())
-    return select_examples(data.load_examples(), read_split(trained.run.split).train)
+    return select_examples(build_data(trained.config).load_examples(), read_split(trained.run.split).train)
 
 
 def build_page(gradio: Any, writer: Writer, title: str) -> Any:

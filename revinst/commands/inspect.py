@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from revinst.config.parser import open_config
-from revinst.data.datamodule import InstructionDataModule
+from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories, list_sources
 from revinst.data.prompt import render_prompt
@@ -33,8 +33,7 @@ def main(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         raise UserError(USAGE)
     quiet_libraries()
-    cli = open_config(args, ["--json"])
-    data = InstructionDataModule(**cli.data_arguments())
+    data = build_data(open_config(args, ["--json"]))
     data.setup()
     summary = summarise_data(data)
     if as_json:
@@ -46,7 +45,9 @@ def main(args: list[str]) -> int:
 
 def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     console = Console()
-    sources = (f"{name}{f' (weight {weight:g})' if weight != 1 else ''}" for name, weight in list_sources(data.source))
+    sources = (
+        f"{name}{f' (weight {weight:g})' if weight != 1 else ''}" for name, weight in list_sources(data.settings.source)
+    )
     table = Table(title=Text(", ".join(sources)), show_header=False)
     for key, value in summary.items():
         if key != "dropped_by_reason":
@@ -61,7 +62,7 @@ def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     lengths = np.percentile(data.train_documents.lengths, [5, 50, 95, 100]).round().astype(int)
     console.print("tokens of a document, 5th, 50th, 95th, 100th percentile:", ", ".join(map(str, lengths)))
     number = int(np.random.default_rng(data.seed).integers(len(data.split.train)))
-    prompt = render_prompt(data.template, data.examples_of("train")[number], data.context == "include")
+    prompt = render_prompt(data.template, data.examples_of("train")[number], data.settings.context == "include")
     console.rule("a formatted sample")
     console.print(Text(prompt.text.translate(SIGNS)), Text(prompt.target.translate(SIGNS), style="reverse"), sep="")
     for row in range(min(3, len(data.train_rows))):

@@ -8,18 +8,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from revinst.config.parser import RevinstCLI, open_config
-from revinst.config.settings import LoraSettings
-from revinst.data.datamodule import InstructionDataModule
+from revinst.config.parser import open_config
+from revinst.config.settings import Config
+from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.errors import UserError
-from revinst.model.hardware import (
-    choose_precision,
-)
-from revinst.model.memory import (
-    read_shape,
-)
-from revinst.planning.plan import build_plan, read_settings
+from revinst.model.hardware import choose_precision
+from revinst.planning.plan import build_plan, read_machine
+from revinst.planning.trial import measure_step
 from revinst.system import quiet_libraries
+from revinst.training.module import InstructionModule, check_settings
+from revinst.training.trainer import check_trainer_flags
 
 USAGE = """usage: revinst plan CONFIG [--KEY VALUE ...] [--device cuda|cpu] [--memory_gib N] [--json] [--measure]
 
@@ -37,28 +35,24 @@ def main(args: list[str]) -> int:
         raise UserError(USAGE.splitlines()[0])
     args, own = split_options(args)
     quiet_libraries()
-    cli = open_config(args, [f"--{name}" for name in own])
-    data = InstructionDataModule(**cli.data_arguments())
+    config = open_config(args, [f"--{name}" for name in own])
+    check_trainer_flags(config)
+    check_settings(config.model)
+    machine = read_machine(config.trainer, own["device"])
+    data = build_data(config)
     data.setup()
-    model = cli.config.model
-    shape = read_shape(model.base, LoraSettings(**model.lora.as_dict()))
-    settings, dtype = read_settings(cli, data, shape, own["device"])
-    plan = build_plan(cli, data, shape, settings, own["memory_gib"]) | {"dtype": dtype}
+    plan = build_plan(config, data, machine, own["memory_gib"])
     if own["measure"]:
-        plan["measured"] = measure(cli, data)
+        plan["measured"] = measure(config, data)
     if own["json"]:
         print(json.dumps(plan, indent=2))
     else:
-        render_plan(plan, cli.config.run_name)
+        render_plan(plan, config.run_name)
     return 0
 
 
-def measure(cli: RevinstCLI, data: InstructionDataModule) -> dict[str, float]:
-    from revinst.planning.trial import measure_step
-    from revinst.training.module import InstructionModule
-
-    model, trainer = cli.config.model.as_dict(), cli.config.trainer
-    module = InstructionModule(**model | {"lora": LoraSettings(**model["lora"]), "betas": tuple(model["betas"])})
+def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
+    module, trainer = InstructionModule(config.model), config.trainer
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
         precision = trainer.precision or choose_precision(trainer.accelerator)
         return measure_step(module, data, accelerator=trainer.accelerator, precision=precision)

@@ -4,8 +4,12 @@ The words that a field takes are listed where they are obeyed, and checked there
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from jsonargparse import Namespace
 
 from revinst.errors import UserError
 
@@ -165,3 +169,41 @@ class SampleSettings:
             raise UserError(f"samples.every_steps {self.every_steps}: must be at least 0 (0: none)")
         if self.every_steps and self.count < 1:
             raise UserError(f"samples.count {self.count}: must be at least 1; for no samples, samples.every_steps: 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole config, as a YAML file and the command line say it; the fields stand in the order of the file."""
+
+    seed_everything: int = 42
+    """of the adapter's first weights, dropout, the split and the order of rows."""
+    trainer: Namespace
+    """Lightning's own keys; what has a class_path is not made yet."""
+    model: ModelSettings
+    """the base and its adapter."""
+    data: DataSettings
+    """the texts and how they are packed."""
+    run_name: str = "run"
+    """the run's folder is RUNS_DIR/RUN_NAME."""
+    runs_dir: str = "runs"
+    """folder of all runs."""
+    resume: str = "auto"
+    """auto (start, go on, or say that it has finished), never, or the path of a checkpoint."""
+    resume_force: bool = False
+    """resume although the config changed."""
+    checkpoint: CheckpointSettings
+    """when to save, and what to keep."""
+    samples: SampleSettings
+    """instructions that are written while it trains."""
+
+    def __post_init__(self) -> None:
+        folder = Path(self.run_name)
+        if folder.is_absolute() or not folder.parts or ".." in folder.parts:
+            raise UserError(f"run_name {self.run_name!r}: give a name of a folder in runs_dir")
+
+
+def check_words(group: str, settings: object, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError for a word that is none of its field's choices."""
+    for name, words in choices.items():
+        if (word := getattr(settings, name)) not in words:
+            raise UserError(f"{group}.{name} {word!r}: choose from {', '.join(words)}")

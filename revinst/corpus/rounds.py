@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from revinst.config.parser import dump_config
+from revinst.config.settings import Config
 from revinst.corpus.corpus import Corpus
-from revinst.data.datamodule import InstructionDataModule
-from revinst.data.examples import Examples, check_columns
+from revinst.data.datamodule import build_data
+from revinst.data.examples import Examples
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.evaluation.scoring import loss_per_token
@@ -63,26 +64,24 @@ def train_again(corpus: Corpus, work: Path, rows: str) -> Trained:
 def write_config(corpus: Corpus, work: Path, rows: str) -> None:
     """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out rows stay such."""
     assert corpus.trained.run is not None
-    assert corpus.trained.cli is not None
-    config = yaml.safe_load(corpus.trained.cli.as_yaml)  # its keys are this version's, whichever wrote the run's
-    data = config["data"]
-    known = set(load_known(corpus.trained).texts("id"))
+    config = corpus.trained.config
+    assert config is not None
+    known = set(load_known(config).texts("id"))
     write_text(work / "rows.jsonl", rows)
-    sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
-    data |= {"source": [*sources, str(work / "rows.jsonl")], "split": str(work / "split.json")}
-    config |= {"runs_dir": str(work), "run_name": "run", "resume": "auto"}
-    arguments = data | {"base": config["model"]["base"], "seed": config["seed_everything"]}
-    added = [row for row in InstructionDataModule(**arguments).load_examples().texts("id") if row not in known]
+    given = config.data.source
+    sources = [*(given if isinstance(given, list) else [given]), str(work / "rows.jsonl")]
+    data = replace(config.data, source=sources, split=str(work / "split.json"))
+    config = replace(config, data=data, runs_dir=str(work), run_name="run", resume="auto")
+    added = [row for row in load_known(config).texts("id") if row not in known]
     first = read_split(corpus.trained.run.split)
     split = replace(first, train=[*first.train, *added])
     write_json(work / "split.json", split.to_json())
-    write_text(work / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(work / "config.yaml", dump_config(config))
 
 
 def training_rows(folder: Path, trained: Trained) -> list[str]:
     """The corpus' training part as lines, under the names that the run's columns have."""
-    assert trained.cli is not None
-    names = check_columns(trained.cli.config.data.columns or {})
+    names = trained.columns
     with (
         (folder / "dataset.jsonl").open(encoding="utf-8") as rows,
         (folder / "provenance.jsonl").open(encoding="utf-8") as provenance,
@@ -93,18 +92,17 @@ def training_rows(folder: Path, trained: Trained) -> list[str]:
     return [json.dumps({names[key]: text for key, text in pair.items()}, ensure_ascii=False) + "\n" for pair in pairs]
 
 
-def load_known(trained: Trained) -> Examples:
-    assert trained.cli is not None
-    return InstructionDataModule(**trained.cli.data_arguments()).load_examples()
+def load_known(config: Config) -> Examples:
+    return build_data(config).load_examples()
 
 
 def measure_loss(corpus: Corpus, trained: Trained) -> float:
     """-log p per target token on the validation rows of the first run."""
-    assert corpus.trained.run is not None
+    assert corpus.trained.run is not None and trained.config is not None
     split = read_split(corpus.trained.run.split)
     ids = split.val or split.heldout
     if not ids:
         raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
-    evaluation = Evaluation(trained, select_examples(load_known(trained), ids), corpus.generation)
+    evaluation = Evaluation(trained, select_examples(load_known(trained.config), ids), corpus.generation)
     loss = loss_per_token(evaluation, evaluation.log_p(use_adapter=True))
     return loss if loss is not None else float(np.inf)

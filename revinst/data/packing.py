@@ -1,5 +1,6 @@
 """Lengths in, rows out: pure functions that decide which documents share a row."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -108,3 +109,11 @@ class Stream:
         """Without the first `count` tokens."""
         first = max(int(np.searchsorted(self.starts, count, side="right")) - 1, 0)
         return Stream(self.tokens[count:], self.targets[count:], self.starts[first:] - count, self.ids[first:])
+
+
+def hash_packed_rows(documents: Documents, rows: list[list[int]]) -> bytes:
+    """SHA-256 of ids and targets, of where documents begin and of the order that rows take them in."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.array([number for row in rows for number in row], dtype=np.int64)
+    parts = (documents.input_ids, documents.targets, documents.offsets, lengths, order)
+    return b"".join(hashlib.sha256(np.ascontiguousarray(part).data).digest() for part in parts)

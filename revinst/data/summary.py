@@ -30,7 +30,7 @@ def summarise_data(data: InstructionDataModule) -> dict[str, Any]:
         "leaked_in_random_split": at_random.leaked,
         "rows": len(data.train_rows),
         "documents_per_row": round(sum(map(len, data.train_rows)) / len(data.train_rows), 2),
-        "fill_pct": round(100 * data.epoch_tokens / (len(data.train_rows) * data.seq_len), 2),
+        "fill_pct": round(100 * data.epoch_tokens / (len(data.train_rows) * data.settings.seq_len), 2),
         "steps_per_epoch": data.steps_per_epoch,
         "tokens_per_step": round(data.epoch_tokens / data.steps_per_epoch),
         "targets": documents.num_targets,

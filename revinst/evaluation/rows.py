@@ -70,14 +70,14 @@ def choose_rows(
 
     Raises UserError when the run was trained on some of those.
     """
-    if trained.cli is None or trained.run is None:
+    if trained.config is None or trained.run is None:
         if source is None:
             raise UserError("an adapter folder has no held-out rows of its own: give --input and --output")
         examples = trained.load_rows(source)[:limit]
         return EvaluatedRows(examples, name_groups(examples))
-    from revinst.data.datamodule import InstructionDataModule
+    from revinst.data.datamodule import build_data
 
-    data = InstructionDataModule(**trained.cli.data_arguments())
+    data = build_data(trained.config)
     known = data.load_examples()
     split = read_split(trained.run.split)
     train, val = (select_examples(known, ids) for ids in (split.train, split.val))

@@ -37,7 +37,7 @@ def build_card(trained: Trained, repository: str, onto: str | None = None) -> st
     merged = onto is not None
     template = load_template(trained.template, load_tokenizer(trained.base).hf)
     base_licence = find_licence(BASE_LICENCES, trained.base) or read_base_licence(trained.base)
-    sources = [name for name, _ in list_sources(trained.cli.config.data.source)] if trained.cli else []
+    sources = [name for name, _ in list_sources(trained.config.data.source)] if trained.config else []
     data_licences = [licence for source in sources if (licence := find_licence(DATA_LICENCES, source))]
     metadata = build_metadata(trained, sources, base_licence, merged)
     parts = [
@@ -163,8 +163,8 @@ def describe_training(trained: Trained, onto: str | None) -> str:
         f"- adapter: LoRA, r {adapter['r']}, alpha {adapter['lora_alpha']}, dropout {adapter.get('lora_dropout', 0)}",
         f"- template: {name_of(trained.template)}, at most {trained.seq_len} tokens a row",
     ]
-    if trained.cli is not None and trained.run is not None:
-        model, data, manifest = trained.cli.config.model, trained.cli.config.data, trained.run.read_manifest()
+    if trained.config is not None and trained.run is not None:
+        model, data, manifest = trained.config.model, trained.config.data, trained.run.read_manifest()
         rows = manifest.get("data", {})
         lines += [
             f"- rows: {rows.get('train')} for training, {rows.get('val')} for validation, {rows.get('heldout')} held "

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from revinst.config.parser import RevinstCLI, read_run_config
+from revinst.config.parser import read_run_config
+from revinst.config.settings import Config
 from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
 from revinst.data.prompt import Template
 from revinst.data.sources import BadRow, read_rows
@@ -30,7 +31,7 @@ FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
 
 @dataclass(slots=True)
 class Trained:
-    """An adapter and how to use it. `run` and `cli` are None for a bare adapter folder.
+    """An adapter and how to use it. `run` and `config` are None for a bare adapter folder.
 
     quantization: of the base that it was trained on.
     """
@@ -44,7 +45,7 @@ class Trained:
     cut: str = "end"
     strip_citations: bool = False
     run: Run | None = None
-    cli: RevinstCLI | None = None
+    config: Config | None = None
 
     @property
     def output(self) -> Path | None:
@@ -87,7 +88,7 @@ class Trained:
     @property
     def columns(self) -> dict[str, str]:
         """Field -> column of the rows that it was trained on."""
-        return check_columns((self.cli.config.data.columns if self.cli else None) or {})
+        return check_columns((self.config.data.columns if self.config else None) or {})
 
     def load_rows(self, source: str) -> Examples:
         """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
@@ -95,7 +96,7 @@ class Trained:
         examples, left_out = load_examples(
             source,
             find_columns(row, self.columns),
-            context=self.cli.config.data.context if self.cli else "drop",
+            context=self.config.data.context if self.config else "drop",
             strip_citations=self.strip_citations,
         )
         if left_out:
@@ -133,8 +134,8 @@ def open_trained(
     if given and folder.is_dir():
         raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
     run = open_run(folder, unfinished or step is not None)
-    cli = read_run_config(run.config, run.read_manifest().get("world_size"))
-    data, model = cli.config.data, cli.config.model
+    config = read_run_config(run.config, run.read_manifest().get("world_size"))
+    data, model = config.data, config.model
     adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step, exports)
     check_not_merged(model.base, adapter)
     return Trained(
@@ -147,7 +148,7 @@ def open_trained(
         data.cut,
         data.strip_citations,
         run,
-        cli,
+        config,
     )
 
 

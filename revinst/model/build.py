@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -24,9 +23,6 @@ from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -44,15 +40,15 @@ class Choices:
 
 
 def choose(
-    model: "PeftModel", settings: ModelSettings, machine: Machine, rows: StepRows, room_gib: float | None = None
+    network: Network, settings: ModelSettings, machine: Machine, rows: StepRows, room_gib: float | None = None
 ) -> Choices:
-    """How a machine trains a model, loaded or on the meta device.
+    """How a machine trains a network, loaded or on the meta device.
 
     room_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was asked for
     and can't be had.
     """
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
-    shape, layers = shape_of(model), model.get_base_model().get_decoder().layers
+    shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     step = Step(settings, machine, hardware, rows, fused=len(fused) == len(layers))
     division = divide_step(shape, step, room_gib)
@@ -65,7 +61,7 @@ def choose(
     return Choices(shape, step, fused, division, reasons)
 
 
-def build_empty(base: str, lora: LoraSettings) -> "PeftModel":
+def build_empty(base: str, lora: LoraSettings) -> Network:
     """Base and adapter without weights, on the meta device. Raises UserError as loading would."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -78,7 +74,7 @@ def build_empty(base: str, lora: LoraSettings) -> "PeftModel":
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
     with torch.device("meta"):
-        return attach_lora(model, lora, base)
+        return Network(attach_lora(model, lora, base))
 
 
 def build_network(
@@ -91,12 +87,12 @@ def build_network(
     """
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
-    model = attach_lora(base, settings.lora, settings.base)
-    choices = choose(model, settings, machine, rows, room_bytes(machine.device) / GIB)
-    layers, fused, recomputed = base.get_decoder().layers, choices.fused, choices.division.recomputed
+    network = Network(attach_lora(base, settings.lora, settings.base))
+    choices = choose(network, settings, machine, rows, room_bytes(machine.device) / GIB)
+    fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(base, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)
-    network = Network(model, fuse_layers(layers, fused, recomputed, kernel))
+    network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel)
     if mesh is not None:
-        choices.reasons["sharding"] = shard_layers(model, mesh, machine.device)
+        choices.reasons["sharding"] = shard_layers(network, mesh, machine.device)
     return network.train(), choices  # transformers loads in eval mode, which turns checkpointing and dropout off

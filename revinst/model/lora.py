@@ -7,6 +7,7 @@ import torch
 
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
+from revinst.model.network import Network
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,7 +56,7 @@ def check_targets(model: "PeftModel", targets: str | list[str]) -> None:
         raise UserError(
             f"model.lora.target_modules: {unmatched or targets} matches no layer of the base; {TARGETS_HINT}"
         )
-    in_decoder = set(model.get_base_model().get_decoder().modules())
+    in_decoder = set(Network(model).decoder.modules())
     for name, layer in layers.items():
         kind = type(layer.get_base_layer()).__name__
         if not isinstance(layer.get_base_layer(), torch.nn.Linear):

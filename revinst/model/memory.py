@@ -4,18 +4,15 @@ Letters: h hidden size, f MLP size, T tokens of a micro-batch, L decoder layers,
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from revinst.model.network import CHUNK_TARGETS
-
-if TYPE_CHECKING:
-    from peft import PeftModel
+from revinst.model.network import CHUNK_TARGETS, Network
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
-OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "paged_adamw_8bit": 2 + 8 / 256}  # of both moments, a parameter
+OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "paged_adamw_8bit": 2 + 8 / 256, "adamw": 8}  # of both moments, a parameter
 LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
 SCORE_BYTES = (
     15  # a query-key pair and head in `eager` attention, backward included; fitted to the peak of one run (dev/LOG.md)
@@ -80,16 +77,17 @@ class Memory:
         return self.needed - self.fragmentation
 
 
-def shape_of(model: "PeftModel") -> Shape:
+def shape_of(network: Network) -> Shape:
     """Of a base with its adapter, quantised or not, on the meta device or loaded."""
-    base = model.get_base_model()
-    config, head, layers = base.config, base.get_output_embeddings(), base.get_decoder().layers
+    base, config, head, layers = network.base, network.base.config, network.head, network.layers
     frozen = {name: module for name, module in base.named_modules() if "lora_" not in name and module is not head}
     linear = [module for module in frozen.values() if isinstance(module, torch.nn.Linear)]
     in_linear = {id(parameter) for module in linear for parameter in module.parameters(recurse=False)}
-    adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adapter = network.trainable_parameters()
     frozen_parameters = [parameter for parameter in base.parameters() if not parameter.requires_grad]
-    adapted = [module for module in layers.modules() if hasattr(module, "lora_A") and hasattr(module, "in_features")]
+    adapted: list[Any] = [
+        module for module in layers.modules() if hasattr(module, "lora_A") and hasattr(module, "in_features")
+    ]
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
         layers=len(layers),

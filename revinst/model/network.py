@@ -31,12 +31,13 @@ class Network(torch.nn.Module):
     """model: of transformers, or PEFT's around one. Whoever needs a loss, a log-probability or a KL of packed rows asks
     here; what lays weights out for writing reads `base`.
 
-    host_memory: where fused layers park their inputs.
+    host_memory: where fused layers park their inputs, if any are fused.
     """
 
-    def __init__(self, model: "PeftModel | PreTrainedModel", host_memory: HostMemory | None = None):
+    def __init__(self, model: "PeftModel | PreTrainedModel"):
         super().__init__()
-        self.model, self.host_memory = model, host_memory
+        self.model = model
+        self.host_memory: HostMemory | None = None
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
@@ -100,6 +101,11 @@ class Network(torch.nn.Module):
     @property
     def decoder(self) -> torch.nn.Module:
         return self.base.get_decoder()
+
+    @property
+    def layers(self) -> torch.nn.ModuleList:
+        """Of the decoder."""
+        return cast(torch.nn.ModuleList, self.decoder.layers)
 
     @property
     def head(self) -> torch.nn.Module:

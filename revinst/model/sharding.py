@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,27 +17,26 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-if TYPE_CHECKING:
-    from peft import PeftModel
+from revinst.model.network import Network
 
 
-def shard_layers(model: "PeftModel", mesh: DeviceMesh, device: torch.device) -> str:
+def shard_layers(network: Network, mesh: DeviceMesh, device: torch.device) -> str:
     """Shards the decoder layers over the ranks of a mesh. Returns a sentence on it. device: this rank's.
 
     Ranks must have loaded the same base; adapters are taken from the first rank, since fully_shard broadcasts nothing.
     """
     # Nothing writes into a layer's output, so it may be a view of what a fused layer returns.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    decoder = model.get_base_model().get_decoder()
+    decoder = network.decoder
     with shares_of_bytes():
-        for layer in decoder.layers:
+        for layer in network.layers:
             layer.to(device)
             prepare_layer(layer)
             fully_shard(layer, mesh=mesh, ignored_params={norm for norm in layer.parameters() if norm.dim() == 1})
     whole = {parameter for parameter in decoder.parameters() if not isinstance(parameter, DTensor)}
     fully_shard(decoder, mesh=mesh, ignored_params=whole)  # the root, which orders the layers' gathers
-    model.to(device)
-    return f"{len(decoder.layers)} layers over {mesh.size()} ranks; embeddings and head are whole on each"
+    network.to(device)
+    return f"{len(network.layers)} layers over {mesh.size()} ranks; embeddings and head are whole on each"
 
 
 def prepare_layer(layer: Any) -> None:

@@ -75,7 +75,7 @@ class Checkpoints(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self.hashes = fingerprints(data, module.base)  # the base is in the cache now
+        self.hashes = fingerprints(data, module.settings.base)  # the base is in the cache now
         if trainer.is_global_zero:
             remove_leftovers(self.run.checkpoints)
 
@@ -216,7 +216,7 @@ def steps_before(trainer: L.Trainer) -> int:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     (position,) = data.state_dict().values()
     left = len(data.train_rows) - position % len(data.train_rows)
-    return data.steps_per_epoch - math.ceil(left / data.rows_per_step)
+    return data.steps_per_epoch - math.ceil(left / data.settings.rows_per_step)
 
 
 def run_validation(trainer: L.Trainer) -> None:

@@ -12,87 +12,47 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.distributed import ReduceOp
 
-from revinst.config.settings import LoraSettings
-from revinst.data.batch import MicroBatch, StepBatch
+from revinst.config.settings import ModelSettings, check_words
+from revinst.data.batch import MicroBatch, StepBatch, full_rows
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
-from revinst.model.attention import BACKENDS, is_deterministic, rows_by_sdpa
-from revinst.model.base import load_base
-from revinst.model.fused.host_memory import HostMemory
-from revinst.model.fused.support import CHOICES, choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, PRECISIONS, check_precision, choose_hardware, room_bytes
-from revinst.model.lora import attach_lora
-from revinst.model.memory import GIB, advise, is_out_of_memory, shape_of
-from revinst.model.micro_batch import Division, Fullest, StepSettings, divide_step
+from revinst.model.attention import BACKENDS, is_deterministic
+from revinst.model.base import QUANTIZATIONS
+from revinst.model.build import build_network
+from revinst.model.fused import support
+from revinst.model.hardware import DTYPES, PRECISIONS, Hardware, Machine, check_precision
+from revinst.model.memory import advise, is_out_of_memory
 from revinst.model.network import Network
-from revinst.model.recompute import recompute_layers
-from revinst.model.sharding import shard_layers, sync_gradients
+from revinst.model.sharding import sync_gradients
 from revinst.training.gradients import average_gradients, clip_grad_norm_
 from revinst.training.loss import summed_loss
 from revinst.training.metrics import Sum
-from revinst.training.optim import LR_SCHEDULES, build_optimizer, check_numbers, lr_at
-from revinst.training.strategies import check_optimizer, is_sharding
+from revinst.training.optim import LR_SCHEDULES, OPTIMIZERS, build_optimizer, lr_at
+from revinst.training.strategies import ShardedStrategy, check_optimizer, is_sharding
 
 # Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
 FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200
+CHOICES = {
+    "quantization": QUANTIZATIONS,
+    "attention": ("auto", *BACKENDS),
+    "kernels": support.CHOICES,
+    "optimizer": OPTIMIZERS,
+    "lr_schedule": LR_SCHEDULES,
+}
+
+
+def check_settings(settings: ModelSettings) -> None:
+    """Refuses words that nothing here obeys, before anything is loaded."""
+    check_words("model", settings, CHOICES)
 
 
 class InstructionModule(L.LightningModule):
-    """A 4-bit base with a LoRA adapter, trained by one optimizer step per `training_step`.
+    """A 4-bit base with a LoRA adapter, trained by one optimizer step per `training_step`."""
 
-    Args:
-        base: hub id or folder of the base model.
-        quantization: nf4 or none.
-        attention: auto, flash, varlen, sdpa or eager.
-        kernels: auto, fused or plain; auto fuses decoder layers on CUDA where it can.
-        activation_memory_gib: memory for activations that are kept; 0 recomputes every layer; auto takes what is free.
-        lora: rank, alpha, dropout and target modules of the adapter.
-        optimizer: paged_adamw_32bit, paged_adamw_8bit or adamw.
-        weight_decay: decoupled, on adapter weights.
-        betas: AdamW's.
-        lr: peak learning rate.
-        lr_schedule: constant, linear or cosine.
-        warmup_frac: share of all steps in which the lr rises.
-        max_grad_norm: gradients are scaled down to this norm.
-        max_bad_steps: so many steps with a non-finite loss or gradient in a row stop the run.
-    """
-
-    def __init__(  # keyword-only: a config names every one
-        self,
-        *,
-        base: str = "NousResearch/Llama-2-7b-hf",
-        quantization: str = "nf4",
-        attention: str = "auto",
-        kernels: str = "auto",
-        activation_memory_gib: float | str = 0,
-        lora: LoraSettings = LoraSettings(),  # noqa: B008  (frozen)
-        optimizer: str = "paged_adamw_32bit",
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        lr: float = 2e-4,
-        lr_schedule: str = "constant",
-        warmup_frac: float = 0.03,
-        max_grad_norm: float = 0.3,
-        max_bad_steps: int = 3,
-    ):
+    def __init__(self, settings: ModelSettings):
         super().__init__()
-        if lr_schedule not in LR_SCHEDULES:
-            raise UserError(f"model.lr_schedule {lr_schedule!r}: choose from {', '.join(LR_SCHEDULES)}")
-        check_numbers(
-            betas=betas,
-            lr=lr,
-            weight_decay=weight_decay,
-            warmup_frac=warmup_frac,
-            max_grad_norm=max_grad_norm,
-            max_bad_steps=max_bad_steps,
-        )
-        if kernels not in CHOICES:
-            raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
-        self.base, self.quantization, self.attention, self.kernels = base, quantization, attention, kernels
-        self.activation_memory_gib, self.lora = activation_memory_gib, lora
-        self.optimizer_name, self.weight_decay, self.betas = optimizer, weight_decay, betas
-        self.lr, self.lr_schedule, self.warmup_frac = lr, lr_schedule, warmup_frac
-        self.max_grad_norm, self.max_bad_steps = max_grad_norm, max_bad_steps
+        check_settings(settings)
+        self.settings = settings
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
@@ -104,7 +64,7 @@ class InstructionModule(L.LightningModule):
         self.micro_batch_size = 1  # rows in one forward; with the model, by the machine
 
     network: Network  # these two come with `configure_model`
-    host_memory: HostMemory
+    hardware: Hardware
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -119,7 +79,7 @@ class InstructionModule(L.LightningModule):
             failed = self.max_over_ranks(torch.full_like(loss_sum, len(ran_out)))
             loss = self.step_loss_sum.over_ranks(loss_sum) / num_targets
             average_gradients(self.network.trainable_parameters(), self.trainer.strategy)
-            norm = clip_grad_norm_(self.network.trainable_parameters(), self.max_grad_norm, self.loss_scale)
+            norm = clip_grad_norm_(self.network.trainable_parameters(), self.settings.max_grad_norm, self.loss_scale)
             numbers = torch.stack([number.to(loss) for number in (loss, norm, failed, num_targets)])
             mean_loss, grad_norm, out_of_memory, targets = numbers.tolist()  # the step's one wait for the device
             if out_of_memory:
@@ -173,10 +133,10 @@ class InstructionModule(L.LightningModule):
             if self.good_steps == GOOD_STEPS_TO_GROW:
                 self.loss_scale, self.good_steps = self.loss_scale * 2, 0
         self.step += 1
-        if self.bad_steps_in_a_row >= self.max_bad_steps:
+        if self.bad_steps_in_a_row >= self.settings.max_bad_steps:
             raise UserError(
-                f"{self.max_bad_steps} steps in a row were not finite (the last was step {self.step - 1}, from row "
-                f"{self.bad_rows[self.step - 1][0]}); lower model.lr or look at those rows"
+                f"{self.bad_steps_in_a_row} steps in a row were not finite (the last was step {self.step - 1}, from "
+                f"row {self.bad_rows[self.step - 1][0]}); lower model.lr or look at those rows"
             )
 
     @contextmanager
@@ -202,7 +162,7 @@ class InstructionModule(L.LightningModule):
             where = (ran_out or ["on another rank"])[0]
             raise UserError(f"step {self.step}: memory ran out with one row a forward ({where}); {advise('fit')}")
         self.micro_batch_size = -(-before // 2)
-        self.host_memory.forget()
+        self.network.forget()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -239,7 +199,7 @@ class InstructionModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_precision(self.trainer.strategy.root_device, self.trainer.precision)
-        check_optimizer(self.trainer.strategy, self.optimizer_name)
+        check_optimizer(self.trainer.strategy, self.settings.optimizer)
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             self.trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # `training_step` scales
         device = self.trainer.strategy.root_device
@@ -249,62 +209,30 @@ class InstructionModule(L.LightningModule):
         """Loads the base onto this rank's device and attaches a fresh adapter."""
         if hasattr(self, "network"):
             return
-        device = self.trainer.strategy.root_device
-        dtype = DTYPES[PRECISIONS[self.trainer.precision]]
-        self.hardware = choose_hardware(
-            device, self.attention, dtype, self.quantization, deterministic=is_deterministic()
-        )
-        self.reasons |= self.hardware.reasons
-        self.loss_scale = FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0
-        base = load_base(self.base, device, self.hardware.quantization, self.hardware.attention, dtype)
-        self.network = Network(attach_lora(base, self.lora, self.base))
-        self.reasons["adapter"] = (
-            f"{sum(p.numel() for p in self.network.trainable_parameters()):,} parameters are trained"
-        )
-        layers = base.get_decoder().layers
-        fused, self.reasons["kernels"] = choose_layers(layers, self.kernels, device)
-        division = self.divide_step(device, len(fused) == len(layers))
-        # all ranks take as many rows as the smallest one can
-        self.micro_batch_size = -int(self.max_over_ranks(-division.micro_batch_size))
-        self.reasons["micro_batch"] = division.reason
-        recompute_layers(base, [number for number in range(division.recomputed) if number not in fused])
-        kernel = BACKENDS[self.hardware.attention].packed
-        kernel = rows_by_sdpa(kernel) if self.attention == "auto" else kernel
-        self.host_memory = fuse_layers(layers, fused, division.recomputed, kernel)
-        self.reasons["recompute"] = f"{division.recomputed} of {len(layers)} layers recompute activations"
-        if sharded := shard_layers(self.network.model, self.trainer.strategy):
-            self.reasons["sharding"] = sharded
-        self.train()  # transformers loads in eval mode, which turns checkpointing and dropout off inside the layers
-
-    def divide_step(self, device: torch.device, fused: bool) -> Division:
-        """How this machine takes a step's rows, by the same arithmetic as `revinst plan`."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        seq_len = data.seq_len if data is not None else 2048
-        settings = StepSettings(
-            rows=-(-data.rows_per_step // self.trainer.world_size) if data is not None else 1,
-            micro_batch_size=data.micro_batch_size if data is not None else 1,
-            seq_len=seq_len,
-            fullest=lambda n: Fullest(*data.fullest(n)) if data is not None else Fullest(n * seq_len, n * seq_len, 0),
-            quantization=self.hardware.quantization,
-            optimizer=self.optimizer_name,
-            dropout=self.lora.dropout > 0,
-            activation_memory_gib=self.activation_memory_gib,
-            attention=self.hardware.attention,
-            fused=fused,
-            on_gpu=device.type == "cuda",
-            itemsize=DTYPES[self.hardware.dtype].itemsize,
+        strategy, data = self.trainer.strategy, getattr(self.trainer, "datamodule", None)
+        machine = Machine(
+            device=strategy.root_device,
+            dtype=DTYPES[PRECISIONS[self.trainer.precision]],
             ranks=self.trainer.world_size,
-            sharded=is_sharding(self.trainer.strategy),
+            sharded=is_sharding(strategy),
+            deterministic=is_deterministic(),
         )
-        return divide_step(shape_of(self.network.model), settings, room_bytes(device) / GIB)
+        rows = data.step_rows(machine.ranks) if data is not None else full_rows(1, 1, 2048)
+        mesh = strategy.device_mesh["data_parallel"] if isinstance(strategy, ShardedStrategy) else None
+        self.network, choices = build_network(self.settings, machine, rows, mesh)
+        self.hardware = choices.hardware
+        self.reasons |= choices.reasons
+        self.loss_scale = FIRST_LOSS_SCALE if self.hardware.dtype == "fp16" else 1.0
+        # all ranks take as many rows as the smallest one can
+        self.micro_batch_size = -int(self.max_over_ranks(-choices.division.micro_batch_size))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer, self.reasons["optimizer"] = build_optimizer(
             self.network.trainable_parameters(),
-            self.optimizer_name,
-            self.lr,
-            self.betas,
-            self.weight_decay,
+            self.settings.optimizer,
+            self.settings.lr,
+            self.settings.betas,
+            self.settings.weight_decay,
             self.device,
         )
         return optimizer
@@ -326,8 +254,10 @@ class InstructionModule(L.LightningModule):
             step, total = step - self.extra_steps, int(by_epochs)
         else:
             total = by_steps
-        warmup = math.ceil(self.warmup_frac * total)
-        return lr_at(step, lr=self.lr, schedule=self.lr_schedule, warmup_steps=warmup, total_steps=total)
+        warmup = math.ceil(self.settings.warmup_frac * total)
+        return lr_at(
+            step, lr=self.settings.lr, schedule=self.settings.lr_schedule, warmup_steps=warmup, total_steps=total
+        )
 
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
@@ -378,7 +308,8 @@ class InstructionModule(L.LightningModule):
 
     def micro_batch_key(self) -> str:
         """What the rows in a forward were decided by; as long as it is the same, a resumed run keeps their number."""
-        asked = getattr(getattr(self.trainer, "datamodule", None), "micro_batch_size", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        asked = data.settings.micro_batch_size if data is not None else None
         return f"{asked} rows, {self.hardware.device_name}, {self.trainer.world_size} ranks"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import torch
 
-from revinst.errors import UserError
 from revinst.model.hardware import why_no_bitsandbytes
+from revinst.model.memory import OPTIMIZER_BYTES
 
-OPTIMIZERS = ("paged_adamw_32bit", "paged_adamw_8bit", "adamw")
+OPTIMIZERS = tuple(OPTIMIZER_BYTES)
 LR_SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -21,8 +21,6 @@ def build_optimizer(
     device: torch.device,
 ) -> tuple[torch.optim.Optimizer, str]:
     """(optimizer, reason): what was asked for, or torch's AdamW where bitsandbytes' is missing or can't page."""
-    if name not in OPTIMIZERS:
-        raise UserError(f"model.optimizer {name!r}: choose from {', '.join(OPTIMIZERS)}")
     parameters = list(parameters)
     missing = "asked for" if name == "adamw" else why_not_paged(name, device)
     if missing:
@@ -70,26 +68,3 @@ def lr_at(step: int, *, lr: float, schedule: str, warmup_steps: int, total_steps
         return lr
     left = max(total_steps - step, 1) / max(total_steps - warmup_steps, 1)
     return lr * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
-
-
-def check_numbers(
-    *,
-    betas: tuple[float, float],
-    lr: float,
-    weight_decay: float,
-    warmup_frac: float,
-    max_grad_norm: float,
-    max_bad_steps: int,
-) -> None:
-    """Raises UserError for numbers that no optimizer takes. Not a number fails every comparison."""
-    checks = (
-        ("lr", lr, 0 < lr < math.inf, "above 0"),
-        ("betas", list(betas), len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)"),
-        ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
-        ("warmup_frac", warmup_frac, 0 <= warmup_frac <= 1, "in [0, 1]"),
-        ("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0"),
-        ("max_bad_steps", max_bad_steps, max_bad_steps >= 1, "at least 1"),
-    )
-    for name, value, is_right, range_ in checks:
-        if not is_right:
-            raise UserError(f"model.{name} {value}: must be {range_}")

@@ -49,10 +49,10 @@ class RunFolder(L.Callback):
             reasons=module.reasons | data.reasons,
             world_size=trainer.world_size,
             seed=data.seed,
-            base=module.base,
-            hashes=fingerprints(data, module.base),
+            base=module.settings.base,
+            hashes=fingerprints(data, module.settings.base),
             data={
-                "source": data.source,
+                "source": data.settings.source,
                 "train": len(data.split.train),
                 "val": len(data.split.val),
                 "heldout": len(data.split.heldout),

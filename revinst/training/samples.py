@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from revinst.config.settings import SampleSettings
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
@@ -23,32 +24,29 @@ from revinst.progress import as_written
 class Samples(L.Callback):
     """Every N steps writes instructions for a few validation texts, beside their references."""
 
-    def __init__(self, every_steps: int = 200, count: int = 3, max_new_tokens: int = 64):
-        if every_steps < 0:
-            raise UserError(f"samples.every_steps {every_steps}: must be at least 0 (0: none)")
-        if every_steps and count < 1:
-            raise UserError(f"samples.count {count}: must be at least 1; for no samples, samples.every_steps: 0")
-        self.every_steps, self.count, self.max_new_tokens = every_steps, count, max_new_tokens
+    def __init__(self, settings: SampleSettings, max_new_tokens: int = 64):
+        self.settings, self.max_new_tokens = settings, max_new_tokens
         self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.encoded = None  # once a training: to find a few rows by their ids takes all of them
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.every_steps and module.step % self.every_steps == 0:
+        if self.settings.every_steps and module.step % self.settings.every_steps == 0:
             self.show(trainer, module)
 
     def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
         """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
-        examples = data.examples_of("val")[: self.count]
-        prompts = [render_prompt(data.template, example, data.context == "include") for example in examples]
-        if data.seq_len <= self.max_new_tokens:
+        settings = data.settings
+        examples = data.examples_of("val")[: self.settings.count]
+        prompts = [render_prompt(data.template, example, settings.context == "include") for example in examples]
+        if settings.seq_len <= self.max_new_tokens:
             raise UserError(
-                f"data.seq_len {data.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or set "
-                "samples.every_steps: 0"
+                f"data.seq_len {settings.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or "
+                "set samples.every_steps: 0"
             )
         ids, _ = encode_to_generate(
-            prompts, data.template, data.tokenizer, data.seq_len, self.max_new_tokens, cut=data.cut
+            prompts, data.template, data.tokenizer, settings.seq_len, self.max_new_tokens, cut=settings.cut
         )
         return examples, prompts, ids
 

@@ -1,18 +1,22 @@
 """The Trainer of a config, with our loggers, callbacks and checkpoint writer."""
 
 import os
+import re
 import sys
 from typing import Any
 
 import lightning as L
+import torch
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 
-from revinst.config.parser import RevinstCLI, precision_name
+from revinst.config.parser import build_parser, dump_config
+from revinst.config.settings import Config
 from revinst.errors import UserError
-from revinst.model.hardware import choose_precision, device_of
+from revinst.model.hardware import check_precision, choose_precision, device_of
 from revinst.progress import on_terminal
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
@@ -21,24 +25,38 @@ from revinst.training.lines import ProgressLines
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
 from revinst.training.stop import DeadRanks, StopSignals
+from revinst.training.strategies import check_strategy
 from revinst.training.throughput import Throughput
 
+REPLACED_FLAGS = {
+    "accumulate_grad_batches": (1, "data.rows_per_step and data.micro_batch_size"),
+    "gradient_clip_val": (None, "model.max_grad_norm"),
+    "use_distributed_sampler": (False, "data.rows_per_step (the ranks share them)"),
+    "enable_checkpointing": (False, "checkpoint.*"),
+    "fast_dev_run": (False, "trainer.max_steps"),
+    "min_steps": (None, "trainer.max_steps"),
+    "min_epochs": (None, "trainer.max_epochs"),
+    "max_time": (None, "a signal: SIGTERM saves a checkpoint and stops"),
+}
+# Of a logger or callback whose package is not installed, among the types that jsonargparse tried in vain.
+CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.*?)':\s*(.*)")
 
-def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
+
+def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     """The Trainer of the config with our loggers, callbacks and checkpoint writer; writes nothing."""
-    options = dict(cli.config_init.trainer)
+    options, text = make_classes(config.trainer), dump_config(config)
     metrics = MetricsFile(run.metrics)
     loggers: list[Any] = [metrics]
     if options["logger"] in (None, True):
         loggers = [TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version=""), metrics]
     elif options["logger"]:
         loggers = [*as_list(options["logger"]), metrics]
-    checkpoints = Checkpoints(run, cli.config_init.checkpoint, cli.as_yaml, metrics, signals)
+    checkpoints = Checkpoints(run, config.checkpoint, text, metrics, signals)
     ours = [
         DeadRanks(),
-        RunFolder(run, cli.as_yaml, metrics),
+        RunFolder(run, text, metrics),
         Throughput(),
-        Samples(cli.config.samples.every_steps, cli.config.samples.count),
+        Samples(config.samples),
         signals,  # before what validates on resuming: Lightning's own handlers would answer in a collective
         checkpoints,  # after what logs: a checkpoint vouches for the rows before it
     ]
@@ -64,6 +82,35 @@ def build_trainer(run: Run, cli: RevinstCLI, signals: StopSignals) -> L.Trainer:
         raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
     check_launcher(trainer.num_devices, trainer.num_nodes)
     return trainer
+
+
+def make_classes(trainer: Namespace) -> dict[str, Any]:
+    """The Trainer's options, with its loggers, callbacks and the like made of their class_path."""
+    try:
+        return dict(build_parser().instantiate_classes(Namespace(trainer=trainer)).trainer)
+    except ValueError as error:
+        if problem := CLASS_PROBLEM.search(str(error)):
+            raise UserError("{}: {}".format(*problem.groups())) from error
+        raise
+
+
+def check_trainer_flags(config: Config) -> None:
+    """Refuses Trainer flags that the loop replaces, and values that it does not train right with."""
+    trainer = config.trainer
+    for flag, (value, instead) in REPLACED_FLAGS.items():
+        if trainer.get(flag) not in (value, None):
+            raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
+    check_strategy(trainer.get("strategy") or "auto")
+    if trainer.precision is not None:
+        check_precision(torch.device("cpu"), precision_name(trainer.precision))
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
+    if epochs == 0 or steps == 0 or (epochs or 0) < -1 or (steps or 0) < -1 or (epochs == -1 and steps in (-1, None)):
+        raise UserError(f"trainer.max_epochs {epochs}, trainer.max_steps {steps}: give one of them, at least 1")
+
+
+def precision_name(precision: Any) -> str:
+    """Of Lightning's spellings, the one that `Trainer.precision` has."""
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(precision), str(precision))
 
 
 def check_launcher(devices: int, nodes: int) -> None:

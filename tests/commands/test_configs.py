@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from revinst.config.parser import RevinstCLI, config_difference
+from revinst.config.parser import dump_config, read_config
 from revinst.errors import UserError
+from revinst.training.resume import config_difference
 from revinst.training.strategies import ShardedStrategy, check_optimizer
+from revinst.training.trainer import check_trainer_flags, make_classes
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -19,14 +21,15 @@ def test_all_are_tested():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config(path):
-    cli = RevinstCLI(["--config", str(path)], train=False)
-    assert cli.config.run_name == path.stem
+    config = read_config(["--config", str(path)])
+    check_trainer_flags(config)
+    assert config.run_name == path.stem
     assert f"configs/{path.name}" in path.read_text().split("run_name")[0]
 
 
 def test_blog_recipe():
     """The values of the blog's recipe table."""
-    config = RevinstCLI(["--config", str(next(p for p in CONFIGS if p.stem == "llama2-7b-blog"))], train=False).config
+    config = read_config(["--config", str(next(p for p in CONFIGS if p.stem == "llama2-7b-blog"))])
     data, model = config.data, config.model
     assert (data.template, data.supervise, data.packing, data.seq_len) == ("blog", "all", "joined", 2048)
     assert (data.rows_per_step, data.micro_batch_size, config.trainer.max_epochs) == (12, "auto", 3)
@@ -49,8 +52,9 @@ def test_blog_recipe():
 )
 def test_strategies_that_do_not_train_right_are_refused(strategy, reason):
     path = next(p for p in CONFIGS if p.stem == "llama2-7b-ddp")
+    config = read_config(["--config", str(path), "--trainer.strategy", strategy])
     with pytest.raises(UserError, match=f"trainer.strategy {strategy}: .*{reason}"):
-        RevinstCLI(["--config", str(path), "--trainer.strategy", strategy], train=False)
+        check_trainer_flags(config)
 
 
 def test_sharded_weights_need_torchs_adamw():
@@ -66,13 +70,13 @@ def test_sharded_weights_need_torchs_adamw():
 def test_a_logger_that_is_not_installed_is_said_in_one_line(logger, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", "")
     with pytest.raises(UserError, match=r"^lightning\.pytorch\.loggers\.WandbLogger: "):
-        RevinstCLI(["--trainer.logger", logger, "--trainer.max_steps", "1"])
+        make_classes(read_config(["--trainer.logger", logger, "--trainer.max_steps", "1"]).trainer)
 
 
 def test_a_resumed_run_may_have_another_logger():
-    ours = [RevinstCLI(["--trainer.max_steps", "1"], train=False).as_yaml]
+    ours = [dump_config(read_config(["--trainer.max_steps", "1"]))]
     for logger in ("false", "{class_path: CSVLogger, init_args: {save_dir: here}}", "[{class_path: WandbLogger}]"):
-        ours.append(RevinstCLI(["--trainer.max_steps", "1", "--trainer.logger", logger], train=False).as_yaml)
+        ours.append(dump_config(read_config(["--trainer.max_steps", "1", "--trainer.logger", logger])))
     assert "save_dir: here" in ours[2]
     assert not any(config_difference(old, new) for old in ours for new in ours)
     assert config_difference(ours[0], ours[1].replace("lr: 0.0002", "lr: 0.1")) == ["model.lr: 0.0002 -> 0.1"]

@@ -8,6 +8,7 @@ import yaml
 
 from revinst import cli
 from revinst.commands.inspect import render_row
+from revinst.config.settings import DataSettings
 from revinst.data.datamodule import InstructionDataModule
 
 WORDS = [f"{a}{b}" for a in ("bar", "cel", "dor", "fin", "gul", "hem") for b in ("ova", "ist", "umbe", "ender", "ack")]
@@ -90,7 +91,7 @@ def test_texts_do_not_command_the_terminal(config, tmp_path, capsys):
 
 
 def test_colours_show_documents_and_what_is_supervised(base):
-    data = InstructionDataModule(source="quickstart", base=base, seq_len=512)
+    data = InstructionDataModule(DataSettings(source="quickstart", seq_len=512), base)
     data.setup()
     row = next(row for row, numbers in enumerate(data.train_rows) if len(numbers) > 5)
     text, documents = render_row(data, row), data.train_documents

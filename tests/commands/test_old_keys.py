@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from revinst.config.parser import RevinstCLI, config_difference, read_run_config
+from revinst.config.parser import dump_config, read_config, read_run_config
 from revinst.errors import UserError
+from revinst.training.resume import config_difference
 from tests.tiny import run_in_process
 
 OLD = {"micro_batch_size": 6, "micro_batches_per_step": 2}
@@ -43,7 +44,7 @@ def test_the_old_key_on_the_command_line(write_config, capsys):
 
 @pytest.mark.parametrize(("world_size", "rows"), [(None, 12), (1, 12), (4, 48)])
 def test_a_stored_config_means_what_it_meant(write_config, world_size, rows):
-    config = read_run_config(Path(write_config("old.yaml", OLD)), world_size).config
+    config = read_run_config(Path(write_config("old.yaml", OLD)), world_size)
     assert (config.data.rows_per_step, config.data.micro_batch_size) == (rows, 6)
 
 
@@ -59,7 +60,7 @@ def test_a_run_that_goes_on_is_compared_by_it(write_config, world_size, rows):
 
 
 def resolved(path: str) -> str:
-    return RevinstCLI(["--config", path], train=False).as_yaml
+    return dump_config(read_config(["--config", path]))
 
 
 def test_a_config_that_is_no_mapping_is_refused(tmp_path):

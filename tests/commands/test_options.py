@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from revinst.config.keys import flatten, unknown_keys
-from revinst.config.parser import RevinstCLI, default_config
+from revinst.config.parser import build_parser, default_config, dump_config, read_config
 from revinst.errors import UserError
 from revinst.options import Parser, find_unknown, say_nearest
 from tests.tiny import run_in_process
@@ -53,7 +53,7 @@ def test_a_value_that_can_not_be_is_one_line_too(capsys):
 
 @pytest.fixture(scope="module")
 def parser():
-    return RevinstCLI([], train=False).parser
+    return build_parser()
 
 
 def test_no_key_can_be_abbreviated(parser):
@@ -90,7 +90,7 @@ def test_no_key_can_be_abbreviated(parser):
 )
 def test_near_misses_of_keys(args, nearest):
     with pytest.raises(UserError) as refused:
-        RevinstCLI(args, train=False)
+        read_config(args)
     assert str(refused.value) == f"{args[0]}: no such option" + (f"; did you mean {nearest}?" if nearest else "")
 
 
@@ -110,7 +110,7 @@ def test_near_misses_in_a_file(tmp_path, content, wrong, nearest):
     path = tmp_path / "x.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as refused:
-        RevinstCLI(["--config", str(path)], train=False)
+        read_config(["--config", str(path)])
     assert str(refused.value) == f"{path}: {wrong}: no such key" + (f"; did you mean {nearest}?" if nearest else "")
 
 
@@ -118,12 +118,12 @@ def test_what_has_names_of_its_own_is_taken(tmp_path):
     """A logger's arguments, a column of a table, one more source: nobody can list these."""
     args = ["--data.columns.instruction", "question", "--data.source+", "more.jsonl"]
     args += ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir", str(tmp_path)]
-    cli = RevinstCLI(args, train=False)
-    assert cli.config.data.columns == {"instruction": "question"} and cli.config.data.source[-1] == "more.jsonl"
-    assert cli.config.trainer.logger.init_args.save_dir == str(tmp_path)
-    (tmp_path / "config.yaml").write_text(cli.as_yaml)
-    again = RevinstCLI(["--config", str(tmp_path / "config.yaml")], train=False)
-    assert yaml.safe_load(again.as_yaml) == yaml.safe_load(cli.as_yaml)
+    config = read_config(args)
+    assert config.data.columns == {"instruction": "question"} and config.data.source[-1] == "more.jsonl"
+    assert config.trainer.logger.init_args.save_dir == str(tmp_path)
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    again = read_config(["--config", str(tmp_path / "config.yaml")])
+    assert again == config and yaml.safe_load(dump_config(again)) == yaml.safe_load(dump_config(config))
 
 
 def test_what_follows_is_left_to_others(capsys):
@@ -138,7 +138,7 @@ def test_what_follows_is_left_to_others(capsys):
 def test_every_parser_is_of_this_kind():
     """Also those of scripts; the one that runs before revinst is installed says it itself."""
     sources = {path: path.read_text() for path in (*ROOT.glob("revinst/**/*.py"), *ROOT.glob("scripts/*.py"))}
-    made = {path.name: re.findall(r"ArgumentParser\([^\n]*", text) for path, text in sources.items()}
+    made = {path.name: re.findall(r"\bArgumentParser\([^\n]*", text) for path, text in sources.items()}
     assert {name: lines for name, lines in made.items() if lines} == {
         "fetch_quickstart_model.py": ['ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)']
     }

@@ -14,7 +14,7 @@ import yaml
 
 from revinst.config import keys as config_keys
 from revinst.config.keys import flatten, leave_out
-from revinst.config.parser import RevinstCLI, config_difference, default_config, read_run_config
+from revinst.config.parser import default_config, dump_config, read_config, read_run_config
 from revinst.corpus.build import Reading, Writing, check_settings
 from revinst.corpus.rounds import training_rows, write_config
 from revinst.errors import UserError
@@ -22,6 +22,7 @@ from revinst.export.card import describe_scores
 from revinst.inference.predictions import PredictionFile
 from revinst.inference.trained import open_trained
 from revinst.runs.checkpoints import TO_GO_ON, AtomicCheckpointIO, read_checkpoint
+from revinst.training.resume import config_difference
 from tests.commands.test_run import fit
 from tests.tiny import run_in_process
 
@@ -83,7 +84,7 @@ def test_every_key_may_be_missing(tmp_path):
         old = yaml.safe_dump(leave_out(whole, gone))
         assert len(old) < 0.6 * len(new) and config_difference(old, new) == []
     path.write_text(yaml.safe_dump(leave_out(whole, [key for key in keys if not key.startswith("run")])))
-    assert flatten(yaml.safe_load(read_run_config(path).as_yaml)) == flatten(whole)
+    assert flatten(yaml.safe_load(dump_config(read_run_config(path)))) == flatten(whole)
 
 
 def test_a_key_that_is_missing_is_still_compared():
@@ -101,22 +102,22 @@ def test_a_key_whose_default_is_not_what_was_done_before(tmp_path, monkeypatch):
     written.parent.mkdir()
     for path in (stored, written):
         path.write_text("model: {lr: 0.5}\n")
-    for cli in (read_run_config(stored), RevinstCLI(["--config", str(stored)], train=False)):
-        assert (cli.config.model.kernels, cli.config.model.lora.dropout, cli.config.model.lr) == ("plain", 0.25, 0.5)
-    new = RevinstCLI(["--config", str(written)], train=False)
-    assert (new.config.model.kernels, new.config.model.lora.dropout) == ("auto", 0.1)
+    for config in (read_run_config(stored), read_config(["--config", str(stored)])):
+        assert (config.model.kernels, config.model.lora.dropout, config.model.lr) == ("plain", 0.25, 0.5)
+    new = read_config(["--config", str(written)])
+    assert (new.model.kernels, new.model.lora.dropout) == ("auto", 0.1)
     difference = ["model.kernels: plain -> auto", "model.lora.dropout: 0.25 -> 0.1"]
-    assert config_difference(stored.read_text(), new.as_yaml) == difference
+    assert config_difference(stored.read_text(), dump_config(new)) == difference
     stored.write_text("model: {lr: 0.5, kernels: fused}\n")
-    assert read_run_config(stored).config.model.kernels == "fused"
-    assert config_difference(stored.read_text(), new.as_yaml)[0] == "model.kernels: fused -> auto"
+    assert read_run_config(stored).model.kernels == "fused"
+    assert config_difference(stored.read_text(), dump_config(new))[0] == "model.kernels: fused -> auto"
 
 
 def test_keys_of_a_newer_version(tmp_path, capsys):
     """Named in one line and left aside; a run can't go on with them unless they change no step."""
     path, old = tmp_path / "config.yaml", add_keys(default_config())
     path.write_text(yaml.safe_dump(old))
-    assert read_run_config(path).config.samples.count == 3
+    assert read_run_config(path).samples.count == 3
     (line,) = capsys.readouterr().err.splitlines()
     unknown = [*(f"{group}.of_tomorrow" for group in GROUPS), "night"]
     assert line.startswith(f"{path}: ") and all(key in line for key in unknown)
@@ -264,6 +265,6 @@ def test_a_round_of_a_corpus_trains_like_a_run_of_another_version(copy, tmp_path
     (folder / "provenance.jsonl").write_text('{"part": "train"}\n')
     corpus: Any = SimpleNamespace(folder=folder, trained=open_trained(str(copy)))
     write_config(corpus, work, "".join(training_rows(folder, corpus.trained)))
-    made = RevinstCLI(["--config", str(work / "config.yaml")], train=False).config
+    made = read_config(["--config", str(work / "config.yaml")])
     assert made.run_name == "run" and made.data.source == ["quickstart", str(work / "rows.jsonl")]
     assert flatten(yaml.safe_load((work / "config.yaml").read_text())).keys() == flatten(default_config()).keys()

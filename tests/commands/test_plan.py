@@ -7,7 +7,8 @@ import pytest
 
 from revinst import cli
 from revinst.config.settings import LoraSettings
-from revinst.model.memory import checkpoint_gib, predict_memory, read_shape
+from revinst.model.build import build_empty
+from revinst.model.memory import checkpoint_gib, predict_memory, shape_of
 
 LLAMA_7B = {
     "model_type": "llama",
@@ -49,7 +50,7 @@ def llama_7b(base, tmp_path_factory) -> Path:
 )
 def test_plain_peak_on_the_h200(base, llama_7b, name, lora, tokens, recomputed, peak):  # noqa: PLR0917
     """Within 10 % of dev/LOG.md's figures."""
-    shape = read_shape(str(llama_7b if name == "7b" else base), lora)
+    shape = shape_of(build_empty(str(llama_7b if name == "7b" else base), lora))
     memory = predict_memory(shape, tokens=tokens, targets=tokens, recomputed=recomputed, dropout=True)
     assert memory.peak == pytest.approx(peak, rel=0.1)
 
@@ -60,8 +61,7 @@ def test_plain_peak_on_the_h200(base, llama_7b, name, lora, tokens, recomputed, 
 def test_fused_peak_on_the_h200(llama_7b, dropout, recomputed, peak):
     """Within 10 % of dev/LOG.md's figures, taken without an optimizer."""
     lora = LoraSettings(dropout=0.1 * dropout)
-    shape = read_shape(str(llama_7b), lora)
-    assert shape.fusible_layers == 32
+    shape = shape_of(build_empty(str(llama_7b), lora))
     tokens = 6 * 2048
     memory = predict_memory(shape, tokens=tokens, targets=tokens, recomputed=recomputed, dropout=dropout, fused=True)
     assert memory.peak == pytest.approx(peak, rel=0.1)
@@ -79,7 +79,7 @@ def test_fused_peak_on_the_h200(llama_7b, dropout, recomputed, peak):
 def test_peak_on_the_cpu(base, lora, tokens, recomputed, dropout, peak):
     """Within 20 % of what `--measure` gave (dev/LOG.md)."""
     memory = predict_memory(
-        read_shape(base, lora),
+        shape_of(build_empty(base, lora)),
         tokens=tokens,
         targets=round(0.13 * tokens),
         recomputed=recomputed,
@@ -90,7 +90,7 @@ def test_peak_on_the_cpu(base, lora, tokens, recomputed, dropout, peak):
 
 
 def test_checkpoints_of_the_7b(llama_7b):
-    shape = read_shape(str(llama_7b), ALL)
+    shape = shape_of(build_empty(str(llama_7b), ALL))
     assert shape.adapter_parameters == 159_907_840
     assert checkpoint_gib(shape, "paged_adamw_32bit") * 2**30 < 2.2e9 and 4 * shape.adapter_parameters < 0.7e9
 
@@ -117,7 +117,7 @@ def test_eight_gpus_on_a_laptop(capsys, llama_7b):
 
 def test_sharding_divides_the_layers(base, llama_7b):
     """Packed weights, adapter and optimizer state by the ranks; statistics, embeddings and head not."""
-    shape = read_shape(str(llama_7b), ALL)
+    shape = shape_of(build_empty(str(llama_7b), ALL))
     options = {"tokens": 2048, "targets": 512, "recomputed": 32, "dropout": True, "optimizer": "adamw"}
     one = predict_memory(shape, **options)
     ddp, fsdp = predict_memory(shape, ranks=8, **options), predict_memory(shape, ranks=8, sharded=True, **options)

@@ -55,7 +55,7 @@ def test_card_inspect_and_plan(run, tmp_path, form, capsys):
         lines[0] + f"data:\n  source: {json.dumps(source)}\n  columns:" + lines[1].partition("columns:")[2]
     )
     trained = open_trained(str(copy))
-    assert trained.cli.data_arguments()["source"] == source
+    assert trained.config.data.source == source
     card = build_card(trained, "me/it", "nf4")
     used = [name for name in names if name in json.dumps(source)]
     assert [Path(name).name in card for name in names] == [name in used for name in names]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from revinst.commands.demo import Writer as DemoWriter
 from revinst.corpus import candidates
 from revinst.corpus.candidates import Writer
 from revinst.corpus.filters import KEPT, Thresholds, filter_rows
-from revinst.data.datamodule import InstructionDataModule
+from revinst.data.datamodule import build_data
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow
 from revinst.errors import UserError
@@ -79,7 +80,7 @@ def test_evaluate_and_generate_read_a_row_as_fit_did(run, tmp_path, read, settin
     set_data(run, **settings)
     rows = write_pairs(tmp_path / "new.jsonl", ROWS)
     trained = open_trained(str(run))
-    data = InstructionDataModule(**trained.cli.data_arguments() | {"source": str(rows)})
+    data = build_data(replace(trained.config, data=replace(trained.config.data, source=str(rows))))
     template = load_template(trained.template)
     expected = [render_prompt(template, example, trained.with_context).text for example in data.load_examples()]
     assert ("[1]" in "".join(expected)) == ("strip_citations" not in settings)
@@ -165,7 +166,8 @@ def test_columns_of_the_run(run, tmp_path, read):
     for pairs in (named, ROWS):
         rows = write_pairs(tmp_path / "new.jsonl", pairs)
         trained = open_trained(str(run))
-        trained.cli.config.data.columns = {"instruction": "prompt", "response": "completion"}
+        columns = {"instruction": "prompt", "response": "completion"}
+        trained.config = replace(trained.config, data=replace(trained.config.data, columns=columns))
         assert [row.response for row in trained.load_rows(str(rows))] == [row["response"].strip() for row in ROWS]
         texts = list(generate.read_texts(rows, None, trained.columns))
         assert [text.response for text in texts] == [row["response"].strip() for row in ROWS]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from revinst.config.settings import DataSettings
 from revinst.corpus import build
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
@@ -159,7 +160,8 @@ def test_forms_hold_the_same_rows(made):
 def test_fit_takes_the_split_as_it_is(made, base):
     out = made / "out"
     source, split = str(out / "dataset.jsonl"), str(out / "split.json")
-    data = InstructionDataModule(source=source, split=split, template="forward", base=base, packing="none", seq_len=512)
+    settings = DataSettings(source=source, split=split, template="forward", packing="none", seq_len=512)
+    data = InstructionDataModule(settings, base)
     data.setup()
     facts = {row["id"]: row for row in read(out / "provenance.jsonl")}
     examples = load_examples(source)[0]

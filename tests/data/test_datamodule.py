@@ -13,9 +13,11 @@ import lightning as L
 import pytest
 import torch
 
+from revinst.config.settings import DataSettings, SampleSettings
 from revinst.data.batch import MicroBatch
-from revinst.data.datamodule import InstructionDataModule, StepSampler
+from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import IGNORE_INDEX, encode_to_generate
+from revinst.data.sampler import StepSampler
 from revinst.data.split import select_examples
 from revinst.errors import UserError
 from revinst.training.samples import Samples
@@ -28,15 +30,9 @@ def build_data(base):
     """A module over the quickstart rows in short rows, so that an epoch has many steps."""
     from revinst.data import datamodule
 
-    def build(**settings) -> InstructionDataModule:
-        options = {
-            "source": "quickstart",
-            "base": base,
-            "seq_len": 384,
-            "rows_per_step": 2,
-            "micro_batch_size": 2,
-        } | settings
-        data = InstructionDataModule(**options)
+    def build(seed: int = 42, **settings) -> InstructionDataModule:
+        defaults = {"source": "quickstart", "seq_len": 384, "rows_per_step": 2, "micro_batch_size": 2}
+        data = InstructionDataModule(DataSettings(**defaults | settings), base, seed)
         data.setup()
         return data
 
@@ -101,7 +97,7 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
     # every rank makes the same number of forwards, and the last step is a short one
     counts = [[len(step) for step in rank] for rank in ranks]  # of micro-batches
     assert all(count == counts[0] for count in counts) and len(counts[0]) == data.steps_per_epoch >= 3
-    assert counts[0][0] == 7 and len(data.train_rows) % data.rows_per_step
+    assert counts[0][0] == 7 and len(data.train_rows) % data.settings.rows_per_step
     assert num_fillers < world_size
 
 
@@ -261,8 +257,7 @@ def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path)
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_validation_sees_each_document_once_over_all_ranks(build_data, world_size):
-    data = build_data(val_fraction=0.2, packing="none")
-    data.rows_per_step = 8
+    data = build_data(val_fraction=0.2, packing="none", rows_per_step=8)
     ranks = []
     for rank in range(world_size):
         data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
@@ -351,7 +346,7 @@ def test_rows_too_short_for_any_document_are_refused(build_data, packing):
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(setting, reason):
     with pytest.raises(UserError, match=reason):
-        InstructionDataModule(source="nowhere", base="nothing", **setting)
+        InstructionDataModule(DataSettings(source="nowhere", **setting), base="nothing")
 
 
 # ---- weights, cutting, splits of other runs, the cache ---------------------------------------------------------------
@@ -419,7 +414,7 @@ def test_a_chat_template_and_a_file_of_its_words_are_two_encodings(build_data, t
 def test_samples_read_a_text_as_training_does(build_data):
     """Its head and tail where data.cut is middle."""
     data = build_data(cut="middle", seq_len=160, heldout_fraction=0.1, val_fraction=0.3)
-    _, prompts, ids = Samples(1, count=40).encode(data)
+    _, prompts, ids = Samples(SampleSettings(1, count=40)).encode(data)
     as_cut = {
         cut: encode_to_generate(prompts, data.template, data.tokenizer, 160, 64, cut=cut)[0]
         for cut in ("middle", "end")

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from revinst.commands import inspect, plan
-from revinst.data import datamodule, split
-from revinst.data.datamodule import InstructionDataModule, StepSampler
+from revinst.config.settings import DataSettings
+from revinst.data import datamodule, split, summary
+from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import Documents
+from revinst.data.sampler import StepSampler
+from revinst.planning import plan
 from tests.commands.test_run import fit
 
 
@@ -31,7 +33,7 @@ def calls(monkeypatch) -> Counter[str]:
         monkeypatch.setattr(owner, name, counted)
 
     watch(datamodule, "select_examples")
-    watch(datamodule, "hash_rows")
+    watch(datamodule, "hash_packed_rows")
     watch(np.random, "default_rng")
     of_split = split.Split.hash.fget
 
@@ -65,7 +67,7 @@ def test_a_run_looks_at_all_rows_as_often_whatever_its_length(tiny_llama, tmp_pa
         assert fit(Path(tmp_path), f"run-{steps}", tiny_llama, **options) == 0
         found.append(Counter(calls))
     assert found[0] == found[1]
-    assert found[0]["hash_rows"] == 2, "of the training and of the validation rows"
+    assert found[0]["hash_packed_rows"] == 2, "of the training and of the validation rows"
     assert found[0]["hash of the split"] <= 3 and found[0]["select_examples"] <= 5
 
 
@@ -81,7 +83,7 @@ def test_documents_are_counted_once():
 def test_rows_are_summed_in_the_time_of_their_number():
     """200,000 rows, as `plan` and `inspect` sum them: to take the lengths of all for each would last for a minute."""
     count = 200_000
-    data = InstructionDataModule()
+    data = InstructionDataModule(DataSettings(), "nothing")
     ids = np.zeros(3 * count, np.int32)
     data.train_documents = Documents(ids, ids, np.arange(count + 1, dtype=np.int64) * 3, [])
     data.train_rows = [[number] for number in range(count)]
@@ -89,5 +91,5 @@ def test_rows_are_summed_in_the_time_of_their_number():
     assert data.epoch_tokens == 3 * count
     assert [data.fullest(size) for size in range(1, 200)][-1] == (597, 597, 199 * 9)
     assert time.process_time() - start < 5
-    sources = [Path(module.__file__).read_text() for module in (plan, inspect)]
+    sources = [Path(module.__file__).read_text() for module in (plan, summary)]
     assert all("data.epoch_tokens" in source and ".lengths[" not in source for source in sources)

@@ -1,6 +1,6 @@
 """Trains two steps with each of several copies of the package: `train_copies.py JOBS.json`, as a process of its own.
 
-JOBS.json: a list of {"copy": folder that holds revinst/, "base": folder, "options": {...} of InstructionModule}.
+JOBS.json: a list of {"copy": folder that holds revinst/, "base": folder, "options": {...} of ModelSettings}.
 Each copy's numbers are written to COPY/result.json.
 
 PyTorch, Lightning and transformers take seconds to import, so they are imported once, and each copy is trained in a
@@ -44,7 +44,7 @@ def train(copy: str, base: str, options: dict) -> None:
     import revinst
 
     assert Path(revinst.__file__).is_relative_to(copy), f"{revinst.__file__} is not the copy in {copy}"
-    from revinst.config.settings import LoraSettings
+    from revinst.config.settings import DataSettings, LoraSettings, ModelSettings
     from revinst.data.datamodule import InstructionDataModule
     from revinst.training.module import InstructionModule
 
@@ -69,10 +69,10 @@ def train(copy: str, base: str, options: dict) -> None:
         return [float((after[name] - before[name]).abs().max()) for name in before if part in name]
 
     L.seed_everything(42, verbose=False)
-    data = InstructionDataModule(source="quickstart", base=base, seq_len=256, rows_per_step=4, micro_batch_size=2)
-    module = InstructionModule(
-        base=base, quantization="none", lora=LoraSettings(r=8, alpha=16, dropout=0.0), lr=1e-3, **options
-    )
+    rows = DataSettings(source="quickstart", seq_len=256, rows_per_step=4, micro_batch_size=2)
+    data = InstructionDataModule(rows, base)
+    lora = LoraSettings(r=8, alpha=16, dropout=0.0)
+    module = InstructionModule(ModelSettings(base=base, quantization="none", lora=lora, lr=1e-3, **options))
     record = Record()
     trainer = L.Trainer(
         max_steps=2,

@@ -167,13 +167,14 @@ def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
 
 
 def trainer_options(options: dict[str, Any], ranks: int) -> dict[str, Any]:
+    from revinst.config.settings import SampleSettings
     from revinst.training.samples import Samples
 
     chosen: dict[str, Any] = {"max_steps": options["steps"], "max_epochs": -1}
     if ranks > 1 or options["strategy"] == "fsdp2":
         chosen |= {"devices": 1, "num_nodes": ranks, "strategy": options["strategy"]}
     if options["samples"]:
-        chosen["callbacks"] = [Samples(every_steps=1, count=3, max_new_tokens=8)]
+        chosen["callbacks"] = [Samples(SampleSettings(1, 3), max_new_tokens=8)]
     if options["validate"]:
         chosen |= {"limit_val_batches": 1.0, "val_check_interval": 1}
     return chosen

@@ -1,4 +1,4 @@
-"""Property 9: fused layers give what plain ones give, forward and gradients. The reference stands in for the kernels."""
+"""Property 9: fused layers give what plain ones give, forward and gradients; the reference stands in for kernels."""
 
 import copy
 from contextlib import contextmanager

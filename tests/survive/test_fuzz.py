@@ -25,9 +25,10 @@ from transformers import AutoModelForCausalLM
 
 from revinst import cli
 from revinst.commands.generate import read_texts
-from revinst.config.parser import RevinstCLI, read_run_config
+from revinst.config.parser import read_config, read_run_config
 from revinst.config.settings import LoraSettings
 from revinst.data.cache import cache_documents
+from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
 from revinst.data.examples import Discarded, load_examples
 from revinst.data.tokenizer import load_tokenizer
@@ -38,13 +39,14 @@ from revinst.inference.predictions import LikelihoodFile, PredictionFile
 from revinst.inference.trained import open_trained
 from revinst.model.adapter import load_adapter
 from revinst.model.base import load_base
-from revinst.model.memory import read_shape
+from revinst.model.build import build_empty
 from revinst.runs.checkpoints import newest_checkpoint, prune, read_checkpoint
 from revinst.runs.folder import Run
 from revinst.runs.metrics import read_rows
+from revinst.training.module import InstructionModule
 from revinst.training.resume import find_checkpoint, is_finished
 from revinst.training.stop import StopSignals
-from revinst.training.trainer import build_trainer
+from revinst.training.trainer import build_trainer, check_trainer_flags
 
 pytestmark = pytest.mark.wide
 JUNK = [b"", b"\x00", b"{}", b"[]", b"null", b"- - :", b'{"a": 1e999}', b"\xff\xfe", b"!!python/object:os.system {}"]
@@ -243,11 +245,13 @@ def copy_config(folder: Path, new: Path) -> Path:
 
 def parse_and_build(path: Path) -> None:
     """All that `fit` does before it reads data."""
-    parsed = RevinstCLI(["--config", str(path)])
-    run = Run(Path(parsed.config.runs_dir) / parsed.config.run_name)
-    is_finished(run, parsed)
-    find_checkpoint(run, parsed)
-    build_trainer(run, parsed, StopSignals())
+    config = read_config(["--config", str(path)])
+    check_trainer_flags(config)
+    data, _ = build_data(config), InstructionModule(config.model)
+    run = Run(Path(config.runs_dir) / config.run_name)
+    is_finished(run, config)
+    find_checkpoint(run, config, data)
+    build_trainer(run, config, StopSignals())
 
 
 def test_configs(folder, whole, tmp_path, fault):
@@ -366,7 +370,7 @@ def test_bases(tiny_llama, tmp_path, fault):
 
     def use() -> None:
         load_tokenizer(str(base))
-        read_shape(str(base), LoraSettings())
+        build_empty(str(base), LoraSettings())
         load_base(str(base), torch.device("cpu"), "none", "sdpa", torch.float32)
 
     with fault("malformed base folder") as counts:

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from revinst.config.settings import ModelSettings
 from revinst.data.batch import collate_rows
+from revinst.errors import UserError
 from revinst.model.adapter import adapter_state
 from revinst.model.base import load_base
 from revinst.model.network import Network
@@ -45,7 +47,7 @@ def test_bad_step_is_not_applied_but_counts(tiny_llama, tmp_path, monkeypatch, c
     assert not all(torch.equal(before[2][name], before[3][name]) for name in before[1])
     assert all(torch.isfinite(tensor).all() for tensor in before[3].values())
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("step 1:"))
-    first_row = data.train_rows[data.sampler.rows_at(data.rows_per_step)[0]]
+    first_row = data.train_rows[data.sampler.rows_at(data.settings.rows_per_step)[0]]
     assert data.train_documents.ids[first_row[0]] in line
 
 
@@ -148,15 +150,15 @@ def test_paged_optimizer_without_a_gpu_is_said_aloud():
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer, reason = build_optimizer([parameter], "paged_adamw_32bit", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
     assert type(optimizer) is torch.optim.AdamW and "this is cpu" in reason
-    with pytest.raises(ValueError, match="paged_adamw_8bit"):
-        build_optimizer([parameter], "sgd", 1e-3, (0.9, 0.999), 0.0, torch.device("cpu"))
+    with pytest.raises(UserError, match="paged_adamw_8bit"):
+        InstructionModule(ModelSettings(optimizer="sgd"))
 
 
 def test_ranks_meet_on_their_own_device(monkeypatch):
     """At the end of a fit the module is on the CPU again, where NCCL has no backend. The value stays what it was."""
     seen = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, op: seen.append((tensor, op)))
-    module = InstructionModule()
+    module = InstructionModule(ModelSettings())
     module._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("meta")))
     value = torch.ones((), dtype=torch.float64)
     assert module.device.type == "cpu" and module.max_over_ranks(value) is not value

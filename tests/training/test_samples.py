@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
+from revinst.config.settings import SampleSettings
 from revinst.runs.metrics import MetricsFile
 from revinst.training.samples import Samples, log_samples
 from tests.tiny import build_data, build_module, build_trainer
@@ -77,7 +78,7 @@ def test_the_text_of_a_sample_is_found_by_name(tiny_llama, tmp_path, capsys, tem
         val_fraction=0.1,
         seq_len=128,
     )
-    loggers, samples = [Other(), CSVLogger(str(tmp_path))], Samples(every_steps=1, count=2, max_new_tokens=2)
+    loggers, samples = [Other(), CSVLogger(str(tmp_path))], Samples(SampleSettings(1, 2), max_new_tokens=2)
     build_trainer(tmp_path, callbacks=[samples], logger=loggers).fit(build_module(tiny_llama), datamodule=data)
     out = capsys.readouterr().out
     first = data.examples_of("val")[0]

@@ -1,0 +1,77 @@
+"""A config's file, read and checked for what its parser would not say clearly."""
+
+from itertools import accumulate, pairwise, zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from revinst.config.keys import OLD_KEY, flatten, take_old_keys, unknown_keys
+from revinst.errors import UserError
+from revinst.options import say_nearest
+from revinst.runs.folder import Run
+
+# What is no key, because another one says it: nobody can write one value twice.
+TAKEN_FROM = {"data.base": "model.base", "data.seed": "seed_everything"}
+
+
+def named_config(args: list[str]) -> str:
+    """` (config: PATH)` for a message that does not say where its key stands."""
+    path = "".join(arg for before, arg in pairwise(args) if before in ("-c", "--config"))
+    return f" (config: {path})" if path else ""
+
+
+def config_files(args: list[str]) -> list[str]:
+    """What a command line names with --config."""
+    files = []
+    for name, value in zip_longest(args, args[1:], fillvalue=""):
+        if name in ("-c", "--config") and value:
+            files.append(value)
+        if name.startswith("--config="):
+            files.append(name.removeprefix("--config="))
+    return files
+
+
+def is_stored(path: str) -> bool:
+    """Whether a config is a run's own, resolved by the version that wrote it."""
+    run = Run(Path(path).parent)
+    return Path(path) == run.config and run.manifest.is_file()
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise UserError(f"--config {path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config must be a mapping of keys")
+    return content
+
+
+def check_keys(path: str, content: dict[str, Any], known: dict[str, Any]) -> None:
+    """Refuses keys that are no more, that are no keys or don't exist, and names what to write in their place."""
+    if OLD_KEY in flatten(content):
+        rows = flatten(take_old_keys(content))["data.rows_per_step"]
+        raise UserError(
+            f"{path}: {OLD_KEY}: a step's rows are counted over all ranks now; write data.rows_per_step: {rows} in its "
+            "place, and data.micro_batch_size: auto"
+        )
+    written = flatten(content)
+    for key, source in TAKEN_FROM.items():
+        if key in written:
+            raise UserError(f"{path}: {key} is taken from {source}; set that")
+    for key in unknown_keys(content, known):
+        names = {name for full in flatten(known) for name in accumulate(full.split("."), "{}.{}".format)}
+        raise UserError(f"{path}: {key}: no such key{say_nearest(key, names)}")
+
+
+def read_yaml(text: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"the run's config is not YAML any more ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise UserError("the run's config is no mapping of keys any more")
+    return content

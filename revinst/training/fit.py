@@ -1,0 +1,60 @@
+"""A run, from its config to its adapter: starts, goes on where it stopped, or says that it has finished."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from revinst.config.settings import Config
+from revinst.data.datamodule import InstructionDataModule, build_data
+from revinst.errors import UserError
+from revinst.model.base import check_folder
+from revinst.model.build import build_empty
+from revinst.runs.folder import Run
+from revinst.training.module import InstructionModule
+from revinst.training.resume import find_checkpoint, is_finished, where_to_go_on
+from revinst.training.samples import Samples
+from revinst.training.stop import Stopped, StopSignals
+from revinst.training.trainer import build_trainer, check_trainer_flags
+
+
+def train(config: Config, signals: StopSignals) -> tuple[int, str]:
+    """(exit code, what there is to say by the first rank).
+
+    Everything a user can get wrong is looked for before the first write; every rank decides by the same files.
+    """
+    check_trainer_flags(config)
+    L.seed_everything(config.seed_everything, workers=True)
+    data, module = build_data(config), InstructionModule(config.model)
+    run = Run(Path(config.runs_dir) / config.run_name)
+    if is_finished(run, config):
+        return 0, f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)"
+    check_folder(config.model.base)
+    trainer = build_trainer(run, config, signals)
+    with run.lock() if trainer.is_global_zero else nullcontext():
+        data.setup()
+        build_empty(config.model.base, config.model.lora)  # refuses an adapter that the base has no layers for
+        check_against_data(trainer, config, data)
+        trainer.ckpt_path = find_checkpoint(run, config, data)
+        torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
+        try:
+            trainer.fit(module, datamodule=data, weights_only=True)
+        except Stopped as stopped:
+            # Lightning kills the first rank when one that it launched ends with another code than 0.
+            exit_code = stopped.exit_code if trainer.is_global_zero else 0
+            return exit_code, f"stopped by {stopped.name} at step {module.step}; {where_to_go_on(run)}"
+    return 0, f"{run.path}: {module.step} steps done; adapter in {run.adapter}"
+
+
+def check_against_data(trainer: L.Trainer, config: Config, data: InstructionDataModule) -> None:
+    """What only the data can tell to be wrong: samples without room, a validation interval that never comes."""
+    if config.samples.every_steps:
+        Samples(config.samples).encode(data)
+    data.check_ranks(trainer.world_size)
+    steps, interval = data.steps_per_epoch, trainer.val_check_interval
+    if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:
+        raise UserError(
+            f"trainer.val_check_interval {interval}: an epoch has {steps} steps; lower it, or set "
+            "trainer.check_val_every_n_epoch: null to count over epochs"
+        )
