@@ -41,7 +41,7 @@ def main() -> None:
         for number, first in enumerate(range(0, len(texts), SHARD_ROWS)):
             write_rows(shard_path(out, number), score(texts[first : first + SHARD_ROWS]))
         start = time.perf_counter()
-        selection = Selection(Thresholds(), (), heldout=0.1, val=0.05)
+        selection = Selection(Thresholds(), heldout=0.1, val=0.05)
         run = {"name": "made", "adapter": "", "base": "", "round": 0}
         card = build_dataset(out, out, selection, {"redact": True, "shard_rows": SHARD_ROWS}, run)
         result |= {"files_s": time.perf_counter() - start, "all_mib": peak_mib() - before}

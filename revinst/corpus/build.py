@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from revinst.corpus.curation import check_unparsable, rate_rows
 from revinst.corpus.filters import KEPT, Row, Thresholds, filter_rows
 from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
-from revinst.corpus.parts import assign_parts
+from revinst.corpus.parts import assign_parts, check_shares
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
-from revinst.inference.predictions import changed_settings
+from revinst.inference.key import changed_settings
 from revinst.progress import Stage
 from revinst.runs.files import read_json, write_json
 from revinst.runs.folder import LOCK_FILES
@@ -42,6 +43,11 @@ class Reading:
     column: str = "text"
     redact: bool = False
     limit: int | None = None
+
+    def check_output(self, folder: Path) -> None:
+        source, output = self.source.resolve(), folder.resolve()
+        if output == source or source in output.parents:
+            raise UserError(f"{folder}: the output must not lie in the input; choose another folder")
 
     def describe(self) -> dict[str, Any]:
         """Without anything private: addresses and paths only as a hash."""
@@ -70,11 +76,21 @@ class Selection:
     """What is kept of what was written; may change between calls, since it costs little."""
 
     limits: Thresholds
-    prompt_lines: tuple[str, ...]
     heldout: float
     val: float
     order: str = ""
     seed: int = 0
+
+    def __post_init__(self):
+        check_shares(self.heldout, self.val)
+
+
+def read_addresses(given: Sequence[str]) -> tuple[str, ...]:
+    """`["Mara <Mara@Example.org>"]` -> `("mara@example.org",)`, sorted. Raises UserError naming what is none."""
+    for text in given:
+        if "@" not in parseaddr(text)[1]:
+            raise UserError(f"--me {text}: not a mail address")
+    return tuple(sorted({parseaddr(text)[1].lower() for text in given}))
 
 
 def hash_input(source: Path) -> str:
@@ -204,17 +220,22 @@ def join_shards(folder: Path, num_shards: int) -> RowFile:
 
 
 def build_dataset(
-    folder: Path, work: Path, selection: Selection, settings: dict[str, Any], run: dict[str, Any]
+    folder: Path,
+    work: Path,
+    selection: Selection,
+    settings: dict[str, Any],
+    run: dict[str, Any],
+    prompt_lines: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card.
 
-    settings: as `describe`d; they say how many texts a shard has.
+    settings: as `describe`d; they say how many texts a shard has. prompt_lines: of the template, for the filters.
     """
     texts = RowFile(folder / "texts.jsonl")
     scored = join_shards(work, count_shards(len(texts), settings["shard_rows"]))
     rated = "rating" in scored[0]
     unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
-    dropped = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
+    dropped = filter_rows(scored, selection.limits, prompt_lines, rated)
     numbers = np.flatnonzero(dropped.failed == KEPT).tolist()
     write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
     if not numbers:

@@ -15,11 +15,11 @@ import yaml
 
 from revinst.corpus.corpus import Corpus
 from revinst.data.datamodule import InstructionDataModule
-from revinst.data.examples import Examples, check_columns
+from revinst.data.examples import check_columns
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.evaluation.scoring import loss_per_token
-from revinst.inference.predictor import Evaluation
+from revinst.inference.predictor import Predictor
 from revinst.inference.trained import Trained, open_trained
 from revinst.launch.ranks import run_command
 from revinst.runs.files import write_json, write_text
@@ -66,7 +66,7 @@ def write_config(corpus: Corpus, work: Path, rows: str) -> None:
     assert corpus.trained.cli is not None
     config = yaml.safe_load(corpus.trained.cli.as_yaml)  # its keys are this version's, whichever wrote the run's
     data = config["data"]
-    known = set(load_known(corpus.trained).texts("id"))
+    known = set(corpus.trained.load_examples().texts("id"))
     write_text(work / "rows.jsonl", rows)
     sources = data["source"] if isinstance(data["source"], list) else [data["source"]]
     data |= {"source": [*sources, str(work / "rows.jsonl")], "split": str(work / "split.json")}
@@ -93,11 +93,6 @@ def training_rows(folder: Path, trained: Trained) -> list[str]:
     return [json.dumps({names[key]: text for key, text in pair.items()}, ensure_ascii=False) + "\n" for pair in pairs]
 
 
-def load_known(trained: Trained) -> Examples:
-    assert trained.cli is not None
-    return InstructionDataModule(**trained.cli.data_arguments()).load_examples()
-
-
 def measure_loss(corpus: Corpus, trained: Trained) -> float:
     """-log p per target token on the validation rows of the first run."""
     assert corpus.trained.run is not None
@@ -105,6 +100,6 @@ def measure_loss(corpus: Corpus, trained: Trained) -> float:
     ids = split.val or split.heldout
     if not ids:
         raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
-    evaluation = Evaluation(trained, select_examples(load_known(trained), ids), corpus.generation)
-    loss = loss_per_token(evaluation, evaluation.log_p(use_adapter=True))
+    predictor = Predictor(trained, select_examples(trained.load_examples(), ids), corpus.generation)
+    loss = loss_per_token(predictor, predictor.log_p(use_adapter=True))
     return loss if loss is not None else float(np.inf)
