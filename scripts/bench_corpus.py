@@ -15,8 +15,9 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from revinst.corpus.build import Reading, Selection, build_dataset, build_texts, shard_path
+from revinst.corpus.build import build_dataset, build_texts, shard_path
 from revinst.corpus.filters import Row, Thresholds
+from revinst.corpus.settings import Reading, Selection
 from revinst.corpus.texts import write_rows
 from revinst.options import Parser
 from revinst.system import peak_bytes

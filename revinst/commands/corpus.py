@@ -11,25 +11,17 @@ from revinst.commands.options import (
     check_push_options,
     read_generation_settings,
 )
-from revinst.corpus.build import (
-    Reading,
-    Selection,
-    Writing,
-    check_ours,
-    choose_shard_rows,
-    placeholder_file,
-    read_addresses,
-)
+from revinst.corpus.build import placeholder_file
 from revinst.corpus.candidates import PICKS
 from revinst.corpus.corpus import Corpus
 from revinst.corpus.filters import parse_thresholds
 from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
 from revinst.corpus.rounds import build_rounds
+from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
 from revinst.errors import UserError
 from revinst.export.publish import push
 from revinst.inference.trained import open_trained
-from revinst.model.hardware import pick_device
 from revinst.options import Parser
 from revinst.runs.folder import Run
 from revinst.system import quiet_libraries
@@ -41,6 +33,8 @@ def main(args: list[str]) -> int:
     check_options(options)
     reading = Reading(options.input, read_addresses(options.me), options.column, options.redact, options.limit)
     reading.check_output(options.output)
+    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
+    writing.check(generation.temperature)
     limits, order = parse_thresholds(options.filter), options.split_by or ""
     selection = Selection(limits, options.heldout, options.val, order, options.seed)
     quiet_libraries()
@@ -49,8 +43,6 @@ def main(args: list[str]) -> int:
         raise UserError(f"--rounds {options.rounds}: {options.run} is no run folder, so it can't be trained again")
     check_ours(options.output)
     with Run(options.output).lock():
-        shard_rows = choose_shard_rows(options.output, pick_device().type)
-        writing = Writing(shard_rows, options.candidates, options.pick, options.curate, options.max_unparsable)
         corpus = Corpus(options.output, trained, generation, reading, writing, selection)
         card = corpus.build(trained, corpus.folder, 0)
         if options.rounds:
@@ -100,12 +92,8 @@ def build_options() -> ArgumentParser:
 
 
 def check_options(options: Namespace) -> None:
-    if options.candidates < 1 or options.rounds < 0:
-        raise UserError("--candidates must be at least 1, --rounds at least 0")
-    if options.candidates > 1 and not options.temperature:
-        raise UserError(
-            f"--candidates {options.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
-        )
+    if options.rounds < 0:
+        raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
         raise UserError("--filter min_rating: ratings come from --curate; give both")
     check_push_options(options)

@@ -2,25 +2,19 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from revinst.corpus.build import (
-    Reading,
-    Selection,
-    Writing,
-    build_dataset,
-    build_shards,
-    build_texts,
-    check_settings,
-)
+from revinst.corpus.build import build_dataset, build_shards, build_texts
 from revinst.corpus.candidates import Writer
+from revinst.corpus.settings import Reading, Selection, Writing, check_settings, choose_shard_rows
 from revinst.data.prompt import prompt_lines
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.key import PredictionKey
 from revinst.inference.trained import Trained
+from revinst.model.hardware import pick_device
 
 
 class Corpus:
@@ -39,7 +33,8 @@ class Corpus:
         selection: Selection,
     ):
         self.folder, self.trained, self.generation = folder, trained, generation
-        self.reading, self.writing, self.selection = reading, writing, selection
+        self.reading, self.selection = reading, selection
+        self.writing = replace(writing, shard_rows=writing.shard_rows or choose_shard_rows(folder, pick_device().type))
         trained.check_writes_instructions()
         self.settings = self.describe()
         check_settings(folder, self.settings)
