@@ -15,8 +15,9 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from revinst.corpus.build import Reading, Selection, build_dataset, build_texts, shard_path
+from revinst.corpus.build import build_dataset, build_texts, shard_path
 from revinst.corpus.filters import Row, Thresholds
+from revinst.corpus.settings import Reading, Selection
 from revinst.corpus.texts import write_rows
 from revinst.options import Parser
 from revinst.system import peak_bytes
@@ -41,7 +42,7 @@ def main() -> None:
         for number, first in enumerate(range(0, len(texts), SHARD_ROWS)):
             write_rows(shard_path(out, number), score(texts[first : first + SHARD_ROWS]))
         start = time.perf_counter()
-        selection = Selection(Thresholds(), (), heldout=0.1, val=0.05)
+        selection = Selection(Thresholds(), heldout=0.1, val=0.05)
         run = {"name": "made", "adapter": "", "base": "", "round": 0}
         card = build_dataset(out, out, selection, {"redact": True, "shard_rows": SHARD_ROWS}, run)
         result |= {"files_s": time.perf_counter() - start, "all_mib": peak_mib() - before}

@@ -21,7 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from revinst.data.datamodule import build_data
 from revinst.data.examples import Examples, load_examples
 from revinst.data.overlap import normalise
 from revinst.data.split import select_examples, split_examples
@@ -31,7 +30,7 @@ from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.rows import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.predictor import Evaluation
+from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.launch.ranks import run_command
 from revinst.options import Parser
@@ -77,11 +76,11 @@ def compare_arms(options: argparse.Namespace, fit_args: list[str]) -> dict[str, 
         run_revinst(
             "fit", "--config", options.config, *where, "--data.split", str(options.work / "split.json"), *fit_args
         )
-        evaluation = Evaluation(open_trained(str(options.work / arm)), heldout, GenerationSettings())
-        num_targets = evaluation.count_targets()
+        predictor = Predictor(open_trained(str(options.work / arm)), heldout, GenerationSettings())
+        num_targets = predictor.count_targets()
         if not values:
-            values["base"] = evaluation.log_p(False) / num_targets
-        values[arm] = evaluation.log_p(True) / num_targets
+            values["base"] = predictor.log_p(False) / num_targets
+        values[arm] = predictor.log_p(True) / num_targets
     return describe(values, num_targets, name_groups(heldout), len(split.train))
 
 
@@ -92,7 +91,7 @@ def choose_rows(options: argparse.Namespace) -> Examples:
     if trained.run is None or trained.config is None:
         raise UserError(f"--run {options.run}: give a run folder, whose training rows are known")
     split = read_json(trained.run.split)
-    known = build_data(trained.config).load_examples()
+    known = trained.load_examples()
     seen = select_examples(known, [*split["train"], *split["val"]])
     ids, responses = set(seen.texts("id")), set(map(normalise, seen.texts("response")))
     fresh = [

@@ -1,25 +1,26 @@
 """`revinst corpus`: somebody's own texts to a filtered instruction data set."""
 
-import argparse
-from email.utils import parseaddr
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from revinst.commands.publish import add_push_options
-from revinst.corpus.build import (
-    check_ours,
-    placeholder_file,
+from revinst.commands.options import (
+    add_generation_options,
+    add_push_options,
+    check_push_options,
+    read_generation_settings,
 )
+from revinst.corpus.build import placeholder_file
 from revinst.corpus.candidates import PICKS
 from revinst.corpus.corpus import Corpus
+from revinst.corpus.filters import parse_thresholds
+from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
+from revinst.corpus.rounds import build_rounds
+from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
 from revinst.errors import UserError
 from revinst.export.publish import push
-from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.options import add_generation_options, read_generation_settings
 from revinst.inference.trained import open_trained
 from revinst.options import Parser
 from revinst.runs.folder import Run
@@ -28,21 +29,25 @@ from revinst.system import quiet_libraries
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
-    settings = read_generation_settings(options)
-    check_options(options, settings)
+    generation = read_generation_settings(options)
+    check_options(options)
+    reading = Reading(options.input, read_addresses(options.me), options.column, options.redact, options.limit)
+    reading.check_output(options.output)
+    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
+    writing.check(generation.temperature)
+    limits, order = parse_thresholds(options.filter), options.split_by or ""
+    selection = Selection(limits, options.heldout, options.val, order, options.seed)
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished)
     if options.rounds and trained.run is None:
         raise UserError(f"--rounds {options.rounds}: {options.run} is no run folder, so it can't be trained again")
     check_ours(options.output)
     with Run(options.output).lock():
-        corpus = Corpus(options, settings, trained)
+        corpus = Corpus(options.output, trained, generation, reading, writing, selection)
         card = corpus.build(trained, corpus.folder, 0)
         if options.rounds:
-            from revinst.corpus.rounds import build_rounds
-
             card = build_rounds(corpus, card, options.rounds)
-    Console().print(build_table(card))
+    Console().print(build_card_table(card))
     if options.redact:
         print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
     print(corpus.folder)
@@ -51,7 +56,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def build_options() -> argparse.ArgumentParser:
+def build_options() -> ArgumentParser:
     parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
     parser.add_argument(
         "input",
@@ -86,37 +91,9 @@ def build_options() -> argparse.ArgumentParser:
     return parser
 
 
-def check_options(options: argparse.Namespace, settings: GenerationSettings) -> None:
-    if options.candidates < 1 or options.rounds < 0:
-        raise UserError("--candidates must be at least 1, --rounds at least 0")
-    if options.candidates > 1 and not settings.temperature:
-        raise UserError(
-            f"--candidates {options.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
-        )
-    if options.public and not options.push_to_hub:
-        raise UserError("--public says who may read what --push_to_hub ID sends; give both")
+def check_options(options: Namespace) -> None:
+    if options.rounds < 0:
+        raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
         raise UserError("--filter min_rating: ratings come from --curate; give both")
-    if options.dry_run and not options.push_to_hub:
-        raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
-    for address in options.me:
-        if "@" not in parseaddr(address)[1]:
-            raise UserError(f"--me {address}: not a mail address")
-    if not 0 <= options.heldout + options.val < 1 or min(options.heldout, options.val) < 0:
-        raise UserError(f"--heldout {options.heldout} and --val {options.val} must leave texts to train on")
-    source, output = options.input.resolve(), options.output.resolve()
-    if output == source or source in output.parents:
-        raise UserError(f"{options.output}: the output must not lie in the input; choose another folder")
-
-
-def build_table(card: dict[str, Any]) -> Table:
-    table = Table(title="from texts to pairs")
-    table.add_column("stage")
-    table.add_column("rows", justify="right")
-    for name, count in card["counts"].items():
-        table.add_row(name, str(count))
-    table.add_section()
-    for row in card["filters"]:
-        if row["dropped"]:
-            table.add_row(f"dropped: {row['name']}", str(row["dropped"]))
-    return table
+    check_push_options(options)

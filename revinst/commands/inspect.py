@@ -1,7 +1,6 @@
 """`revinst inspect`: what a config makes of its data; loads no model."""
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from rich.text import Text
 
 from revinst.config.parser import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.data.encoding import IGNORE_INDEX
 from revinst.data.examples import count_categories, list_sources
+from revinst.data.packed_text import render_row
 from revinst.data.prompt import render_prompt
 from revinst.data.summary import summarise_data
 from revinst.errors import UserError
@@ -20,8 +19,6 @@ from revinst.progress import SIGNS
 from revinst.system import quiet_libraries
 
 USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
-
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 def main(args: list[str]) -> int:
@@ -68,27 +65,3 @@ def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
     for row in range(min(3, len(data.train_rows))):
         console.rule(f"row {row}: what is supervised is reversed; each document has its colour")
         console.print(render_row(data, row))
-
-
-def render_row(data: InstructionDataModule, row: int) -> Text:
-    """The text of a packed row as the model reads it."""
-    text = Text()
-    documents = data.train_documents
-    for position, number in enumerate(data.train_rows[row]):
-        span = slice(documents.offsets[number], documents.offsets[number + 1])
-        inputs, targets = documents.input_ids[span], documents.targets[span]
-        colour = COLOURS[position % len(COLOURS)]
-        supervised = np.concatenate([[False], targets[:-1] != IGNORE_INDEX])  # input i is the target of i - 1
-        for start, end in runs(supervised):
-            part = data.tokenizer.hf.decode(inputs[start:end].tolist()).translate(SIGNS)
-            text.append(part, style=f"{colour} reverse" if supervised[start] else colour)
-        if targets[-1] != IGNORE_INDEX:
-            text.append(data.tokenizer.hf.decode([int(targets[-1])]), style=f"{colour} reverse")
-        text.append("\n")
-    return text
-
-
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of equal values: `[F, F, T, F]` -> `[(0, 2), (2, 3), (3, 4)]`."""
-    changes = [0, *(np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist(), len(flags)]
-    return list(pairwise(changes))

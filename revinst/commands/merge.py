@@ -1,19 +1,20 @@
 """`revinst merge`: a standalone model that plain transformers loads, how far it drifted, and GGUF files of it."""
 
-import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from pathlib import Path
 
-from revinst.commands.publish import add_push_options
+from rich.console import Console
+
+from revinst.commands.options import add_push_options, build_parser, read_stated
 from revinst.errors import UserError
-from revinst.evaluation.rows import EvaluatedRows, choose_rows
 from revinst.export.card import build_card
+from revinst.export.drift import choose_drift_rows
+from revinst.export.drift_report import build_drift_table
 from revinst.export.gguf import FORMATS
 from revinst.export.merge import TARGETS
 from revinst.export.publish import push
 from revinst.export.standalone import choose_target, measure_drift, merge_into
-from revinst.inference.options import build_parser
-from revinst.inference.trained import Trained, open_trained
+from revinst.inference.trained import open_trained
 from revinst.system import quiet_libraries
 
 
@@ -24,15 +25,14 @@ def main(args: list[str]) -> int:
     if options.drift_rows < 0:
         raise UserError(f"--drift_rows {options.drift_rows}: must be at least 0")
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished, options)
-    rows = choose_drift_rows(trained, options)
-    repository = options.push_to_hub or options.out.name
+    trained = open_trained(options.run, options.unfinished, read_stated(options))
+    rows = choose_drift_rows(trained, options.input, options.drift_rows)
     onto = choose_target(trained, options.onto)
-    card = build_card(trained, repository, onto)
+    card = build_card(trained, options.push_to_hub or options.out.name, onto)
     merge_into(options.out, trained, onto, options.gguf, card)
     print(f"merged model in {options.out}")
-    if rows is not None:
-        measure_drift(options.out, trained, rows, card)
+    if rows is not None and (report := measure_drift(options.out, trained, rows, card)):
+        Console().print(build_drift_table(report))
     if options.push_to_hub:
         push(options.out, options.push_to_hub, public=options.public, dry_run=options.dry_run)
     return 0
@@ -51,16 +51,3 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--input", help="rows of the drift report, for an adapter folder")
     add_push_options(parser)
     return parser
-
-
-def choose_drift_rows(trained: Trained, options: Namespace) -> EvaluatedRows | None:
-    """None, with a line that says why, where there are none."""
-    if options.drift_rows == 0:
-        return None
-    try:
-        return choose_rows(trained, options.input, options.drift_rows, allow_trained=True)
-    except UserError as error:
-        if options.input:
-            raise
-        print(f"no drift report: {error}", file=sys.stderr)
-        return None

@@ -4,11 +4,10 @@ input -> texts.jsonl, discarded.jsonl -> shards/*.jsonl -> scored.jsonl -> dropp
          ingest, redaction               candidates        (curation)      filters, parts, output
 """
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,105 +15,15 @@ import numpy as np
 
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_rows
-from revinst.corpus.filters import KEPT, Row, Thresholds, filter_rows
+from revinst.corpus.filters import KEPT, Row, filter_rows
 from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
+from revinst.corpus.settings import Reading, Selection, Writing
 from revinst.corpus.texts import NotKept, RowFile, write_rows
 from revinst.errors import UserError
-from revinst.inference.predictions import changed_settings
 from revinst.progress import Stage
-from revinst.runs.files import read_json, write_json
-from revinst.runs.folder import LOCK_FILES
-
-# What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
-# has as many texts as a device writes for in a few minutes.
-SHARD_ROWS = {"cuda": 4096, "cpu": 256}
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the input is read; `texts.jsonl` depends on nothing else."""
-
-    source: Path
-    me: tuple[str, ...] = ()
-    column: str = "text"
-    redact: bool = False
-    limit: int | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Without anything private: addresses and paths only as a hash."""
-        return {
-            "input": hash_input(self.source),
-            "me": hashlib.sha256("\0".join(sorted(self.me)).encode()).hexdigest()[:16],
-            "column": self.column,
-            "redact": self.redact,
-            "limit": self.limit,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard."""
-
-    shard_rows: int
-    candidates: int = 4
-    pick: str = "likelihood"
-    curate: bool = False
-    max_unparsable: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What is kept of what was written; may change between calls, since it costs little."""
-
-    limits: Thresholds
-    prompt_lines: tuple[str, ...]
-    heldout: float
-    val: float
-    order: str = ""
-    seed: int = 0
-
-
-def hash_input(source: Path) -> str:
-    """16 hex digits over names, sizes and times of the input's files: enough to see that it changed."""
-    if not source.exists():
-        raise UserError(f"{source}: no such file or folder")
-    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
-    facts = [
-        (file.relative_to(source.parent).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files
-    ]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
-    path = folder / "settings.json"
-    check_ours(folder)
-    if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
-        known = read_json(path)
-        if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
-            defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
-            known = {name: defaults[name] for name in settings if name in defaults} | known
-        if changed := changed_settings(known, settings):
-            raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
-    write_json(path, settings)
-
-
-def choose_shard_rows(folder: Path, device: str) -> int:
-    """The number that shards in the folder have, else the device's."""
-    path = folder / "settings.json"
-    known = read_json(path) if path.is_file() else None
-    return int(known["shard_rows"]) if isinstance(known, dict) and "shard_rows" in known else SHARD_ROWS[device]
-
-
-def check_ours(folder: Path) -> None:
-    """Raises UserError for a folder with files in it that no corpus made."""
-    if (folder / "settings.json").is_file() or not folder.is_dir():
-        return
-    if any(path.name not in LOCK_FILES for path in folder.iterdir()):
-        raise UserError(f"{folder}: there are other files in it; choose another folder")
 
 
 def placeholder_file(folder: Path) -> Path:
@@ -204,17 +113,22 @@ def join_shards(folder: Path, num_shards: int) -> RowFile:
 
 
 def build_dataset(
-    folder: Path, work: Path, selection: Selection, settings: dict[str, Any], run: dict[str, Any]
+    folder: Path,
+    work: Path,
+    selection: Selection,
+    settings: dict[str, Any],
+    run: dict[str, Any],
+    prompt_lines: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Stages 4 and 5: filters, parts and files from the shards under `work`. Returns the card.
 
-    settings: as `describe`d; they say how many texts a shard has.
+    settings: as `describe`d; they say how many texts a shard has. prompt_lines: of the template, for the filters.
     """
     texts = RowFile(folder / "texts.jsonl")
     scored = join_shards(work, count_shards(len(texts), settings["shard_rows"]))
     rated = "rating" in scored[0]
     unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
-    dropped = filter_rows(scored, selection.limits, selection.prompt_lines, rated)
+    dropped = filter_rows(scored, selection.limits, prompt_lines, rated)
     numbers = np.flatnonzero(dropped.failed == KEPT).tolist()
     write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
     if not numbers:

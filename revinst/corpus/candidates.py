@@ -1,21 +1,20 @@
 """Instructions for texts: k candidates each from the trained model, one picked, and how well it fits its text."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from revinst.corpus.filters import Row
-from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, build_text
 from revinst.data.overlap import normalise
-from revinst.data.prompt import Template, load_template, render_prompt
+from revinst.data.prompt import Template, load_template
 from revinst.data.sources import BadRow
-from revinst.data.tokenizer import Tokenizer
-from revinst.evaluation.samples import most_agreed
+from revinst.evaluation.samples import agree
 from revinst.inference.engine.engine import Engine, GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
+from revinst.inference.trained import Trained
 from revinst.model.network import Network
 
 UNREAD: Row = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
@@ -26,47 +25,39 @@ PICKS = ("likelihood", "consensus", "round_trip")
 class Candidate:
     """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known.
 
-    count: how often it was written.
+    sample: which of its text's it was written as first, 0 the greedy one. num_tokens: EOS included. count: how often it
+    was written.
     """
 
     instruction: str
     log_p: float
     gain: float = float("nan")
     count: int = 1
+    sample: int = 0
+    num_tokens: int = 1
+
+    @property
+    def how(self) -> str:
+        return f"sample {self.sample}" if self.sample else "greedy"
 
 
 class Writer:
     """A trained model that writes and judges instructions.
 
     network: with the adapter of the run; without it, it is the base that judges.
-    strip_citations: whether it reads texts without marks such as [12], as in training.
     on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
     """
 
     on_candidate: Callable[[int, int], None] = staticmethod(lambda count, tokens: None)
 
-    def __init__(
-        self,
-        network: Network,
-        tokenizer: Tokenizer,
-        template: Template,
-        seq_len: int,
-        cut: str,
-        settings: GenerationSettings,
-        *,
-        strip_citations: bool = False,
-    ):
-        self.network, self.tokenizer, self.template = network, tokenizer, template
+    def __init__(self, trained: Trained, network: Network, settings: GenerationSettings):
+        self.trained, self.network, self.settings, self.tokenizer = trained, network, settings, trained.tokenizer
         self.forward = load_template("forward")
-        self.seq_len, self.cut, self.settings, self.strip_citations = seq_len, cut, settings, strip_citations
-        self.engine = Engine(network, tokenizer, settings, template.headers)
+        self.engine = Engine(network, trained.tokenizer, settings, trained.template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
         """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
-        prompts = [render_prompt(self.template, example_of(text)) for text in texts]
-        prompt_ids, _ = encode_to_generate(
-            prompts, self.template, self.tokenizer, self.seq_len, self.settings.max_new_tokens, cut=self.cut
-        )
+        _, prompt_ids, _ = self.trained.encode_to_generate(list(map(example_of, texts)), self.settings.max_new_tokens)
         samples: list[int | None] = [None, *range(1, k)]
         made = []
         for each in self.engine.generate([ids for ids in prompt_ids for _ in samples], samples=samples * len(texts)):
@@ -77,10 +68,22 @@ class Writer:
             candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()
             known = next((each for each in candidates if normalise(each.instruction) == normalise(text)), None)
             if known is None:
-                candidates.append(Candidate(text, generated.log_p))
+                tokens = max(len(generated.token_ids) + (generated.stopped == "eos"), 1)
+                candidates.append(Candidate(text, generated.log_p, sample=place % k, num_tokens=tokens))
             else:
                 known.count += 1
         return written
+
+    def suggest(self, text: str, k: int, temperature: float) -> list[tuple[Candidate, float]]:
+        """A text's candidates with `agree_with_all`: the greedy one first, then the samples that agree most.
+
+        Raises BadRow for a text that `fit` would not have taken.
+        """
+        text = build_text(text, self.trained.strip_citations).response
+        writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature))
+        (candidates,) = writer.write([text], k)
+        found = zip(candidates, agree_with_all(candidates), strict=True)
+        return sorted(found, key=lambda each: (each[0].sample > 0, -each[1]))
 
     def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
         """The number of each text's best candidate: likeliest, most like the others, or most help to write the text."""
@@ -109,7 +112,9 @@ class Writer:
         ifd: perplexity of the text with its instruction / without, under the base. rifd: perplexity of the instruction
         with its text / without, under the trained model.
         """
-        with_text, without = np.split(self.log_p(self.template, [*texts, *[""] * len(texts)], [*instructions] * 2), 2)
+        with_text, without = np.split(
+            self.log_p(self.trained.template, [*texts, *[""] * len(texts)], [*instructions] * 2), 2
+        )
         rifd = np.exp((without - with_text) / self.count_tokens(instructions))
         columns = {"gain": gains, "ifd": np.exp(-gains), "rifd": rifd}
         return [
@@ -123,7 +128,9 @@ class Writer:
             example_of(text, instruction, str(number))
             for number, (text, instruction) in enumerate(zip(texts, instructions, strict=True))
         ]
-        return log_likelihoods(self.network, examples, template, self.tokenizer, self.seq_len, cut=self.cut)
+        return log_likelihoods(
+            self.network, examples, template, self.tokenizer, self.trained.seq_len, cut=self.trained.cut
+        )
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Targets of each text: its tokens and EOS."""
@@ -138,7 +145,7 @@ class Writer:
     def prepare(self, text: str) -> str:
         """As the run reads it; empty where it would not have been trained on it."""
         try:
-            return build_text(text, self.strip_citations).response
+            return build_text(text, self.trained.strip_citations).response
         except BadRow:
             return ""
 
@@ -166,9 +173,15 @@ class Writer:
 
 
 def pick_consensus(candidates: Sequence[Candidate]) -> int:
-    """The number of the one most like all that was written."""
+    """The number of the one most like all that was written, the first of several."""
+    return int(np.argmax(agree_with_all(candidates)))
+
+
+def agree_with_all(candidates: Sequence[Candidate]) -> list[float]:
+    """Mean ROUGE-L of each to all others that were written, equal ones among them; 1.0 where there is no other."""
     numbers = [number for number, each in enumerate(candidates) for _ in range(each.count)]
-    return numbers[most_agreed([candidates[number].instruction for number in numbers])]
+    found = dict(zip(numbers, agree([candidates[number].instruction for number in numbers]), strict=True))
+    return [found[number] for number in range(len(candidates))]
 
 
 def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:

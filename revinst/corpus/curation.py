@@ -57,7 +57,7 @@ def encode_question(writer: Writer, row: Row) -> list[int]:
     fixed = writer.tokenizer.encode_fixed(head, parse_special=True) if head else []
     content = writer.tokenizer.encode_continuations([question])[0]
     end = writer.tokenizer.encode_continuations([tail + PRIMER], parse_special=True)[0]
-    room = writer.seq_len - MAX_ANSWER - len(fixed) - len(end)
+    room = writer.trained.seq_len - MAX_ANSWER - len(fixed) - len(end)
     return [*fixed, *content[:room], *end]
 
 

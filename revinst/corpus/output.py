@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from revinst.corpus.filters import Row
 from revinst.corpus.texts import write_rows
 from revinst.data.examples import content_id, make_unique
 from revinst.data.split import Split
+from revinst.export.publish import PUBLISHED
 from revinst.runs.files import hash_file, write_json, write_text
 
 BATCH_ROWS = 1000
-# What may leave the house: no text that was left out, no file names, no checkpoints of rounds.
-PUBLISHED = (
-    "README.md",
-    "card.json",
-    "dataset.jsonl",
-    "alpaca.jsonl",
-    "messages.jsonl",
-    "dataset.parquet",
-    "split.json",
-)
 AT_HOME = " (stays with the owner)"
 HUB_HEADER = ("---", "configs:", "- config_name: default", "  data_files: dataset.parquet", "---", "")
 COLUMNS = ("id", "instruction", "context", "response", "category", "part", "group", "date")
@@ -161,3 +153,16 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 def describe(threshold: float | bool | None) -> str:
     """For people: a filter without a number is on, or can't be switched off."""
     return "always" if threshold is None else "on" if threshold is True else f"{threshold:g}"
+
+
+def build_card_table(card: dict[str, Any]) -> Table:
+    table = Table(title="from texts to pairs")
+    table.add_column("stage")
+    table.add_column("rows", justify="right")
+    for name, count in card["counts"].items():
+        table.add_row(name, str(count))
+    table.add_section()
+    for row in card["filters"]:
+        if row["dropped"]:
+            table.add_row(f"dropped: {row['name']}", str(row["dropped"]))
+    return table

@@ -10,6 +10,11 @@ from revinst.errors import UserError
 ORDERS = ("time", "group")
 
 
+def check_shares(heldout: float, val: float) -> None:
+    if not 0 <= heldout + val < 1 or min(heldout, val) < 0:
+        raise UserError(f"--heldout {heldout} and --val {val} must leave texts to train on")
+
+
 def assign_parts(
     groups: Sequence[str] | np.ndarray,
     dates: Sequence[str] | np.ndarray,
@@ -23,8 +28,7 @@ def assign_parts(
     groups, dates: ASCII. order: `time` takes the groups with the newest last message as held out and the next as
     validation; `group` takes them by a hash of seed and name; "": time where every row has a date.
     """
-    if not 0 <= heldout + val < 1 or min(heldout, val) < 0:
-        raise UserError(f"--heldout {heldout} and --val {val} must leave texts to train on")
+    check_shares(heldout, val)
     days = np.asarray(dates, dtype=bytes)
     names, group_of = np.unique(np.asarray(groups, dtype=bytes), return_inverse=True)
     by_group = np.lexsort((days, group_of))  # rows, a group after the other, its newest last

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from revinst.config.parser import dump_config
-from revinst.config.settings import Config
 from revinst.corpus.corpus import Corpus
 from revinst.data.datamodule import build_data
-from revinst.data.examples import Examples
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.evaluation.scoring import loss_per_token
-from revinst.inference.predictor import Evaluation
+from revinst.inference.predictor import Predictor
 from revinst.inference.trained import Trained, open_trained
 from revinst.launch.ranks import run_command
 from revinst.runs.files import write_json, write_text
@@ -66,13 +64,13 @@ def write_config(corpus: Corpus, work: Path, rows: str) -> None:
     assert corpus.trained.run is not None
     config = corpus.trained.config
     assert config is not None
-    known = set(load_known(config).texts("id"))
+    known = set(corpus.trained.load_examples().texts("id"))
     write_text(work / "rows.jsonl", rows)
     given = config.data.source
     sources = [*(given if isinstance(given, list) else [given]), str(work / "rows.jsonl")]
     data = replace(config.data, source=sources, split=str(work / "split.json"))
     config = replace(config, data=data, runs_dir=str(work), run_name="run", resume="auto")
-    added = [row for row in load_known(config).texts("id") if row not in known]
+    added = [row for row in build_data(config).load_examples().texts("id") if row not in known]
     first = read_split(corpus.trained.run.split)
     split = replace(first, train=[*first.train, *added])
     write_json(work / "split.json", split.to_json())
@@ -92,17 +90,13 @@ def training_rows(folder: Path, trained: Trained) -> list[str]:
     return [json.dumps({names[key]: text for key, text in pair.items()}, ensure_ascii=False) + "\n" for pair in pairs]
 
 
-def load_known(config: Config) -> Examples:
-    return build_data(config).load_examples()
-
-
 def measure_loss(corpus: Corpus, trained: Trained) -> float:
     """-log p per target token on the validation rows of the first run."""
-    assert corpus.trained.run is not None and trained.config is not None
+    assert corpus.trained.run is not None
     split = read_split(corpus.trained.run.split)
     ids = split.val or split.heldout
     if not ids:
         raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
-    evaluation = Evaluation(trained, select_examples(load_known(trained.config), ids), corpus.generation)
-    loss = loss_per_token(evaluation, evaluation.log_p(use_adapter=True))
+    predictor = Predictor(trained, select_examples(trained.load_examples(), ids), corpus.generation)
+    loss = loss_per_token(predictor, predictor.log_p(use_adapter=True))
     return loss if loss is not None else float(np.inf)

@@ -63,6 +63,15 @@ def audit_rows(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
     return Audit(heldout.texts("id"), best, nearest)
 
 
+def find_nearest(text: str, train: Sequence[Example]) -> tuple[Example, float] | None:
+    """The training row whose response is most like the text, and how alike they are (character 5-grams)."""
+    if not train:
+        return None
+    responses = train.texts("response") if isinstance(train, Examples) else [example.response for example in train]
+    (row,), (similarity,) = nearest_rows([text], responses)
+    return (train[int(row)], float(similarity)) if row >= 0 else None
+
+
 def informative(texts: Sequence[str], train: Sequence[str]) -> np.ndarray:
     """bool `[len(texts)]`: whether an equal response elsewhere would say something."""
     normalised = [normalise(text) for text in texts]

@@ -7,8 +7,6 @@ RUN/evaluation/LABEL-1f2e3d4c/      where another evaluation lies there already;
 any of these/base/                  what the untouched base wrote for the same rows
 """
 
-import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.inference.predictions import FILE, PredictionFile, changed_settings
-from revinst.runs.files import hash_file, read_json
+from revinst.inference.key import PredictionKey, changed_settings, hash_json
+from revinst.inference.predictions import FILE, PredictionFile
+from revinst.runs.files import hash_adapter, read_json
 from revinst.runs.folder import Run
 
 DEFAULTS = "defaults"  # the label of the defaults where they need one
@@ -25,41 +24,57 @@ DEFAULTS = "defaults"  # the label of the defaults where they need one
 SETTINGS = "predictions.settings.json"
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationKey:
-    """All that the predictions of an evaluation depend on.
+def choose_folder(
+    key: PredictionKey, root: Path | None, label: str = "", name: str | None = None, output: Path | None = None
+) -> Path:
+    """`output`, or the folder under `root` that is named by `name`, by default by the label and what lies there.
 
-    settings: JSON; kept beside the predictions. label: for people, the options that are not the defaults.
+    root: None: an adapter folder has no place of its own. label: of `label_options`.
+    Raises UserError where `name` or `output` names a folder that holds another evaluation.
     """
+    if output is not None:
+        return check_folder(output, key)
+    if root is None:
+        raise UserError("an adapter folder is no run: give --output")
+    if name is None:
+        return place(key, root, label)
+    if Path(name).name != name or name in ("", ".", "..", "base"):
+        raise UserError(f"--name {name!r}: give a plain folder name other than base")
+    return check_folder(root / name, key)
 
-    settings: dict[str, Any]
-    label: str = ""
 
-    def place(self, root: Path) -> Path:
-        """The folder under `root`; one that holds another evaluation is left to it, unless that is outdated."""
-        folder = root / self.label
-        file = PredictionFile(folder / FILE, self.settings)
-        if not file.find_difference():
-            return folder
-        known = file.read_settings()
-        if known and self.settings["adapter"] and changed_settings(known, self.settings) == ["adapter"]:
-            set_aside(folder, root / self.name_of(known))
-            return folder
-        return root / self.name_of(self.settings)
-
-    def name_of(self, settings: dict[str, Any]) -> str:
-        return f"{self.label or DEFAULTS}-{hash_settings(settings)}"
-
-    def check(self, folder: Path) -> Path:
-        """The folder. Raises UserError where it holds another evaluation."""
-        if difference := PredictionFile(folder / FILE, self.settings).find_difference():
-            raise UserError(f"{folder / FILE}: {difference}; choose another --name or --output, or move it away")
+def place(key: PredictionKey, root: Path, label: str = "") -> Path:
+    """The folder under `root`; one that holds another evaluation is left to it, unless that is outdated."""
+    folder, settings = root / label, key.to_json()
+    file = PredictionFile(folder / FILE, settings)
+    if not file.find_difference():
         return folder
+    known = file.read_settings()
+    if known and key.model.adapter and changed_settings(known, settings) == ["adapter"]:
+        set_aside(folder, root / name_of(known, label))
+        return folder
+    return root / name_of(settings, label)
+
+
+def check_folder(folder: Path, key: PredictionKey) -> Path:
+    """The folder. Raises UserError where it holds another evaluation."""
+    if difference := PredictionFile(folder / FILE, key.to_json()).find_difference():
+        raise UserError(f"{folder / FILE}: {difference}; choose another --name or --output, or move it away")
+    return folder
+
+
+def name_of(settings: dict[str, Any], label: str) -> str:
+    """`LABEL-1f2e3d4c`: 8 hex digits tell the evaluations of one label apart."""
+    return f"{label or DEFAULTS}-{hash_settings(settings)}"
+
+
+def hash_settings(settings: dict[str, Any]) -> str:
+    return hash_json(settings, 8, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that was found in a run. label: as in `EvaluationKey`."""
+    """An evaluation that was found in a run. label: as in `choose_folder`; settings: of its predictions, as JSON."""
 
     folder: Path
     label: str
@@ -80,10 +95,9 @@ def list_evaluations(run: Run) -> list[Evaluated]:
 def find_evaluations(run: Run) -> list[Evaluated]:
     """Those of a run's adapter; neither of its base alone nor of an adapter that it had before."""
     found = list_evaluations(run)
-    weights = run.adapter / "adapter_model.safetensors"
-    if not found or not weights.is_file():
+    if not found or not (run.adapter / "adapter_model.safetensors").is_file():
         return [each for each in found if each.settings.get("adapter", "") is not None]
-    adapter = hash_file(weights)[:16]
+    adapter = hash_adapter(run.adapter)[:16]
     return [each for each in found if each.settings.get("adapter", adapter) == adapter]
 
 
@@ -106,8 +120,3 @@ def set_aside(folder: Path, to: Path) -> None:
         if (folder / name).exists():
             os.replace(folder / name, to / name)
     (folder / SETTINGS).unlink()
-
-
-def hash_settings(settings: dict[str, Any]) -> str:
-    """8 hex digits, which tell the evaluations of one label apart."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -5,6 +5,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from revinst.evaluation.memorisation import WARNING_WORDS
 from revinst.evaluation.report import format_interval, format_number
 from revinst.runs.files import write_text
 
@@ -29,3 +32,22 @@ def write_forward_report(path: Path, title: str, scores: Mapping[str, Any], rows
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
     write_text(path, html)
+
+
+def build_forward_table(scores: dict[str, Any]) -> Table:
+    table = Table(title=f"{scores['n']} held-out texts in {scores['num_groups']} groups")
+    for name in ("", "base", "tuned", "own"):
+        table.add_column(name, justify="right" if name else "left")
+    base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
+    table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
+    for metric in METRICS:
+        table.add_row(metric, *(f"{part['metrics'][metric]['mean']:.3f}" for part in (base, tuned)), "")
+    for name in ("words", "words_a_sentence", "greeting", "sign_off"):
+        table.add_row(name, *(f"{part[name]:.2f}" for part in (base["style"], tuned["style"], own)))
+    for name in base["style"]["distance"]:
+        found = (f"{part['style']['distance'][name]:.3f}" for part in (base, tuned))
+        table.add_row(f"distance: {name}", *found, "0")
+    memorised = scores["memorisation"]
+    table.add_row("longest verbatim run", "", str(memorised["longest"]), str(memorised["own_longest"]))
+    table.caption = f"{len(memorised['warnings'])} texts hold {WARNING_WORDS} words or more of a training text"
+    return table

@@ -1,13 +1,44 @@
 """How much of a generated text stands word for word in the training texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from revinst.data.overlap import FACTORS, normalise
+from revinst.inference.predictions import Prediction
+from revinst.progress import Stage
 
 WINDOW = 5  # words; shorter runs are everybody's
 MAX_PLACES = 64  # of one window that are followed up
+WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
+
+
+def find_memorised(
+    made: Sequence[Prediction], own: Sequence[str], train: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """(each prediction's longest verbatim run, the summary with its warning list).
+
+    `own`: the same of the person's held-out texts: what somebody repeats without having memorised anything.
+    """
+    with Stage("passages from training texts", brief=True):
+        index = VerbatimIndex(train)
+        runs = [index.longest_run(row.prediction) for row in made]
+        lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
+    warnings = [
+        {"id": row.id, "words": length, "run": run}
+        for row, length, run in zip(made, lengths, runs, strict=True)
+        if length >= WARNING_WORDS
+    ]
+    return runs, {
+        "longest": max(lengths),
+        "mean": float(np.mean(lengths)),
+        "own_longest": max(usual),
+        "own_mean": float(np.mean(usual)),
+        "counted_from_words": WINDOW,
+        "warned_from_words": WARNING_WORDS,
+        "warnings": sorted(warnings, key=lambda row: -row["words"]),
+    }
 
 
 class VerbatimIndex:

@@ -75,10 +75,7 @@ def choose_rows(
             raise UserError("an adapter folder has no held-out rows of its own: give --input and --output")
         examples = trained.load_rows(source)[:limit]
         return EvaluatedRows(examples, name_groups(examples))
-    from revinst.data.datamodule import build_data
-
-    data = build_data(trained.config)
-    known = data.load_examples()
+    known = trained.load_examples()
     split = read_split(trained.run.split)
     train, val = (select_examples(known, ids) for ids in (split.train, split.val))
     if source is None:

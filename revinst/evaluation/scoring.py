@@ -10,6 +10,7 @@ import numpy as np
 
 from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
+from revinst.evaluation.folders import place
 from revinst.evaluation.report import write_report
 from revinst.evaluation.rows import EvaluatedRows
 from revinst.evaluation.samples import SampleScores, score_samples
@@ -23,8 +24,9 @@ from revinst.evaluation.summary import (
     summarise_rows,
     summarise_scores,
 )
+from revinst.inference.key import PredictionKey
 from revinst.inference.predictions import FILE, Prediction, PredictionFile
-from revinst.inference.predictor import SHUFFLE_SEED, Evaluation
+from revinst.inference.predictor import SHUFFLE_SEED, Predictor
 from revinst.progress import Stage, track
 from revinst.runs.files import write_json
 
@@ -32,14 +34,14 @@ RowScores = dict[str, np.ndarray]
 
 
 def score_evaluation(
-    evaluation: Evaluation,
+    predictor: Predictor,
     rows: EvaluatedRows,
     folder: Path,
     use_adapter: bool,
     *,
     num_samples: int = 1,
     likelihood: bool = False,
-    forward: Evaluation | None = None,
+    forward: Predictor | None = None,
     encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
@@ -48,21 +50,21 @@ def score_evaluation(
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
-    base_folder = evaluation.place_base(folder)
-    first = evaluation.predict(folder, use_adapter, num_samples=num_samples)
-    base = evaluation.predict(base_folder, use_adapter=False) if use_adapter else first
+    base_folder = place_base(predictor, folder)
+    first = predictor.predict(folder, use_adapter, num_samples=num_samples)
+    base = predictor.predict(base_folder, use_adapter=False) if use_adapter else first
     samples = [first] + [
-        evaluation.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
+        predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
         for sample in range(1, num_samples)
     ]
-    likelihoods = measure_likelihoods(evaluation, first, use_adapter, likelihood, forward)
-    sample_log_p = measure_samples(evaluation, samples, use_adapter) if num_samples > 1 else None
-    if not evaluation.ranks.is_first:
+    likelihoods = measure_likelihoods(predictor, first, use_adapter, likelihood, forward)
+    sample_log_p = measure_samples(predictor, samples, use_adapter) if num_samples > 1 else None
+    if not predictor.ranks.is_first:
         return {}
     texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in base]}
     texts |= rows.build_baselines()
     systems = {
-        name: score_texts(made, evaluation) for name, made in track(texts.items(), "scores", "systems", brief=True)
+        name: score_texts(made, predictor) for name, made in track(texts.items(), "scores", "systems", brief=True)
     }
     systems["own"] |= score_ends(first) | likelihoods
     systems["base"] |= score_ends(base)
@@ -71,17 +73,18 @@ def score_evaluation(
             systems[name]["semantic"] = meaning
     own, floors = systems.pop("own"), systems
     nearest = rows.find_nearest()
-    described = evaluation.describe(use_adapter, num_samples=num_samples)
-    settings = described | describe_metrics(evaluation, rows, encoder)
+    key = predictor.key(use_adapter, num_samples=num_samples)
+    settings = key.to_json() | describe_metrics(predictor, rows, encoder)
     if likelihood:
-        settings["gain"] = describe_gain(evaluation, forward)
+        settings["gain"] = describe_gain(predictor, forward)
     with Stage("confidence intervals", brief=True):
         scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
-    scores["heldout_loss"] = loss_per_token(evaluation, own["logp_reference"])
+    scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
 
     extras = [
-        group | audit | values for group, audit, values in zip(name_groups(rows), nearest, by_row(own), strict=True)
+        {"group": group} | audit | values
+        for group, audit, values in zip(rows.groups, nearest, by_row(own), strict=True)
     ]
     if sample_log_p is not None:
         found = pick_samples(samples, sample_log_p)
@@ -89,39 +92,44 @@ def score_evaluation(
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
-    scored = write_predictions(folder, described, first, extras)
+    scored = write_predictions(folder, key, first, extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if use_adapter and not (base_folder / "scores.json").is_file():
-        of_base = [group | values for group, values in zip(name_groups(rows), by_row(floors["base"]), strict=True)]
-        write_predictions(base_folder, evaluation.describe(False), base, of_base)
+        of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(floors["base"]), strict=True)]
+        write_predictions(base_folder, predictor.key(False), base, of_base)
     write_json(folder / "scores.json", scores)
-    write_report_of(evaluation, folder, scores, scored, "tuned" if use_adapter else "base")
+    write_report_of(predictor, folder, scores, scored, "tuned" if use_adapter else "base")
     return scores
+
+
+def place_base(predictor: Predictor, folder: Path) -> Path:
+    """The subfolder for what the untouched base writes for the same rows."""
+    return predictor.ranks.on_first(lambda: place(predictor.key(False), folder, "base"))
 
 
 def score_ends(rows: Sequence[Prediction]) -> RowScores:
     return {"eos": np.array([float(row.stopped == "eos") for row in rows])}
 
 
-def score_texts(texts: list[str], evaluation: Evaluation) -> RowScores:
-    references = [example.instruction for example in evaluation.examples]
-    responses = [example.response for example in evaluation.examples]
-    return score_rows(texts, references, responses, prompt_lines(evaluation.template))
+def score_texts(texts: list[str], predictor: Predictor) -> RowScores:
+    references = [example.instruction for example in predictor.examples]
+    responses = [example.response for example in predictor.examples]
+    return score_rows(texts, references, responses, prompt_lines(predictor.trained.template))
 
 
 def measure_likelihoods(
-    evaluation: Evaluation,
+    predictor: Predictor,
     rows: Sequence[Prediction],
     use_adapter: bool,
     everything: bool,
-    forward: Evaluation | None = None,
+    forward: Predictor | None = None,
 ) -> RowScores:
     """log p of the references, which the held-out loss needs anyway; of the predictions and the round trip if asked."""
-    found = {"logp_reference": evaluation.log_p(use_adapter)}
+    found = {"logp_reference": predictor.log_p(use_adapter)}
     if everything:
         texts = [row.prediction for row in rows]
-        found["logp_prediction"] = evaluation.log_p(use_adapter, texts)
-        found |= evaluation.round_trip(texts, forward)
+        found["logp_prediction"] = predictor.log_p(use_adapter, texts)
+        found |= predictor.round_trip(texts, forward)
     return found
 
 
@@ -140,10 +148,6 @@ def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> Row
     return RowKinds([example.category for example in rows.examples], rows.groups, strata)
 
 
-def name_groups(rows: EvaluatedRows) -> list[dict[str, Any]]:
-    return [{"group": group} for group in rows.groups]
-
-
 def by_row(scores: RowScores) -> list[dict[str, Any]]:
     """`{"a": [1, 2]}` -> `[{"a": 1}, {"a": 2}]`; NaN becomes None."""
     rows = zip(*(values.tolist() for values in scores.values()), strict=True)
@@ -151,50 +155,50 @@ def by_row(scores: RowScores) -> list[dict[str, Any]]:
 
 
 def write_predictions(
-    folder: Path, settings: dict[str, Any], predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
+    folder: Path, key: PredictionKey, predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / FILE, settings).replace(rows)
+    PredictionFile(folder / FILE, key.to_json()).replace(rows)
     return rows
 
 
 def write_report_of(
-    evaluation: Evaluation, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
+    predictor: Predictor, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
 ) -> None:
-    run = evaluation.trained.run
+    run = predictor.trained.run
     curves = read_curves(run.metrics) if run else {}
-    write_report(folder / "report.html", evaluation.title, scores, rows, curves, tuned=tuned)
+    write_report(folder / "report.html", predictor.title, scores, rows, curves, tuned=tuned)
 
 
-def describe_metrics(evaluation: Evaluation, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
-    described = metric_settings(prompt_lines(evaluation.template))
+def describe_metrics(predictor: Predictor, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
+    described = metric_settings(prompt_lines(predictor.trained.template))
     described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
     return described
 
 
-def describe_gain(evaluation: Evaluation, forward: Evaluation | None) -> dict[str, Any]:
+def describe_gain(predictor: Predictor, forward: Predictor | None) -> dict[str, Any]:
     return {
         "unit": "nats",
         "of": "log p(response | instruction) - log p(response | empty instruction)",
-        "model": forward.title if forward else evaluation.trained.base,
-        "adapter": forward.described[True]["adapter"] if forward else None,
-        "template": (forward.template if forward else evaluation.forward).hash,
+        "model": forward.title if forward else predictor.trained.base,
+        "adapter": forward.trained.key.adapter if forward else None,
+        "template": (forward.trained.template if forward else predictor.forward).hash,
         "shuffle_seed": SHUFFLE_SEED,
     }
 
 
-def loss_per_token(evaluation: Evaluation, log_p: np.ndarray) -> float | None:
+def loss_per_token(predictor: Predictor, log_p: np.ndarray) -> float | None:
     """-log p per target token over the rows whose reference fits."""
     fits = ~np.isnan(log_p)
-    num_targets = evaluation.count_targets()[fits].sum()
+    num_targets = predictor.count_targets()[fits].sum()
     return float(-log_p[fits].sum() / num_targets) if num_targets else None
 
 
-def measure_samples(evaluation: Evaluation, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
+def measure_samples(predictor: Predictor, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
     """log p of every sample, [samples, rows]."""
-    return np.stack([evaluation.log_p(use_adapter, [row.prediction for row in sample]) for sample in made])
+    return np.stack([predictor.log_p(use_adapter, [row.prediction for row in sample]) for sample in made])
 
 
 def pick_samples(made: list[list[Prediction]], log_p: np.ndarray) -> SampleScores:

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from revinst.data.examples import list_sources
-from revinst.data.prompt import SLOT, Template, drop_context, load_template
-from revinst.data.tokenizer import load_tokenizer, looks_local
+from revinst.data.prompt import SLOT, Template, drop_context
+from revinst.data.tokenizer import looks_local
 from revinst.evaluation.folders import find_evaluations
 from revinst.export.drift_report import DRIFT_COLUMNS, drift_row
 from revinst.inference.trained import Trained
@@ -35,7 +35,7 @@ EXAMPLE = (
 def build_card(trained: Trained, repository: str, onto: str | None = None) -> str:
     """README.md of an adapter, or of a model that it was merged onto (nf4 or 16bit); `add_drift` puts more to it."""
     merged = onto is not None
-    template = load_template(trained.template, load_tokenizer(trained.base).hf)
+    template = trained.template
     base_licence = find_licence(BASE_LICENCES, trained.base) or read_base_licence(trained.base)
     sources = [name for name, _ in list_sources(trained.config.data.source)] if trained.config else []
     data_licences = [licence for source in sources if (licence := find_licence(DATA_LICENCES, source))]
@@ -161,7 +161,7 @@ def describe_training(trained: Trained, onto: str | None) -> str:
     lines = [
         f"- base: {name_of(trained.base)}, {'4-bit NormalFloat (nf4)' if trained.quantization == 'nf4' else '16 bits'}",
         f"- adapter: LoRA, r {adapter['r']}, alpha {adapter['lora_alpha']}, dropout {adapter.get('lora_dropout', 0)}",
-        f"- template: {name_of(trained.template)}, at most {trained.seq_len} tokens a row",
+        f"- template: {name_of(trained.template_name)}, at most {trained.seq_len} tokens a row",
     ]
     if trained.config is not None and trained.run is not None:
         model, data, manifest = trained.config.model, trained.config.data, trained.run.read_manifest()

@@ -1,5 +1,6 @@
 """The drift report: the adapter on its 4-bit base against each form that leaves the house, on held-out rows."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,11 +8,9 @@ from typing import Any
 
 import torch
 
-from revinst.data.encoding import encode_examples, encode_to_generate
-from revinst.data.prompt import load_template, render_prompt
-from revinst.data.tokenizer import load_tokenizer
+from revinst.data.encoding import encode_examples
 from revinst.errors import UserError
-from revinst.evaluation.rows import EvaluatedRows
+from revinst.evaluation.rows import EvaluatedRows, choose_rows
 from revinst.export.drift_report import summarise_drift
 from revinst.export.gguf import load_gguf
 from revinst.inference.distributions import divergences, save_log_p
@@ -32,19 +31,20 @@ class Drift:
     def __init__(self, trained: Trained, rows: EvaluatedRows, dtype: torch.dtype, device: torch.device):
         self.trained, self.dtype, self.device = trained, dtype, device
         self.settings = GenerationSettings()
-        self.tokenizer = load_tokenizer(trained.base)
-        template = load_template(trained.template, self.tokenizer.hf)
-        options: dict[str, Any] = {"with_context": trained.with_context, "cut": trained.cut}
-        self.documents = encode_examples(rows.examples, template, self.tokenizer, trained.seq_len, **options)
+        self.documents = encode_examples(
+            rows.examples,
+            trained.template,
+            trained.tokenizer,
+            trained.seq_len,
+            with_context=trained.with_context,
+            cut=trained.cut,
+        )
         if not len(self.documents):
             raise UserError("drift: no row fits in the model's row length")
         kept = set(self.documents.ids)
         self.examples = [example for example in rows.examples if example.id in kept]
         self.groups = [group for example, group in zip(rows.examples, rows.groups, strict=True) if example.id in kept]
-        prompts = [render_prompt(template, example, trained.with_context) for example in self.examples]
-        self.prompt_ids, _ = encode_to_generate(
-            prompts, template, self.tokenizer, trained.seq_len, self.settings.max_new_tokens, cut=trained.cut
-        )
+        prompts, self.prompt_ids, _ = trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
         self.references = [prompt.target for prompt in prompts]
 
     def load_adapter(self) -> Network:
@@ -69,10 +69,10 @@ class Drift:
         """Greedy, one a row."""
         generated = {}
         with Stage("drift: greedy texts", len(self.prompt_ids)) as stage:
-            for row, made in generate_batches(network, self.tokenizer, self.prompt_ids, self.settings):
+            for row, made in generate_batches(network, self.trained.tokenizer, self.prompt_ids, self.settings):
                 generated[row] = made
                 stage.advance(tokens=len(made.token_ids))
-        return [self.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
+        return [self.trained.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
 
     def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
         """The report. forms: name -> loader; one network at a time is in memory."""
@@ -98,6 +98,19 @@ class Drift:
                     self.groups,
                 )
         return report
+
+
+def choose_drift_rows(trained: Trained, source: str | None, limit: int) -> EvaluatedRows | None:
+    """Held-out rows, or those of `source`. None, with a line that says why, where there are none."""
+    if limit == 0:
+        return None
+    try:
+        return choose_rows(trained, source, limit, allow_trained=True)
+    except UserError as error:
+        if source:
+            raise
+        print(f"no drift report: {error}", file=sys.stderr)
+        return None
 
 
 def dtype_with_room(num_bytes: int, device: torch.device) -> torch.dtype | None:

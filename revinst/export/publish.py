@@ -1,10 +1,28 @@
 """Uploads of a folder to the Hub, or what they would send."""
 
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
-from revinst.corpus.output import PUBLISHED
+from revinst.data.tokenizer import load_tokenizer, looks_local
 from revinst.errors import UserError
+from revinst.export.card import build_card
+from revinst.export.merge import begin_with_bos
+from revinst.inference.trained import Trained
 from revinst.progress import Stage
+from revinst.runs.files import write_text
+
+# What of a corpus may leave the house: no text that was left out, no file names, no checkpoints of rounds.
+PUBLISHED = (
+    "README.md",
+    "card.json",
+    "dataset.jsonl",
+    "alpaca.jsonl",
+    "messages.jsonl",
+    "dataset.parquet",
+    "split.json",
+)
 
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
 
@@ -74,3 +92,25 @@ def push(
             "`revinst publish` goes on with the files that have not arrived"
         ) from error
     print(f"uploaded to {repository}{'' if public else ' (private)'}")
+
+
+def publish_adapter(trained: Trained, repository: str, *, public: bool = False, dry_run: bool = False) -> None:
+    """A run's with its tokenizer and a new card, or an adapter folder with its own card. A dry run writes nothing."""
+    if looks_local(trained.base):
+        print(f"the adapter names the folder {trained.base} as its base, which others do not have; "
+              "`revinst merge` makes a model that needs no other", file=sys.stderr)  # fmt: skip
+    with tempfile.TemporaryDirectory() as aside:
+        made = Path(aside)
+        if trained.run is not None or not (trained.adapter / "README.md").is_file():
+            write_text(made / "README.md", card := build_card(trained, repository))
+            if dry_run:
+                print(card, file=sys.stderr)
+        if trained.run is not None:
+            tokenizer = load_tokenizer(trained.base)  # not the run's: in the folder it shall add BOS
+            begin_with_bos(tokenizer.hf, tokenizer.bos_id)
+            tokenizer.hf.save_pretrained(str(made))
+        if dry_run:
+            print_files(list_files(trained.adapter) | list_files(made, empty=True), repository)
+        else:
+            shutil.copytree(made, trained.adapter, dirs_exist_ok=True)
+            push(trained.adapter, repository, "adapter", public=public)

@@ -5,22 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from revinst.data.prompt import SLOT, load_template
-from revinst.data.tokenizer import Tokenizer, load_tokenizer
+from revinst.data.prompt import SLOT
+from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.rows import EvaluatedRows
 from revinst.export.card import add_drift, name_of, prompt_text
 from revinst.export.drift import prepare_drift
-from revinst.export.drift_report import build_drift_table
 from revinst.export.gguf import check_gguf, write_gguf
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.inference.trained import Trained
-from revinst.model.adapter import MARKER, adapter_sha256
+from revinst.model.adapter import MARKER
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.progress import track
-from revinst.runs.files import whole_folder, write_json, write_text
+from revinst.runs.files import hash_adapter, whole_folder, write_json, write_text
 
 
 def choose_target(trained: Trained, onto: str | None) -> str:
@@ -36,14 +33,14 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], ca
     """All of it or nothing, through a temporary folder beside `folder`; what takes long comes last."""
     # On the CPU, whatever the machine: merging is one pass over the weights.
     merge = plan_merge(trained.base, trained.adapter, onto)
-    tokenizer = load_tokenizer(trained.base)
+    tokenizer = load_tokenizer(trained.base)  # not the run's: in the folder it shall add BOS
     gguf_bytes = sum(check_gguf(merge.base.config, merge.shapes, tokenizer, kind) for kind in formats)
     with whole_folder(folder) as temporary:
         write_json(temporary / MARKER, merge_record(trained, onto))
         write_text(temporary / "README.md", card)
         write_text_files(temporary, merge.base.config, tokenizer)
         write_merge(merge, temporary, partial(track, title="merging", unit="shards"), gguf_bytes)
-        write_gguf_files(temporary, trained, tokenizer, formats, folder.name)
+        write_gguf_files(temporary, trained, formats, folder.name)
 
 
 def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
@@ -51,15 +48,15 @@ def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
         "base": name_of(trained.base),
         "quantization": trained.quantization,
         "onto": onto,
-        "adapter_sha256": adapter_sha256(trained.adapter),
+        "adapter_sha256": hash_adapter(trained.adapter),
     }
 
 
-def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, formats: list[str], name: str) -> None:
+def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: str) -> None:
     """Each format's file, and one Modelfile for Ollama, which names the first."""
     if not formats:
         return
-    template = load_template(trained.template, tokenizer.hf)
+    tokenizer, template = trained.tokenizer, trained.template
     (folder / "gguf").mkdir()
     for kind in formats:
         write_gguf(
@@ -82,17 +79,17 @@ def write_gguf_files(folder: Path, trained: Trained, tokenizer: Tokenizer, forma
     (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
-def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, card: str) -> None:
-    """drift.json, and the card with it. Where there is no room for the model, a line says so."""
+def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, card: str) -> dict[str, Any] | None:
+    """The content of drift.json, which the card gets too. None, with a line, where there is no room for the model."""
     try:
         drift = prepare_drift(trained, rows, folder)
     except UserError as error:
         print(f"no drift report: {error}", file=sys.stderr)
-        return
+        return None
     forms: dict[str, Any] = {"bf16": partial(drift.load_merged, folder)}
     for file in sorted((folder / "gguf").glob("*.gguf")):
         forms[f"gguf {file.stem.removeprefix(f'{folder.name}-')}"] = partial(drift.load_gguf, file)
     report = drift.measure(forms)
     write_json(folder / "drift.json", report)
     write_text(folder / "README.md", add_drift(card, report))
-    Console().print(build_drift_table(report))
+    return report

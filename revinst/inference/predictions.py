@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
+from revinst.inference.key import changed_settings
 from revinst.runs.files import naming, read_json, write_json, write_text
-
-# What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
-ADDED_LATER = {"base_files", "tokenizer", "quantization", "lora", "chat", "seq_len", "cut", "context", "samples"} | {
-    "strip_citations"
-}
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class PredictionFile:
         predictions = read_whole_lines(self.path) if self.path.is_file() else {}
         for part in self.parts:
             for row_id, prediction in read_whole_lines(part).items():
-                if row_id not in predictions:
+                if predictions.get(row_id) != prediction:  # a part is newer: the row's text may have changed
                     append_line(self.path, asdict(prediction))
                     predictions[row_id] = prediction
             part.unlink()
@@ -100,19 +94,6 @@ class PredictionFile:
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
             part.unlink()
-
-
-def changed_settings(known: Any, settings: dict[str, Any]) -> list[str]:
-    """Names of settings that differ from the known ones, also of those that a newer version knew; both as JSON.
-
-    >>> changed_settings({"adapter": "1f", "rows": "2e"}, {"adapter": "1f", "rows": "3d", "seq_len": 512})
-    ['rows']
-    """
-    if not isinstance(known, dict):
-        return list(settings)
-    defaults = {name: UNKNOWN for name in ADDED_LATER}
-    pairs = {name: ((defaults | known).get(name), settings.get(name)) for name in settings | known}
-    return [name for name, (old, new) in pairs.items() if old != new and UNKNOWN not in (old, new)]
 
 
 class LikelihoodFile:

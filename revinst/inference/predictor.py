@@ -1,22 +1,18 @@
-"""One evaluation: the rows, the model (loaded when first needed) and the settings."""
+"""What a trained run, or its base, writes for some rows, and how likely it finds texts about them."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
-from revinst.data.prompt import Template, load_template, prompt_source, render_prompt
-from revinst.data.tokenizer import Tokenizer, load_tokenizer
-from revinst.evaluation.folders import EvaluationKey
+from revinst.data.prompt import Prompt, Template, load_template, prompt_source
 from revinst.inference.engine.engine import GenerationSettings, generate_batches
+from revinst.inference.key import ModelKey, PredictionKey
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile
 from revinst.inference.trained import Trained
@@ -27,7 +23,7 @@ from revinst.progress import Stage, track
 SHUFFLE_SEED = 0
 
 
-class Evaluation:
+class Predictor:
     """Predictions and log-likelihoods of some rows, under the tuned model and under its base.
 
     Several ranks share the rows; each method then has to be called on all of them, and gives each the whole result.
@@ -43,76 +39,117 @@ class Evaluation:
         self.trained, self.examples, self.settings = trained, examples, settings
         self.ranks = ranks or Ranks()
         self.likelihoods: LikelihoodFile | None = None
-        self.tokenizer: Tokenizer = load_tokenizer(trained.base)
-        self.template: Template = load_template(trained.template, self.tokenizer.hf)
         self.forward: Template = load_template("forward")
-        self.network: Network | None = None
+        self.network: Network | None = None  # loaded when first needed
 
     def keep_likelihoods(self, folder: Path) -> None:
         """From now on in this folder, so that a pass that was killed goes on where it was."""
         self.likelihoods = LikelihoodFile(folder, self.ranks.rank, self.ranks.world_size)
 
-    def predict(
-        self, folder: Path, use_adapter: bool, *, sample: int = 0, num_samples: int | None = None
-    ) -> list[Prediction]:
+    def predict(self, folder: Path, use_adapter: bool, *, sample: int = 0, num_samples: int = 1) -> list[Prediction]:
         """Predictions of all rows, in their order; those already in the folder are not made again.
 
-        sample: which of several samples; each has a seed of its own. num_samples: see `describe`.
+        sample: which of several samples; each has a seed of its own. num_samples: see `key`.
         """
         settings = replace(self.settings, seed=self.settings.seed + sample)
-        described, ranks = self.describe(use_adapter, settings, num_samples), self.ranks
-        file = PredictionFile(folder / FILE, described, ranks.rank, ranks.world_size)
+        file = self.open_file(folder / FILE, self.key(use_adapter, settings, num_samples))
         done = self.ranks.on_first(file.open)
-        missing = [example for example in self.examples if example.id not in done]
-        if missing:
-            self.write_missing(file, self.ranks.share(missing), use_adapter, settings, sample)
-            self.ranks.wait()
-            done = self.ranks.on_first(file.open)
+        missing = [number for number, example in enumerate(self.examples) if example.id not in done]
+        name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
+        title = f"{self.trained.template.target}s ({name})"
+        done = self.write_missing(file, done, missing, settings, use_adapter=use_adapter, title=title)
         return [done[example.id] for example in self.examples]
 
+    def write_file(self, path: Path) -> None:
+        """Predictions of all rows, in their order, then those of an earlier call with more rows.
+
+        Such a call is gone on with; a row whose text or context has changed since is written anew.
+        """
+        file = self.open_file(path, PredictionKey(self.trained.key, self.settings.describe()))
+        done = self.ranks.on_first(file.open)
+        made_of = {row.id: (row.response, row.context) for row in done.values()}
+        texts = [(prompt_source(prompt), self.context_of(n)) for n, prompt in enumerate(self.prompts)]
+        missing = [n for n, example in enumerate(self.examples) if made_of.get(example.id) != texts[n]]
+        title = f"{self.trained.template.target}s"
+        done = self.write_missing(file, done, missing, self.settings, use_adapter=True, title=title)
+        if self.ranks.is_first:
+            asked = [done.pop(example.id) for example in self.examples]
+            file.replace([asdict(row) for row in (*asked, *done.values())])
+
+    def open_file(self, path: Path, key: PredictionKey) -> PredictionFile:
+        return PredictionFile(path, key.to_json(), self.ranks.rank, self.ranks.world_size)
+
     def write_missing(
-        self, file: PredictionFile, missing: list[Example], use_adapter: bool, settings: GenerationSettings, sample: int
-    ) -> None:
-        """Appends a prediction for each of this rank's rows as it ends."""
-        prompts = [render_prompt(self.template, example, self.trained.with_context) for example in missing]
-        prompt_ids, _ = encode_to_generate(
-            prompts,
-            self.template,
-            self.tokenizer,
-            self.trained.seq_len,
-            settings.max_new_tokens,
-            cut=self.trained.cut,
+        self,
+        file: PredictionFile,
+        done: dict[str, Prediction],
+        missing: list[int],
+        settings: GenerationSettings,
+        *,
+        use_adapter: bool,
+        title: str,
+    ) -> dict[str, Prediction]:
+        """All that is in the file once each rank has appended its share of the missing rows, each row as it ends."""
+        if not missing:
+            return done
+        mine = self.ranks.share(missing)
+        ids, tokenizer, headers = (
+            [self.prompt_ids[n] for n in mine],
+            self.trained.tokenizer,
+            self.trained.template.headers,
         )
-        name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
-        with self.loaded(use_adapter) as network, Stage(f"{self.template.target}s ({name})", len(missing)) as stage:
-            headers = self.template.headers
-            for number, generated in generate_batches(network, self.tokenizer, prompt_ids, settings, headers=headers):
-                example, prompt = missing[number], prompts[number]
+        with self.loaded(use_adapter) as network, Stage(title, len(mine)) as stage:
+            for place, generated in generate_batches(network, tokenizer, ids, settings, headers=headers):
+                number = mine[place]
+                example, prompt = self.examples[number], self.prompts[number]
                 prediction = Prediction(
                     id=example.id,
                     category=example.category,
                     response=prompt_source(prompt),
                     reference=prompt.target,
-                    prediction=self.tokenizer.decode(generated.token_ids).strip(),
+                    prediction=tokenizer.decode(generated.token_ids).strip(),
                     num_tokens=len(generated.token_ids),
                     stopped=generated.stopped,
                     log_p=generated.log_p,
-                    context=example.context if self.trained.with_context else "",
+                    context=self.context_of(number),
                 )
                 file.append(prediction)
                 stage.advance(tokens=len(generated.token_ids))
+        self.ranks.wait()
+        return self.ranks.on_first(file.open)
+
+    @cached_property
+    def encoded(self) -> tuple[list[Prompt], list[list[int]], int]:
+        return self.trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        return self.encoded[0]
+
+    @property
+    def prompt_ids(self) -> list[list[int]]:
+        return self.encoded[1]
+
+    @property
+    def num_cut(self) -> int:
+        """Rows that were cut to leave room for what is written."""
+        return self.encoded[2]
+
+    def context_of(self, number: int) -> str:
+        """What the model reads beside the text."""
+        return self.examples[number].context if self.trained.with_context else ""
 
     def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
         """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
-        return self.measure("log p(instruction)", self.template, use_adapter, instructions)
+        return self.measure("log p(instruction)", self.trained.template, use_adapter, instructions)
 
-    def round_trip(self, predictions: Sequence[str], forward: "Evaluation | None" = None) -> dict[str, np.ndarray]:
+    def round_trip(self, predictions: Sequence[str], forward: "Predictor | None" = None) -> dict[str, np.ndarray]:
         """How many nats an instruction adds to log p(response): under `forward`, of a run that writes responses.
 
         None: the untouched base and the forward template. The instructions are the prediction, the reference, and
         another row's reference; each against an empty one.
         """
-        scorer, template, tuned = (forward, forward.template, True) if forward else (self, self.forward, False)
+        scorer, template, tuned = (forward, forward.trained.template, True) if forward else (self, self.forward, False)
         references = [example.instruction for example in self.examples]
         order = np.random.default_rng(SHUFFLE_SEED).permutation(len(references))
         shuffled = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
@@ -135,7 +172,11 @@ class Evaluation:
             examples = [
                 replace(example, instruction=text) for example, text in zip(examples, instructions, strict=True)
             ]
-        keys = [self.likelihood_key(template, use_adapter, example) for example in examples]
+        model, precision = self.model_key(use_adapter), self.settings.precision
+        keys = [
+            model.hash_texts([e.instruction, self.context_of(n), e.response], template.hash, precision)
+            for n, e in enumerate(examples)
+        ]
         known = self.ranks.on_first(self.likelihoods.read) if self.likelihoods else {}
         missing = self.ranks.share([number for number, key in enumerate(keys) if key not in known])
         found: dict[str, float] = {}
@@ -152,7 +193,7 @@ class Evaluation:
                     network,
                     [examples[number] for number in missing],
                     template,
-                    self.tokenizer,
+                    self.trained.tokenizer,
                     self.trained.seq_len,
                     with_context=self.trained.with_context,
                     cut=self.trained.cut,
@@ -165,16 +206,10 @@ class Evaluation:
             self.likelihoods.read()
         return np.array([known[key] for key in keys])
 
-    def likelihood_key(self, template: Template, use_adapter: bool, example: Example) -> str:
-        """16 hex digits over everything that a row's log p depends on."""
-        model = self.described[use_adapter] | {"template": template.hash, "precision": self.settings.precision}
-        texts = [example.instruction, example.context if self.trained.with_context else "", example.response]
-        return hashlib.sha256(json.dumps([model, texts]).encode()).hexdigest()[:16]
-
     def count_targets(self) -> np.ndarray:
         """Tokens of each row's target with EOS, which its log p is a sum over; int64 `[rows]`."""
-        references = [getattr(example, self.template.target).strip() for example in self.examples]
-        return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations(references)])
+        references = [getattr(example, self.trained.template.target).strip() for example in self.examples]
+        return np.array([len(ids) + 1 for ids in self.trained.tokenizer.encode_continuations(references)])
 
     @contextmanager
     def loaded(self, use_adapter: bool) -> Iterator[Network]:
@@ -187,37 +222,25 @@ class Evaluation:
     @property
     def title(self) -> str:
         """What people call it: the run's name, or the adapter folder's."""
-        return (self.trained.run.path if self.trained.run else self.trained.adapter).name
+        return self.trained.path.name
 
-    @cached_property
-    def described(self) -> dict[bool, dict[str, Any]]:
-        """The model with its adapter (True) and without."""
-        tuned = self.trained.describe(self.tokenizer, self.template)
-        return {True: tuned, False: tuned | {"adapter": None, "lora": None}}
+    def model_key(self, use_adapter: bool) -> ModelKey:
+        return self.trained.key if use_adapter else self.trained.key.without_adapter()
 
     @cached_property
     def rows_hash(self) -> str:
-        return hash_rows(self.examples)
+        return hash_examples(self.examples)
 
-    def describe(
-        self, use_adapter: bool, settings: GenerationSettings | None = None, num_samples: int | None = None
-    ) -> dict[str, Any]:
+    def key(self, use_adapter: bool, settings: GenerationSettings | None = None, num_samples: int = 1) -> PredictionKey:
         """What the predictions depend on; a prediction file made with anything else is not continued.
 
-        num_samples: of an evaluation as a whole; None: of one prediction a row.
+        num_samples: of an evaluation as a whole.
         """
-        return self.described[use_adapter] | {
-            "generation": (settings or self.settings).describe(),
-            "rows": self.rows_hash,
-            "samples": num_samples or 1,
-        }
-
-    def place_base(self, folder: Path) -> Path:
-        """The subfolder for what the untouched base writes for the same rows."""
-        return self.ranks.on_first(lambda: EvaluationKey(self.describe(False), "base").place(folder))
+        settings = settings or self.settings
+        return PredictionKey(self.model_key(use_adapter), settings.describe(), self.rows_hash, num_samples)
 
 
-def hash_rows(examples: Sequence[Example]) -> str:
+def hash_examples(examples: Sequence[Example]) -> str:
     """16 hex digits over ids and texts: rows of another file may have the same ids."""
     digest = hashlib.sha256()
     for example in examples:

@@ -1,45 +1,59 @@
 """What a stage after `fit` works on: a run folder, or any PEFT adapter folder."""
 
-import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from revinst.config.parser import read_run_config
 from revinst.config.settings import Config
+from revinst.data.datamodule import build_data
+from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
-from revinst.data.prompt import Template
+from revinst.data.prompt import Prompt, Template, load_template, render_prompt
 from revinst.data.sources import BadRow, read_rows
-from revinst.data.tokenizer import Tokenizer, looks_local
+from revinst.data.tokenizer import Tokenizer, load_tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.key import ModelKey
+from revinst.inference.load import load_for_inference
 from revinst.launch.ranks import Ranks
-from revinst.model.adapter import adapter_sha256, check_not_merged, read_adapter_config
+from revinst.model.adapter import check_not_merged, read_adapter_config
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.fingerprint import identify_base
-from revinst.model.hardware import DTYPES, pick_device
+from revinst.model.hardware import DTYPES, choose_quantization, pick_device
 from revinst.model.network import Network
 from revinst.runs.checkpoints import export_checkpoint
+from revinst.runs.files import hash_adapter
 from revinst.runs.folder import Run, open_run
 
 # Of adapter_config.json: how strongly the weights count, which they don't say themselves.
 SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
-FOR_ADAPTERS = ("base", "quantization", "template", "seq_len")
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an adapter folder does not say itself, and a run's config does; None: the default."""
+
+    base: str | None = None
+    quantization: str | None = None
+    template: str | None = None
+    seq_len: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Trained:
     """An adapter and how to use it. `run` and `config` are None for a bare adapter folder.
 
-    quantization: of the base that it was trained on.
+    quantization: of the base that it was trained on. template_name: as `load_template` takes it.
     """
 
     adapter: Path
     base: str
     quantization: str
-    template: str
+    template_name: str
     with_context: bool
     seq_len: int
     cut: str = "end"
@@ -48,47 +62,72 @@ class Trained:
     config: Config | None = None
 
     @property
-    def output(self) -> Path | None:
-        return self.run.evaluation if self.run else None
+    def path(self) -> Path:
+        return self.run.path if self.run else self.adapter
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.base)
+
+    @cached_property
+    def template(self) -> Template:
+        return load_template(self.template_name, self.tokenizer.hf)
+
+    def check_writes_instructions(self) -> None:
+        if self.template.target != "instruction":
+            raise UserError(
+                f"{self.path}: trained to write the {self.template.target} (data.template), not instructions"
+            )
+
+    def encode_to_generate(
+        self, examples: Sequence[Example], max_new_tokens: int
+    ) -> tuple[list[Prompt], list[list[int]], int]:
+        """Prompt and ids of each example as in training, with room for the new tokens, and how many were cut for it."""
+        prompts = [render_prompt(self.template, example, self.with_context) for example in examples]
+        ids, num_cut = encode_to_generate(
+            prompts, self.template, self.tokenizer, self.seq_len, max_new_tokens, cut=self.cut
+        )
+        return prompts, ids, num_cut
 
     @property
     def loads_as(self) -> str:
         """How the base is quantised on this machine: not as in training where there is no bitsandbytes."""
-        from revinst.model.hardware import choose_quantization, pick_device
-
         return choose_quantization(self.quantization, pick_device())[0]
 
     def load(self, settings: GenerationSettings) -> Network:
         """Base and adapter on this process's device, in the settings' precision and memory."""
-        from revinst.inference.load import load_for_inference
-
         dtype, memory_gib = DTYPES[settings.precision], settings.memory_gib
         return load_for_inference(
             self.base, self.adapter, pick_device(), self.quantization, dtype, memory_gib=memory_gib
         )
 
-    def describe(self, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
-        """All that decides what the model writes for a text, beside how it is decoded; JSON."""
+    @cached_property
+    def key(self) -> ModelKey:
         config = read_adapter_config(self.adapter)
-        return {
-            "base": self.base,
-            "base_files": identify_base(self.base),
-            "tokenizer": tokenizer.fingerprint,
-            "quantization": self.loads_as,
-            "adapter": self.hash_adapter(),
-            "lora": {name: config[name] for name in SCALING if config.get(name)},
-            "template": template.hash,
-            "chat": template.name == "chat",  # in a file of the same words, special tokens are text
-            "seq_len": self.seq_len,
-            "cut": self.cut,
-            "context": self.with_context,
-            "strip_citations": self.strip_citations,
-        }
+        return ModelKey(
+            base=self.base,
+            base_files=identify_base(self.base),
+            tokenizer=self.tokenizer.fingerprint,
+            quantization=self.loads_as,
+            adapter=hash_adapter(self.adapter)[:16],
+            lora={name: config[name] for name in SCALING if config.get(name)},
+            template=self.template.hash,
+            chat=self.template.name == "chat",
+            seq_len=self.seq_len,
+            cut=self.cut,
+            context=self.with_context,
+            strip_citations=self.strip_citations,
+        )
 
     @property
     def columns(self) -> dict[str, str]:
         """Field -> column of the rows that it was trained on."""
         return check_columns((self.config.data.columns if self.config else None) or {})
+
+    def load_examples(self) -> Examples:
+        """All rows that the run's split names, read as `fit` did."""
+        assert self.config is not None, "of a bare adapter nobody knows them"
+        return build_data(self.config).load_examples()
 
     def load_rows(self, source: str) -> Examples:
         """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
@@ -110,27 +149,26 @@ class Trained:
         except BadRow as reason:
             raise UserError(f"row {example.id}: {reason} (data.strip_citations)") from None
 
-    def hash_adapter(self) -> str:
-        """16 hex digits over its weights."""
-        return adapter_sha256(self.adapter)[:16]
-
 
 def open_trained(
-    path: str, unfinished: bool = False, options: argparse.Namespace | None = None, exports: Path | None = None
+    path: str,
+    unfinished: bool = False,
+    stated: Stated | None = None,
+    *,
+    step: int | None = None,
+    exports: Path | None = None,
 ) -> Trained:
     """Opens RUN. Raises UserError when it is neither a finished run nor an adapter folder.
 
-    options: of `build_parser`, for what an adapter folder does not say. exports: where a checkpoint's adapter is
-    written to; None: into the run.
+    step: the run as it was after that step; None: as it is. exports: where a checkpoint's adapter is written to; None:
+    into the run.
     """
-    folder = Path(path)
-    step = getattr(options, "checkpoint", None)
-    stated = {name: getattr(options, name, None) for name in FOR_ADAPTERS}
+    folder, stated = Path(path), stated or Stated()
     if (folder / "adapter_config.json").is_file():
         if step is not None:
             raise UserError(f"--checkpoint {step}: {folder} is an adapter folder, and checkpoints are in a run")
         return open_adapter(folder, stated)
-    given = [name for name, value in stated.items() if value is not None]
+    given = [name for name, value in asdict(stated).items() if value is not None]
     if given and folder.is_dir():
         raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
     run = open_run(folder, unfinished or step is not None)
@@ -160,26 +198,26 @@ def trained_quantization(run: Run, asked: str) -> str:
 
 
 def open_on_all(
-    ranks: Ranks, path: str, unfinished: bool = False, options: argparse.Namespace | None = None
+    ranks: Ranks, path: str, unfinished: bool = False, stated: Stated | None = None, step: int | None = None
 ) -> Trained:
     """Opens RUN on every rank, on the first one before the others: an unfinished run's adapter is written then."""
     if ranks.world_size > 1:
-        ranks.on_first(lambda: bool(open_trained(path, unfinished, options)))
-    return open_trained(path, unfinished, options)
+        ranks.on_first(lambda: bool(open_trained(path, unfinished, stated, step=step)))
+    return open_trained(path, unfinished, stated, step=step)
 
 
-def open_adapter(folder: Path, stated: dict[str, Any]) -> Trained:
+def open_adapter(folder: Path, stated: Stated) -> Trained:
     """A bare PEFT folder, whoever trained it; what it does not say, the options do, or the defaults."""
     named = read_adapter_config(folder).get("base_model_name_or_path")
-    base = stated["base"] or named
+    base = stated.base or named
     if not base or not isinstance(base, str):
         raise UserError(
             f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path); name it with --base"
         )
     if looks_local(base) and not Path(base).expanduser().is_dir():
         raise UserError(f"{folder}: its base {base} is no folder here; name the base with --base")
-    quantization, template = stated["quantization"] or "nf4", stated["template"] or "blog"
-    seq_len = stated["seq_len"] or 2048
+    quantization, template = stated.quantization or "nf4", stated.template or "blog"
+    seq_len = stated.seq_len or 2048
     print(
         f"{folder} is an adapter folder: base {base}, quantization {quantization}, template {template}, "
         f"{seq_len} tokens (--base, --quantization, --template, --seq_len)",

@@ -138,12 +138,14 @@ def ending(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
 
 
 def launch(command: str, args: list[str], devices: int) -> int:
-    """Runs `revinst COMMAND ARGS` once a device. Returns the first exit code that is not 0, and ends the others then.
+    """Runs `revinst COMMAND ARGS`, which asks for so many devices, once for each of them. Returns the first exit code
+    that is not 0, and ends the others then.
 
     What ranks other than the first write is shown only when one of them is the first to fail. SIGTERM ends them too.
     """
     if "RANK" in os.environ:
         raise UserError(f"--devices {devices}: torchrun has started the processes already; leave it out")
+    check_devices(devices)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -153,7 +155,7 @@ def launch(command: str, args: list[str], devices: int) -> int:
         for rank in range(devices):
             environment = os.environ | job | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             output = {"stdout": log, "stderr": log} if rank else {}
-            line = [sys.executable, "-m", "revinst.cli", command, *args]
+            line = [sys.executable, "-m", "revinst.cli", command, *without_devices(args)]
             processes.append(subprocess.Popen(line, env=environment, **output))  # type: ignore[call-overload]
         with ending(processes):
             failed = wait_for(processes)
@@ -165,6 +167,28 @@ def launch(command: str, args: list[str], devices: int) -> int:
             sys.stderr.write(log.read().decode(errors="replace")[-4000:])
             print(f"revinst {command}: rank {failed} ended with {describe_exit(code)}", file=sys.stderr)
         return code if code > 0 else 1
+
+
+def check_devices(devices: int) -> None:
+    """Raises UserError for more GPUs than the machine has."""
+    import torch
+
+    there = torch.cuda.device_count()
+    if devices < 1 or (there and devices > there):
+        raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
+
+
+def without_devices(args: list[str]) -> list[str]:
+    """The command line of one of the processes that --devices starts.
+
+    >>> without_devices(["RUN", "--devices", "2", "--limit", "3"])
+    ['RUN', '--limit', '3', '--devices', '1']
+    """
+    kept = [arg for arg in args if not arg.startswith("--devices=")]
+    if "--devices" in kept:
+        place = kept.index("--devices")
+        del kept[place : place + 2]
+    return [*kept, "--devices", "1"]
 
 
 def wait_for(processes: list[subprocess.Popen]) -> int | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from revinst.errors import UserError
 from revinst.model.sharding import gather_whole, take_share
-from revinst.runs.files import hash_file, whole_folder
+from revinst.runs.files import hash_adapter, whole_folder
 
 # Settings of an adapter that loading and merging follow exactly.
 EXACT = {
@@ -178,14 +178,5 @@ def check_not_merged(base: str, adapter: Path) -> None:
         merged = json.loads(marker.read_text(encoding="utf-8"))["adapter_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{marker}: can't be read, so nobody knows which adapter is in this model") from None
-    if merged == adapter_sha256(adapter):
+    if merged == hash_adapter(adapter):
         raise UserError(f"{base}: this adapter is already merged into this model; give the base it came from")
-
-
-def adapter_sha256(adapter: Path) -> str:
-    """Of the adapter's tensors, whatever folder they lie in."""
-    path = adapter / "adapter_model.safetensors"
-    try:
-        return hash_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror})") from None

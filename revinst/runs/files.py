@@ -26,6 +26,15 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_adapter(folder: Path) -> str:
+    """SHA-256 of an adapter's tensors, whatever folder they lie in."""
+    path = folder / "adapter_model.safetensors"
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

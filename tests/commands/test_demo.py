@@ -5,8 +5,10 @@ import socket
 
 import pytest
 
-from revinst.commands.demo import Writer, build_page, launch, load_gradio
+from revinst.commands.demo import build_page, launch, load_gradio
 from revinst.config.settings import LoraSettings
+from revinst.corpus.candidates import Writer
+from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
@@ -33,19 +35,21 @@ def writer(tiny_llama, tmp_path_factory) -> Writer:
     folder = tmp_path_factory.mktemp("demo") / "adapter"
     save_adapter(model, folder)
     trained = Trained(folder, str(tiny_llama), "none", "blog", with_context=False, seq_len=256)
-    writer = Writer(trained, TRAIN, GenerationSettings(max_new_tokens=6))
+    settings = GenerationSettings(max_new_tokens=6)
+    writer = Writer(trained, trained.load(settings), settings)
     writer.network.float()  # in 16 bits a random model's next best token depends on what is decoded beside
     return writer
 
 
 def test_candidates_and_nearest_row(writer):
-    candidates = writer.write("A comet is a lump of ice.", 4, 1.0)
+    found = writer.suggest("A comet is a lump of ice.", 4, 1.0)
+    candidates = [candidate for candidate, _ in found]
     assert candidates[0].how == "greedy" and len(candidates) == len({c.instruction for c in candidates}) == 4
-    assert all(c.log_p < 0 and 0 <= c.agreement <= 1 for c in candidates)
-    assert candidates == writer.write("A comet is a lump of ice.", 4, 1.0)
-    (alone,) = writer.write("A comet is a lump of ice.", 1, 1.0)
-    assert alone.instruction == candidates[0].instruction and alone.agreement == 1.0
-    row, similarity = writer.find_nearest("Rivers carry much salt from rocks into the sea.")
+    assert all(c.log_p < 0 and 0 <= agreement <= 1 for c, agreement in found)
+    assert repr(found) == repr(writer.suggest("A comet is a lump of ice.", 4, 1.0)), "by repr: a gain is NaN"
+    ((alone, agreement),) = writer.suggest("A comet is a lump of ice.", 1, 1.0)
+    assert alone.instruction == candidates[0].instruction and agreement == 1.0
+    row, similarity = find_nearest("Rivers carry much salt from rocks into the sea.", TRAIN)
     assert row.id == "2" and 0.5 < similarity < 1
 
 
@@ -63,7 +67,7 @@ def test_page_in_a_browser(writer):
     if found is None:
         pytest.skip("no Chromium: apt-get install chromium")
     gradio = load_gradio()
-    page_app = build_page(gradio, writer, "run")
+    page_app = build_page(gradio, writer, TRAIN, "run")
     url = launch(gradio, page_app, None, block=False)
     try:
         assert url.startswith("http://127.0.0.1:")
@@ -84,8 +88,8 @@ def test_page_in_a_browser(writer):
             page.wait_for_function("document.querySelector('#nearest textarea').value.includes('similarity')")
             assert "Why is the sea salty?" in page.input_value("#nearest textarea")
             shown = page.inner_text("#candidates")
-            expected = writer.write("Rivers carry much salt from rocks into the sea.", 4, 0.8)
-            assert "greedy" in shown and all(f"{c.log_p:.2f}" in shown for c in expected)
+            expected = writer.suggest("Rivers carry much salt from rocks into the sea.", 4, 0.8)
+            assert "greedy" in shown and all(f"{c.log_p / c.num_tokens:.2f}" in shown for c, _ in expected)
             assert {address for address in asked if not address.startswith((url, "data:", "blob:"))} == set()
             assert problems == []
             browser.close()

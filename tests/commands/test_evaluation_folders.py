@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.evaluate import build_options, choose_folder
+from revinst.commands.evaluate import build_options, find_folder
+from revinst.commands.options import read_generation_settings
 from revinst.data.examples import Example, load_examples
-from revinst.evaluation.folders import EvaluationKey
+from revinst.evaluation.folders import place
 from revinst.export.card import describe_scores
 from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.options import read_generation_settings
+from revinst.inference.key import ModelKey, PredictionKey
 from revinst.inference.predictions import PredictionFile
-from revinst.inference.predictor import Evaluation
+from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.model.hardware import choose_dtype, pick_device
 from tests.tiny import run_in_process
@@ -113,15 +114,15 @@ def test_every_option_that_changes_a_text_has_a_folder_of_its_own(run):
         (*sampled, "--samples", "3"),
     ]
     claimed: list[Path] = []
-    of_rows = {len(chosen): Evaluation(trained, chosen, GenerationSettings()) for chosen in (rows, rows[:2])}
+    of_rows = {len(chosen): Predictor(trained, chosen, GenerationSettings()) for chosen in (rows, rows[:2])}
     for args, count in [*((args, 3) for args in given), ((), 2), (sampled, 2)]:
-        options, evaluation = build_options().parse_args([str(run), *args]), of_rows[count]
-        evaluation.settings = read_generation_settings(options)
-        folder = choose_folder(evaluation, options)
-        described = evaluation.describe(options.adapter == "run", num_samples=options.samples)
+        options, predictor = build_options().parse_args([str(run), *args]), of_rows[count]
+        predictor.settings = read_generation_settings(options)
+        folder = find_folder(predictor, options)
+        described = predictor.key(options.adapter == "run", num_samples=options.samples).to_json()
         PredictionFile(folder / "predictions.jsonl", described).open()
         (folder / "predictions.jsonl").touch()
-        assert choose_folder(evaluation, options) == folder, "the same again"
+        assert find_folder(predictor, options) == folder, "the same again"
         claimed.append(folder)
     default = choose_dtype(pick_device())[0]
     same = [claimed[0], claimed[4 if default == "fp32" else 5]]  # the device's own precision is no other evaluation
@@ -205,23 +206,35 @@ def test_the_defaults_keep_their_folder_and_the_card_takes_its_own_adapters(run,
     assert describe_scores(trained) == ""
 
 
+def key_of(adapter: str, rows: str = "1") -> PredictionKey:
+    model = ModelKey("base", "1f", "2e", "nf4", adapter, {"r": 4}, "3d", False, 256, "end", False, False)
+    return PredictionKey(model, {"max_new_tokens": 100, "temperature": 0.0}, rows)
+
+
 def test_an_outdated_evaluation_makes_room(tmp_path):
     """The run was trained on: `evaluation/` is always its present adapter's."""
-    root, old = tmp_path / "evaluation", {"adapter": "0" * 16, "rows": "1"}
-    for folder, settings in ((root, old), (root / "base", {"adapter": None}), (root / "val", {"adapter": "0" * 16})):
+    root, old = tmp_path / "evaluation", key_of("0" * 16)
+    for folder, settings in (
+        (root, old.to_json()),
+        (root / "base", {"adapter": None}),
+        (root / "val", {"adapter": "0" * 16}),
+    ):
         write_evaluation(folder, 3)
         (folder / "predictions.settings.json").write_text(json.dumps(settings))
         (folder / "scores.json").write_text(json.dumps(settings))
     before = files_of(root, "*.json*")
-    assert EvaluationKey(old).place(root) == root and files_of(root, "*.json*") == before
-    other = EvaluationKey(old | {"adapter": "1" * 16, "rows": "2"}).place(root)
+    assert place(old, root) == root and files_of(root, "*.json*") == before
+    other = place(key_of("1" * 16, rows="2"), root)
     assert other.name.startswith("defaults-") and files_of(root, "*.json*") == before, (
         "other rows: that one is not outdated"
     )
-    assert EvaluationKey(old | {"adapter": "1" * 16}).place(root) == root
+    assert place(key_of("1" * 16), root) == root
     after = files_of(root, "*.json*")
     (moved,) = root.glob("defaults-*")
-    assert json.loads((moved / "scores.json").read_text()) == old and (moved / "base" / "predictions.jsonl").is_file()
+    assert (
+        json.loads((moved / "scores.json").read_text()) == old.to_json()
+        and (moved / "base" / "predictions.jsonl").is_file()
+    )
     assert not (root / "predictions.jsonl").exists() and {*before.values()} == {*after.values()}
     kept = [path for path in before if path.parent != root]
     assert len(kept) == 6 and all(after[path] == before[path] for path in kept)
@@ -270,7 +283,7 @@ def test_a_checkpoint_of_the_same_step_after_a_forced_resume(run, tiny_llama, ca
     capsys.readouterr()
     assert run_in_process(*at_2) == 0
     second = json.loads(capsys.readouterr().out)
-    final = open_trained(str(run)).hash_adapter()
+    final = open_trained(str(run)).key.adapter
     assert second["settings"]["adapter"] == final != first["settings"]["adapter"]
     assert abs(second["heldout_loss"] - first["heldout_loss"]) > 1e-4
     after = files_of(run / "evaluation")

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from revinst import cli
-from revinst.commands.inspect import render_row
 from revinst.config.settings import DataSettings
 from revinst.data.datamodule import InstructionDataModule
+from revinst.data.packed_text import render_row
 
 WORDS = [f"{a}{b}" for a in ("bar", "cel", "dor", "fin", "gul", "hem") for b in ("ova", "ist", "umbe", "ender", "ack")]
 COUNTS = ["examples", "groups", "train", "val", "heldout", "dropped", "leaked_in_random_split", "rows", "targets"]

@@ -15,8 +15,8 @@ import yaml
 from revinst.config import keys as config_keys
 from revinst.config.keys import flatten, leave_out
 from revinst.config.parser import default_config, dump_config, read_config, read_run_config
-from revinst.corpus.build import Reading, Writing, check_settings
 from revinst.corpus.rounds import training_rows, write_config
+from revinst.corpus.settings import Reading, Writing, check_settings
 from revinst.errors import UserError
 from revinst.export.card import describe_scores
 from revinst.inference.predictions import PredictionFile

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from revinst.corpus.output import PUBLISHED
+from revinst.export.publish import PUBLISHED
 from tests.commands.hub import TOKEN, Hub, run_beside, serve_hub
 from tests.tiny import run_in_process
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -98,7 +97,7 @@ def test_a_dry_run_changes_no_byte(run, tmp_path, capsys, unfinished):
 
 def test_card_of_a_run_that_writes_responses(run):
     """Its scores have another shape; and a metric that no row has is no number."""
-    trained = open_trained(str(run), options=Namespace())
+    trained = open_trained(str(run))
     scores = run / "evaluation" / "scores.json"
     metrics = {name: {"mean": 0.5, "ci95": [0.4, 0.6]} for name in ("rouge1", "rouge2", "rougeL")}
     scores.parent.mkdir(exist_ok=True)

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands import generate
-from revinst.commands.demo import Writer as DemoWriter
-from revinst.corpus import candidates
 from revinst.corpus.candidates import Writer
 from revinst.corpus.filters import KEPT, Thresholds, filter_rows
 from revinst.data.datamodule import build_data
-from revinst.data.prompt import load_template, render_prompt
+from revinst.data.prompt import render_prompt
 from revinst.data.sources import BadRow
+from revinst.data.texts import read_texts
 from revinst.errors import UserError
-from revinst.inference import predictor as evaluation
+from revinst.inference import trained as opening
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import fit, write_pairs
@@ -63,15 +61,14 @@ def run(trained, tmp_path) -> Path:
 def read(monkeypatch) -> list[str]:
     """The prompts that were encoded to be answered."""
     prompts: list[str] = []
-    for module in (evaluation, generate, candidates):
-        encode = module.encode_to_generate
-        monkeypatch.setattr(
-            module,
-            "encode_to_generate",
-            lambda found, *args, encode=encode, **options: (
-                prompts.extend(prompt.text for prompt in found) or encode(found, *args, **options)
-            ),
-        )
+    encode = opening.encode_to_generate
+    monkeypatch.setattr(
+        opening,
+        "encode_to_generate",
+        lambda found, *args, **options: (
+            prompts.extend(prompt.text for prompt in found) or encode(found, *args, **options)
+        ),
+    )
     return prompts
 
 
@@ -81,7 +78,7 @@ def test_evaluate_and_generate_read_a_row_as_fit_did(run, tmp_path, read, settin
     rows = write_pairs(tmp_path / "new.jsonl", ROWS)
     trained = open_trained(str(run))
     data = build_data(replace(trained.config, data=replace(trained.config.data, source=str(rows))))
-    template = load_template(trained.template)
+    template = trained.template
     expected = [render_prompt(template, example, trained.with_context).text for example in data.load_examples()]
     assert ("[1]" in "".join(expected)) == ("strip_citations" not in settings)
     assert ("Comets" in "".join(expected)) == ("context" in settings)
@@ -124,22 +121,20 @@ def test_marks_alone_are_no_text(run, tmp_path, capsys):
         error = capsys.readouterr().err
         assert where + said in error.splitlines()[-1] and "Traceback" not in error
     assert not (tmp_path / "out.jsonl").exists()
-    writer = DemoWriter(open_trained(str(run)), [], GenerationSettings(max_new_tokens=2))
+    trained, settings = open_trained(str(run)), GenerationSettings(max_new_tokens=2)
+    demo = Writer(trained, trained.load(settings), settings)
     with pytest.raises(BadRow, match=said):
-        writer.write(" [1][2] ", 1, 1.0)
-    assert writer.write("Ice [1].", 1, 1.0) == writer.write("Ice.", 1, 1.0)
+        demo.suggest(" [1][2] ", 1, 1.0)
+    assert repr(demo.suggest("Ice [1].", 1, 1.0)) == repr(demo.suggest("Ice.", 1, 1.0))
 
 
 def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read):
     """The owner's text stays as it is; one that holds nothing to read gets no instruction, and is dropped for that."""
     trained = open_trained(str(set_data(run, strip_citations="true")))
     settings = GenerationSettings(max_new_tokens=3)
-    model, template = trained.load(settings), load_template(trained.template)
-    from revinst.data.tokenizer import load_tokenizer
-
-    tokenizer, texts = load_tokenizer(trained.base), ("Ice [1] and dust.", "[1][2]", "Ice and dust.")
+    model, texts = trained.load(settings), ("Ice [1] and dust.", "[1][2]", "Ice and dust.")
     rows = [{"id": str(n), "text": text} for n, text in enumerate(texts)]
-    writer = Writer(model, tokenizer, template, 256, "end", settings, strip_citations=trained.strip_citations)
+    writer = Writer(trained, model, settings)
     written = writer.write_rows(rows, 1, "likelihood")
     assert [row["text"] for row in written] == list(texts)
     assert len(read) == 2 and read[0] == read[1] and "[1]" not in read[0]
@@ -148,7 +143,7 @@ def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read
     assert written[1]["instruction"] == "" and written[1]["candidates"] == []
     dropped = filter_rows(written, Thresholds(), (), False)
     assert dropped.failed[1] == 0 != KEPT
-    unstripped = Writer(model, tokenizer, template, 256, "end", settings)
+    unstripped = Writer(replace(trained, strip_citations=False), model, settings)
     assert unstripped.write_rows(rows[1:2], 1, "likelihood")[0]["candidates"] != []
 
 
@@ -169,11 +164,11 @@ def test_columns_of_the_run(run, tmp_path, read):
         columns = {"instruction": "prompt", "response": "completion"}
         trained.config = replace(trained.config, data=replace(trained.config.data, columns=columns))
         assert [row.response for row in trained.load_rows(str(rows))] == [row["response"].strip() for row in ROWS]
-        texts = list(generate.read_texts(rows, None, trained.columns))
+        texts = list(read_texts(rows, None, trained.columns))
         assert [text.response for text in texts] == [row["response"].strip() for row in ROWS]
         assert [text.instruction for text in texts] == [row["instruction"] for row in ROWS]
     with pytest.raises(UserError, match=r"named.jsonl:1: no text in 'response' \(the row has prompt, completion, id\)"):
-        list(generate.read_texts(source))
+        list(read_texts(source))
 
 
 def test_another_runs_likelihood_is_of_the_text_that_it_reads(run):

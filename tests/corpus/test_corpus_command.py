@@ -15,16 +15,14 @@ from revinst.config.settings import DataSettings
 from revinst.corpus import build
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
-from revinst.corpus.output import PUBLISHED
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import restore
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import load_examples
 from revinst.data.overlap import normalise
-from revinst.data.prompt import load_template
-from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
+from revinst.export.publish import PUBLISHED
 from revinst.inference.engine.engine import Generated, GenerationSettings
 from revinst.inference.trained import open_trained
 from revinst.runs.folder import Run
@@ -239,7 +237,7 @@ def test_a_corpus_is_pushed(made, backward_run, tmp_path):
 @pytest.mark.wide
 def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     """A kill after the third shard: the rest alone is made, and every file ends as without it."""
-    monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": 10})
+    monkeypatch.setattr("revinst.corpus.settings.SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
     write_rows, calls = Writer.write_rows, []
@@ -264,7 +262,7 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
 def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch):
     texts = {}
     for size in (7, 64):
-        monkeypatch.setattr(build, "SHARD_ROWS", {"cpu": size})
+        monkeypatch.setattr("revinst.corpus.settings.SHARD_ROWS", {"cpu": size})
         out = tmp_path / str(size)
         assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
         texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]
@@ -285,9 +283,8 @@ def test_what_was_written_often_counts_as_often(backward_run, monkeypatch):
     texts = ["why is ice cold", "name a salt", "why is ice so cold", "Name a salt!", "name a salt"]
     trained = open_trained(str(backward_run))
     settings = GenerationSettings(max_new_tokens=9, temperature=1.0)
-    tokenizer = load_tokenizer(trained.base)
-    writer = Writer(trained.load(settings), tokenizer, load_template("blog"), 256, "end", settings)
-    ids = tokenizer.encode_continuations(texts)
+    writer = Writer(trained, trained.load(settings), settings)
+    ids = trained.tokenizer.encode_continuations(texts)
     made = [(n, Generated(each, "eos", -1.0 - n)) for n, each in enumerate(ids)]
     monkeypatch.setattr(writer.engine, "generate", lambda prompts, samples: reversed(made))
     (written,) = writer.write(["A text."], 5)

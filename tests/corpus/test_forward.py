@@ -89,11 +89,11 @@ def test_forward_evaluation(personal, capsys):
 
 def test_memorised_text_is_warned_of(personal, monkeypatch):
     """A model that recites a training letter: the row, the run and its length are in the warning list."""
-    from revinst.evaluation import forward
+    from revinst.evaluation.memorisation import find_memorised
     from revinst.inference.predictions import Prediction
 
     made = [Prediction("x", "", "", "", LETTERS[0], 5, "eos"), Prediction("y", "", "", "", "Hi, no news.", 5, "eos")]
-    runs, summary = forward.find_memorised(made, LETTERS[30:], LETTERS[:30])
+    runs, summary = find_memorised(made, LETTERS[30:], LETTERS[:30])
     assert [row["id"] for row in summary["warnings"]] == ["x"] and runs[1] == ""
     assert summary["longest"] == len(normalised(LETTERS[0])) > 12 > summary["own_longest"]
 

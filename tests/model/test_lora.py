@@ -12,7 +12,6 @@ from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.adapter import (
     MARKER,
-    adapter_sha256,
     check_not_merged,
     load_adapter,
     read_adapter_config,
@@ -21,6 +20,7 @@ from revinst.model.adapter import (
 from revinst.model.attention_interface import register_attention
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
+from revinst.runs.files import hash_adapter
 from tests.tiny import tiny_config
 
 
@@ -116,7 +116,7 @@ def test_an_adapter_is_not_merged_twice(tiny_llama, tmp_path):
     folder = write_adapter(tiny_llama, tmp_path / "adapter")
     other = write_adapter(tiny_llama, tmp_path / "other")
     (other / "adapter_model.safetensors").write_bytes(b"another")
-    (tmp_path / MARKER).write_text(json.dumps({"adapter_sha256": adapter_sha256(folder)}))
+    (tmp_path / MARKER).write_text(json.dumps({"adapter_sha256": hash_adapter(folder)}))
     with pytest.raises(ValueError, match="already merged"):
         check_not_merged(str(tmp_path), folder)
     check_not_merged(str(tmp_path), other)

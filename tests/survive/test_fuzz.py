@@ -24,13 +24,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.commands.generate import read_texts
 from revinst.config.parser import read_config, read_run_config
 from revinst.config.settings import LoraSettings
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
 from revinst.data.examples import Discarded, load_examples
+from revinst.data.texts import read_texts
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system

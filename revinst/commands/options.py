@@ -1,10 +1,13 @@
-"""Options of every command that opens a run: which adapter, and how to decode."""
+"""Options that several commands share: which adapter, how to decode, on what, and where to upload."""
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.trained import Stated
+from revinst.launch.ranks import Ranks, launch, open_ranks
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
@@ -20,6 +23,11 @@ def build_parser(command: str, description: str) -> argparse.ArgumentParser:
     adapter.add_argument("--template", help="blog, alpaca, chat or a text file (default: blog)")
     adapter.add_argument("--seq_len", type=int, help="tokens of a row (default: 2048)")
     return parser
+
+
+def read_stated(options: argparse.Namespace) -> Stated:
+    """What is given for an adapter folder."""
+    return Stated(options.base, options.quantization, options.template, options.seq_len)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +59,29 @@ def add_devices_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument("--push_to_hub", metavar="ID", required=required, help="upload to this repository")
+    parser.add_argument("--public", action="store_true", help="the repository may be read by everybody")
+    parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes")
+
+
+def check_push_options(options: argparse.Namespace) -> None:
+    if options.public and not options.push_to_hub:
+        raise UserError("--public says who may read what --push_to_hub ID sends; give both")
+    if options.dry_run and not options.push_to_hub:
+        raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
+
+
+def run_on_devices(
+    command: str, args: list[str], options: argparse.Namespace, work: Callable[[argparse.Namespace, Ranks], int]
+) -> int:
+    """`work` in this process, as one of those that torchrun started, or in the processes that --devices asks for."""
+    if options.devices != 1:
+        return launch(command, args, options.devices)
+    with open_ranks() as ranks:
+        return work(options, ranks)
+
+
 def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
     """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
     if options.limit is not None and options.limit < 1:
@@ -61,26 +92,3 @@ def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
         given.pop("precision", None)
         print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)
     return GenerationSettings(**given)
-
-
-def check_devices(devices: int) -> int:
-    """Raises UserError for more GPUs than the machine has."""
-    import torch
-
-    there = torch.cuda.device_count()
-    if devices < 1 or (there and devices > there):
-        raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
-    return devices
-
-
-def without_devices(args: list[str]) -> list[str]:
-    """The command line of one of the processes that --devices starts.
-
-    >>> without_devices(["RUN", "--devices", "2", "--limit", "3"])
-    ['RUN', '--limit', '3', '--devices', '1']
-    """
-    kept = [arg for arg in args if not arg.startswith("--devices=")]
-    if "--devices" in kept:
-        place = kept.index("--devices")
-        del kept[place : place + 2]
-    return [*kept, "--devices", "1"]

@@ -1,0 +1,126 @@
+"""How a corpus is made: what its texts, its shards and its selection depend on, and what keeps two of these apart."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+from revinst.corpus.filters import Thresholds
+from revinst.corpus.parts import check_shares
+from revinst.errors import UserError
+from revinst.inference.key import changed_settings
+from revinst.runs.files import read_json, write_json
+from revinst.runs.folder import LOCK_FILES
+
+# What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
+# has as many texts as a device writes for in a few minutes.
+SHARD_ROWS = {"cuda": 4096, "cpu": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the input is read; `texts.jsonl` depends on nothing else."""
+
+    source: Path
+    me: tuple[str, ...] = ()
+    column: str = "text"
+    redact: bool = False
+    limit: int | None = None
+
+    def check_output(self, folder: Path) -> None:
+        source, output = self.source.resolve(), folder.resolve()
+        if output == source or source in output.parents:
+            raise UserError(f"{folder}: the output must not lie in the input; choose another folder")
+
+    def describe(self) -> dict[str, Any]:
+        """Without anything private: addresses and paths only as a hash."""
+        return {
+            "input": hash_input(self.source),
+            "me": hashlib.sha256("\0".join(sorted(self.me)).encode()).hexdigest()[:16],
+            "column": self.column,
+            "redact": self.redact,
+            "limit": self.limit,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's."""
+
+    shard_rows: int = 0
+    candidates: int = 4
+    pick: str = "likelihood"
+    curate: bool = False
+    max_unparsable: float = 0.2
+
+    def check(self, temperature: float) -> None:
+        if self.candidates < 1:
+            raise UserError(f"--candidates {self.candidates}: must be at least 1")
+        if self.candidates > 1 and not temperature:
+            raise UserError(
+                f"--candidates {self.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is kept of what was written; may change between calls, since it costs little."""
+
+    limits: Thresholds
+    heldout: float
+    val: float
+    order: str = ""
+    seed: int = 0
+
+    def __post_init__(self):
+        check_shares(self.heldout, self.val)
+
+
+def read_addresses(given: Sequence[str]) -> tuple[str, ...]:
+    """`["Mara <Mara@Example.org>"]` -> `("mara@example.org",)`, sorted. Raises UserError naming what is none."""
+    for text in given:
+        if "@" not in parseaddr(text)[1]:
+            raise UserError(f"--me {text}: not a mail address")
+    return tuple(sorted({parseaddr(text)[1].lower() for text in given}))
+
+
+def hash_input(source: Path) -> str:
+    """16 hex digits over names, sizes and times of the input's files: enough to see that it changed."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
+    facts = [
+        (file.relative_to(source.parent).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
+    path = folder / "settings.json"
+    check_ours(folder)
+    if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
+        known = read_json(path)
+        if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
+            defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
+            known = {name: defaults[name] for name in settings if name in defaults} | known
+        if changed := changed_settings(known, settings):
+            raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
+    write_json(path, settings)
+
+
+def choose_shard_rows(folder: Path, device: str) -> int:
+    """The number that shards in the folder have, else the device's."""
+    path = folder / "settings.json"
+    known = read_json(path) if path.is_file() else None
+    return int(known["shard_rows"]) if isinstance(known, dict) and "shard_rows" in known else SHARD_ROWS[device]
+
+
+def check_ours(folder: Path) -> None:
+    """Raises UserError for a folder with files in it that no corpus made."""
+    if (folder / "settings.json").is_file() or not folder.is_dir():
+        return
+    if any(path.name not in LOCK_FILES for path in folder.iterdir()):
+        raise UserError(f"{folder}: there are other files in it; choose another folder")
