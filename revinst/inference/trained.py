@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from revinst.config.parser import read_run_config
 from revinst.config.settings import Config
+from revinst.config.stored import read_run_config
 from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
 from revinst.data.prompt import Template
 from revinst.data.sources import BadRow, read_rows

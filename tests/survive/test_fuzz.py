@@ -25,8 +25,9 @@ from transformers import AutoModelForCausalLM
 
 from revinst import cli
 from revinst.commands.generate import read_texts
-from revinst.config.parser import read_config, read_run_config
+from revinst.config.parser import read_config
 from revinst.config.settings import LoraSettings
+from revinst.config.stored import read_run_config
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
