@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from revinst.config.parser import open_config
+from revinst.config.stored import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.data.examples import count_categories, list_sources
 from revinst.data.packed_text import render_row

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from revinst.config.parser import open_config
 from revinst.config.settings import Config
+from revinst.config.stored import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.errors import UserError
 from revinst.model.hardware import choose_precision

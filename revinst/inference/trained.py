@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from revinst.config.parser import read_run_config
 from revinst.config.settings import Config
+from revinst.config.stored import read_run_config
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from revinst.config.file import read_yaml
 from revinst.config.keys import flatten, lay_over, take_old_keys, unknown_keys
-from revinst.config.parser import default_config, dump_config
+from revinst.config.parser import dump_config
 from revinst.config.settings import Config
+from revinst.config.stored import default_config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.runs.checkpoints import TO_GO_ON, newest_checkpoint, read_checkpoint, read_mark, why_unusable

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from revinst.config.parser import dump_config, read_config, read_run_config
+from revinst.config.parser import dump_config, read_config
+from revinst.config.stored import read_run_config
 from revinst.errors import UserError
 from revinst.training.resume import config_difference
 from tests.tiny import run_in_process

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from revinst.config.keys import flatten, unknown_keys
-from revinst.config.parser import build_parser, default_config, dump_config, read_config
+from revinst.config.parser import build_parser, dump_config, read_config
+from revinst.config.stored import default_config
 from revinst.errors import UserError
 from revinst.options import Parser, find_unknown, say_nearest
 from tests.tiny import run_in_process

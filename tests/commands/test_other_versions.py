@@ -14,7 +14,8 @@ import yaml
 
 from revinst.config import keys as config_keys
 from revinst.config.keys import flatten, leave_out
-from revinst.config.parser import default_config, dump_config, read_config, read_run_config
+from revinst.config.parser import dump_config, read_config
+from revinst.config.stored import default_config, read_run_config
 from revinst.corpus.rounds import training_rows, write_config
 from revinst.corpus.settings import Reading, Writing, check_settings
 from revinst.errors import UserError

@@ -24,8 +24,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.config.parser import read_config, read_run_config
+from revinst.config.parser import read_config
 from revinst.config.settings import LoraSettings
+from revinst.config.stored import read_run_config
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents

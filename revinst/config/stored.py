@@ -1,0 +1,49 @@
+"""The config of a run, as the version that trained it wrote it; in the keys of this one."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from revinst.config.file import is_stored, read_config_file
+from revinst.config.keys import as_before, leave_out, take_old_keys, unknown_keys
+from revinst.config.parser import dump_config, read_config
+from revinst.config.settings import Config
+from revinst.launch.ranks import is_first_process
+from revinst.runs.folder import Run
+
+
+def open_config(args: list[str], own: Sequence[str]) -> Config:
+    """Of `plan` and `inspect`: a config and overrides. A run's own config may be of another version."""
+    if is_stored(args[0]):
+        world_size = Run(Path(args[0]).parent).read_manifest().get("world_size")
+        return read_run_config(Path(args[0]), world_size, args[1:], own)
+    return read_config(["--config", *args], own)
+
+
+def read_run_config(
+    path: Path, world_size: int | None = None, overrides: Sequence[str] = (), own: Sequence[str] = ()
+) -> Config:
+    """The config of a run, parsed as `fit` would; nothing is loaded. What this version has no key for is left aside,
+    with a line that names it. world_size: the run's, for old keys.
+    """
+    content = read_config_file(str(path))
+    taken = take_old_keys(content, world_size)
+    if unknown := list(unknown_keys(taken, default_config())):
+        if is_first_process():
+            print(f"{path}: left aside, this version has no such key: {', '.join(unknown)}", file=sys.stderr)
+        taken = leave_out(taken, unknown)
+    if taken == content:
+        return read_config([*as_before(), "--config", str(path), *overrides], own)
+    with tempfile.TemporaryDirectory() as folder:
+        translated = Path(folder) / path.name
+        translated.write_text(yaml.safe_dump(taken), encoding="utf-8", newline="\n")
+        return read_config([*as_before(), "--config", str(translated), *overrides], own)
+
+
+def default_config() -> dict[str, Any]:
+    """What a stored config without any key means; it has every key of this version."""
+    return yaml.safe_load(dump_config(read_config(as_before())))
