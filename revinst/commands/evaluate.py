@@ -15,9 +15,10 @@ from revinst.commands.options import (
     run_on_devices,
 )
 from revinst.errors import UserError
-from revinst.evaluation.evaluate import Measures, build_scores_table, evaluate_rows
+from revinst.evaluation.evaluate import build_scores_table, evaluate_rows
 from revinst.evaluation.folders import choose_folder
 from revinst.evaluation.labels import label_options
+from revinst.evaluation.measures import Measures
 from revinst.evaluation.rows import choose_rows
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_on_all

@@ -35,8 +35,8 @@ def generate(options: Namespace, ranks: Ranks) -> int:
         raise UserError(f"{options.input}: no texts in it")
     trained.check_writes_instructions()
     predictor = Predictor(trained, texts, settings, ranks)
-    if predictor.num_cut:
-        print(f"{predictor.num_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
+    if num_cut := predictor.encoded.num_cut:
+        print(f"{num_cut} of {len(texts)} texts were cut to fit in {trained.seq_len} tokens")
     predictor.write_file(options.output)
     print(f"{len(texts)} instructions in {options.output}")
     return 0

@@ -57,10 +57,10 @@ class Writer:
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
         """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
-        _, prompt_ids, _ = self.trained.encode_to_generate(list(map(example_of, texts)), self.settings.max_new_tokens)
+        prompts = self.trained.encode_to_generate([example_of(text) for text in texts], self.settings.max_new_tokens)
         samples: list[int | None] = [None, *range(1, k)]
         made = []
-        for each in self.engine.generate([ids for ids in prompt_ids for _ in samples], samples=samples * len(texts)):
+        for each in self.engine.generate([ids for ids in prompts.ids for _ in samples], samples=samples * len(texts)):
             made.append(each)
             self.on_candidate(1, len(each[1].token_ids))
         written: list[list[Candidate]] = [[] for _ in texts]
@@ -112,9 +112,8 @@ class Writer:
         ifd: perplexity of the text with its instruction / without, under the base. rifd: perplexity of the instruction
         with its text / without, under the trained model.
         """
-        with_text, without = np.split(
-            self.log_p(self.trained.template, [*texts, *[""] * len(texts)], [*instructions] * 2), 2
-        )
+        log_p = self.log_p(self.trained.template, [*texts, *[""] * len(texts)], [*instructions] * 2)
+        with_text, without = np.split(log_p, 2)
         rifd = np.exp((without - with_text) / self.count_tokens(instructions))
         columns = {"gain": gains, "ifd": np.exp(-gains), "rifd": rifd}
         return [

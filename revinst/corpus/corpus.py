@@ -11,6 +11,7 @@ from revinst.corpus.build import build_dataset, build_shards, build_texts
 from revinst.corpus.candidates import Writer
 from revinst.corpus.settings import Reading, Selection, Writing, check_settings, choose_shard_rows
 from revinst.data.prompt import prompt_lines
+from revinst.export.licences import name_of
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.key import PredictionKey
 from revinst.inference.trained import Trained
@@ -57,7 +58,7 @@ class Corpus:
         started = time.monotonic()
         count = build_shards(work, texts, load_writer, self.writing)
         written = time.monotonic()
-        base = Path(trained.base).name if Path(trained.base).is_dir() else trained.base
+        base = name_of(trained.base)
         run = {"name": trained.path.name, "adapter": trained.key.adapter, "base": base, "round": number}
         lines = prompt_lines(trained.template)
         card = build_dataset(self.folder, work, self.selection, self.settings, run, lines)

@@ -17,7 +17,7 @@ from revinst.corpus.corpus import Corpus
 from revinst.data.datamodule import build_data
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
-from revinst.evaluation.scoring import loss_per_token
+from revinst.evaluation.likelihoods import loss_per_token
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import Trained, open_trained
 from revinst.launch.ranks import run_command

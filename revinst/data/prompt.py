@@ -155,3 +155,8 @@ def prompt_source(prompt: Any) -> str:
 def prompt_lines(template: Template) -> list[str]:
     """The template's own lines that hold no slot: what no prediction should repeat."""
     return [line.strip() for line in template.text.splitlines() if len(line.strip()) > 3 and "{" not in line]
+
+
+def prompt_text(template: Template) -> str:
+    """The template up to its target, without the paragraph of the optional context."""
+    return drop_context(template.text).removesuffix(f"{{{template.target}}}")

@@ -8,10 +8,11 @@ import numpy as np
 from revinst.errors import UserError
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.forward_report import METRICS, write_forward_report
+from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
 from revinst.evaluation.rows import EvaluatedRows
 from revinst.evaluation.scores import score_rows
-from revinst.evaluation.scoring import loss_per_token, place_base, write_predictions
+from revinst.evaluation.scoring import place_base, write_predictions
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_rows

@@ -1,7 +1,7 @@
 """From predictions to scores.json, report.html and the scored rows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.folders import place
+from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
+from revinst.evaluation.measures import Measures
 from revinst.evaluation.report import write_report
 from revinst.evaluation.rows import EvaluatedRows
 from revinst.evaluation.samples import SampleScores, score_samples
@@ -26,80 +28,96 @@ from revinst.evaluation.summary import (
 )
 from revinst.inference.key import PredictionKey
 from revinst.inference.predictions import FILE, Prediction, PredictionFile
-from revinst.inference.predictor import SHUFFLE_SEED, Predictor
+from revinst.inference.predictor import Predictor
 from revinst.progress import Stage, track
 from revinst.runs.files import write_json
 
 RowScores = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a model was needed for. samples: `[K][rows]`, the first are scored. sample_log_p: `[K, rows]`, or None."""
+
+    samples: list[list[Prediction]]
+    base: list[Prediction]
+    likelihoods: RowScores
+    sample_log_p: np.ndarray | None
+
+
 def score_evaluation(
-    predictor: Predictor,
-    rows: EvaluatedRows,
-    folder: Path,
-    use_adapter: bool,
-    *,
-    num_samples: int = 1,
-    likelihood: bool = False,
-    forward: Predictor | None = None,
-    encoder: Path | None = None,
+    predictor: Predictor, rows: EvaluatedRows, folder: Path, measures: Measures, forward: Predictor | None = None
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
 
-    forward: the same rows under a run that writes responses, for the round trip that `likelihood` adds; None: the base.
+    forward: the same rows under `measures.forward`.
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
     base_folder = place_base(predictor, folder)
-    first = predictor.predict(folder, use_adapter, num_samples=num_samples)
-    base = predictor.predict(base_folder, use_adapter=False) if use_adapter else first
-    samples = [first] + [
-        predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
-        for sample in range(1, num_samples)
-    ]
-    likelihoods = measure_likelihoods(predictor, first, use_adapter, likelihood, forward)
-    sample_log_p = measure_samples(predictor, samples, use_adapter) if num_samples > 1 else None
+    made = predict_all(predictor, folder, base_folder, measures, forward)
     if not predictor.ranks.is_first:
         return {}
-    texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in base]}
-    texts |= rows.build_baselines()
-    systems = {
-        name: score_texts(made, predictor) for name, made in track(texts.items(), "scores", "systems", brief=True)
-    }
-    systems["own"] |= score_ends(first) | likelihoods
-    systems["base"] |= score_ends(base)
-    if encoder is not None:
-        for name, meaning in measure_meaning(encoder, texts, [row.reference for row in first]).items():
-            systems[name]["semantic"] = meaning
-    own, floors = systems.pop("own"), systems
-    nearest = rows.find_nearest()
-    key = predictor.key(use_adapter, num_samples=num_samples)
-    settings = key.to_json() | describe_metrics(predictor, rows, encoder)
-    if likelihood:
+    first = made.samples[0]
+    floors, nearest = score_systems(predictor, rows, made, measures.semantic), rows.find_nearest()
+    own = floors.pop("own")
+    key = predictor.key(measures.use_adapter, num_samples=measures.samples)
+    settings = key.to_json() | describe_metrics(predictor, rows, measures.semantic)
+    if measures.with_likelihoods:
         settings["gain"] = describe_gain(predictor, forward)
     with Stage("confidence intervals", brief=True):
         scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
-
     extras = [
         {"group": group} | audit | values
         for group, audit, values in zip(rows.groups, nearest, by_row(own), strict=True)
     ]
-    if sample_log_p is not None:
-        found = pick_samples(samples, sample_log_p)
-        scores["samples"] = summarise_samples(found, rows.groups, num_samples)
+    if made.sample_log_p is not None:
+        found = pick_samples(made.samples, made.sample_log_p)
+        scores["samples"] = summarise_samples(found, rows.groups, measures.samples)
         for number, extra in enumerate(extras):
-            extra["samples"] = [sample[number].prediction for sample in samples]
+            extra["samples"] = [sample[number].prediction for sample in made.samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
     scored = write_predictions(folder, key, first, extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
-    if use_adapter and not (base_folder / "scores.json").is_file():
+    if measures.use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(floors["base"]), strict=True)]
-        write_predictions(base_folder, predictor.key(False), base, of_base)
+        write_predictions(base_folder, predictor.key(False), made.base, of_base)
     write_json(folder / "scores.json", scores)
-    write_report_of(predictor, folder, scores, scored, "tuned" if use_adapter else "base")
+    write_report_of(predictor, folder, scores, scored, "tuned" if measures.use_adapter else "base")
     return scores
+
+
+def predict_all(
+    predictor: Predictor, folder: Path, base_folder: Path, measures: Measures, forward: Predictor | None
+) -> Made:
+    use_adapter, count = measures.use_adapter, measures.samples
+    first = predictor.predict(folder, use_adapter, num_samples=count)
+    base = predictor.predict(base_folder, use_adapter=False) if use_adapter else first
+    others = [
+        predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
+        for sample in range(1, count)
+    ]
+    likelihoods = measure_likelihoods(predictor, first, use_adapter, measures.with_likelihoods, forward)
+    samples = [first, *others]
+    return Made(samples, base, likelihoods, measure_samples(predictor, samples, use_adapter) if count > 1 else None)
+
+
+def score_systems(predictor: Predictor, rows: EvaluatedRows, made: Made, encoder: Path | None) -> dict[str, RowScores]:
+    """Row scores of the model that is evaluated (`own`) and of each floor."""
+    first = made.samples[0]
+    texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in made.base]}
+    texts |= rows.build_baselines()
+    systems = {
+        name: score_texts(found, predictor) for name, found in track(texts.items(), "scores", "systems", brief=True)
+    }
+    systems["own"] |= score_ends(first) | made.likelihoods
+    systems["base"] |= score_ends(made.base)
+    if encoder is not None:
+        for name, meaning in measure_meaning(encoder, texts, [row.reference for row in first]).items():
+            systems[name]["semantic"] = meaning
+    return systems
 
 
 def place_base(predictor: Predictor, folder: Path) -> Path:
@@ -115,22 +133,6 @@ def score_texts(texts: list[str], predictor: Predictor) -> RowScores:
     references = [example.instruction for example in predictor.examples]
     responses = [example.response for example in predictor.examples]
     return score_rows(texts, references, responses, prompt_lines(predictor.trained.template))
-
-
-def measure_likelihoods(
-    predictor: Predictor,
-    rows: Sequence[Prediction],
-    use_adapter: bool,
-    everything: bool,
-    forward: Predictor | None = None,
-) -> RowScores:
-    """log p of the references, which the held-out loss needs anyway; of the predictions and the round trip if asked."""
-    found = {"logp_reference": predictor.log_p(use_adapter)}
-    if everything:
-        texts = [row.prediction for row in rows]
-        found["logp_prediction"] = predictor.log_p(use_adapter, texts)
-        found |= predictor.round_trip(texts, forward)
-    return found
 
 
 def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
@@ -176,24 +178,6 @@ def describe_metrics(predictor: Predictor, rows: EvaluatedRows, encoder: Path | 
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
     return described
-
-
-def describe_gain(predictor: Predictor, forward: Predictor | None) -> dict[str, Any]:
-    return {
-        "unit": "nats",
-        "of": "log p(response | instruction) - log p(response | empty instruction)",
-        "model": forward.title if forward else predictor.trained.base,
-        "adapter": forward.trained.key.adapter if forward else None,
-        "template": (forward.trained.template if forward else predictor.forward).hash,
-        "shuffle_seed": SHUFFLE_SEED,
-    }
-
-
-def loss_per_token(predictor: Predictor, log_p: np.ndarray) -> float | None:
-    """-log p per target token over the rows whose reference fits."""
-    fits = ~np.isnan(log_p)
-    num_targets = predictor.count_targets()[fits].sum()
-    return float(-log_p[fits].sum() / num_targets) if num_targets else None
 
 
 def measure_samples(predictor: Predictor, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:

@@ -3,79 +3,55 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from revinst.data.examples import list_sources
-from revinst.data.prompt import SLOT, Template, drop_context
+from revinst.data.prompt import Template, prompt_text
 from revinst.data.tokenizer import looks_local
 from revinst.evaluation.folders import find_evaluations
 from revinst.export.drift_report import DRIFT_COLUMNS, drift_row
+from revinst.export.licences import UNKNOWN, describe_licences, find_base_licence, name_of
+from revinst.export.snippet import snippet_of_adapter, snippet_of_merged
 from revinst.inference.trained import Trained
 from revinst.runs.files import read_json
 
-# Pattern of a name, the Hub's id of the licence, its name. Anything else: what the base's own card says, or unknown.
-BASE_LICENCES = [
-    (r"llama-2", "llama2", "Llama 2 Community License"),
-    (r"smollm2", "apache-2.0", "Apache-2.0"),
-]
-DATA_LICENCES = [
-    (r"dolly", "cc-by-sa-3.0", "CC BY-SA 3.0 (databricks-dolly-15k)"),
-    (r"^quickstart$", "apache-2.0", "Apache-2.0 (the quickstart rows)"),
-]
-UNKNOWN = "not known to revinst: look it up before you share this"
 HEAD = ("rouge1", "rouge2", "rougeL")
-EXAMPLE = (
-    "A comet is a lump of ice and dust. Near the Sun the ice turns to gas, which carries dust along and forms a tail."
-)
 
 
 def build_card(trained: Trained, repository: str, onto: str | None = None) -> str:
     """README.md of an adapter, or of a model that it was merged onto (nf4 or 16bit); `add_drift` puts more to it."""
-    merged = onto is not None
-    template = trained.template
-    base_licence = find_licence(BASE_LICENCES, trained.base) or read_base_licence(trained.base)
+    merged, template = onto is not None, trained.template
     sources = [name for name, _ in list_sources(trained.config.data.source)] if trained.config else []
-    data_licences = [licence for source in sources if (licence := find_licence(DATA_LICENCES, source))]
-    metadata = build_metadata(trained, sources, base_licence, merged)
+    metadata = build_metadata(trained.base, sources, merged)
+    if merged:
+        snippet = snippet_of_merged(repository, template)
+    else:
+        snippet = snippet_of_adapter(repository, template, trained.quantization)
     parts = [
         "---\n" + yaml.safe_dump(metadata, sort_keys=False).strip() + "\n---",
         f"# {repository.rsplit('/', 1)[-1]}",
         describe_task(template, merged),
-        "## Use\n\n" + (snippet_of_merged if merged else snippet_of_adapter)(repository, trained, template),
+        "## Use\n\n" + snippet,
         "## Template\n\nThe prompt ends where the model begins to write; BOS comes first.\n\n"
         f"```\n{prompt_text(template)}\n```",
         "## Training\n\n" + describe_training(trained, onto),
-        "## Data and licences\n\n"
-        + "\n".join(
-            [
-                f"- base: {name_of(trained.base)}, {base_licence[1] if base_licence else UNKNOWN}",
-                *(
-                    f"- data: {name_of(source)}, {(find_licence(DATA_LICENCES, source) or ('', UNKNOWN))[1]}"
-                    for source in sources
-                ),
-                *([] if sources else [f"- data: {UNKNOWN}"]),
-            ]
-        ),
+        "## Data and licences\n\n" + describe_licences(trained.base, sources),
     ]
-    if data_licences and data_licences[0][0] == "cc-by-sa-3.0":
-        parts[-1] += "\n\nDolly's share-alike terms and attribution apply to copies and adaptations of its rows."
     if scores := describe_scores(trained):
         parts.append("## Scores\n\n" + scores)
     return "\n\n".join(parts) + "\n"
 
 
-def build_metadata(
-    trained: Trained, sources: Sequence[str], licence: tuple[str, str] | None, merged: bool
-) -> dict[str, Any]:
+def build_metadata(base: str, sources: Sequence[str], merged: bool) -> dict[str, Any]:
     """What the Hub reads: https://huggingface.co/docs/hub/model-cards. A local folder is no base there."""
-    metadata: dict[str, Any] = {"license": licence[0] if licence else "other"}
+    licence = find_base_licence(base)
+    metadata: dict[str, Any] = {"license": (licence or UNKNOWN).hub_id}
     if not licence:
         metadata["license_name"] = "unknown"
-    if not looks_local(trained.base):
-        metadata |= {"base_model": trained.base, "base_model_relation": "finetune" if merged else "adapter"}
+    if not looks_local(base):
+        metadata |= {"base_model": base, "base_model_relation": "finetune" if merged else "adapter"}
     hub_sources = [source for source in sources if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not looks_local(source)]
     if hub_sources:
         metadata["datasets"] = hub_sources
@@ -83,77 +59,11 @@ def build_metadata(
     return metadata | {"tags": ["qlora", "lora", "instruction-backtranslation"]}
 
 
-def find_licence(known: list[tuple[str, str, str]], name: str) -> tuple[str, str] | None:
-    name = name_of(name).lower()
-    return next(((hub_id, text) for pattern, hub_id, text in known if re.search(pattern, name)), None)
-
-
-def read_base_licence(base: str) -> tuple[str, str] | None:
-    """`license:` of the base's own card, where the base is a folder."""
-    card = Path(base).expanduser() / "README.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    found = re.search(r"^license:\s*([\w.-]+)\s*$", text, re.MULTILINE)
-    return (found[1], found[1]) if found else None
-
-
-def name_of(source: str) -> str:
-    """A hub id as it is; of a path its last part, since a card must not tell about somebody's disk."""
-    return Path(source).name if looks_local(source) or Path(source).exists() else source
-
-
 def describe_task(template: Template, merged: bool) -> str:
     kind = "A standalone model" if merged else "A LoRA adapter"
     if template.target == "instruction":
         return f"{kind} that reads a text and writes the instruction which could have produced it. Made with revinst."
     return f"{kind} that writes the {template.target} of a prompt. Made with revinst."
-
-
-def prompt_text(template: Template) -> str:
-    """The template up to its target, without the paragraph of the optional context."""
-    return drop_context(template.text).removesuffix(f"{{{template.target}}}")
-
-
-def quote(text: str) -> str:
-    return repr(text) if '"""' in text or "\\" in text or text.endswith('"') else f'"""{text}"""'
-
-
-def snippet_of_merged(repository: str, trained: Trained, template: Template) -> str:
-    load = f'model = AutoModelForCausalLM.from_pretrained("{repository}", dtype="auto")'
-    return build_snippet(["from transformers import AutoModelForCausalLM, AutoTokenizer"], load, repository, template)
-
-
-def snippet_of_adapter(repository: str, trained: Trained, template: Template) -> str:
-    """On the base as it was in training."""
-    if trained.quantization != "nf4":
-        imports = ["from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer"]
-        load = f'model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16")'
-        return build_snippet(imports, load, repository, template)
-    imports = [
-        "from peft import AutoPeftModelForCausalLM",
-        "from transformers import AutoTokenizer, BitsAndBytesConfig",
-    ]
-    load = f"""nf4 = BitsAndBytesConfig(
-    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="bfloat16"
-)
-model = AutoPeftModelForCausalLM.from_pretrained("{repository}", dtype="bfloat16", quantization_config=nf4)"""
-    return build_snippet(imports, load, repository, template)
-
-
-def build_snippet(imports: list[str], load: str, repository: str, template: Template) -> str:
-    (slot,) = [name for name in SLOT.findall(prompt_text(template))][:1]
-    special = ", add_special_tokens=False" if template.has_bos else ""
-    lines = [
-        *imports,
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{repository}")',
-        load,
-        f"template = {quote(prompt_text(template))}",
-        f'text = "{EXAMPLE}"',
-        f'inputs = tokenizer(template.replace("{{{slot}}}", text), return_tensors="pt"{special})',
-        "output = model.generate(**inputs, max_new_tokens=100, do_sample=False)",
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())',
-    ]
-    return "```python\n" + "\n".join(lines) + "\n```"
 
 
 def describe_training(trained: Trained, onto: str | None) -> str:

@@ -44,8 +44,8 @@ class Drift:
         kept = set(self.documents.ids)
         self.examples = [example for example in rows.examples if example.id in kept]
         self.groups = [group for example, group in zip(rows.examples, rows.groups, strict=True) if example.id in kept]
-        prompts, self.prompt_ids, _ = trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
-        self.references = [prompt.target for prompt in prompts]
+        self.encoded = trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
+        self.references = [prompt.target for prompt in self.encoded.prompts]
 
     def load_adapter(self) -> Network:
         """The values that training and evaluation see on this device: base and adapter rounded to its dtype."""
@@ -68,11 +68,11 @@ class Drift:
     def write_texts(self, network: Network) -> list[str]:
         """Greedy, one a row."""
         generated = {}
-        with Stage("drift: greedy texts", len(self.prompt_ids)) as stage:
-            for row, made in generate_batches(network, self.trained.tokenizer, self.prompt_ids, self.settings):
+        with Stage("drift: greedy texts", len(self.encoded.ids)) as stage:
+            for row, made in generate_batches(network, self.trained.tokenizer, self.encoded.ids, self.settings):
                 generated[row] = made
                 stage.advance(tokens=len(made.token_ids))
-        return [self.trained.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.prompt_ids))]
+        return [self.trained.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.encoded.ids))]
 
     def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
         """The report. forms: name -> loader; one network at a time is in memory."""

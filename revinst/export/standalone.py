@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from revinst.data.prompt import SLOT
+from revinst.data.prompt import SLOT, prompt_text
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.rows import EvaluatedRows
-from revinst.export.card import add_drift, name_of, prompt_text
+from revinst.export.card import add_drift
 from revinst.export.drift import prepare_drift
 from revinst.export.gguf import check_gguf, write_gguf
+from revinst.export.licences import name_of
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.inference.trained import Trained
 from revinst.model.adapter import MARKER

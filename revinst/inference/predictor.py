@@ -10,17 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from revinst.data.examples import Example
-from revinst.data.prompt import Prompt, Template, load_template, prompt_source
-from revinst.inference.engine.engine import GenerationSettings, generate_batches
+from revinst.data.prompt import Template, prompt_source
+from revinst.inference.engine.engine import Generated, GenerationSettings, generate_batches
 from revinst.inference.key import ModelKey, PredictionKey
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile
-from revinst.inference.trained import Trained
+from revinst.inference.trained import EncodedPrompts, Trained
 from revinst.launch.ranks import Ranks
 from revinst.model.network import Network
 from revinst.progress import Stage, track
-
-SHUFFLE_SEED = 0
 
 
 class Predictor:
@@ -39,7 +37,6 @@ class Predictor:
         self.trained, self.examples, self.settings = trained, examples, settings
         self.ranks = ranks or Ranks()
         self.likelihoods: LikelihoodFile | None = None
-        self.forward: Template = load_template("forward")
         self.network: Network | None = None  # loaded when first needed
 
     def keep_likelihoods(self, folder: Path) -> None:
@@ -55,9 +52,10 @@ class Predictor:
         file = self.open_file(folder / FILE, self.key(use_adapter, settings, num_samples))
         done = self.ranks.on_first(file.open)
         missing = [number for number, example in enumerate(self.examples) if example.id not in done]
-        name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
-        title = f"{self.trained.template.target}s ({name})"
-        done = self.write_missing(file, done, missing, settings, use_adapter=use_adapter, title=title)
+        if missing:
+            name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
+            self.write(file, missing, settings, use_adapter, f"{self.trained.template.target}s ({name})")
+            done = self.ranks.on_first(file.open)
         return [done[example.id] for example in self.examples]
 
     def write_file(self, path: Path) -> None:
@@ -68,10 +66,11 @@ class Predictor:
         file = self.open_file(path, PredictionKey(self.trained.key, self.settings.describe()))
         done = self.ranks.on_first(file.open)
         made_of = {row.id: (row.response, row.context) for row in done.values()}
-        texts = [(prompt_source(prompt), self.context_of(n)) for n, prompt in enumerate(self.prompts)]
+        texts = [(prompt_source(prompt), self.context_of(n)) for n, prompt in enumerate(self.encoded.prompts)]
         missing = [n for n, example in enumerate(self.examples) if made_of.get(example.id) != texts[n]]
-        title = f"{self.trained.template.target}s"
-        done = self.write_missing(file, done, missing, self.settings, use_adapter=True, title=title)
+        if missing:
+            self.write(file, missing, self.settings, True, f"{self.trained.template.target}s")
+            done = self.ranks.on_first(file.open)
         if self.ranks.is_first:
             asked = [done.pop(example.id) for example in self.examples]
             file.replace([asdict(row) for row in (*asked, *done.values())])
@@ -79,94 +78,54 @@ class Predictor:
     def open_file(self, path: Path, key: PredictionKey) -> PredictionFile:
         return PredictionFile(path, key.to_json(), self.ranks.rank, self.ranks.world_size)
 
-    def write_missing(
-        self,
-        file: PredictionFile,
-        done: dict[str, Prediction],
-        missing: list[int],
-        settings: GenerationSettings,
-        *,
-        use_adapter: bool,
-        title: str,
-    ) -> dict[str, Prediction]:
-        """All that is in the file once each rank has appended its share of the missing rows, each row as it ends."""
-        if not missing:
-            return done
-        mine = self.ranks.share(missing)
-        ids, tokenizer, headers = (
-            [self.prompt_ids[n] for n in mine],
-            self.trained.tokenizer,
-            self.trained.template.headers,
-        )
-        with self.loaded(use_adapter) as network, Stage(title, len(mine)) as stage:
-            for place, generated in generate_batches(network, tokenizer, ids, settings, headers=headers):
-                number = mine[place]
-                example, prompt = self.examples[number], self.prompts[number]
-                prediction = Prediction(
-                    id=example.id,
-                    category=example.category,
-                    response=prompt_source(prompt),
-                    reference=prompt.target,
-                    prediction=tokenizer.decode(generated.token_ids).strip(),
-                    num_tokens=len(generated.token_ids),
-                    stopped=generated.stopped,
-                    log_p=generated.log_p,
-                    context=self.context_of(number),
-                )
-                file.append(prediction)
-                stage.advance(tokens=len(generated.token_ids))
-        self.ranks.wait()
-        return self.ranks.on_first(file.open)
-
     @cached_property
-    def encoded(self) -> tuple[list[Prompt], list[list[int]], int]:
+    def encoded(self) -> EncodedPrompts:
         return self.trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
 
-    @property
-    def prompts(self) -> list[Prompt]:
-        return self.encoded[0]
+    def write(
+        self, file: PredictionFile, missing: list[int], settings: GenerationSettings, use_adapter: bool, title: str
+    ) -> None:
+        """Appends a prediction for each of this rank's share of the missing rows as it ends; all ranks end together."""
+        mine = self.ranks.share(missing)
+        ids, tokenizer = [self.encoded.ids[number] for number in mine], self.trained.tokenizer
+        headers = self.trained.template.headers
+        with self.loaded(use_adapter) as network, Stage(title, len(mine)) as stage:
+            for place, generated in generate_batches(network, tokenizer, ids, settings, headers=headers):
+                file.append(self.to_prediction(mine[place], generated))
+                stage.advance(tokens=len(generated.token_ids))
+        self.ranks.wait()
 
-    @property
-    def prompt_ids(self) -> list[list[int]]:
-        return self.encoded[1]
-
-    @property
-    def num_cut(self) -> int:
-        """Rows that were cut to leave room for what is written."""
-        return self.encoded[2]
+    def to_prediction(self, number: int, generated: Generated) -> Prediction:
+        example, prompt = self.examples[number], self.encoded.prompts[number]
+        return Prediction(
+            id=example.id,
+            category=example.category,
+            response=prompt_source(prompt),
+            reference=prompt.target,
+            prediction=self.trained.tokenizer.decode(generated.token_ids).strip(),
+            num_tokens=len(generated.token_ids),
+            stopped=generated.stopped,
+            log_p=generated.log_p,
+            context=self.context_of(number),
+        )
 
     def context_of(self, number: int) -> str:
         """What the model reads beside the text."""
         return self.examples[number].context if self.trained.with_context else ""
 
-    def log_p(self, use_adapter: bool, instructions: Sequence[str] | None = None) -> np.ndarray:
-        """log p(instruction | response) of each row in nats, NaN where it does not fit; default: the references."""
-        return self.measure("log p(instruction)", self.trained.template, use_adapter, instructions)
-
-    def round_trip(self, predictions: Sequence[str], forward: "Predictor | None" = None) -> dict[str, np.ndarray]:
-        """How many nats an instruction adds to log p(response): under `forward`, of a run that writes responses.
-
-        None: the untouched base and the forward template. The instructions are the prediction, the reference, and
-        another row's reference; each against an empty one.
-        """
-        scorer, template, tuned = (forward, forward.trained.template, True) if forward else (self, self.forward, False)
-        references = [example.instruction for example in self.examples]
-        order = np.random.default_rng(SHUFFLE_SEED).permutation(len(references))
-        shuffled = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-        instructions = {
-            "gain_prediction": predictions,
-            "gain_reference": references,
-            "gain_shuffled": [references[shuffled[row]] for row in range(len(references))],
-        }
-        alone = scorer.measure("log p(response)", template, tuned, [""] * len(references))
-        return {
-            name: scorer.measure(f"log p(response), {name}", template, tuned, texts) - alone
-            for name, texts in instructions.items()
-        }
-
-    def measure(
-        self, title: str, template: Template, use_adapter: bool, instructions: Sequence[str] | None
+    def log_p(
+        self,
+        use_adapter: bool,
+        instructions: Sequence[str] | None = None,
+        *,
+        template: Template | None = None,
+        title: str = "log p(instruction)",
     ) -> np.ndarray:
+        """log p of each row's target in nats, NaN where it does not fit.
+
+        instructions: in place of the rows' own. template: says what the target is; None: the run's.
+        """
+        template = template or self.trained.template
         examples = list(self.examples)
         if instructions is not None:
             examples = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from revinst.config.settings import Config
 from revinst.config.stored import read_run_config
@@ -41,6 +41,14 @@ class Stated:
     quantization: str | None = None
     template: str | None = None
     seq_len: int | None = None
+
+
+class EncodedPrompts(NamedTuple):
+    """What a model reads for each example, as text and as ids. num_cut: how many were cut to fit."""
+
+    prompts: list[Prompt]
+    ids: list[list[int]]
+    num_cut: int
 
 
 @dataclass
@@ -79,15 +87,13 @@ class Trained:
                 f"{self.path}: trained to write the {self.template.target} (data.template), not instructions"
             )
 
-    def encode_to_generate(
-        self, examples: Sequence[Example], max_new_tokens: int
-    ) -> tuple[list[Prompt], list[list[int]], int]:
-        """Prompt and ids of each example as in training, with room for the new tokens, and how many were cut for it."""
+    def encode_to_generate(self, examples: Sequence[Example], max_new_tokens: int) -> EncodedPrompts:
+        """Examples as in training, with room for the new tokens."""
         prompts = [render_prompt(self.template, example, self.with_context) for example in examples]
         ids, num_cut = encode_to_generate(
             prompts, self.template, self.tokenizer, self.seq_len, max_new_tokens, cut=self.cut
         )
-        return prompts, ids, num_cut
+        return EncodedPrompts(prompts, ids, num_cut)
 
     @property
     def loads_as(self) -> str:

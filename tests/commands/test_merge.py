@@ -16,9 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revinst import cli
 from revinst.data.examples import load_examples
-from revinst.data.prompt import load_template
+from revinst.data.prompt import load_template, prompt_text
 from revinst.errors import UserError
-from revinst.export.card import prompt_text
 from tests.tiny import write_peft_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
