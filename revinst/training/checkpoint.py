@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from revinst.config.settings import CheckpointSettings
+from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside
 from revinst.runs.files import write_json
@@ -74,7 +75,7 @@ class Checkpoints(L.Callback):
         checkpoint["loops"] = {"fit_loop": loop_state(self.place, checkpoint["revinst"]["step"])}
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.hashes = fingerprints(data, module.settings.base)  # the base is in the cache now
         if trainer.is_global_zero:
             remove_leftovers(self.run.checkpoints)
@@ -213,7 +214,7 @@ def validation_follows(trainer: L.Trainer) -> bool:
 
 def steps_before(trainer: L.Trainer) -> int:
     """Steps of the epoch that lie behind the data's position, in steps of this run's size: its length less the rest."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
     (position,) = data.state_dict().values()
     left = len(data.train_rows) - position % len(data.train_rows)
     return data.steps_per_epoch - math.ceil(left / data.settings.rows_per_step)

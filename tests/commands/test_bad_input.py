@@ -98,6 +98,10 @@ def test_missing_config(capsys):
         ({"run_name": ""}, "run_name ''"),
         ({"data__micro_batch_size": None}, "data.micro_batch_size is null"),
         ({"trainer": 3}, "trainer 3"),
+        ({"model__lora": 3}, "model.lora 3"),
+        ({"model__lora": {"r": None}}, "model.lora.r is null"),
+        ({"model__attention": "fast"}, "model.attention 'fast': choose from auto"),
+        ({"model__optimizer": "sgd"}, "model.optimizer 'sgd': choose from paged_adamw_32bit"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -109,6 +113,22 @@ def test_bad_config(capsys, tmp_path, base, changes, says):
 def test_plan_refuses_a_target_that_is_not_trained(capsys, tmp_path, base):
     line = fails(capsys, "plan", config(tmp_path, model__lora={"target_modules": ".*(v_proj|lm_head)"}))
     assert "model.lora.target_modules .*(v_proj|lm_head)" in line and "all-linear" in line
+
+
+@pytest.mark.parametrize("flag", ["accumulate_grad_batches", "max_epochs", "precision", "strategy"])
+def test_plan_refuses_flags_as_fit_does(capsys, tmp_path, base, flag):
+    bad = {"accumulate_grad_batches": 4, "max_epochs": 0, "precision": "bf16-true", "strategy": "deepspeed"}
+    path = config(tmp_path, trainer={flag: bad[flag]})
+    lines = [fails(capsys, *args).split(": ", 1) for args in (("plan", path), ("fit", "--config", path))]
+    assert [said for _, said in lines] == [lines[0][1]] * 2 and f"trainer.{flag}" in lines[0][1]
+
+
+@pytest.mark.parametrize("group", ["trainer", "data", "model", "model.lora"])
+def test_an_option_over_a_group_that_is_none(capsys, tmp_path, group):
+    outer, _, inner = group.partition(".")
+    path = config(tmp_path, **{f"{outer}__{inner}" if inner else outer: 3})
+    key = {"trainer": "max_steps", "data": "seq_len", "model": "max_bad_steps", "model.lora": "r"}[group]
+    assert f"{group}: give its keys" in fails(capsys, "fit", "--config", path, f"--{group}.{key}", 64)
 
 
 def test_config_that_is_not_yaml(capsys, tmp_path):

@@ -109,10 +109,10 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
 def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     import revinst.training.module as loop
     from revinst.model.sharding import gather_whole
-    from revinst.training import callbacks
+    from revinst.training import samples
     from tests.waits import Waits
 
-    clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches
+    clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches
     step, barrier = module.training_step, torch.distributed.barrier
 
     def training_step(batch, batch_idx):
@@ -144,12 +144,12 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
         seen["samples"].append(made)
         return [(number, SimpleNamespace(token_ids=ids)) for number, ids in made]
 
-    loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = record, watch_sharding, record_samples
+    loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches = record, watch_sharding, record_samples
     module.training_step = training_step
     try:
         yield
     finally:
-        loop.clip_grad_norm_, loop.shard_layers, callbacks.generate_batches = clip, shard, generate
+        loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches = clip, shard, generate
 
 
 def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:

@@ -163,7 +163,7 @@ def watch(event: Callable[[str], None]) -> None:
     """Calls `event` before each of the moments that could lose something."""
     from revinst.runs import checkpoints as checkpoint_files
     from revinst.runs.metrics import MetricsFile
-    from revinst.training import callbacks
+    from revinst.training import run_folder
     from revinst.training.checkpoint import Checkpoints
     from revinst.training.module import InstructionModule
 
@@ -186,8 +186,8 @@ def watch(event: Callable[[str], None]) -> None:
     hook(Checkpoints, "is_due")
     hook(Checkpoints, "on_validation_end")
     hook(MetricsFile, "save")
-    hook(callbacks, "save_adapter")
-    hook(callbacks.RunFolder, "on_fit_end")
+    hook(run_folder, "save_adapter")
+    hook(run_folder.RunFolder, "on_fit_end")
     hook(os, "replace")
     hook(os, "fsync")
     hook(Path, "rename")
