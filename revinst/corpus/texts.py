@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from revinst.data.examples import check_text
+from revinst.data.sources import BadRow
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 
@@ -46,6 +48,17 @@ class NotKept:
 
     where: str
     reason: str
+
+
+Ingested = OwnText | NotKept
+
+
+def check_note(text: OwnText) -> Ingested:
+    try:
+        check_text(text.text, "the text")
+    except BadRow as error:
+        return NotKept(text.where, str(error))
+    return text if text.text else NotKept(text.where, "empty")
 
 
 class RowFile(Sequence[Any]):

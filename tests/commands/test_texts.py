@@ -10,7 +10,8 @@ from revinst.commands import generate
 from revinst.commands.demo import Writer as DemoWriter
 from revinst.corpus import candidates
 from revinst.corpus.candidates import Writer
-from revinst.corpus.filters import KEPT, Thresholds, filter_rows
+from revinst.corpus.dropped import KEPT, filter_rows
+from revinst.corpus.filters import Thresholds
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.sources import BadRow
