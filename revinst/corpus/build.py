@@ -15,7 +15,8 @@ import numpy as np
 
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_rows
-from revinst.corpus.filters import KEPT, Row, filter_rows
+from revinst.corpus.dropped import KEPT, filter_rows
+from revinst.corpus.filters import Row
 from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts

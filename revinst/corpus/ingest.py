@@ -16,27 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from revinst.corpus.mail import read_mail
-from revinst.corpus.texts import NotKept, OwnText
-from revinst.data.examples import check_text
+from revinst.corpus.mbox import is_mbox, split_mbox
+from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
+from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
 from revinst.data.sources import FILE_SUFFIXES, BadRow, read_file
 from revinst.errors import UserError
 from revinst.progress import Stage
 
 MAIL_SUFFIXES = (".mbox", ".eml")
 TEXT_SUFFIXES = (".txt", ".md")
-TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
-# "From me@example.com Mon Mar  2 10:00:00 2026", with a time zone before the year in some
-MBOX_START = re.compile(
-    rb"\AFrom .{0,300}?\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) +"
-    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2} +\d{1,2}:\d{2}(?::\d{2})?(?: +[\w:+-]+){0,2} +\d{4}"
-)
-HEADER = re.compile(rb"\A(?:[!-9;-~]+:|\s*$)")
-QUOTED_START = re.compile(rb"\A>+From ")
-PICTURE = re.compile(r"https://t\.co/\w+\Z")  # or a quoted tweet
-ANSWERED = re.compile(r"\A(?:@\w+\s+)+")
-BOM = b"\xef\xbb\xbf"
 UNREADABLE = "the file can't be read"  # what follows may name files, and stays out of the card
-Ingested = OwnText | NotKept
 
 
 class NoAddress(UserError):
@@ -113,7 +102,7 @@ class Ingest:
             raise UserError(f"{path}: no such file or folder")
         elif path.suffix.lower() == ".zip":
             yield from self.read_zip(path, where)
-        elif path.suffix.lower() in MAIL_SUFFIXES or is_mbox(path):
+        elif path.suffix.lower() in MAIL_SUFFIXES:
             yield from self.read_mail_file(path, where)
         elif TWEET_FILES.fullmatch(path.name):
             yield from self.read_tweets(path, where)
@@ -121,6 +110,8 @@ class Ingest:
             yield read_note(path, where)
         elif path.suffix.lower() in FILE_SUFFIXES:
             yield from self.read_table(path, where)
+        elif is_mbox(path):
+            yield from self.read_mail_file(path, where)
         else:
             kind = f" ({path.suffix.lower()})" if re.fullmatch(r"\.\w{1,5}", path.suffix) else ""  # no name of a person
             yield NotKept(where, f"unknown kind of file{kind}")
@@ -192,14 +183,7 @@ class Ingest:
         return found
 
     def read_tweets(self, path: Path, where: str) -> Iterator[Ingested]:
-        """`window.YTD.tweets.part0 = [...]`, as the archive of Twitter/X has it."""
-        content = path.read_text(encoding="utf-8-sig", errors="replace")
-        try:
-            rows = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
-            tweets = [row.get("tweet", row) for row in rows]
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
-        for number, tweet in enumerate(tweets, start=1):
+        for number, tweet in enumerate(load_tweets(path), start=1):
             found = read_tweet(tweet, f"{where}#{number}")
             if isinstance(found, OwnText):
                 answered = tweet.get("in_reply_to_status_id_str")
@@ -225,77 +209,12 @@ def readable(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def is_mbox(path: Path) -> bool:
-    """Mailboxes often have no suffix (`Sent`, `Inbox`)."""
-    if path.suffix.lower() in (*FILE_SUFFIXES, *TEXT_SUFFIXES, ".js"):
-        return False
-    with path.open("rb") as file:
-        return bool(MBOX_START.match(file.readline(1000).removeprefix(BOM)))
-
-
-def split_mbox(path: Path) -> Iterator[bytes]:
-    """Messages of an mbox file one by one, `>From ` undone.
-
-    A `From ` line with a date, above a header, starts one: some programs forget the blank line before it, and others to
-    quote a line of a text that begins like it. What stands before the first is a message too, of no sender.
-    """
-    lines: list[bytes] = []
-    start = b""  # a line that may begin a message, until the next one tells
-    is_message = False
-    with path.open("rb") as file:
-        if file.read(len(BOM)) != BOM:
-            file.seek(0)
-        for line in file:
-            if start and HEADER.match(line):
-                if is_message or b"".join(lines).strip():
-                    yield b"".join(lines)
-                lines, is_message = [], True
-            elif start:
-                lines.append(start)
-            start = line if MBOX_START.match(line) else b""
-            if not start:
-                lines.append(line[1:] if QUOTED_START.match(line) else line)
-    if is_message or b"".join(lines).strip():
-        yield b"".join(lines)
-    if start:
-        yield b""
-
-
 def read_note(path: Path, where: str) -> Ingested:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         return NotKept(where, "not UTF-8")
     return check_note(OwnText(where, text.strip(), "note", group=where))  # a file's date is often its copy's
-
-
-def check_note(text: OwnText) -> Ingested:
-    try:
-        check_text(text.text, "the text")
-    except BadRow as error:
-        return NotKept(text.where, str(error))
-    return text if text.text else NotKept(text.where, "empty")
-
-
-def read_tweet(tweet: Any, where: str) -> Ingested:
-    if not isinstance(tweet, dict) or not isinstance(tweet.get("full_text") or tweet.get("text"), str):
-        return NotKept(where, "not a tweet")
-    text = tweet.get("full_text") or tweet["text"]
-    if text.startswith("RT @") or tweet.get("retweeted") is True:
-        return NotKept(where, "a retweet")
-    text = PICTURE.sub("", ANSWERED.sub("", text).rstrip())
-    for escaped, character in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-        text = text.replace(escaped, character)
-    date = read_tweet_date(tweet.get("created_at"))
-    return check_note(OwnText(where, text.strip(), "post", date, f"tweet {tweet.get('id_str', where)}"))
-
-
-def read_tweet_date(value: Any) -> str:
-    """`Mon Mar 02 10:00:00 +0000 2026`"""
-    try:
-        return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError):  # at an end of the calendar, UTC is beyond it
-        return ""
 
 
 def read_iso(value: Any) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from revinst.corpus.texts import write_rows
 from revinst.data.examples import content_id, make_unique
 from revinst.data.split import Split
 from revinst.export.publish import PUBLISHED
-from revinst.runs.files import hash_file, write_json, write_text
+from revinst.runs.files import hash_file, whole_file, write_json, write_text
 
 BATCH_ROWS = 1000
 AT_HOME = " (stays with the owner)"
@@ -98,9 +97,7 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    temporary = path.with_name(f".{path.name}.tmp")
-    with ExitStack() as stack:
-        writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for start in range(0, len(numbers), BATCH_ROWS):
             batch = range(start, min(start + BATCH_ROWS, len(numbers)))
             block = []
@@ -109,7 +106,6 @@ def write_parquet(
                 extra = {"id": ids[place], "part": parts[place], "group": row["group"], "date": row["date"]}
                 block.append(to_dolly(row) | extra)
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
-    temporary.replace(path)
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

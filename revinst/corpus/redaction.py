@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from revinst.runs.files import whole_file
+
 PLACEHOLDER = r"\[(?:EMAIL|URL|PHONE|NUMBER|NAME|TEXT)_\d+\]"
 SPACES = r" \u00a0\u2009\u202f"
 DASHES = r"\u2010-\u2013\u2212-"
@@ -91,12 +93,11 @@ class Redaction:
 
     def save(self, path: Path) -> None:
         """Writes the placeholders; nobody but the owner may ever read the file (on Windows: whoever may its folder)."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            json.dump(self.placeholders, file, ensure_ascii=False, indent=1)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.unlink(missing_ok=True)  # of a call that was killed, maybe with other rights
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                json.dump(self.placeholders, file, ensure_ascii=False, indent=1)
 
 
 def is_name(part: str) -> bool:

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from revinst.data.examples import check_text
+from revinst.data.sources import BadRow
 from revinst.errors import UserError
+from revinst.runs.files import whole_file
 
 
 @dataclass(slots=True)
@@ -45,6 +48,17 @@ class NotKept:
 
     where: str
     reason: str
+
+
+Ingested = OwnText | NotKept
+
+
+def check_note(text: OwnText) -> Ingested:
+    try:
+        check_text(text.text, "the text")
+    except BadRow as error:
+        return NotKept(text.where, str(error))
+    return text if text.text else NotKept(text.where, "empty")
 
 
 class RowFile(Sequence[Any]):
@@ -91,12 +105,9 @@ class RowFile(Sequence[Any]):
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Writes rows one a line, as a whole or not at all; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    temporary.replace(path)
     return count

@@ -1,46 +1,38 @@
-"""Similarity in meaning, by a sentence-embedding model in a local folder."""
+"""Similarity in meaning, by a sentence encoder in a local folder, read by sentence-transformers."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from revinst.errors import UserError
-from revinst.runs.files import read_json
 
 
-@torch.no_grad()
-def embed_texts(folder: Path, texts: Sequence[str], batch_size: int = 64, max_tokens: int = 256) -> np.ndarray:
-    """Unit vectors, float32 `[texts, width]`: the mean over tokens of a BERT-like encoder's last layer.
+def embed_texts(folder: Path, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    """Unit vectors, float32 `[texts, width]`, pooled and cut as the folder says; without a word there, the mean.
 
-    That is how sentence-transformers reads models whose pooling is `mean`; raises UserError for other folders.
+    On the CPU: the model that is evaluated may fill the GPU, and vectors stay the same on every machine.
     """
-    from transformers import AutoModel, AutoTokenizer
-
     check_encoder(folder)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # texts of a length share a batch
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = tokenizer(
-            [texts[row] for row in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-        )
-        hidden = model(**batch).last_hidden_state  # [batch, tokens, width]
-        mask = batch["attention_mask"][..., None]
-        mean = (hidden * mask).sum(1) / mask.sum(1)  # [batch, width]
-        vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        encoder = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    except Exception as error:  # what is missing or wrong in it fails where it is read, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"--semantic {folder}: no sentence encoder that can be read ({reason})") from error
+    vectors = encoder.encode(list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    assert isinstance(vectors, np.ndarray)
     return vectors
 
 
 def check_encoder(folder: Path) -> None:
-    """Raises UserError for a folder that `embed_texts` can't read."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"--semantic {folder}: no model there (config.json); give the folder of a sentence encoder")
-    pooling = folder / "1_Pooling" / "config.json"
-    if pooling.is_file() and not read_json(pooling).get("pooling_mode_mean_tokens"):
-        raise UserError(f"--semantic {folder}: its pooling is not the mean over tokens, which is all we read")
+    """Raises UserError for a folder without a model, or where the library that reads it is not installed."""
+    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        raise UserError(f"--semantic {folder}: no model there (modules.json); give the folder of a sentence encoder")
+    if find_spec("sentence_transformers") is None:
+        raise UserError("--semantic needs sentence-transformers: pip install 'revinst[semantic]'")
 
 
 def semantic_similarity(folder: Path, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:

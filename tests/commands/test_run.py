@@ -282,6 +282,7 @@ def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypa
     from revinst.evaluation.scores import score_rows
 
     monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
+    monkeypatch.setattr(embedding, "find_spec", lambda name: True)  # the library is an extra
     (tmp_path / "config.json").write_text("{}")
     options = ("--limit", 4, "--max_new_tokens", 2, "--semantic", tmp_path, "--output", tmp_path / "out")
     assert run_command("evaluate", runs / "one", *options) == 0

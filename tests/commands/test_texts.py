@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from revinst.corpus.candidates import Writer
-from revinst.corpus.filters import KEPT, Thresholds, filter_rows
+from revinst.corpus.dropped import KEPT, filter_rows
+from revinst.corpus.filters import Thresholds
 from revinst.data.datamodule import build_data
 from revinst.data.prompt import render_prompt
 from revinst.data.sources import BadRow

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 import revinst.corpus
 import revinst.data
 from revinst.corpus.build import build_texts
-from revinst.corpus.ingest import read_iso, read_tweet, read_tweet_date
+from revinst.corpus.ingest import read_iso
 from revinst.corpus.mail import html_to_text, join_flowed, read_header, read_mail, read_names
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading
 from revinst.corpus.texts import NotKept, OwnText
+from revinst.corpus.tweets import read_tweet, read_tweet_date
 from revinst.errors import UserError
 
 ME = frozenset({"alex@example.com"})

@@ -1,0 +1,143 @@
+"""What the filters drop: each row keeps the name of the first filter that it failed, and why."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from revinst.corpus.filters import Filter, Row, Thresholds, build_filters
+from revinst.data.overlap import near_duplicates, normalise
+from revinst.progress import Stage
+from revinst.system import count_processors
+
+CHUNK_ROWS = 512
+PARALLEL_FROM = 16 * CHUNK_ROWS  # fewer are judged before other processes are at work
+KEPT = -1
+
+
+class Dropped(Mapping[int, tuple[str, str]]):
+    """Number of each dropped row -> its filter and the reason, found again when it is asked for: 9 bytes a row.
+
+    failed: place in `filters` of the one that a row failed, int8 `[rows]`, or KEPT. like: of a near-duplicate, the row
+    that stays, int64 `[rows]`.
+    """
+
+    def __init__(self, rows: Sequence[Row], filters: Sequence[Filter], failed: np.ndarray):
+        self.rows, self.filters, self.failed = rows, filters, failed
+        self.like = np.zeros(len(rows), dtype=np.int64)
+
+    def __getitem__(self, number: int) -> tuple[str, str]:
+        if number not in self:
+            raise KeyError(number)
+        each = self.filters[self.failed[number]]
+        if each.name.startswith("duplicate_"):
+            return each.name, f"like the row {self.rows[int(self.like[number])]['id']}"
+        return each.name, each.why_not(self.rows[number])
+
+    def __contains__(self, number: Any) -> bool:
+        return bool(self.failed[number] != KEPT)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.flatnonzero(self.failed != KEPT).tolist()
+
+    def __len__(self) -> int:
+        return int((self.failed != KEPT).sum())
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Counts of each filter, in order: what it was given is what the one before it kept."""
+        counts, rows, left = np.bincount(self.failed + 1, minlength=len(self.filters) + 1), [], len(self.rows)
+        for each, dropped in zip(self.filters, counts[1:].tolist(), strict=True):
+            left -= dropped
+            rows.append({"name": each.name, "threshold": each.threshold, "kept": left, "dropped": dropped})
+        return rows
+
+
+def filter_rows(rows: Sequence[Row], limits: Thresholds, prompt_lines: Sequence[str], rated: bool) -> Dropped:
+    """rows may lie in a file (`RowFile`): they are read in passes, and only numbers are kept."""
+    filters = build_filters(limits, prompt_lines, rated)
+    late = [
+        Filter(f"duplicate_{name}", getattr(limits, f"duplicate_{name}"), lambda row: "")
+        for name in ("text", "instruction")
+        if getattr(limits, f"duplicate_{name}") is not None
+    ]
+    with Stage("filters", len(rows), "pairs", brief=True) as stage:
+        failed = np.empty(len(rows), np.int8)
+        for number, place in enumerate(judge_rows(rows, limits, prompt_lines, rated)):
+            failed[number] = place
+            stage.advance()
+    dropped = Dropped(rows, [*filters, *late], failed)
+    for each in late:
+        drop_duplicates(rows, each, dropped)
+    return dropped
+
+
+def judge_rows(rows: Sequence[Row], *settings: Any) -> Iterator[int]:
+    """The place of the first filter that each row fails, or KEPT; settings: of `build_filters`.
+
+    Many rows are spread over the processors.
+    """
+    processes = count_processors()
+    if len(rows) < PARALLEL_FROM or processes == 1:
+        start_judge(*settings)
+        for chunk in chunks_of(rows):
+            yield from judge_chunk(chunk)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has used the GPU or threads may hang
+    with context.Pool(min(processes, len(rows) // CHUNK_ROWS), start_judge, settings) as pool:
+        for failed in pool.imap(judge_chunk, chunks_of(rows)):
+            yield from failed
+
+
+def chunks_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, CHUNK_ROWS)):
+        yield chunk
+
+
+FILTERS: list[Filter] = []  # of a process that judges; they hold functions, which can't be sent
+
+
+def start_judge(limits: Thresholds, prompt_lines: Sequence[str], rated: bool) -> None:
+    FILTERS[:] = build_filters(limits, prompt_lines, rated)
+
+
+def judge_chunk(rows: list[Row]) -> list[int]:
+    return [next((place for place, each in enumerate(FILTERS) if each.why_not(row)), KEPT) for row in rows]
+
+
+class Column(Sequence[str]):
+    """One field of some rows, normalised, in a file without a name: 16 bytes a row in memory.
+
+    numbers: of the rows in it, which are those with a word (or number) in the field, int64.
+    """
+
+    def __init__(self, rows: Sequence[Row], numbers: np.ndarray, field: str):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        lines = (self.file.write(normalise(rows[number][field]).encode() + b"\n") for number in numbers.tolist())
+        sizes = np.fromiter(lines, np.int64, len(numbers))
+        has_words = sizes > 1
+        self.numbers, self.starts = numbers[has_words], (sizes.cumsum() - sizes)[has_words]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, place: Any) -> Any:
+        self.file.seek(int(self.starts[place]))
+        return self.file.readline()[:-1].decode()
+
+
+def drop_duplicates(rows: Sequence[Row], each: Filter, dropped: Dropped) -> None:
+    """Of rows that are alike the first stays."""
+    noun = each.name.removeprefix("duplicate_")
+    column = Column(rows, np.flatnonzero(dropped.failed == KEPT), noun)
+    first = np.arange(len(column))
+    for low, high in near_duplicates(column, each.threshold, lambda low, high: bool(first[high] <= low), f"{noun}s"):
+        first[high] = low
+    place = dropped.filters.index(each)
+    for high in np.flatnonzero(first < np.arange(len(column))).tolist():
+        number, like = column.numbers[high], column.numbers[first[high]]
+        if like not in dropped:  # else the row that it is like is gone itself
+            dropped.failed[number], dropped.like[number] = place, like

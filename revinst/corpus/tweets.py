@@ -1,0 +1,45 @@
+"""What somebody wrote in an archive of Twitter/X."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
+from revinst.errors import UserError
+
+TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
+PICTURE = re.compile(r"https://t\.co/\w+\Z")  # or a quoted tweet
+ANSWERED = re.compile(r"\A(?:@\w+\s+)+")
+
+
+def load_tweets(path: Path) -> list[Any]:
+    """The tweets of `window.YTD.tweets.part0 = [...]`, unchecked. Raises UserError."""
+    content = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        rows = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
+        return [row.get("tweet", row) for row in rows]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
+
+
+def read_tweet(tweet: Any, where: str) -> Ingested:
+    if not isinstance(tweet, dict) or not isinstance(tweet.get("full_text") or tweet.get("text"), str):
+        return NotKept(where, "not a tweet")
+    text = tweet.get("full_text") or tweet["text"]
+    if text.startswith("RT @") or tweet.get("retweeted") is True:
+        return NotKept(where, "a retweet")
+    text = PICTURE.sub("", ANSWERED.sub("", text).rstrip())
+    for escaped, character in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        text = text.replace(escaped, character)
+    date = read_tweet_date(tweet.get("created_at"))
+    return check_note(OwnText(where, text.strip(), "post", date, f"tweet {tweet.get('id_str', where)}"))
+
+
+def read_tweet_date(value: Any) -> str:
+    """`Mon Mar 02 10:00:00 +0000 2026`"""
+    try:
+        return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):  # at an end of the calendar, UTC is beyond it
+        return ""
