@@ -82,7 +82,7 @@ def test_paths_exist(root, readme, code):
 
 def test_files_of_the_flow_exist(root, code):
     (flow,) = [text for text in code if "──>" in text]
-    stages = re.findall(r"\b(?:data|model|generation|evaluation|training)/\w+", flow)
+    stages = re.findall(r"\b(?:data|model|inference|evaluation|export|training)/\w+", flow)
     assert len(stages) == len(set(stages)) == 14
     assert {stage for stage in stages if not (root / "revinst" / f"{stage}.py").is_file()} == set()
 
@@ -99,8 +99,8 @@ def test_where_to_change_what_exists(root, readme):
 def test_commands_exist(root, command_lines):
     assert {line[1] for line in command_lines} == set(COMMANDS)
     for _, command, *args in command_lines:
-        sources = [root / "revinst" / "commands" / f"{name}.py" for name in (command, "trained", "config")]
-        options = "".join(path.read_text(encoding="utf-8") for path in sources)
+        sources = (f"commands/{command}.py", "commands/options.py", "config/parser.py")
+        options = "".join((root / "revinst" / path).read_text(encoding="utf-8") for path in sources)
         for arg in args:
             if arg.startswith("--") and "." not in arg:
                 assert f'"{arg}"' in options, f"revinst {command} {arg}"
