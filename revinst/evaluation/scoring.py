@@ -37,7 +37,7 @@ RowScores = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a model was needed for. samples: `[K][rows]`, the first are scored; sample_log_p: `[K, rows]`, for several."""
+    """What a model was needed for. samples: `[K][rows]`, the first are scored. sample_log_p: `[K, rows]` of several."""
 
     samples: list[list[Prediction]]
     base: list[Prediction]
