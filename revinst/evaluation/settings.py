@@ -13,8 +13,8 @@ class EvaluationSettings:
     """Which rows, which model, and what is measured beside one prediction a row.
 
     source: rows of a file in place of the run's `part`, heldout or val. limit: the first so many. allow_trained: also
-    rows that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter: or
-    the untouched base's. samples: predictions of a row. likelihood: also log p of the predictions, and how much
+    rows that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
+    False: the untouched base. samples: predictions of a row. likelihood: also log p of the predictions, and how much
     they help to write the text. forward: a run that writes responses, for that; by default the base does. semantic: the
     folder of a sentence encoder.
     """
