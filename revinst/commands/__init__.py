@@ -1,1 +1,4 @@
-"""One module for each `revinst` command: it wires the stages together and adds no logic of its own."""
+"""One module for each `revinst` command: it parses, calls and prints, and adds no logic of its own.
+
+`options` has what several take.
+"""

@@ -14,12 +14,9 @@ from revinst.commands.options import (
     read_stated,
     run_on_devices,
 )
-from revinst.errors import UserError
-from revinst.evaluation.evaluate import build_scores_table, evaluate_rows
-from revinst.evaluation.folders import choose_folder
-from revinst.evaluation.labels import label_options
-from revinst.evaluation.measures import Measures
+from revinst.evaluation.evaluate import build_scores_table, evaluate_rows, find_folder
 from revinst.evaluation.rows import choose_rows
+from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_on_all
 from revinst.launch.ranks import Ranks
@@ -31,17 +28,14 @@ def main(args: list[str]) -> int:
 
 
 def evaluate(options: Namespace, ranks: Ranks) -> int:
-    settings = read_generation_settings(options)
-    measures = read_measures(options)
-    measures.check(settings.temperature)
-    if options.input and options.part != "heldout":
-        raise UserError("--part: for the run's own rows; --input names others")
+    generation, asked = read_generation_settings(options), read_settings(options)
+    asked.check(generation.temperature)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), options.checkpoint)
-    rows = choose_rows(trained, options.input, options.limit, options.allow_trained_rows, options.part)
-    predictor = Predictor(trained, rows.examples, settings, ranks)
-    folder = ranks.on_first(lambda: find_folder(predictor, options))
-    scores = evaluate_rows(predictor, rows, folder, measures, options.allow_trained_rows)
+    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
+    rows = choose_rows(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
+    predictor = Predictor(trained, rows.examples, generation, ranks)
+    folder = ranks.on_first(lambda: find_folder(predictor, asked, options.name, options.output))
+    scores = evaluate_rows(predictor, rows, folder, asked)
     if ranks.is_first and options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     elif ranks.is_first:
@@ -50,18 +44,19 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     return 0
 
 
-def read_measures(options: Namespace) -> Measures:
-    return Measures(options.adapter == "run", options.samples, options.likelihood, options.forward, options.semantic)
-
-
-def find_folder(predictor: Predictor, options: Namespace) -> Path:
-    use_adapter, run = options.adapter == "run", predictor.trained.run
-    source = {"source": options.input, "rows_hash": predictor.rows_hash, "part": options.part, "limit": options.limit}
-    label = label_options(
-        predictor.settings, **source, use_adapter=use_adapter, step=options.checkpoint, num_samples=options.samples
+def read_settings(options: Namespace) -> EvaluationSettings:
+    return EvaluationSettings(
+        source=options.input,
+        part=options.part,
+        limit=options.limit,
+        allow_trained=options.allow_trained_rows,
+        step=options.checkpoint,
+        use_adapter=options.adapter == "run",
+        samples=options.samples,
+        likelihood=options.likelihood,
+        forward=options.forward,
+        semantic=options.semantic,
     )
-    key = predictor.key(use_adapter, num_samples=options.samples)
-    return choose_folder(key, run.evaluation if run else None, label, options.name, options.output)
 
 
 def build_options() -> ArgumentParser:

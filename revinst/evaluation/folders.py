@@ -29,7 +29,7 @@ def choose_folder(
 ) -> Path:
     """`output`, or the folder under `root` that is named by `name`, by default by the label and what lies there.
 
-    root: None: an adapter folder has no place of its own. label: of `label_options`.
+    root: None: an adapter folder has no place of its own. label: of `EvaluationSettings`.
     Raises UserError where `name` or `output` names a folder that holds another evaluation.
     """
     if output is not None:

@@ -11,12 +11,12 @@ import numpy as np
 from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.folders import place
-from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
-from revinst.evaluation.measures import Measures
+from revinst.evaluation.likelihoods import RowScores, describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
 from revinst.evaluation.rows import EvaluatedRows
 from revinst.evaluation.samples import SampleScores, score_samples
 from revinst.evaluation.scores import metric_settings, score_corpus, score_rows
+from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.summary import (
     RowKinds,
@@ -32,12 +32,10 @@ from revinst.inference.predictor import Predictor
 from revinst.progress import Stage, track
 from revinst.runs.files import write_json
 
-RowScores = dict[str, np.ndarray]
-
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a model was needed for. samples: `[K][rows]`, the first are scored. sample_log_p: `[K, rows]`, or None."""
+    """What a model was needed for. samples: `[K][rows]`, the first are scored. sample_log_p: `[K, rows]` of several."""
 
     samples: list[list[Prediction]]
     base: list[Prediction]
@@ -46,24 +44,24 @@ class Made:
 
 
 def score_evaluation(
-    predictor: Predictor, rows: EvaluatedRows, folder: Path, measures: Measures, forward: Predictor | None = None
+    predictor: Predictor, rows: EvaluatedRows, folder: Path, asked: EvaluationSettings, forward: Predictor | None = None
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
 
-    forward: the same rows under `measures.forward`.
+    forward: the same rows under `asked.forward`.
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
     base_folder = place_base(predictor, folder)
-    made = predict_all(predictor, folder, base_folder, measures, forward)
+    made = predict_all(predictor, folder, base_folder, asked, forward)
     if not predictor.ranks.is_first:
         return {}
     first = made.samples[0]
-    floors, nearest = score_systems(predictor, rows, made, measures.semantic), rows.find_nearest()
+    floors, nearest = score_systems(predictor, rows, made, asked.semantic), rows.find_nearest()
     own = floors.pop("own")
-    key = predictor.key(measures.use_adapter, num_samples=measures.samples)
-    settings = key.to_json() | describe_metrics(predictor, rows, measures.semantic)
-    if measures.with_likelihoods:
+    key = predictor.key(asked.use_adapter, num_samples=asked.samples)
+    settings = key.to_json() | describe_metrics(predictor, rows, asked.semantic)
+    if asked.with_likelihoods:
         settings["gain"] = describe_gain(predictor, forward)
     with Stage("confidence intervals", brief=True):
         scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
@@ -75,31 +73,31 @@ def score_evaluation(
     ]
     if made.sample_log_p is not None:
         found = pick_samples(made.samples, made.sample_log_p)
-        scores["samples"] = summarise_samples(found, rows.groups, measures.samples)
+        scores["samples"] = summarise_samples(found, rows.groups, asked.samples)
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in made.samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
     scored = write_predictions(folder, key, first, extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
-    if measures.use_adapter and not (base_folder / "scores.json").is_file():
+    if asked.use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(floors["base"]), strict=True)]
         write_predictions(base_folder, predictor.key(False), made.base, of_base)
     write_json(folder / "scores.json", scores)
-    write_report_of(predictor, folder, scores, scored, "tuned" if measures.use_adapter else "base")
+    write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
     return scores
 
 
 def predict_all(
-    predictor: Predictor, folder: Path, base_folder: Path, measures: Measures, forward: Predictor | None
+    predictor: Predictor, folder: Path, base_folder: Path, asked: EvaluationSettings, forward: Predictor | None
 ) -> Made:
-    use_adapter, count = measures.use_adapter, measures.samples
+    use_adapter, count = asked.use_adapter, asked.samples
     first = predictor.predict(folder, use_adapter, num_samples=count)
     base = predictor.predict(base_folder, use_adapter=False) if use_adapter else first
     others = [
         predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
         for sample in range(1, count)
     ]
-    likelihoods = measure_likelihoods(predictor, first, use_adapter, measures.with_likelihoods, forward)
+    likelihoods = measure_likelihoods(predictor, first, use_adapter, asked.with_likelihoods, forward)
     samples = [first, *others]
     return Made(samples, base, likelihoods, measure_samples(predictor, samples, use_adapter) if count > 1 else None)
 

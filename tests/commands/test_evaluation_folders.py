@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from revinst.commands.evaluate import build_options, find_folder
+from revinst.commands.evaluate import build_options, read_settings
 from revinst.commands.options import read_generation_settings
 from revinst.data.examples import Example, load_examples
+from revinst.evaluation.evaluate import find_folder
 from revinst.evaluation.folders import place
 from revinst.export.card import describe_scores
 from revinst.inference.engine.engine import GenerationSettings
@@ -118,11 +119,11 @@ def test_every_option_that_changes_a_text_has_a_folder_of_its_own(run):
     for args, count in [*((args, 3) for args in given), ((), 2), (sampled, 2)]:
         options, predictor = build_options().parse_args([str(run), *args]), of_rows[count]
         predictor.settings = read_generation_settings(options)
-        folder = find_folder(predictor, options)
+        folder = find_folder(predictor, read_settings(options))
         described = predictor.key(options.adapter == "run", num_samples=options.samples).to_json()
         PredictionFile(folder / "predictions.jsonl", described).open()
         (folder / "predictions.jsonl").touch()
-        assert find_folder(predictor, options) == folder, "the same again"
+        assert find_folder(predictor, read_settings(options)) == folder, "the same again"
         claimed.append(folder)
     default = choose_dtype(pick_device())[0]
     same = [claimed[0], claimed[4 if default == "fp32" else 5]]  # the device's own precision is no other evaluation

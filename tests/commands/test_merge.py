@@ -190,7 +190,7 @@ def test_a_merge_that_dies_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "spoil",
-    ["commands.card.describe_training", "model.gguf.split_steps", "commands.merge.write_text_files"],
+    ["export.card.describe_training", "export.gguf.split_steps", "export.standalone.write_text_files"],
 )
 def test_what_can_fail_fails_before_the_shards(tiny_llama, tmp_path, monkeypatch, capsys, spoil):
     adapter = write_peft_adapter(tiny_llama, tmp_path / "adapter")

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from revinst.config.settings import DataSettings
-from revinst.corpus import build
+from revinst.corpus import settings as corpus_settings
 from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
-from revinst.corpus.redaction import restore
+from revinst.corpus.redaction import Redaction, restore
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.examples import load_examples
 from revinst.data.overlap import normalise
@@ -90,7 +90,7 @@ def test_a_mistake_before_anything_was_made_can_be_corrected(backward_run, mbox,
     args = ("corpus", mbox, out, "--run", backward_run, "--redact", "--limit", 5, *OPTIONS[2:])
     assert run_command(*args, "--me", "mara@exmple.org") == 2 and "not sent by me" in capsys.readouterr().err
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build.Redaction, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space left")))
+        patch.setattr(Redaction, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space left")))
         assert run_command(*args, "--me", ME) == 2 and not (out / "texts.jsonl").exists()
     assert run_command(*args, "--me", f"Mara Lindqvist <{ME.upper()}>") == 0
     assert len(read(out / "texts.jsonl")) == 5 and json.loads((tmp_path / "other.placeholders.json").read_text())
@@ -237,7 +237,7 @@ def test_a_corpus_is_pushed(made, backward_run, tmp_path):
 @pytest.mark.wide
 def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     """A kill after the third shard: the rest alone is made, and every file ends as without it."""
-    monkeypatch.setattr("revinst.corpus.settings.SHARD_ROWS", {"cpu": 10})
+    monkeypatch.setattr(corpus_settings, "SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
     write_rows, calls = Writer.write_rows, []
@@ -262,7 +262,7 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
 def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch):
     texts = {}
     for size in (7, 64):
-        monkeypatch.setattr("revinst.corpus.settings.SHARD_ROWS", {"cpu": size})
+        monkeypatch.setattr(corpus_settings, "SHARD_ROWS", {"cpu": size})
         out = tmp_path / str(size)
         assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
         texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]

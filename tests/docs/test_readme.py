@@ -82,7 +82,7 @@ def test_paths_exist(root, readme, code):
 
 def test_files_of_the_flow_exist(root, code):
     (flow,) = [text for text in code if "──>" in text]
-    stages = re.findall(r"\b(?:data|model|generation|evaluation|training)/\w+", flow)
+    stages = re.findall(r"\b(?:data|model|inference|evaluation|export|training)/\w+", flow)
     assert len(stages) == len(set(stages)) == 14
     assert {stage for stage in stages if not (root / "revinst" / f"{stage}.py").is_file()} == set()
 
@@ -101,7 +101,7 @@ def test_commands_exist(root, command_lines):
 
     assert {line[1] for line in command_lines} == set(COMMANDS)
     for _, command, *args in command_lines:
-        sources = [root / "revinst" / f"{name}.py" for name in (f"commands/{command}", "inference/options")]
+        sources = [root / "revinst" / f"commands/{name}.py" for name in (command, "options")]
         options = "".join(path.read_text(encoding="utf-8") for path in sources)
         options += "".join(f'"{option}"' for option in build_parser()._option_string_actions) * (command == "fit")
         for arg in args:

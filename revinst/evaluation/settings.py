@@ -1,0 +1,71 @@
+"""What is asked of an evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from revinst.errors import UserError
+from revinst.inference.engine.engine import GenerationSettings
+from revinst.model.hardware import choose_dtype, pick_device
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """Which rows, which model, and what is measured beside one prediction a row.
+
+    source: rows of a file in place of the run's `part`, heldout or val. limit: the first so many. allow_trained: also
+    rows that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
+    False: the untouched base. samples: predictions of a row. likelihood: also log p of the predictions, and how much
+    they help to write the text. forward: a run that writes responses, for that; by default the base does. semantic: the
+    folder of a sentence encoder.
+    """
+
+    source: str | None = None
+    part: str = "heldout"
+    limit: int | None = None
+    allow_trained: bool = False
+    step: int | None = None
+    use_adapter: bool = True
+    samples: int = 1
+    likelihood: bool = False
+    forward: str | None = None
+    semantic: Path | None = None
+
+    @property
+    def with_likelihoods(self) -> bool:
+        return self.likelihood or self.forward is not None
+
+    def check(self, temperature: float) -> None:
+        """Raises UserError for what means nothing."""
+        if self.samples < 1:
+            raise UserError(f"--samples {self.samples}: must be at least 1")
+        if self.samples > 1 and not temperature:
+            raise UserError(f"--samples {self.samples}: greedy samples are all the same; give --temperature, e.g. 0.8")
+        if self.source and self.part != "heldout":
+            raise UserError("--part: for the run's own rows; --input names others")
+        if self.semantic:
+            from revinst.evaluation.embedding import check_encoder
+
+            check_encoder(self.semantic)
+
+    def check_for_responses(self, run: Path) -> None:
+        """Raises UserError for what means nothing for a run that writes responses."""
+        wrong = {"--samples": self.samples > 1, "--adapter": not self.use_adapter, "--likelihood": self.likelihood}
+        wrong |= {"--forward": bool(self.forward), "--semantic": bool(self.semantic)}
+        if given := ", ".join(name for name, is_given in wrong.items() if is_given):
+            raise UserError(f"{run} writes responses: {given} can't be used with it")
+
+    def label(self, generation: GenerationSettings, rows_hash: str) -> str:
+        """What is not the default, for people: `val-step-000200-max-60`. rows_hash: of the rows of `source`."""
+        parts = [] if self.use_adapter else ["base"]
+        parts += [f"{Path(self.source).stem[:40]}-{rows_hash[:8]}"] if self.source else []
+        parts += [self.part] if self.part != "heldout" else []
+        parts += [f"step-{self.step:06d}"] if self.step is not None else []
+        parts += [f"limit-{self.limit}"] if self.limit else []
+        if generation.temperature:
+            parts += [f"t{generation.temperature:g}-p{generation.top_p:g}-s{generation.seed}"]
+            parts += [f"top-{generation.top_k}"] if generation.top_k else []
+        parts += [f"k{self.samples}"] if self.samples > 1 else []
+        parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != 100 else []
+        parts += [generation.precision] if generation.precision != choose_dtype(pick_device())[0] else []
+        parts += [generation.engine] if generation.engine == "hf" else []
+        return "-".join(parts)
