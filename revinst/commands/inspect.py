@@ -14,26 +14,24 @@ from revinst.data.examples import count_categories, list_sources
 from revinst.data.packed_text import render_row
 from revinst.data.prompt import render_prompt
 from revinst.data.summary import summarise_data
-from revinst.errors import UserError
+from revinst.options import Parser
 from revinst.progress import SIGNS
 from revinst.system import quiet_libraries
 
-USAGE = "usage: revinst inspect CONFIG [--data.KEY VALUE ...] [--json]"
-
 
 def main(args: list[str]) -> int:
-    as_json = "--json" in args
-    args = [arg for arg in args if arg != "--json"]
-    if args and args[0] in ("-h", "--help"):
-        print(f"{USAGE}\n\nShows what a config makes of its data; takes the same overrides as revinst fit.")
-        return 0
-    if not args or args[0].startswith("-"):
-        raise UserError(USAGE)
+    parser = Parser(
+        prog="revinst inspect",
+        description="Shows what a config makes of its data; takes the same overrides as revinst fit.",
+    )
+    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    options, overrides = parser.parse_known_args(args)
     quiet_libraries()
-    data = build_data(open_config(args, ["--json"]))
+    data = build_data(open_config([options.config, *overrides], list(parser._option_string_actions)))
     data.setup()
     summary = summarise_data(data)
-    if as_json:
+    if options.json:
         print(json.dumps(summary, indent=2))
     else:
         show(data, summary)

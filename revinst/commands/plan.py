@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from argparse import ArgumentParser
 from typing import Any
 
 from rich.console import Console
@@ -11,44 +12,48 @@ from rich.table import Table
 from revinst.config.settings import Config
 from revinst.config.stored import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.errors import UserError
 from revinst.model.hardware import choose_precision
+from revinst.options import Parser
 from revinst.planning.plan import build_plan, read_machine
 from revinst.planning.trial import measure_step
 from revinst.system import quiet_libraries
 from revinst.training.module import InstructionModule, check_settings
 from revinst.training.trainer import check_trainer_flags
 
-USAGE = """usage: revinst plan CONFIG [--KEY VALUE ...] [--device cuda|cpu] [--memory_gib N] [--json] [--measure]
-
-Says what a config will cost before anything is loaded; takes the same overrides as revinst fit.
-  --device      plan for a GPU or the CPU (default: this machine's; several devices are GPUs)
-  --memory_gib  memory of the device to plan for (default: this machine's)
-  --measure     take two real steps, and report the second beside the plan"""
-
 
 def main(args: list[str]) -> int:
-    if not args or args[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    if args[0].startswith("-"):
-        raise UserError(USAGE.splitlines()[0])
-    args, own = split_options(args)
+    parser = build_options()
+    options, overrides = parser.parse_known_args(args)
     quiet_libraries()
-    config = open_config(args, [f"--{name}" for name in own])
+    config = open_config([options.config, *overrides], list(parser._option_string_actions))
     check_trainer_flags(config)
     check_settings(config.model)
-    machine = read_machine(config.trainer, own["device"])
+    machine = read_machine(config.trainer, options.device)
     data = build_data(config)
     data.setup()
-    plan = build_plan(config, data, machine, own["memory_gib"])
-    if own["measure"]:
+    plan = build_plan(config, data, machine, options.memory_gib)
+    if options.measure:
         plan["measured"] = measure(config, data)
-    if own["json"]:
+    if options.json:
         print(json.dumps(plan, indent=2))
     else:
         render_plan(plan, config.run_name)
     return 0
+
+
+def build_options() -> ArgumentParser:
+    parser = Parser(
+        prog="revinst plan",
+        description="Says what a config will cost before anything is loaded; takes the same overrides as revinst fit.",
+    )
+    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], help="plan for it (default: this machine's; several devices are GPUs)"
+    )
+    parser.add_argument("--memory_gib", type=float, metavar="N", help="of the device (default: this machine's)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--measure", action="store_true", help="take two real steps, and report the second")
+    return parser
 
 
 def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
@@ -56,29 +61,6 @@ def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
         precision = trainer.precision or choose_precision(trainer.accelerator)
         return measure_step(module, data, accelerator=trainer.accelerator, precision=precision)
-
-
-def split_options(args: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Our own options, and what is left for the config's parser."""
-    own: dict[str, Any] = {"device": None, "memory_gib": None, "json": "--json" in args, "measure": "--measure" in args}
-    rest = [arg for arg in args if arg not in ("--json", "--measure")]
-    for name in ("device", "memory_gib"):
-        for position, arg in enumerate(rest):
-            key, equals, value = arg.partition("=")
-            if key != f"--{name}":
-                continue
-            value = value if equals else "".join(rest[position + 1 : position + 2])
-            del rest[position : position + (1 if equals else 2)]
-            own[name] = value
-            break
-    if own["device"] not in (None, "cuda", "cpu"):
-        raise UserError(f"--device {own['device']}: choose from cuda, cpu")
-    if own["memory_gib"] is not None:
-        try:
-            own["memory_gib"] = float(own["memory_gib"])
-        except ValueError:
-            raise UserError(f"--memory_gib {own['memory_gib']}: a number of GiB") from None
-    return rest, own
 
 
 def render_plan(plan: dict[str, Any], name: str) -> None:
