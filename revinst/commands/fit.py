@@ -15,6 +15,7 @@ def main(args: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is summed over ranks already
+    warnings.filterwarnings("ignore", message=".*have overridden `transfer_batch_to_device`.*")  # the module means it
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6.6 under PyTorch 2.13
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
