@@ -1,6 +1,7 @@
 """What a stranger may rely on: commands only wire, packed rows run in one place, no file is a drawer."""
 
 import ast
+import re
 from pathlib import Path
 
 from revinst.cli import COMMANDS
@@ -34,3 +35,18 @@ def test_packed_rows_go_through_the_network_in_one_place():
 def test_no_file_is_a_drawer():
     stems = {Path(name).stem for name in FILES}
     assert not stems & {"utils", "util", "helpers", "helper", "common", "misc", "base_classes"}
+
+
+def test_the_doc_names_every_room_and_only_what_exists():
+    text = (PACKAGE.parent / "docs" / "structure.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    first_column = re.findall(r"^\| ((?:`\w+/`(?:, )?)+) \|", text, re.MULTILINE)
+    assert {name for cell in first_column for name in re.findall(r"`(\w+)/`", cell)} == rooms
+    files = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text)) - {"commands/NAME.py"}
+    assert len(files) > 20
+    assert {file for file in files if not any(name == file or name.endswith(f"/{file}") for name in FILES)} == set()
+    everything = "\n".join(FILES.values())
+    names = set(re.findall(r"`([A-Z_]{4,}|[a-z]+_[a-z_]+)`", text))
+    assert {
+        name for name in names if not re.search(rf"^((def|class) )?{name}\b|^    def {name}\b", everything, re.M)
+    } == {"NAME"} & names
