@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -37,15 +36,16 @@ def load_for_inference(
         has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize
     ):
         model = dequantize_base(model)
-    if adapter is not None:
-        model = load_adapter(model, adapter)
-        for parameter in model.parameters():
-            if parameter.dtype == torch.float32:
-                parameter.data = parameter.data.to(dtype)
-    return Network(model).eval()
+    if adapter is None:
+        return Network(model).eval()
+    adapted = load_adapter(model, adapter)
+    for parameter in adapted.parameters():
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.to(dtype)
+    return Network(adapted).eval()
 
 
-def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
+def has_room(model: torch.nn.Module, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
     """Room for the weights in `dtype` three times over, so that cache and activations have the rest."""
     free = free_bytes(device)
     packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)

@@ -90,7 +90,7 @@ def build_network(
     network = Network(attach_lora(base, settings.lora, settings.base))
     choices = choose(network, settings, machine, rows, room_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
-    recompute_layers(base, [number for number in range(recomputed) if number not in fused])
+    recompute_layers(network, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)
     network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel)
     if mesh is not None:

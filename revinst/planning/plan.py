@@ -39,7 +39,7 @@ def read_machine(trainer: Namespace, device: str | None) -> Machine:
     )
 
 
-def count_devices(devices: Any) -> int:
+def count_devices(devices: object) -> int:
     """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's. Raises UserError for none."""
     if str(devices) in ("0", "[]", ""):
         raise UserError(f"trainer.devices {devices}: one at least, or auto")
@@ -48,7 +48,7 @@ def count_devices(devices: Any) -> int:
     if "," in str(devices):
         return len(str(devices).strip(",").split(","))
     if str(devices).isdigit():
-        return int(devices)
+        return int(str(devices))
     return max(1, torch.cuda.device_count())
 
 
