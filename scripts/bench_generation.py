@@ -109,11 +109,11 @@ def load_model(base: str, device: torch.device, merged: bool) -> Any:
     from revinst.model.lora import attach_lora
 
     # a static cache is compiled only with sdpa, and there the merged peers are fastest
-    model = load_base(base, device, "nf4", "sdpa" if merged else choose_hardware(device).attention)
+    loaded = load_base(base, device, "nf4", "sdpa" if merged else choose_hardware(device).attention)
     if merged:
-        model = attach_lora(dequantize_base(model), LoraSettings(), base).merge_and_unload()
-    else:
-        model = attach_lora(model, LoraSettings(), base)
+        loaded = dequantize_base(loaded)
+    adapted = attach_lora(loaded, LoraSettings(), base)
+    model = adapted.merge_and_unload() if merged else adapted
     for parameter in model.parameters():
         if parameter.dtype == torch.float32:
             parameter.data = parameter.data.to(torch.bfloat16)

@@ -39,7 +39,7 @@ def main() -> None:
     if options.worker:
         print("RESULT " + json.dumps(train(options, options.worker)), flush=True)
         return
-    print(ROW.format("card, GB", "room, GiB", "rows a forward", "tokens/s", "allocated", "reserved", "ran out"))
+    print(ROW.format("card, GB", "available, GiB", "rows a forward", "tokens/s", "allocated", "reserved", "ran out"))
     print(ROW.format(*["---"] * 7), flush=True)
     for card in options.cards:
         print(describe(card, run_worker(card, options)), flush=True)
@@ -67,9 +67,9 @@ def train(options: argparse.Namespace, card: float) -> dict[str, Any]:
 
     from revinst.commands.fit import main as fit
 
-    room = card * USABLE_GIB_A_GB
+    available = card * USABLE_GIB_A_GB
     if torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(room * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+        torch.cuda.set_per_process_memory_fraction(available * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     with tempfile.TemporaryDirectory() as runs:
         keys = {
             "runs_dir": runs,
@@ -90,7 +90,7 @@ def train(options: argparse.Namespace, card: float) -> dict[str, Any]:
             rows = list(csv.DictReader(file))
         reasons = json.loads((Path(runs) / "bench" / "manifest.json").read_text())["reasons"]
     speeds = [float(row["perf/tokens_per_s"]) for row in rows[2:]]
-    result = {"room": room, "reason": reasons["micro_batch"], "tokens_per_s": statistics.median(speeds)}
+    result = {"available": available, "reason": reasons["micro_batch"], "tokens_per_s": statistics.median(speeds)}
     if torch.cuda.is_available():
         memory = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
         result |= {name: round(value / 2**30, 2) for name, value in memory.items()}
@@ -102,7 +102,7 @@ def describe(card: float, result: dict[str, Any]) -> str:
         return f"| {card:g} | {result['error'][:300]} |"
     numbers = (f"{result['tokens_per_s']:,.0f}", result.get("allocated", ""), result.get("reserved", ""))
     rows = result["reason"].split(" rows a forward")[0]
-    return ROW.format(f"{card:g}", f"{result['room']:.1f}", rows, *numbers, len(result["ran_out"]))
+    return ROW.format(f"{card:g}", f"{result['available']:.1f}", rows, *numbers, len(result["ran_out"]))
 
 
 if __name__ == "__main__":

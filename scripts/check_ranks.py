@@ -126,7 +126,8 @@ def train(options: argparse.Namespace, mode: str, job: str) -> dict[str, Any]:
 
     def record(parameters: Any, max_norm: float, loss_scale: float = 1.0) -> torch.Tensor:
         if "gradient" not in seen:
-            trained = {name: p.grad for name, p in module.network.model.named_parameters() if p.requires_grad}
+            named = module.network.model.named_parameters()
+            trained = {name: p.grad for name, p in named if p.grad is not None}
             seen["gradient"] = {name: gather_whole(grad).detach().cpu().clone() for name, grad in trained.items()}
         return clip(parameters, max_norm, loss_scale)
 

@@ -61,11 +61,11 @@ class PredictionKey:
         return described if self.rows is None else described | {"rows": self.rows, "samples": self.samples}
 
 
-def hash_json(value: Any, digits: int = 16, *, sort_keys: bool = False) -> str:
+def hash_json(value: object, digits: int = 16, *, sort_keys: bool = False) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=sort_keys).encode()).hexdigest()[:digits]
 
 
-def changed_settings(known: Any, settings: Mapping[str, Any]) -> list[str]:
+def changed_settings(known: object, settings: Mapping[str, Any]) -> list[str]:
     """Names of settings that differ from the known ones, also of those that a newer version knew; both as JSON.
 
     >>> changed_settings({"adapter": "1f", "rows": "2e"}, {"adapter": "1f", "rows": "3d", "seq_len": 512})

@@ -72,11 +72,11 @@ def document_losses(
 def batches_by_tokens(lengths: np.ndarray, tokens_per_batch: int) -> list[list[int]]:
     """Consecutive document numbers whose lengths add up to at most `tokens_per_batch` (a longer one goes alone)."""
     batches: list[list[int]] = []
-    room = 0
+    left = 0
     for number, length in enumerate(lengths.tolist()):
-        if not batches or length > room:
+        if not batches or length > left:
             batches.append([])
-            room = tokens_per_batch
+            left = tokens_per_batch
         batches[-1].append(number)
-        room -= length
+        left -= length
     return batches

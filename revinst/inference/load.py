@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +24,7 @@ def load_for_inference(
     """The base with the adapter of a folder (None: the base alone), in eval mode.
 
     The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
-    so that no forward has to unpack them, if `dequantize`; None: where three times the room they need is free.
+    so that no forward has to unpack them, if `dequantize`; None: where three times the memory that they need is free.
 
     memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """
@@ -34,19 +33,22 @@ def load_for_inference(
         print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
     model = load_base(base, device, hardware.quantization, hardware.attention, dtype)
     if hardware.quantization == "nf4" and (
-        has_room(model, device, dtype, memory_gib) if dequantize is None else dequantize
+        fits_dequantized(model, device, dtype, memory_gib) if dequantize is None else dequantize
     ):
         model = dequantize_base(model)
-    if adapter is not None:
-        model = load_adapter(model, adapter)
-        for parameter in model.parameters():
-            if parameter.dtype == torch.float32:
-                parameter.data = parameter.data.to(dtype)
-    return Network(model).eval()
+    if adapter is None:
+        return Network(model).eval()
+    adapted = load_adapter(model, adapter)
+    for parameter in adapted.parameters():
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.to(dtype)
+    return Network(adapted).eval()
 
 
-def has_room(model: Any, device: torch.device, dtype: torch.dtype, memory_gib: float | None) -> bool:
-    """Room for the weights in `dtype` three times over, so that cache and activations have the rest."""
+def fits_dequantized(
+    model: torch.nn.Module, device: torch.device, dtype: torch.dtype, memory_gib: float | None
+) -> bool:
+    """Whether the weights fit three times over in `dtype`: cache and activations have the rest."""
     free = free_bytes(device)
     packed = sum(p.numel() * p.element_size() for p in model.parameters() if p.dtype == torch.uint8)
     if memory_gib is not None:

@@ -131,7 +131,7 @@ class LikelihoodFile:
         append_line(self.appends_to, [key, None if math.isnan(value) else value])
 
 
-def append_line(path: Path, content: Any) -> None:
+def append_line(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), path.open("ab") as file:
         file.write((json.dumps(content, ensure_ascii=False) + "\n").encode())

@@ -45,7 +45,7 @@ class Ranks:
     def gather(self, share: list[T]) -> list[T]:
         """What `share` took apart, each item replaced by a result, in the order of all; on every rank."""
         parts = self.gather_all(share)
-        whole: list[Any] = [None] * sum(map(len, parts))
+        whole = [item for part in parts for item in part]
         for rank, part in enumerate(parts):
             whole[rank :: self.world_size] = part
         return whole
@@ -56,7 +56,7 @@ class Ranks:
             return [item]
         import torch.distributed as dist
 
-        items: list[Any] = [None] * self.world_size
+        items = [item] * self.world_size
         dist.all_gather_object(items, item)
         return items
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,10 @@ from torch import Tensor
 from revinst.errors import UserError
 from revinst.model.sharding import gather_whole, take_share
 from revinst.runs.files import hash_adapter, whole_folder
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Settings of an adapter that loading and merging follow exactly.
 EXACT = {
@@ -38,7 +42,7 @@ EXACT = {
 }
 
 
-def adapter_state(model: Any) -> dict[str, Tensor]:
+def adapter_state(model: "PeftModel") -> dict[str, Tensor]:
     """The adapter's tensors under PEFT's file names, nothing of the base.
 
     Of a sharded model whole tensors, gathered: then all ranks must call this together.
@@ -49,7 +53,11 @@ def adapter_state(model: Any) -> dict[str, Tensor]:
     return {name: gather_whole(tensor) for name, tensor in state.items()}
 
 
-def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None:
+def adapter_config(model: "PeftModel") -> "PeftConfig":
+    return model.peft_config["default"]
+
+
+def set_adapter_state(model: "PeftModel", state: dict[str, Tensor], source: str) -> None:
     """Loads adapter tensors. Raises UserError unless names and shapes match exactly: PEFT would only warn."""
     from peft import set_peft_model_state_dict
 
@@ -57,7 +65,7 @@ def set_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> None
     set_peft_model_state_dict(model, {name: take_share(tensor, own[name]) for name, tensor in state.items()})
 
 
-def check_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def check_adapter_state(model: "PeftModel", state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """The adapter's own tensors, sharded where the model is, after a check that `state` has the same ones."""
     from peft import get_peft_model_state_dict
 
@@ -74,7 +82,12 @@ def check_adapter_state(model: Any, state: dict[str, Tensor], source: str) -> di
     return own
 
 
-def save_adapter(model: Any, folder: Path, tokenizer: Any = None, state: dict[str, Tensor] | None = None) -> None:
+def save_adapter(
+    model: "PeftModel",
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    state: dict[str, Tensor] | None = None,
+) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder.
 
     state: what `adapter_state` gave, where all ranks gathered it together.
@@ -84,7 +97,7 @@ def save_adapter(model: Any, folder: Path, tokenizer: Any = None, state: dict[st
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in (state or adapter_state(model)).items()}
     with whole_folder(folder) as temporary:
         save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
-        model.peft_config["default"].save_pretrained(str(temporary))
+        adapter_config(model).save_pretrained(str(temporary))
         if tokenizer is not None:
             tokenizer.save_pretrained(str(temporary))
 
@@ -115,16 +128,16 @@ def check_plain(config: dict[str, Any], path: Path) -> None:
             raise UserError(f"{path}: {key} {value!r} is not supported; revinst takes plain LoRA on linear layers")
 
 
-def load_adapter(model: Any, folder: Path) -> Any:
+def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     """Wraps the base in a PeftModel with the adapter of a folder, every tensor accounted for, ready for inference."""
     from peft import set_peft_model_state_dict
 
-    model = wrap_adapter(model, folder)
-    set_peft_model_state_dict(model, read_adapter_state(model, folder, model.state_dict().get))
-    return model.eval()
+    adapted = wrap_adapter(model, folder)
+    set_peft_model_state_dict(adapted, read_adapter_state(adapted, folder, adapted.state_dict().get))
+    return adapted.eval()
 
 
-def wrap_adapter(model: Any, folder: Path, low_cpu_mem_usage: bool = False) -> Any:
+def wrap_adapter(model: "PreTrainedModel", folder: Path, low_cpu_mem_usage: bool = False) -> "PeftModel":
     """The base with layers for a folder's adapter, not yet its weights. low_cpu_mem_usage: on the meta device."""
     from peft import LoraConfig, get_peft_model
 
@@ -133,14 +146,16 @@ def wrap_adapter(model: Any, folder: Path, low_cpu_mem_usage: bool = False) -> A
     try:
         config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
         config.inference_mode = True
-        return get_peft_model(model, config, low_cpu_mem_usage=low_cpu_mem_usage)
+        return cast("PeftModel", get_peft_model(model, config, low_cpu_mem_usage=low_cpu_mem_usage))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{folder}/adapter_config.json: it does not fit the base ({str(error).splitlines()[0]})"
         ) from error
 
 
-def read_adapter_state(model: Any, folder: Path, base_tensor: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+def read_adapter_state(
+    model: "PeftModel", folder: Path, base_tensor: Callable[[str], Tensor | None]
+) -> dict[str, Tensor]:
     """The folder's tensors. Raises UserError unless they are exactly those of `model`, and trained.
 
     base_tensor: the base's own, by its name in `model`. PEFT saves unchanged copies of embedding and head beside an

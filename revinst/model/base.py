@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from revinst.errors import UserError
 from revinst.progress import Stage, on_terminal
+
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+    from transformers import PreTrainedModel
 
 QUANTIZATIONS = ("nf4", "none")
 
@@ -20,7 +24,7 @@ def load_base(
     quantization: str = "nf4",
     attention: str = "sdpa",
     dtype: torch.dtype = torch.bfloat16,
-) -> Any:
+) -> "PreTrainedModel":
     """Loads a hub id or folder onto `device`, frozen, for training or generation.
 
     quantization: `nf4` (4-bit NormalFloat, double quantisation, https://arxiv.org/abs/2305.14314) or `none`.
@@ -43,7 +47,7 @@ def load_base(
         )
     try:
         with Stage(f"loading {base}", brief=True, bar=False), no_bar_in_files():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 check_folder(base),
                 dtype=dtype,
                 device_map={"": device},
@@ -58,7 +62,7 @@ def load_base(
     except Exception as error:  # a bad file is an error of transformers, safetensors or torch, of many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: it can't be loaded ({reason})") from error
-    model, report = loaded
+    model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     if missing := sorted(report["missing_keys"]):  # transformers makes random ones, with a warning
         raise UserError(f"model.base {base}: {len(missing)} of its tensors are in no file, the first is {missing[0]}")
     for parameter in model.parameters():
@@ -126,21 +130,23 @@ def round_to_nf4(weight: Tensor) -> Tensor:
     return dequantize_4bit(packed, state).to(weight)
 
 
-def dequantize_base(model: Any) -> Any:
+def dequantize_base(model: "PreTrainedModel") -> "PreTrainedModel":
     """Replaces 4-bit layers by bf16 ones of exactly the dequantised values, in place; faster, four times the memory."""
     from bitsandbytes.functional import dequantize_4bit
 
     for name, module in list(model.named_modules()):
         if type(module).__name__ != "Linear4bit":
             continue
-        weight = dequantize_4bit(module.weight.data, module.weight.quant_state).to(module.compute_dtype)
-        linear = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+        packed = cast("Linear4bit", module)
+        state = cast("Params4bit", packed.weight).quant_state
+        weight = dequantize_4bit(packed.weight.data, state).to(packed.compute_dtype)
+        linear = torch.nn.Linear(packed.in_features, packed.out_features, bias=packed.bias is not None, device="meta")
         linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-        if module.bias is not None:
-            linear.bias = module.bias
+        if packed.bias is not None:
+            linear.bias = packed.bias
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, linear)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.is_loaded_in_4bit = model.is_quantized = False
+    model.is_loaded_in_4bit = model.is_quantized = False  # type: ignore[assignment]  # transformers declares neither
     return model

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,13 +12,16 @@ from torch import Tensor
 from revinst.errors import UserError
 from revinst.model.base import check_folder
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
 
 @dataclass(frozen=True, slots=True)
 class BaseFiles:
     """A base's folder. `files`: which safetensors file holds each tensor."""
 
     folder: Path
-    config: Any
+    config: "PreTrainedConfig"
     files: dict[str, Path]
 
     def read(self, name: str) -> Tensor:
@@ -110,7 +113,7 @@ def write_tensors(path: Path, shapes: dict[str, torch.Size], make: Callable[[str
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
-def build_empty_model(config: Any) -> Any:
+def build_empty_model(config: "PreTrainedConfig") -> "PreTrainedModel":
     """The architecture on the meta device: names and shapes, no memory."""
     from transformers import AutoModelForCausalLM
 

@@ -15,7 +15,7 @@ from revinst.errors import UserError
 from revinst.model.attention import choose_kernel
 from revinst.model.base import load_base
 from revinst.model.fused.support import choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, Hardware, Machine, choose_for_machine, room_bytes
+from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes, choose_for_machine
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
 from revinst.model.micro_batch import Division, Step, divide_step
@@ -40,18 +40,18 @@ class Choices:
 
 
 def choose(
-    network: Network, settings: ModelSettings, machine: Machine, rows: StepRows, room_gib: float | None = None
+    network: Network, settings: ModelSettings, machine: Machine, rows: StepRows, available_gib: float | None = None
 ) -> Choices:
     """How a machine trains a network, loaded or on the meta device.
 
-    room_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was asked for
-    and can't be had.
+    available_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was
+    asked for and can't be had.
     """
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     step = Step(settings, machine, hardware, rows, fused=len(fused) == len(layers))
-    division = divide_step(shape, step, room_gib)
+    division = divide_step(shape, step, available_gib)
     reasons = hardware.reasons | {
         "adapter": f"{shape.adapter_parameters:,} parameters are trained",
         "kernels": why_fused,
@@ -88,9 +88,9 @@ def build_network(
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
-    choices = choose(network, settings, machine, rows, room_bytes(machine.device) / GIB)
+    choices = choose(network, settings, machine, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
-    recompute_layers(base, [number for number in range(recomputed) if number not in fused])
+    recompute_layers(network, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)
     network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel)
     if mesh is not None:

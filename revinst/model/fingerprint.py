@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 SAMPLE_BYTES = 1 << 20
 
@@ -42,7 +41,7 @@ def find_base(base: str) -> Path | None:
         return folder
     from huggingface_hub import try_to_load_from_cache
 
-    cached: Any = try_to_load_from_cache(base, "config.json")
+    cached = try_to_load_from_cache(base, "config.json")
     return Path(cached).parent if isinstance(cached, str) else None
 
 

@@ -145,7 +145,7 @@ def has_triton(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def room_bytes(device: torch.device) -> int:
+def available_bytes(device: torch.device) -> int:
     """Memory for all that this process has and may still take there."""
     if device.type == "cuda":
         return free_bytes(device) + torch.cuda.memory_allocated(device)

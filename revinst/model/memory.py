@@ -4,11 +4,14 @@ Letters: h hidden size, f MLP size, T tokens of a micro-batch, L decoder layers,
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from revinst.model.network import CHUNK_TARGETS, Network
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
@@ -85,8 +88,10 @@ def shape_of(network: Network) -> Shape:
     in_linear = {id(parameter) for module in linear for parameter in module.parameters(recurse=False)}
     adapter = network.trainable_parameters()
     frozen_parameters = [parameter for parameter in base.parameters() if not parameter.requires_grad]
-    adapted: list[Any] = [
-        module for module in layers.modules() if hasattr(module, "lora_A") and hasattr(module, "in_features")
+    adapted = [
+        cast("LoraLayer", module)
+        for module in layers.modules()
+        if hasattr(module, "lora_A") and hasattr(module, "in_features")
     ]
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
@@ -97,7 +102,7 @@ def shape_of(network: Network) -> Shape:
         linear_parameters=sum(module.in_features * module.out_features for module in linear),
         other_parameters=sum(p.numel() for p in frozen_parameters if id(p) not in in_linear),
         adapter_parameters=sum(p.numel() for p in adapter),
-        lora_inputs=sum(module.in_features for module in adapted) // len(layers),
+        lora_inputs=sum(module.in_features or 0 for module in adapted) // len(layers),
         lora_ranks=sum(module.r["default"] for module in adapted) // len(layers),
         queries=head_size * config.num_attention_heads,
         keys=head_size * config.num_key_value_heads,

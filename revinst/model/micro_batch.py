@@ -37,24 +37,24 @@ class Division:
     reason: str
 
 
-def divide_step(shape: Shape, step: Step, room_gib: float | None) -> Division:
-    """room_gib: what base, adapter and step may take together; None: enough."""
+def divide_step(shape: Shape, step: Step, available_gib: float | None) -> Division:
+    """available_gib: what base, adapter and step may take together; None: enough."""
     rows, asked, on_gpu = step.rows.rows, step.rows.micro_batch_size, step.hardware.on_gpu
     if isinstance(asked, int):
-        return divide_by(shape, step, min(asked, rows), room_gib, "asked for")
+        return divide_by(shape, step, min(asked, rows), available_gib, "asked for")
     most = rows if on_gpu else min(rows, max(1, CPU_TOKENS // step.rows.seq_len))
-    divisions = [divide_by(shape, step, size, room_gib, "") for size in range(1, most + 1)]
-    fitting = [d for d in divisions if room_gib is None or d.memory.needed <= room_gib] or divisions[:1]
+    divisions = [divide_by(shape, step, size, available_gib, "") for size in range(1, most + 1)]
+    fitting = [d for d in divisions if available_gib is None or d.memory.needed <= available_gib] or divisions[:1]
     size = fitting[-1].micro_batch_size
     if step.settings.activation_memory_gib != 0:  # more rows or fewer recomputed layers: not both
         whole = [d.micro_batch_size for d in fitting if d.recomputed == 0]
         size = max(min(size, -(-FULL_TOKENS // step.rows.seq_len)), *whole, 1)
     size = -(-rows // -(-rows // size))  # the same number of forwards, evenly filled
     what = "what fits" if on_gpu else "of a CPU more would be no faster"
-    return divide_by(shape, step, size, room_gib, what)
+    return divide_by(shape, step, size, available_gib, what)
 
 
-def divide_by(shape: Shape, step: Step, size: int, room_gib: float | None, why: str) -> Division:
+def divide_by(shape: Shape, step: Step, size: int, available_gib: float | None, why: str) -> Division:
     settings, hardware, machine = step.settings, step.hardware, step.machine
     tokens, targets, pairs = step.rows.fullest(size)
     itemsize, dropout = DTYPES[hardware.dtype].itemsize, settings.lora.dropout > 0
@@ -78,10 +78,10 @@ def divide_by(shape: Shape, step: Step, size: int, room_gib: float | None, why: 
         )
 
     kept = layer_bytes_per_token(shape, dropout, step.fused) * itemsize / 2
-    known = room_gib is not None and hardware.on_gpu
-    free = room_gib - memory(shape.layers).at_rest if known else None  # type: ignore[operator]
+    known = available_gib is not None and hardware.on_gpu
+    free = available_gib - memory(shape.layers).at_rest if known else None  # type: ignore[operator]
     recomputed = count_recomputed_layers(shape.layers, settings.activation_memory_gib, kept * tokens, free)
     needed = memory(recomputed)
-    room = "" if room_gib is None else f" of {room_gib:.1f}"
-    reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; {needed.needed:.1f}{room} GiB)"
+    limit = "" if available_gib is None else f" of {available_gib:.1f}"
+    reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; {needed.needed:.1f}{limit} GiB)"
     return Division(size, recomputed, needed, reason)

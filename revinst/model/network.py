@@ -4,7 +4,7 @@ Shapes: T tokens of a micro-batch, its documents end to end; n of them have a ta
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -88,8 +88,16 @@ class Network(torch.nn.Module):
     @property
     def base(self) -> "PreTrainedModel":
         """Without PEFT's wrapper; its linear layers keep their adapters."""
-        model: Any = self.model
-        return model.get_base_model() if hasattr(model, "peft_config") else model
+        return cast("PreTrainedModel", self.adapted.get_base_model() if self.has_adapter else self.model)
+
+    @property
+    def has_adapter(self) -> bool:
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def adapted(self) -> "PeftModel":
+        """With PEFT's wrapper, for who reads or writes the adapter that it has."""
+        return cast("PeftModel", self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,11 +133,7 @@ class Network(torch.nn.Module):
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
-        model: Any = self.model
-        if not hasattr(model, "peft_config"):
-            yield
-            return
-        with model.disable_adapter():
+        with self.adapted.disable_adapter() if self.has_adapter else nullcontext():
             yield
 
     @contextmanager
@@ -164,7 +168,7 @@ class ChunkedLoss(torch.autograd.Function):
         return torch.cat(losses)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = ctx.saved_tensors
         # The factor is one over thousands of targets: in fp16 it would be subnormal, in bf16 rounded to 8 bits.
         chunks = zip(grad.split(CHUNK_TARGETS), grads[0].split(CHUNK_TARGETS), strict=True)

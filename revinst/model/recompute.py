@@ -2,12 +2,17 @@
 
 from collections.abc import Collection
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from revinst.errors import UserError
+from revinst.model.network import Network
+
+if TYPE_CHECKING:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+    from transformers.models.llama.modeling_llama import LlamaMLP
 
 CHEAP: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # nothing random in it
 AUTO_SHARE = 0.8  # of the memory that is free when the model is loaded; the rest is for logits and fragmentation
@@ -30,13 +35,13 @@ def count_recomputed_layers(
     return max(0, layers - int(max(budget, 0.0) * 2**30 // layer_bytes))
 
 
-def recompute_layers(model: Any, numbers: Collection[int]) -> None:
+def recompute_layers(network: Network, numbers: Collection[int]) -> None:
     """Recomputes the activations of these decoder layers; the others keep theirs."""
     if not numbers:
         return
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for number, layer in enumerate(model.get_decoder().layers):
-        layer.gradient_checkpointing = number in numbers
+    network.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for number, layer in enumerate(network.layers):
+        cast("GradientCheckpointingLayer", layer).gradient_checkpointing = number in numbers
         if number in numbers:
             recompute_elementwise(layer)
 
@@ -51,10 +56,10 @@ def recompute_elementwise(layer: torch.nn.Module) -> None:
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = partial(checkpoint, module.forward, **CHEAP)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-            module.forward = partial(gated_mlp, module)
+            module.forward = partial(gated_mlp, cast("LlamaMLP", module))
 
 
-def gated_mlp(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+def gated_mlp(mlp: "LlamaMLP", x: torch.Tensor) -> torch.Tensor:
     """down(act(gate(x)) * up(x)), the product recomputed in backward. x [1, T, h] -> [1, T, h]."""
     product = checkpoint(lambda gate, up: mlp.act_fn(gate) * up, mlp.gate_proj(x), mlp.up_proj(x), **CHEAP)
     return mlp.down_proj(product)

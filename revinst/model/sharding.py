@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from revinst.model.network import Network
+
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+T = TypeVar("T")
 
 
 def shard_layers(network: Network, mesh: DeviceMesh, device: torch.device) -> str:
@@ -39,10 +44,11 @@ def shard_layers(network: Network, mesh: DeviceMesh, device: torch.device) -> st
     return f"{len(network.layers)} layers over {mesh.size()} ranks; embeddings and head are whole on each"
 
 
-def prepare_layer(layer: Any) -> None:
+def prepare_layer(layer: torch.nn.Module) -> None:
     for module in layer.modules():
         if hasattr(module, "quant_state"):  # sharding keeps plain tensors; Linear4bit finds its statistics here
-            module.quant_state = module.weight.quant_state
+            packed = cast("Linear4bit", module)
+            packed.quant_state = cast("Params4bit", packed.weight).quant_state
     for parameter in layer.parameters():
         if parameter.requires_grad:
             torch.distributed.broadcast(parameter.data, src=0)
@@ -68,15 +74,15 @@ def shares_of_bytes() -> Iterator[None]:
     def parameter(data: Tensor, requires_grad: bool | None = None) -> torch.nn.Parameter:
         return torch.nn.Parameter(data, data.is_floating_point() if requires_grad is None else requires_grad)
 
-    names: Any = _fsdp_param
-    names.nn = SimpleNamespace(**vars(torch.nn) | {"Parameter": parameter})
+    names = vars(_fsdp_param)
+    names["nn"] = SimpleNamespace(**vars(torch.nn) | {"Parameter": parameter})
     try:
         yield
     finally:
-        names.nn = torch.nn
+        names["nn"] = torch.nn
 
 
-def sync_gradients(decoder: Any, enabled: bool) -> bool:
+def sync_gradients(decoder: torch.nn.Module, enabled: bool) -> bool:
     """Switches the reduce-scatter of the next backward on or off. False: this is no sharded model."""
     if not isinstance(decoder, FSDPModule):
         return False
@@ -84,17 +90,18 @@ def sync_gradients(decoder: Any, enabled: bool) -> bool:
     return True
 
 
-def gather_whole(value: Any) -> Any:
+def gather_whole(value: T) -> T:
     """A sharded tensor as a whole one, on every rank; anything else as it is."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return cast(T, value.full_tensor()) if isinstance(value, DTensor) else value
 
 
-def is_sharded(model: Any) -> bool:
+def is_sharded(model: torch.nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def take_share(value: Any, like: Tensor) -> Any:
+def take_share(value: T, like: Tensor) -> T:
     """This rank's share of a whole tensor, laid out as `like` is; where shapes differ, the value as it is."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    share = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    return cast(T, share)

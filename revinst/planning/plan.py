@@ -11,7 +11,7 @@ from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
-from revinst.model.hardware import DTYPES, PRECISIONS, Machine, device_of, room_bytes
+from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
 from revinst.model.micro_batch import Step, divide_step
 from revinst.planning.speed import predict_speed
@@ -39,7 +39,7 @@ def read_machine(trainer: Namespace, device: str | None) -> Machine:
     )
 
 
-def count_devices(devices: Any) -> int:
+def count_devices(devices: object) -> int:
     """Of Lightning's spellings: 8, "8", "0,1", [0, 1]; auto and -1 are this machine's. Raises UserError for none."""
     if str(devices) in ("0", "[]", ""):
         raise UserError(f"trainer.devices {devices}: one at least, or auto")
@@ -48,7 +48,7 @@ def count_devices(devices: Any) -> int:
     if "," in str(devices):
         return len(str(devices).strip(",").split(","))
     if str(devices).isdigit():
-        return int(devices)
+        return int(str(devices))
     return max(1, torch.cuda.device_count())
 
 
@@ -56,9 +56,9 @@ def build_plan(
     config: Config, data: InstructionDataModule, machine: Machine, memory_gib: float | None = None
 ) -> dict[str, Any]:
     """JSON. memory_gib: of the device; None: this machine's, where it has such a device."""
-    room = room_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
+    available_gib = available_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
     model = build_empty(config.model.base, config.model.lora)
-    choices = choose(model, config.model, machine, data.step_rows(machine.ranks), room)
+    choices = choose(model, config.model, machine, data.step_rows(machine.ranks), available_gib)
     shape, step, hardware, division = choices.shape, choices.step, choices.hardware, choices.division
     speed, source = predict_speed(shape, division.recomputed, step)
     steps = count_steps(config.trainer, data.steps_per_epoch)
@@ -68,7 +68,7 @@ def build_plan(
     checkpoint = checkpoint_gib(shape, config.model.optimizer)
     kept = config.checkpoint.keep_last + config.checkpoint.keep_best + 1  # and the one that is being written
     load = load_gib(shape, hardware.quantization, DTYPES[hardware.dtype].itemsize)
-    fits = room is None or max(division.memory.needed, load) <= room
+    fits = available_gib is None or max(division.memory.needed, load) <= available_gib
     return {
         "device": machine.device.type if hardware.on_gpu else "cpu",
         "devices": machine.ranks,
@@ -81,10 +81,10 @@ def build_plan(
         "load_gib": round(load, 2),
         "micro_batch_size": division.micro_batch_size,
         "recomputed_layers": [division.recomputed, shape.layers],
-        "device_memory_gib": room and round(room, 1),
+        "device_memory_gib": available_gib and round(available_gib, 1),
         "fits": fits,
         "fits_gpus_of_gb": [size for size in CARDS_GB if fits_in(choices, load, size * USABLE_GIB_A_GB)],
-        "change_first": "" if fits or room is None else first_change(choices, room),
+        "change_first": "" if fits or available_gib is None else first_change(choices, available_gib),
         "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
         "checkpoint_gib": round(checkpoint, 3),
         "tokens_per_s": speed and round(speed),
@@ -101,16 +101,16 @@ def count_steps(trainer: Namespace, steps_per_epoch: int) -> int:
     return min(limits) if limits else 1000 * steps_per_epoch
 
 
-def fits_in(choices: Choices, load_gib: float, room_gib: float) -> bool:
+def fits_in(choices: Choices, load_gib: float, available_gib: float) -> bool:
     """Whether a card of another size would do, with the rows that are best there."""
-    needed = divide_step(choices.shape, choices.step, room_gib).memory.needed
-    return max(needed, load_gib) <= room_gib
+    needed = divide_step(choices.shape, choices.step, available_gib).memory.needed
+    return max(needed, load_gib) <= available_gib
 
 
-def first_change(choices: Choices, room_gib: float) -> str:
+def first_change(choices: Choices, available_gib: float) -> str:
     """The mildest change that makes it fit: the same steps first, then another model."""
     for change, step in milder_steps(choices.step):
-        if divide_step(choices.shape, step, room_gib).memory.needed <= room_gib:
+        if divide_step(choices.shape, step, available_gib).memory.needed <= available_gib:
             return change
     return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
 

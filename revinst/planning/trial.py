@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.system import peak_bytes
 from revinst.training.module import InstructionModule
@@ -17,10 +18,12 @@ class StepClock(L.Callback):
 
     seconds, tokens = 0.0, 0
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         self.since = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         self.seconds, self.tokens = time.perf_counter() - self.since, batch.num_tokens * trainer.world_size
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -32,7 +32,7 @@ ASIDE = "aside"  # folder of checkpoints that a resumed run left behind
 class HashingFile:
     """A file that knows the SHA-256 and length of what was written, so that no second pass over gigabytes is needed."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.length = file, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
@@ -52,7 +52,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     error: str | None = None
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.error = None
@@ -75,10 +75,12 @@ class AtomicCheckpointIO(CheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: torch.device | str | None = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
-    def remove_checkpoint(self, path: Any) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
 
 

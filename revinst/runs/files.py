@@ -35,7 +35,7 @@ def hash_adapter(folder: Path) -> str:
         raise UserError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

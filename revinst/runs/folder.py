@@ -54,7 +54,7 @@ class Run:
     def is_completed(self) -> bool:
         return bool(self.read_manifest().get("completed"))
 
-    def update_manifest(self, **values: Any) -> None:
+    def update_manifest(self, **values: object) -> None:
         write_json(self.manifest, self.read_manifest() | values)
 
     @contextmanager

@@ -35,7 +35,7 @@ class MetricsFile(Logger):
     def version(self) -> str:
         return ""
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
         """config.yaml holds them."""
 
     def forget_after(self, step: int) -> None:
@@ -52,7 +52,7 @@ class MetricsFile(Logger):
         found = [float(row[name]) for row in self.rows if int(row["step"]) == step and row.get(name)]
         return found[-1] if found and math.isfinite(found[-1]) else None
 
-    def add(self, step: int, values: Mapping[str, Any]) -> None:
+    def add(self, step: int, values: Mapping[str, object]) -> None:
         """To the step's row; also what is no number, which Lightning would not log."""
         if self.rows and int(self.rows[-1]["step"]) == step:
             self.rows[-1].update(values)

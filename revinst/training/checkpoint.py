@@ -9,13 +9,15 @@ from typing import Any
 import lightning as L
 
 from revinst.config.settings import CheckpointSettings
-from revinst.data.datamodule import InstructionDataModule
+from revinst.data.batch import StepBatch
 from revinst.errors import UserError
+from revinst.model.adapter import adapter_config
 from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside
 from revinst.runs.files import write_json
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
 from revinst.training.fingerprint import fingerprints
+from revinst.training.module import InstructionModule, data_of
 from revinst.training.optim import page_state
 from revinst.training.rng import collect_rng, fold_in_rank, restore_rng
 from revinst.training.stop import Stopped, StopSignals
@@ -47,9 +49,9 @@ class Checkpoints(L.Callback):
 
     # ---- going on ------------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+    def setup(self, trainer: L.Trainer, module: InstructionModule, stage: str) -> None:
         """Each rank chose by the files that it sees; mixed choices would train, and hang or lie later."""
-        path, data = trainer.ckpt_path, trainer.datamodule  # type: ignore[attr-defined]
+        path, data = trainer.ckpt_path, data_of(trainer)
         start = f"{Path(path).name} {read_mark(Path(path)).get('sha256', '')[:8]}".strip() if path else "the beginning"
         seen = module.gather_over_ranks((start, data.hashes["split"], len(data.train_rows)))
         precisions = set(module.gather_over_ranks(trainer.precision))
@@ -65,7 +67,7 @@ class Checkpoints(L.Callback):
                 "data.source must be the same files on all machines"
             )
 
-    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, module: InstructionModule, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["run"]
         self.place = Place(**{name: saved["place"][name] for name in vars(Place()) if name in saved["place"]})
         if not self.place.is_epoch_end:
@@ -74,19 +76,18 @@ class Checkpoints(L.Callback):
         self.rng = saved["rng"][rank] if rank < len(saved["rng"]) else None
         checkpoint["loops"] = {"fit_loop": loop_state(self.place, checkpoint["revinst"]["step"])}
 
-    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        self.hashes = fingerprints(data, module.settings.base)  # the base is in the cache now
+    def on_fit_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
+        self.hashes = fingerprints(data_of(trainer), module.settings.base)  # the base is in the cache now
         if trainer.is_global_zero:
             remove_leftovers(self.run.checkpoints)
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """Brings a resumed run to where it was: paging, the validation that was due, then the random state."""
         for optimizer in trainer.optimizers:
             page_state(optimizer)
         self.metrics.forget_after(module.step)
         steps = trainer.num_training_batches if self.place.is_epoch_end else self.place.steps
-        module.extra_steps = module.step - int(self.place.epoch * trainer.num_training_batches + steps)
+        module.start_at(int(self.place.epoch * trainer.num_training_batches + steps))
         if trainer.is_global_zero:
             set_aside(self.run.checkpoints, module.step)
         if self.place.val_due and "val_loss" in (mark := read_mark(self.path_of(module.step))):
@@ -103,7 +104,9 @@ class Checkpoints(L.Callback):
 
     # ---- saving ----------------------------------------------------------------------------------------------------
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         self.stop_at_length(trainer, module.step)
         self.place = Place(trainer.current_epoch, batch_idx + 1, trainer.is_last_batch, validation_follows(trainer))
         # what one rank was told, all do
@@ -120,7 +123,7 @@ class Checkpoints(L.Callback):
             logged = trainer._logger_connector.metrics["log"]  # `trainer.logged_metrics` keeps an old val/loss
             self.metrics.log_metrics({name: float(logged[name]) for name in logged if name != "step"}, step - 1)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, module: InstructionModule, *_: object) -> None:
         """A validation pass can be longer than the time between a warning and the kill."""
         stop = int(module.max_over_ranks(self.signals.received))
         if stop and trainer.state.fn == "fit":
@@ -128,7 +131,7 @@ class Checkpoints(L.Callback):
                 self.save(trainer, module.step)
             raise Stopped(stop)
 
-    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """Writes val/loss to the step's mark; saves a checkpoint that is among the best."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -149,12 +152,12 @@ class Checkpoints(L.Callback):
             write_json(mark_of(path), read_mark(path) | {"val_loss": known})
             prune(self.run.checkpoints, self.settings.keep_last, self.settings.keep_best)
 
-    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """The finished adapter has a val/loss, wherever the last validation fell."""
         if trainer.enable_validation and self.validated_step != module.step:
             run_validation(trainer)
 
-    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, module: InstructionModule, checkpoint: dict[str, Any]) -> None:
         """All that a later run needs to go on, or to refuse to."""
         checkpoint["run"] = {
             "config": self.config,
@@ -162,7 +165,7 @@ class Checkpoints(L.Callback):
             "place": vars(self.place).copy(),
             "world_size": trainer.world_size,
             "rng": module.gather_over_ranks(collect_rng()),
-            "adapter_config": plain(module.network.model.peft_config["default"].to_dict()),
+            "adapter_config": plain(adapter_config(module.network.adapted).to_dict()),
         }
 
     def save(self, trainer: L.Trainer, step: int) -> None:
@@ -214,7 +217,7 @@ def validation_follows(trainer: L.Trainer) -> bool:
 
 def steps_before(trainer: L.Trainer) -> int:
     """Steps of the epoch that lie behind the data's position, in steps of this run's size: its length less the rest."""
-    data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     (position,) = data.state_dict().values()
     left = len(data.train_rows) - position % len(data.train_rows)
     return data.steps_per_epoch - math.ceil(left / data.settings.rows_per_step)

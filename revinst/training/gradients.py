@@ -1,8 +1,8 @@
 """Gradients over all ranks: averaged after a step's last backward, and clipped."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -12,12 +12,12 @@ from revinst.training.strategies import ShardedStrategy
 BUCKET = 1 << 24  # gradients that cross ranks together: 64 MiB in fp32
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], strategy: Any) -> None:
+def average_gradients(parameters: Iterable[torch.nn.Parameter], trainer: L.Trainer) -> None:
     """Over all ranks, after the last backward of a step; FSDP2 has done it in that backward.
 
     DDP would do it there too, and a rank that ran out of memory in it would leave the others waiting for ever.
     """
-    if strategy.world_size == 1 or isinstance(strategy, ShardedStrategy):
+    if trainer.world_size == 1 or isinstance(trainer.strategy, ShardedStrategy):
         return
     parameters = list(parameters)
     for parameter in parameters:
@@ -27,7 +27,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], strategy: Any) -
         views = [grad.view(-1) for grad in bucket]
         flat = torch.cat(views)
         torch.distributed.all_reduce(flat)
-        torch._foreach_copy_(views, list((flat / strategy.world_size).split([view.numel() for view in views])))
+        torch._foreach_copy_(views, list((flat / trainer.world_size).split([view.numel() for view in views])))
 
 
 def buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

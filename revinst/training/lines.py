@@ -2,11 +2,12 @@
 
 import math
 import time
-from typing import Any
 
 import lightning as L
 
+from revinst.data.batch import StepBatch
 from revinst.progress import Stage, in_words, write
+from revinst.training.module import InstructionModule
 
 
 class ProgressLines(L.Callback):
@@ -24,14 +25,16 @@ class ProgressLines(L.Callback):
         self.training: Stage | None = None
         self.validation: Stage | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
         if trainer.is_global_zero:
             self.first_step = module.step
             self.training = Steps("training", count_steps(trainer, module), done=module.step, bar=not self.beside_bar)
             self.training.details = lambda: metric_in_words(trainer, "train/loss", "loss")
             self.training.__enter__()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         if (stage := self.training) is None:
             return
         taken = module.step - self.first_step
@@ -44,28 +47,28 @@ class ProgressLines(L.Callback):
             left, each = stage.total - stage.done, stage.seconds_each or 0.0
             write(f"about {in_words(each * left)} for {left:,} more steps (1 step took {in_words(each)})")
 
-    def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             batches = sum(int(count) for count in trainer.num_val_batches if math.isfinite(count))
             self.validation = Stage("validation", batches, "batches", brief=True, bar=not self.beside_bar)
             self.validation.details = lambda: metric_in_words(trainer, "val/loss")
             self.validation.__enter__()
 
-    def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         if self.validation is not None:
             self.validation.advance()
 
-    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.validation is not None:
             self.validation.end()
             if self.training is not None:
                 self.training.skip_time(time.monotonic() - self.validation.started)
             self.validation = None
 
-    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.end(is_whole=True)
 
-    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self.end(is_whole=False)
 
     def end(self, is_whole: bool) -> None:
@@ -82,7 +85,7 @@ class Steps(Stage):
         return f"step {self.done:,}" + (f" of {self.total:,}" if self.total else "")
 
 
-def count_steps(trainer: L.Trainer, module: Any) -> int | None:
+def count_steps(trainer: L.Trainer, module: InstructionModule) -> int | None:
     """Optimizer steps at the end of the run, by our count; None for a run without a limit."""
     by_steps = trainer.max_steps if trainer.max_steps > 0 else math.inf
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else math.inf

@@ -1,9 +1,8 @@
 """Sums of what is logged, over micro-batches, batches and ranks, by torchmetrics."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from torchmetrics import Metric
 
 
@@ -37,7 +36,7 @@ class Sum(Metric):
         return self.compute()
 
 
-def gather_states(state: Tensor, group: Any = None) -> list[Tensor]:
+def gather_states(state: Tensor, group: ProcessGroup | None = None) -> list[Tensor]:
     """Each rank's, on every rank. torchmetrics' own begins with a barrier (1.9.0): the host would wait there for the
     backward, and the device then for what the host has still to launch.
     """

@@ -4,16 +4,18 @@ import gc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.distributed import ReduceOp
+from torch.nn.parallel import DistributedDataParallel
 
 from revinst.config.settings import ModelSettings, check_words
 from revinst.data.batch import MicroBatch, StepBatch, full_rows
+from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
 from revinst.model.attention import BACKENDS, is_deterministic
@@ -30,6 +32,7 @@ from revinst.training.metrics import Sum
 from revinst.training.optim import LR_SCHEDULES, OPTIMIZERS, build_optimizer, lr_at
 from revinst.training.strategies import ShardedStrategy, check_optimizer, is_sharding
 
+T = TypeVar("T")
 # Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
 FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200
 CHOICES = {
@@ -59,7 +62,7 @@ class InstructionModule(L.LightningModule):
         self.extra_steps = 0  # that were taken beyond what steps of this size would have needed up to here
         self.bad_steps_in_a_row = 0
         self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
-        self.bad_rows: dict[int, list[str]] = {}  # step -> ids of its rows, on all ranks
+        self.bad_rows: dict[int, list[str]] = {}  # see `take_bad_rows`
         self.reasons: dict[str, str] = {}
         self.micro_batch_size = 1  # rows in one forward; with the model, by the machine
 
@@ -78,7 +81,7 @@ class InstructionModule(L.LightningModule):
                 loss_sum = self.accumulate(batch, num_targets)
             failed = self.max_over_ranks(torch.full_like(loss_sum, len(ran_out)))
             loss = self.step_loss_sum.over_ranks(loss_sum) / num_targets
-            average_gradients(self.network.trainable_parameters(), self.trainer.strategy)
+            average_gradients(self.network.trainable_parameters(), self.trainer)
             norm = clip_grad_norm_(self.network.trainable_parameters(), self.settings.max_grad_norm, self.loss_scale)
             numbers = torch.stack([number.to(loss) for number in (loss, norm, failed, num_targets)])
             mean_loss, grad_norm, out_of_memory, targets = numbers.tolist()  # the step's one wait for the device
@@ -139,6 +142,11 @@ class InstructionModule(L.LightningModule):
                 f"row {self.bad_rows[self.step - 1][0]}); lower model.lr or look at those rows"
             )
 
+    def take_bad_rows(self) -> dict[int, list[str]]:
+        """step -> ids of its rows, on all ranks; of steps that were skipped since the last call."""
+        taken, self.bad_rows = self.bad_rows, {}
+        return taken
+
     @contextmanager
     def out_of_memory(self) -> Iterator[list[str]]:
         """Catches what an allocator raises; the list then holds its message. No rank may raise alone in mid-step: the
@@ -190,10 +198,10 @@ class InstructionModule(L.LightningModule):
         self.log("val/loss", loss.float(), prog_bar=True)
         self.log_numbers({"step": self.step - 1})  # on the line of the step before
 
-    def log_numbers(self, values: Mapping[str, float], **options: Any) -> None:
+    def log_numbers(self, values: Mapping[str, float], prog_bar: bool = False) -> None:
         """Logs numbers of the host, which stay there: Lightning would copy each to the device, and wait for that."""
         tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
-        self.log_dict(tensors, batch_size=1, **options)
+        self.log_dict(tensors, batch_size=1, prog_bar=prog_bar)
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -209,7 +217,7 @@ class InstructionModule(L.LightningModule):
         """Loads the base onto this rank's device and attaches a fresh adapter."""
         if hasattr(self, "network"):
             return
-        strategy, data = self.trainer.strategy, getattr(self.trainer, "datamodule", None)
+        strategy = self.trainer.strategy
         machine = Machine(
             device=strategy.root_device,
             dtype=DTYPES[PRECISIONS[self.trainer.precision]],
@@ -217,7 +225,7 @@ class InstructionModule(L.LightningModule):
             sharded=is_sharding(strategy),
             deterministic=is_deterministic(),
         )
-        rows = data.step_rows(machine.ranks) if data is not None else full_rows(1, 1, 2048)
+        rows = data_of(self.trainer).step_rows(machine.ranks) if has_data(self.trainer) else full_rows(1, 1, 2048)
         mesh = strategy.device_mesh["data_parallel"] if isinstance(strategy, ShardedStrategy) else None
         self.network, choices = build_network(self.settings, machine, rows, mesh)
         self.hardware = choices.hardware
@@ -242,6 +250,10 @@ class InstructionModule(L.LightningModule):
         for choice, reason in self.reasons.items():
             self.print(f"{choice}: {reason}")
 
+    def start_at(self, place: int) -> None:
+        """place: of the next step in the data, in steps of this run's size."""
+        self.extra_steps = self.step - place
+
     def lr_at(self, step: int) -> float:
         """Of a run whose length is in epochs, by its place in the data: what is left of a schedule stays the same when
         it goes on with steps of another size, whose epochs have another number of them.
@@ -261,7 +273,7 @@ class InstructionModule(L.LightningModule):
 
     # ---- ranks -----------------------------------------------------------------------------------------------------
 
-    def max_over_ranks(self, value: Any) -> Any:
+    def max_over_ranks(self, value: T) -> T | Tensor:
         """Of a number, a list of them or a tensor: itself on one rank, else an fp64 tensor.
 
         Lightning's `strategy.reduce` begins with a barrier (2.6.6): the host would wait there for the backward, and the
@@ -274,26 +286,27 @@ class InstructionModule(L.LightningModule):
         torch.distributed.all_reduce(tensor, op=ReduceOp.MAX)
         return tensor
 
-    def gather_over_ranks(self, value: Any) -> list[Any]:
+    def gather_over_ranks(self, value: T) -> list[T]:
         """What each rank has, on every rank."""
-        values: list[Any] = [value] * self.trainer.world_size
+        values = [value] * self.trainer.world_size
         if self.trainer.world_size > 1:
             torch.distributed.all_gather_object(values, value)
         return values
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager:
         """Gradients cross ranks once a step: FSDP2's in the last backward, DDP's after it (`average_gradients`)."""
-        replica: Any = self.trainer.strategy.model
-        is_switched = sync_gradients(self.network.decoder, enabled)
-        return nullcontext() if is_switched or not hasattr(replica, "no_sync") else replica.no_sync()
+        replica = self.trainer.strategy.model
+        if sync_gradients(self.network.decoder, enabled) or not isinstance(replica, DistributedDataParallel):
+            return nullcontext()
+        return replica.no_sync()
 
     # ---- checkpoints: the adapter alone ----------------------------------------------------------------------------
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        return adapter_state(self.network.model)
+    def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
+        return adapter_state(self.network.adapted)
 
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        set_adapter_state(self.network.model, dict(state_dict), "checkpoint")
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> None:
+        set_adapter_state(self.network.adapted, dict(state_dict), "checkpoint")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["revinst"] = {
@@ -308,8 +321,7 @@ class InstructionModule(L.LightningModule):
 
     def micro_batch_key(self) -> str:
         """What the rows in a forward were decided by; as long as it is the same, a resumed run keeps their number."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        asked = data.settings.micro_batch_size if data is not None else None
+        asked = data_of(self.trainer).settings.micro_batch_size if has_data(self.trainer) else None
         return f"{asked} rows, {self.hardware.device_name}, {self.trainer.world_size} ranks"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -324,3 +336,13 @@ class InstructionModule(L.LightningModule):
         elif precision == "fp16":
             self.loss_scale = saved.get("loss_scale", self.loss_scale)
             self.good_steps = saved.get("good_steps", 0)
+
+
+def has_data(trainer: L.Trainer) -> bool:
+    """Not where the Trainer was given loaders alone."""
+    return getattr(trainer, "datamodule", None) is not None
+
+
+def data_of(trainer: L.Trainer) -> InstructionDataModule:
+    """What it was given to train on."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, and declares none

@@ -6,13 +6,13 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 import revinst
+from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.split import read_split
 from revinst.model.adapter import adapter_state, save_adapter
@@ -20,6 +20,7 @@ from revinst.runs.files import write_json, write_text
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
 from revinst.training.fingerprint import fingerprints
+from revinst.training.module import InstructionModule, data_of
 from revinst.training.throughput import peak_gib
 
 
@@ -33,8 +34,8 @@ class RunFolder(L.Callback):
         self.run, self.config, self.metrics = run, config, metrics
 
     @rank_zero_only
-    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    def on_fit_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
+        data = data_of(trainer)
         self.write_split(data)
         write_text(self.run.config, self.config)
         discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
@@ -70,34 +71,37 @@ class RunFolder(L.Callback):
             self.run.split.rename(self.run.path / f"split-before-{number}.json")
         write_json(self.run.split, data.split.to_json())
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         """A loss spike can be traced to its rows: their place in the data's order, and the ids of bad ones."""
-        (position,) = trainer.datamodule.state_dict().values()  # type: ignore[attr-defined]
+        (position,) = data_of(trainer).state_dict().values()
         module.log_numbers({"data/position": position})
-        self.write_bad_rows(module)
+        self.write_bad_rows(module.take_bad_rows())
 
-    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
-        self.write_bad_rows(module)
+    def on_exception(self, trainer: L.Trainer, module: InstructionModule, exception: BaseException) -> None:
+        self.write_bad_rows(module.take_bad_rows())
 
     @rank_zero_only
-    def write_bad_rows(self, module: Any) -> None:
-        for step, ids in module.bad_rows.items():
+    def write_bad_rows(self, bad_rows: dict[int, list[str]]) -> None:
+        for step, ids in bad_rows.items():
             words = [re.sub(r"\s+", "_", row_id) for row_id in ids]  # also: csv would not quote a lone \r
             self.metrics.add(step, {"bad_rows": " ".join(words)})
-        module.bad_rows.clear()
 
-    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
-        state = adapter_state(module.network.model)  # all ranks together: a sharded adapter is gathered
+    def on_fit_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
+        state = adapter_state(module.network.adapted)  # all ranks together: a sharded adapter is gathered
         peak = peak_gib(module) if torch.cuda.is_available() else None
         if trainer.is_global_zero:
             self.finish(trainer, module, state, peak)
 
-    def finish(self, trainer: L.Trainer, module: Any, state: dict[str, torch.Tensor], peak: float | None) -> None:
-        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    def finish(
+        self, trainer: L.Trainer, module: InstructionModule, state: dict[str, torch.Tensor], peak: float | None
+    ) -> None:
+        data = data_of(trainer)
         epochs = data.state_dict()["next_row"] / len(data.train_rows)  # how often all rows were seen
         if trainer.limit_train_batches != 1.0:
             epochs = trainer.current_epoch  # cut short on purpose
-        save_adapter(module.network.model, self.run.adapter, data.tokenizer.hf, state)
+        save_adapter(module.network.adapted, self.run.adapter, data.tokenizer.hf, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,

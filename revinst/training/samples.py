@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from revinst.config.settings import SampleSettings
+from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.encoding import encode_to_generate
 from revinst.data.examples import Example
@@ -19,6 +19,7 @@ from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings, generate_batches
 from revinst.model.sharding import is_sharded
 from revinst.progress import as_written
+from revinst.training.module import InstructionModule, data_of
 
 
 class Samples(L.Callback):
@@ -28,10 +29,12 @@ class Samples(L.Callback):
         self.settings, self.max_new_tokens = settings, max_new_tokens
         self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.encoded = None  # once a training: to find a few rows by their ids takes all of them
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         if self.settings.every_steps and module.step % self.settings.every_steps == 0:
             self.show(trainer, module)
 
@@ -50,12 +53,12 @@ class Samples(L.Callback):
         )
         return examples, prompts, ids
 
-    def show(self, trainer: L.Trainer, module: Any) -> None:
+    def show(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """By the first rank alone; of a sharded model by all together, through layers put together for each forward."""
         sharded = is_sharded(module.network)
         if not (sharded or trainer.is_global_zero):
             return
-        data: InstructionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         examples, prompts, ids = self.encoded = self.encoded or self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
         made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
@@ -78,7 +81,7 @@ def clip(text: str, length: int = 200) -> Text:
     return as_written(text if len(text) <= length else text[: length - 1] + "…")
 
 
-def log_samples(loggers: Sequence[Any], samples: Sequence[dict[str, str]], step: int) -> None:
+def log_samples(loggers: Sequence[Logger], samples: Sequence[dict[str, str]], step: int) -> None:
     """Texts to those loggers that take any: a table to W&B, a text each to TensorBoard and what is like it.
 
     samples: id, reference, prediction and what it was made from, of each.

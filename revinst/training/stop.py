@@ -3,13 +3,15 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import lightning as L
+from lightning.pytorch.strategies import ParallelStrategy
 
 from revinst.launch.watch import RankWatch
 
+Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 if hasattr(signal, "SIGUSR1"):  # not on Windows
     EXIT_CODES[signal.SIGUSR1] = 143
@@ -36,7 +38,7 @@ class StopSignals(L.Callback):
     def __init__(self) -> None:
         self.received = 0  # the signal's number
         self.is_training = False
-        self.handlers: dict[int, Any] = {}
+        self.handlers: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopSignals":
         self.handlers = {signum: signal.getsignal(signum) for signum in EXIT_CODES}
@@ -73,8 +75,9 @@ class DeadRanks(L.Callback):
         self.watch: RankWatch | None = None
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        strategy: Any = trainer.strategy
-        if trainer.world_size > 1 and self.watch is None:
+        strategy = trainer.strategy
+        if isinstance(strategy, ParallelStrategy) and trainer.world_size > 1 and self.watch is None:
+            assert strategy.cluster_environment is not None
             address = strategy.cluster_environment.main_address
             self.watch = RankWatch(trainer.global_rank, trainer.world_size, address, strategy.broadcast)
 

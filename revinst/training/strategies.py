@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from revinst.errors import UserError
@@ -41,13 +43,13 @@ class ShardedStrategy(ModelParallelStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         Strategy.load_model_state_dict(self, checkpoint, strict)
 
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None) -> None:
         Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
 
-    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+    def optimizer_state(self, optimizer: Optimizer | LightningOptimizer) -> dict[str, Any]:
         """Whole tensors, on every rank."""
         inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         return tree_map(gather_whole, inner.state_dict())
@@ -67,7 +69,7 @@ StrategyRegistry.register(
 )
 
 
-def check_optimizer(strategy: Any, name: str) -> None:
+def check_optimizer(strategy: object, name: str) -> None:
     """bitsandbytes' kernels take no sharded tensors (0.50.2: "does not have a sharding strategy registered")."""
     if isinstance(strategy, ShardedStrategy) and name.startswith("paged"):
         raise UserError(
@@ -88,7 +90,7 @@ REFUSED_STRATEGIES = {
 }
 
 
-def check_strategy(strategy: Any) -> None:
+def check_strategy(strategy: object) -> None:
     """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
     name = name_of(strategy)
     plain = name.rpartition(".")[2].lower().removesuffix("strategy")
@@ -98,13 +100,13 @@ def check_strategy(strategy: Any) -> None:
     raise UserError(f"trainer.strategy {name}: {(given or ['choose from auto, ddp and fsdp2'])[0]}")
 
 
-def name_of(strategy: Any) -> str:
+def name_of(strategy: object) -> str:
     """Of a strategy as a config spells it: a name, or a mapping with a class path."""
     if isinstance(strategy, Mapping):
         return str(strategy.get("class_path"))
     return strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
 
 
-def is_sharding(strategy: Any) -> bool:
+def is_sharding(strategy: object) -> bool:
     """strategy: as in `check_strategy`, or the object itself."""
     return isinstance(strategy, ShardedStrategy) or name_of(strategy).rpartition(".")[2] in ("fsdp2", "ShardedStrategy")

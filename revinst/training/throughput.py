@@ -1,12 +1,13 @@
 """Tokens a second and the peak of memory, as logged numbers."""
 
 import time
-from typing import Any
 
 import lightning as L
 import torch
 
+from revinst.data.batch import StepBatch
 from revinst.training.metrics import Sum
+from revinst.training.module import InstructionModule
 
 
 class Throughput(L.Callback):
@@ -16,7 +17,9 @@ class Throughput(L.Callback):
         self.all_tokens = Sum(trainer.strategy.root_device)
         self.tokens, self.since = 0, time.perf_counter()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
+    ) -> None:
         # training_step ends by reading a number from the device, so the clock needs no other wait
         self.tokens += batch.num_tokens
         if module.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
@@ -32,6 +35,6 @@ class Throughput(L.Callback):
         self.tokens, self.since = 0, time.perf_counter()  # validation and samples are not training time
 
 
-def peak_gib(module: Any) -> float:
+def peak_gib(module: InstructionModule) -> float:
     """Of memory on the GPU of the rank that needed most; a collective."""
     return float(module.max_over_ranks(torch.cuda.max_memory_allocated())) / 2**30

@@ -3,14 +3,14 @@
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 
 from revinst.config.parser import build_parser, dump_config
@@ -28,6 +28,7 @@ from revinst.training.stop import DeadRanks, StopSignals
 from revinst.training.strategies import check_strategy
 from revinst.training.throughput import Throughput
 
+T = TypeVar("T")
 REPLACED_FLAGS = {
     "accumulate_grad_batches": (1, "data.rows_per_step and data.micro_batch_size"),
     "gradient_clip_val": (None, "model.max_grad_norm"),
@@ -46,7 +47,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     """The Trainer of the config with our loggers, callbacks and checkpoint writer; writes nothing."""
     options, text = make_classes(config.trainer), dump_config(config)
     metrics = MetricsFile(run.metrics)
-    loggers: list[Any] = [metrics]
+    loggers: list[Logger] = [metrics]
     if options["logger"] in (None, True):
         loggers = [TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version=""), metrics]
     elif options["logger"]:
@@ -108,7 +109,7 @@ def check_trainer_flags(config: Config) -> None:
         raise UserError(f"trainer.max_epochs {epochs}, trainer.max_steps {steps}: give one of them, at least 1")
 
 
-def precision_name(precision: Any) -> str:
+def precision_name(precision: object) -> str:
     """Of Lightning's spellings, the one that `Trainer.precision` has."""
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(precision), str(precision))
 
@@ -126,6 +127,6 @@ def check_launcher(devices: int, nodes: int) -> None:
         )
 
 
-def as_list(given: Any) -> list[Any]:
+def as_list(given: list[T] | T | None) -> list[T]:
     """Lightning takes one of something for a list of one."""
     return given if isinstance(given, list) else [] if given is None else [given]

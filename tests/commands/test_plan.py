@@ -138,29 +138,29 @@ def test_plan_of_a_sharded_config(capsys, llama_7b):
 
 
 @pytest.mark.parametrize(
-    ("room", "says"),
+    ("available", "says"),
     [
         (12, "model.activation_memory_gib: 0 (every"),
         (6.5, "data.micro_batch_size: auto"),
         (3, "smaller"),
     ],
 )
-def test_what_to_change_first(capsys, llama_7b, room, says):
+def test_what_to_change_first(capsys, llama_7b, available, says):
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
     fixed = ("--data.micro_batch_size", 8, "--model.activation_memory_gib", 30)
-    plan = run_plan(capsys, *args, *fixed, "--memory_gib", room)
+    plan = run_plan(capsys, *args, *fixed, "--memory_gib", available)
     assert (not plan["fits"] and plan["change_first"].startswith(says)) or says in plan["change_first"]
 
 
-@pytest.mark.parametrize(("room", "rows", "peak"), [(7.4, 4, 6.27), (11.0, 8, 7.62), (73.6, 8, 7.62)])
-def test_as_many_rows_as_fit(capsys, llama_7b, room, rows, peak):
+@pytest.mark.parametrize(("available", "rows", "peak"), [(7.4, 4, 6.27), (11.0, 8, 7.62), (73.6, 8, 7.62)])
+def test_as_many_rows_as_fit(capsys, llama_7b, available, rows, peak):
     """The recipe's 8 rows a step on cards of 8, 12 and 80 GB less what the driver takes; peaks as measured on an H200
     with its memory capped (docs/speed.md).
     """
     args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
-    plan = run_plan(capsys, *args, "--memory_gib", room)
+    plan = run_plan(capsys, *args, "--memory_gib", available)
     assert plan["fits"] and plan["micro_batch_size"] == rows
-    assert plan["memory_gib"]["needed"] <= room and plan["memory_gib"]["peak"] == pytest.approx(peak, rel=0.1)
+    assert plan["memory_gib"]["needed"] <= available and plan["memory_gib"]["peak"] == pytest.approx(peak, rel=0.1)
 
 
 def test_measured_beside_the_plan(capsys, tiny_llama):

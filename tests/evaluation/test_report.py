@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,7 +111,7 @@ def test_curves_survive_whatever_the_metrics_hold(tmp_path):
         metrics.add(step, {"train/loss": 4.0 - step, "note": "17" if step else 'too high, \n"and" rising'})
     long_id = "x" * 200_000
     ours = RunFolder(None, "", metrics)
-    ours.write_bad_rows(SimpleNamespace(bad_rows={2: ["a b\rc", long_id]}))
+    ours.write_bad_rows({2: ["a b\rc", long_id]})
     metrics.save()
     assert read_rows(metrics.path)[2]["bad_rows"].split() == ["a_b_c", long_id]
     expected = {"train/loss": [(0, 4), (1, 3), (2, 2)], "note": [(1, 17), (2, 17)]}

@@ -86,6 +86,9 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
     def configure_model():
         torch.manual_seed(1 + module.global_rank * ranks_differ)
         configure()
+        model = module.network.model
+        seen["after"], seen["local"] = hash_packed(model), sum(map(local_bytes, model.parameters()))
+        seen.setdefault("before", seen["after"])  # nothing was sharded
 
     def manual_backward(loss):
         """Notes whether the gradient has crossed the ranks: FSDP2 keeps it elsewhere until then."""
@@ -108,11 +111,12 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
 @contextmanager
 def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
     import revinst.training.module as loop
+    from revinst.model import build
     from revinst.model.sharding import gather_whole
     from revinst.training import samples
     from tests.waits import Waits
 
-    clip, shard, generate = loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches
+    clip, shard, generate = loop.clip_grad_norm_, build.shard_layers, samples.generate_batches
     step, barrier = module.training_step, torch.distributed.barrier
 
     def training_step(batch, batch_idx):
@@ -133,23 +137,21 @@ def watch_functions(module: Any, seen: dict[str, Any]) -> Iterator[None]:
         seen["norms"].append(clip(parameters, max_norm, loss_scale))
         return seen["norms"][-1]
 
-    def watch_sharding(model, strategy):
-        seen["before"] = hash_packed(model)
-        reason = shard(model, strategy)
-        seen["after"], seen["local"] = hash_packed(model), sum(map(local_bytes, model.parameters()))
-        return reason
+    def watch_sharding(network, mesh, device):
+        seen["before"] = hash_packed(network.model)
+        return shard(network, mesh, device)
 
     def record_samples(*args, **kwargs):
         made = sorted((number, row.token_ids) for number, row in generate(*args, **kwargs))
         seen["samples"].append(made)
         return [(number, SimpleNamespace(token_ids=ids)) for number, ids in made]
 
-    loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches = record, watch_sharding, record_samples
+    loop.clip_grad_norm_, build.shard_layers, samples.generate_batches = record, watch_sharding, record_samples
     module.training_step = training_step
     try:
         yield
     finally:
-        loop.clip_grad_norm_, loop.shard_layers, samples.generate_batches = clip, shard, generate
+        loop.clip_grad_norm_, build.shard_layers, samples.generate_batches = clip, shard, generate
 
 
 def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:

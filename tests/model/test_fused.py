@@ -97,7 +97,7 @@ def test_a_lean_layer_keeps_only_its_inputs():
         torch.manual_seed(5)
         results.append(run(each))
     assert torch.equal(results[0][0], results[1][0])
-    # to the bit: a resumed run may find room for other layers' activations
+    # to the bit: a resumed run may have memory for other layers' activations
     assert all(torch.equal(results[0][1][name], results[1][1][name]) for name in results[0][1])
     host = layers_of(model)[0].forward.host
     assert not host.parked and layers_of(kept)[0].forward.host is None
@@ -329,7 +329,7 @@ def test_a_backward_has_the_scale_of_its_forward(offloaded):
     assert max(map(error, *found)) < 2e-6
 
 
-def test_a_lean_layer_has_room_for_one_forward():
+def test_an_offloaded_layer_keeps_the_inputs_of_one_pass():
     """Gradients from another forward's inputs would be wrong without a word."""
     model = fuse(build(), offloaded=2)
     first, second = forward(model), forward(model, [9, 8])

@@ -37,9 +37,9 @@ def test_a_penalty_on_the_distance_to_the_base(base, tmp_path, recomputed):
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.05)
         network = Network(model).train()
-        layers = network.decoder.layers
+        layers = network.layers
         fused, _ = choose_layers(layers, kernels, on_gpu=True, triton=has_triton(cuda))
-        recompute_layers(network.base, [n for n in range(recomputed) if n not in fused])
+        recompute_layers(network, [n for n in range(recomputed) if n not in fused])
         fuse_layers(layers, fused, recomputed, rows_by_sdpa(BACKENDS["sdpa"].packed))
         assert len(fused) == (4 if kernels == "fused" else 0)
         with torch.autocast("cuda", torch.bfloat16):

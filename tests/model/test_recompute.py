@@ -4,6 +4,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from revinst.model.attention_interface import register_attention
+from revinst.model.network import Network
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 
 SEQ_LENS = [30, 50]
@@ -17,7 +18,7 @@ def gradients_and_saved_bytes(count: int) -> tuple[list[torch.Tensor], int]:
     config._attn_implementation = register_attention("sdpa")
     model = LlamaForCausalLM(config).train()
     if count:
-        recompute_layers(model, range(count))
+        recompute_layers(Network(model), range(count))
     saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

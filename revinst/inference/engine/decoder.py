@@ -8,7 +8,8 @@ them of a prefix, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,22 +24,23 @@ from revinst.model.fused.projection import read_projection
 from revinst.model.fused.support import load_ops, why_not
 from revinst.model.network import Network
 
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
+
 STATIC_ROPE = ("default", "linear", "llama3")  # angles that do not depend on how long the text became
 
 
 def why_not_decoder(network: Network) -> str:
     """Why it can't be laid out like this; empty if it can."""
-    base: Any = network.base
-    decoder = base.get_decoder()
-    if obstacle := why_not_device(next(base.parameters()).device):
+    if obstacle := why_not_device(network.device):
         return obstacle
-    obstacle = next((obstacle for layer in decoder.layers if (obstacle := why_not(layer))), "")
+    obstacle = next((obstacle for layer in network.layers if (obstacle := why_not(layer))), "")
     if obstacle:
         return obstacle
-    rope = getattr(decoder.rotary_emb, "rope_type", "default")
+    rope = getattr(network.decoder.rotary_emb, "rope_type", "default")
     if rope not in STATIC_ROPE:
         return f"its rotary angles are {rope}"
-    return "its head has a bias" if getattr(base.get_output_embeddings(), "bias", None) is not None else ""
+    return "its head has a bias" if getattr(network.head, "bias", None) is not None else ""
 
 
 def why_not_device(device: torch.device) -> str:
@@ -48,7 +50,7 @@ def why_not_device(device: torch.device) -> str:
 class Linears:
     """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter."""
 
-    def __init__(self, modules: list[Any], ops: Any, like: Tensor, dense: bool):
+    def __init__(self, modules: list[torch.nn.Linear], ops: ModuleType, like: Tensor, dense: bool):
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group.projections], parameters, like)
@@ -72,7 +74,7 @@ class Linears:
 
 
 class Layer:
-    def __init__(self, layer: Any, ops: Any, like: Tensor, dense: bool):
+    def __init__(self, layer: "LlamaDecoderLayer", ops: ModuleType, like: Tensor, dense: bool):
         attention, mlp = layer.self_attn, layer.mlp
         self.qkv = Linears([attention.q_proj, attention.k_proj, attention.v_proj], ops, like, dense)
         self.o = Linears([attention.o_proj], ops, like, dense)
@@ -88,15 +90,15 @@ class Decoder:
     """
 
     def __init__(self, network: Network, attention: str, dense: bool):
-        base: Any = network.base
-        decoder, config = base.get_decoder(), base.config
-        self.embedding, self.head, self.rotary = decoder.embed_tokens, base.get_output_embeddings(), decoder.rotary_emb
+        decoder, config = cast("LlamaModel", network.decoder), network.base.config
+        self.embedding, self.head, self.rotary = decoder.embed_tokens, network.head, decoder.rotary_emb
         self.like = self.embedding.weight
         self.device, self.dtype = self.like.device, self.like.dtype
         self.ops, self.attention, self.dense = load_ops(self.device), BACKENDS[attention], dense
-        self.layers = [Layer(layer, self.ops, self.like, dense) for layer in decoder.layers]
+        layers = [cast("LlamaDecoderLayer", layer) for layer in network.layers]
+        self.layers = [Layer(layer, self.ops, self.like, dense) for layer in layers]
         self.norm = (decoder.norm.weight, decoder.norm.variance_epsilon)
-        first = decoder.layers[0].self_attn
+        first = layers[0].self_attn
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.scale = first.head_dim, first.scaling
 

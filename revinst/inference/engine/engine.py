@@ -177,6 +177,5 @@ def generate_batches(
 
 def dense_bytes(network: Network) -> int:
     """Of the decoder layers' linear weights, unpacked."""
-    layers: Any = network.decoder.layers
-    linear = [m for m in layers.modules() if isinstance(m, torch.nn.Linear) and hasattr(m, "weight")]
+    linear = [m for m in network.layers.modules() if isinstance(m, torch.nn.Linear) and hasattr(m, "weight")]
     return network.dtype.itemsize * sum(m.in_features * m.out_features for m in linear)

@@ -1,8 +1,8 @@
 """transformers' `generate`, for any architecture: the reference that `slots` is held to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def generate_with_transformers(
     from transformers import GenerationConfig
 
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number][0]), number))
-    model: Any = network.model
+    generate = cast(Callable[..., Tensor], network.model.generate)
     config = GenerationConfig(
         do_sample=False,  # `Picked` leaves one token where sampling was asked for
         num_beams=1,
@@ -47,13 +47,13 @@ def generate_with_transformers(
         keys = row_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(network.device)
         picked = Picked(picking, keys)
         ends = partial(find_ended, picking.stopping, input_ids.shape[1])
-        output = model.generate(
+        output = generate(
             input_ids=input_ids.to(network.device),
             attention_mask=attention_mask.to(network.device),
             generation_config=config,
             logits_processor=[picked],
             stopping_criteria=[ends],
-            synced_gpus=is_sharded(model),
+            synced_gpus=is_sharded(network),
         )
         log_p = torch.stack(picked.log_p, dim=1).tolist()  # [batch, steps]
         new_ids = output[:, input_ids.shape[1] :].tolist()
@@ -84,7 +84,7 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]
     return input_ids, attention_mask
 
 
-def find_ended(stopping: Stopping, start: int, ids: Tensor, scores: Any) -> Tensor:
+def find_ended(stopping: Stopping, start: int, ids: Tensor, scores: object) -> Tensor:
     """A stopping criterion: [batch] bool, rows that end with their newest token. start: of what is new in ids."""
     ended = stopping.may_end(ids[:, -1])
     for row in ended.nonzero()[:, 0].tolist():

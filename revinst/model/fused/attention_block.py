@@ -6,7 +6,7 @@ Shapes: T tokens, h features, H query and K key heads of D.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from revinst.model.fused.adapter import Adapter
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import Mask
 from revinst.model.fused.projection import Projection
+
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,13 @@ class Attended:
 class AttentionBlock:
     """projections: of q, k, v and o."""
 
-    def __init__(self, layer: Any, projections: Sequence[Projection], kernel: Callable[..., Tensor], ops: ModuleType):
+    def __init__(
+        self,
+        layer: "LlamaDecoderLayer",
+        projections: Sequence[Projection],
+        kernel: Callable[..., Tensor],
+        ops: ModuleType,
+    ):
         attention, norm = layer.self_attn, layer.input_layernorm
         self.qkv, self.o = Group(projections[:3], ops), Group(projections[3:], ops)
         self.norm, self.eps = norm, norm.variance_epsilon

@@ -4,7 +4,7 @@
 One program a row (norms, RoPE) or a piece of a row (the others). Sums and products in fp32, rounded once.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from revinst.model.fused import reference
 from revinst.model.fused.mask import Mask
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
 
 PIECE = 2048  # elements of a row for one program
 NO_MASK = Mask(0.0, (0, 0))
@@ -311,8 +314,8 @@ def swiglu_backward(
     return dropped
 
 
-def fill_base(base: torch.nn.Module, out: Tensor) -> None:
-    weight: Any = base.weight
+def fill_base(base: torch.nn.Linear, out: Tensor) -> None:
+    weight = base.weight
     state = double_nf4(base)
     if state is None or state.dtype != out.dtype or weight.numel() * 2 != out.numel():
         return reference.fill_base(base, out)
@@ -323,14 +326,14 @@ def fill_base(base: torch.nn.Module, out: Tensor) -> None:
     )  # fmt: skip
 
 
-def double_nf4(base: torch.nn.Module) -> Any:
+def double_nf4(base: torch.nn.Linear) -> "QuantState | None":
     """The statistics of bitsandbytes' NF4 with double quantisation in its usual block sizes; else None."""
-    state: Any = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
+    state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
     if state is None or not state.nested:
         return None
     return state if (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256) else None
 
 
-def nf4_arguments(weight: Tensor, state: Any) -> tuple[Tensor, ...]:
+def nf4_arguments(weight: Tensor, state: "QuantState") -> tuple[Tensor, ...]:
     statistics = (state.absmax, state.state2.code, state.state2.absmax, state.offset)
     return weight.data, state.code, *statistics

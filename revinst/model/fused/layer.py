@@ -13,7 +13,7 @@ Shapes: T tokens, h features.
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.mask import SITES, Mask, draw_masks
 from revinst.model.fused.mlp_block import Gated, MlpBlock
 from revinst.model.fused.projection import TRAINED, Projection, read_projection, why_not_linear
+
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 
 @dataclass(slots=True)
@@ -43,7 +46,9 @@ class Pass:
 class Blocks:
     """A layer's parts with its projections as they were read; of them all, one dropout p."""
 
-    def __init__(self, layer: Any, projections: list[Projection], kernel: Callable[..., Tensor], ops: ModuleType):
+    def __init__(
+        self, layer: "LlamaDecoderLayer", projections: list[Projection], kernel: Callable[..., Tensor], ops: ModuleType
+    ):
         self.projections, self.p = projections, max(projection.p for projection in projections)
         self.attention = AttentionBlock(layer, projections[:4], kernel, ops)
         self.mlp = MlpBlock(layer, projections[4:], ops)
@@ -63,25 +68,26 @@ class FusedLayer:
 
     def __init__(
         self,
-        layer: Any,
+        layer: "LlamaDecoderLayer",
         number: int,
         kernel: Callable[..., Tensor],
         ops: ModuleType,
         host: HostMemory | None,
     ):
-        self.layer, self.plain, self.number, self.host = layer, layer.forward, number, host
+        self.layer, self.number, self.host = layer, number, host
+        self.plain: Callable[..., Tensor] = layer.forward
         self.kernel, self.ops = kernel, ops
         self.blocks: Blocks | None = None
 
     def __call__(
         self,
         hidden_states: Tensor,
-        *args: Any,
+        *args: object,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
-        past_key_values: Any = None,
+        past_key_values: object = None,
         cu_seqlens: Tensor | None = None,
         seq_lens: list[int] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Tensor:
         is_cached = past_key_values is not None or position_embeddings is None
         if is_cached or cu_seqlens is None or seq_lens is None or (blocks := self.read_blocks()) is None:
@@ -162,7 +168,7 @@ class LayerFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         parameters, now, layer = list(ctx.saved_tensors), ctx.now, ctx.layer
         assert now is not None, "one backward a forward: it frees what the forward kept"
         ctx.now = None
@@ -173,7 +179,7 @@ class LayerFunction(torch.autograd.Function):
             return x_grad, None, None, *cast_grads(groups, adapter_grads, parameters)
 
 
-def read_layer(layer: Any) -> tuple[list[Projection], str]:
+def read_layer(layer: "LlamaDecoderLayer") -> tuple[list[Projection], str]:
     """(projections in the order of `Blocks`, why they can't be fused as they are; empty if they can).
 
     The modules are looked up each time, since PEFT wraps and unwraps them.

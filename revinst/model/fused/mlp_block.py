@@ -6,7 +6,7 @@ Shapes: T tokens, h features, f features of the MLP.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from revinst.model.fused.adapter import Adapter
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import Mask
 from revinst.model.fused.projection import Projection
+
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class Gated:
 class MlpBlock:
     """projections: of gate, up and down."""
 
-    def __init__(self, layer: Any, projections: Sequence[Projection], ops: ModuleType):
+    def __init__(self, layer: "LlamaDecoderLayer", projections: Sequence[Projection], ops: ModuleType):
         norm = layer.post_attention_layernorm
         self.gate_up, self.down = Group(projections[:2], ops), Group(projections[2:], ops)
         self.norm, self.eps = norm, norm.variance_epsilon

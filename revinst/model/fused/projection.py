@@ -5,10 +5,13 @@ So whoever computes in their place reads them anew too, and leaves to them what 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLinear
 
 TRAINED = "weights of the base are trained"
 
@@ -24,8 +27,8 @@ class Projection:
         p: dropout of what A reads; 0 outside of training.
     """
 
-    base: Any
-    adapter: tuple[Any, ...] = ()
+    base: torch.nn.Linear
+    adapter: tuple[torch.nn.Linear, ...] = ()
     scale: float = 0.0
     rank: int = 0
     p: float = 0.0
@@ -46,17 +49,22 @@ class Projection:
 
 def read_projection(module: torch.nn.Module) -> Projection:
     """module: one that `why_not_linear` has nothing against."""
-    layer: Any = module
-    if not hasattr(layer, "base_layer"):
-        return Projection(layer)
+    base = base_of(module)
+    if base is module:
+        return Projection(base)
+    layer = cast("LoraLinear", module)
     for name in adapters_in_use(layer):
         dropout, adapter = layer.lora_dropout[name], (layer.lora_A[name], layer.lora_B[name])
         p = float(getattr(dropout, "p", 0.0)) if dropout.training else 0.0
-        return Projection(layer.base_layer, adapter, layer.scaling[name], layer.r[name], p)
-    return Projection(layer.base_layer)
+        return Projection(base, cast("tuple[torch.nn.Linear, ...]", adapter), layer.scaling[name], layer.r[name], p)
+    return Projection(base)
 
 
-def adapters_in_use(layer: Any) -> list[str]:
+def base_of(module: torch.nn.Module) -> torch.nn.Linear:
+    return cast(torch.nn.Linear, getattr(module, "base_layer", module))
+
+
+def adapters_in_use(layer: "LoraLinear") -> list[str]:
     """Names of those that PEFT adds: none where they are switched off, or merged into the base."""
     if layer.disable_adapters or layer.merged:
         return []
@@ -65,20 +73,19 @@ def adapters_in_use(layer: Any) -> list[str]:
 
 def why_not_linear(module: torch.nn.Module) -> str:
     """Why a linear layer can't be read as a `Projection` right now; empty if it can."""
-    layer: Any = module
-    base = layer.base_layer if hasattr(layer, "base_layer") else layer
+    base = base_of(module)
     if type(base).__name__ not in ("Linear", "Linear4bit"):
         return f"{type(base).__name__} layers"
     if base.bias is not None:
         return "linear layers with bias"
     if base.weight.requires_grad:
         return TRAINED
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks:
         return "linear layers with hooks"  # PEFT's `adapter_names` are some
-    return "" if base is layer else why_not_adapter(layer)
+    return "" if base is module else why_not_adapter(cast("LoraLinear", module))
 
 
-def why_not_adapter(layer: Any) -> str:
+def why_not_adapter(layer: "LoraLinear") -> str:
     if layer.disable_adapters and layer.merged:
         return "an adapter that is merged and switched off"  # PEFT takes it out of the base in its forward
     names = adapters_in_use(layer)

@@ -113,14 +113,14 @@ def swiglu_backward(
     return (F.silu(g) * u * keep(gate, mask)).to(gate.dtype)  # as in `swiglu`, to the bit
 
 
-def fill_base(base: torch.nn.Module, out: Tensor) -> None:
+def fill_base(base: torch.nn.Linear, out: Tensor) -> None:
     """Writes a base layer's weight [N, K] into out, unpacking 4 bits."""
     out.copy_(unpack_base(base))
 
 
-def unpack_base(base: torch.nn.Module) -> Tensor:
+def unpack_base(base: torch.nn.Linear) -> Tensor:
     """A base layer's weight [N, K]; a copy if it is packed."""
-    weight: Tensor = base.weight  # type: ignore[assignment]
+    weight = base.weight
     state = getattr(weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
     if state is None:
         return weight.detach()

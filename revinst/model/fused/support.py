@@ -1,8 +1,8 @@
 """Which layers of a model can be fused, and fusing them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -12,10 +12,15 @@ from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, read_layer
 from revinst.model.hardware import has_triton
 
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
 CHOICES = ("auto", "fused", "plain")
 
 
-def choose_layers(layers: Any, kernels: str, *, on_gpu: bool, triton: bool) -> tuple[list[int], str]:
+def choose_layers(
+    layers: Iterable[torch.nn.Module], kernels: str, *, on_gpu: bool, triton: bool
+) -> tuple[list[int], str]:
     """(numbers of the layers to fuse, reason). `auto` fuses on CUDA what can be fused; `fused` does on the CPU too.
 
     triton: our kernels run there (`has_triton`). Raises UserError where `fused` was asked for and no layer can be.
@@ -41,7 +46,9 @@ def choose_layers(layers: Any, kernels: str, *, on_gpu: bool, triton: bool) -> t
     return fusible, reason
 
 
-def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]) -> HostMemory:
+def fuse_layers(
+    layers: torch.nn.ModuleList, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]
+) -> HostMemory:
     """Replaces the forward of these layers. Of all layers, the first `recomputed` are offloaded: they
     park their inputs in the memory that is returned, and recompute.
     """
@@ -49,8 +56,9 @@ def fuse_layers(layers: Any, numbers: list[int], recomputed: int, kernel: Callab
     ops, host = load_ops(device), HostMemory(device)
     for number in numbers:
         parked = host if number < recomputed else None
-        layers[number].gradient_checkpointing = False
-        layers[number].forward = FusedLayer(layers[number], number, kernel, ops, parked)
+        layer = cast("LlamaDecoderLayer", layers[number])
+        layer.gradient_checkpointing = False
+        layers[number].forward = FusedLayer(layer, number, kernel, ops, parked)
     return host
 
 
@@ -64,10 +72,11 @@ def load_ops(device: torch.device) -> ModuleType:
     return reference
 
 
-def why_not(layer: Any) -> str:
+def why_not(module: torch.nn.Module) -> str:
     """Why a decoder layer can't be fused; empty if it can."""
-    if type(layer).__name__ != "LlamaDecoderLayer":
-        return f"{type(layer).__name__} is not Llama's"
+    if type(module).__name__ != "LlamaDecoderLayer":
+        return f"{type(module).__name__} is not Llama's"
+    layer = cast("LlamaDecoderLayer", module)
     attention, mlp = layer.self_attn, layer.mlp
     if type(mlp.act_fn).__name__ not in ("SiLU", "SiLUActivation"):
         return f"its activation is {type(mlp.act_fn).__name__}"
