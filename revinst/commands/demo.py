@@ -10,7 +10,7 @@ from revinst.commands.options import build_parser, read_stated
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
@@ -60,7 +60,7 @@ def build_page(gradio: Any, writer: Writer, train: Sequence[Example], title: str
         try:
             with torch.inference_mode():
                 found = writer.suggest(text, int(count), temperature)
-        except BadRow as reason:
+        except BadRecord as reason:
             raise gradio.Error(str(reason)) from None
         rows = [[c.instruction, c.how, f"{c.log_p / c.num_tokens:.2f}", f"{agreement:.2f}"] for c, agreement in found]
         return rows, describe_nearest(find_nearest(writer.prepare(text), train))

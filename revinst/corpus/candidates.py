@@ -10,7 +10,7 @@ from revinst.corpus.filters import Row
 from revinst.data.examples import Example, build_text
 from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.evaluation.samples import agree
 from revinst.inference.engine.engine import Engine, GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
@@ -77,7 +77,7 @@ class Writer:
     def suggest(self, text: str, k: int, temperature: float) -> list[tuple[Candidate, float]]:
         """A text's candidates with `agree_with_all`: the greedy one first, then the samples that agree most.
 
-        Raises BadRow for a text that `fit` would not have taken.
+        Raises BadRecord for a text that `fit` would not have taken.
         """
         text = build_text(text, self.trained.strip_citations).response
         writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature))
@@ -145,7 +145,7 @@ class Writer:
         """As the run reads it; empty where it would not have been trained on it."""
         try:
             return build_text(text, self.trained.strip_citations).response
-        except BadRow:
+        except BadRecord:
             return ""
 
     def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Row]:
@@ -183,5 +183,5 @@ def agree_with_all(candidates: Sequence[Candidate]) -> list[float]:
     return [found[number] for number in range(len(candidates))]
 
 
-def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:
-    return Example(row_id, instruction, "", text, "")
+def example_of(text: str, instruction: str = "", example_id: str = "") -> Example:
+    return Example(example_id, instruction, "", text, "")

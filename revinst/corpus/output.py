@@ -56,8 +56,8 @@ def write_dataset(
     write_rows(folder / "provenance.jsonl", describe_rows(rows, numbers, ids, parts))
     write_parquet(folder / "dataset.parquet", rows, numbers, ids, parts)
     members: dict[str, list[str]] = {"train": [], "val": [], "heldout": []}
-    for row_id, part in zip(ids, parts, strict=True):
-        members[part].append(row_id)
+    for example_id, part in zip(ids, parts, strict=True):
+        members[part].append(example_id)
     write_json(folder / "split.json", Split(**members, groups=join_ids(ids, groups)).to_json())
 
 
@@ -83,9 +83,9 @@ def name_rows(rows: Sequence[Row], numbers: Sequence[int]) -> Iterator[str]:
 def describe_rows(
     rows: Sequence[Row], numbers: Sequence[int], ids: Sequence[str], parts: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    for number, row_id, part in zip(numbers, ids, parts, strict=True):
+    for number, example_id, part in zip(numbers, ids, parts, strict=True):
         row = rows[number]
-        facts: Row = {"id": row_id, "text": row["id"], "part": part}
+        facts: Row = {"id": example_id, "text": row["id"], "part": part}
         facts |= {name: row[name] for name in PROVENANCE}
         yield facts | ({"rating": row["rating"]} if "rating" in row else {})
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from revinst.data.examples import check_text
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 
@@ -56,7 +56,7 @@ Ingested = OwnText | NotKept
 def check_note(text: OwnText) -> Ingested:
     try:
         check_text(text.text, "the text")
-    except BadRow as error:
+    except BadRecord as error:
         return NotKept(text.where, str(error))
     return text if text.text else NotKept(text.where, "empty")
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from revinst.data.examples import Example, Examples, build_examples
-from revinst.data.overlap import THRESHOLD, nearest_rows, normalise
+from revinst.data.example_table import Examples, build_examples
+from revinst.data.examples import Example
+from revinst.data.overlap import THRESHOLD, find_nearest_texts, normalise
 from revinst.data.split import PARTS, Split, counts_as_shared, select_examples, split_examples
 
 # All held-out against all training rows of 15,000: 18 million, a few seconds. Far beyond, a sample stands for all.
@@ -37,17 +38,17 @@ class Audit:
 
 def audit_split(examples: Examples, split: Split) -> Audit:
     """Compares held-out rows with training rows: all of them, or an even sample where there are very many."""
-    return audit_rows(select_examples(examples, split.heldout), select_examples(examples, split.train))
+    return audit_examples(select_examples(examples, split.heldout), select_examples(examples, split.train))
 
 
 def audit_random_split(examples: Examples, split: Split, seed: int) -> Audit:
     """The same for parts of the same sizes drawn row by row, as most tools draw them."""
     order = np.random.default_rng(seed).permutation(len(examples))
     heldout, rest = order[: len(split.heldout)], order[len(split.heldout) : len(split.heldout) + len(split.train)]
-    return audit_rows(examples.take(np.sort(heldout)), examples.take(np.sort(rest)))
+    return audit_examples(examples.take(np.sort(heldout)), examples.take(np.sort(rest)))
 
 
-def audit_rows(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
+def audit_examples(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
     """Compares rows with training rows. Responses count as in grouping: not short ones that many rows share."""
     heldout = heldout if isinstance(heldout, Examples) else build_examples(heldout)
     train = train if isinstance(train, Examples) else build_examples(train)
@@ -55,7 +56,7 @@ def audit_rows(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
     heldout = heldout[::step]
     best, nearest = np.zeros(len(heldout)), np.full(len(heldout), -1, dtype=np.int64)
     for field in ("instruction", "response"):
-        index, similarity = nearest_rows(heldout.texts(field), train.texts(field))
+        index, similarity = find_nearest_texts(heldout.texts(field), train.texts(field))
         if field == "response":
             similarity[~informative(heldout.texts(field), train.texts(field))] = 0.0
         larger = similarity > best
@@ -68,7 +69,7 @@ def find_nearest(text: str, train: Sequence[Example]) -> tuple[Example, float] |
     if not train:
         return None
     responses = train.texts("response") if isinstance(train, Examples) else [example.response for example in train]
-    (row,), (similarity,) = nearest_rows([text], responses)
+    (row,), (similarity,) = find_nearest_texts([text], responses)
     return (train[int(row)], float(similarity)) if row >= 0 else None
 
 

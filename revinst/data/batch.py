@@ -84,7 +84,7 @@ class StepBatch:
 
     @property
     def ids(self) -> list[str]:
-        return [row_id for row in self.rows for row_id in row.ids]
+        return [example_id for row in self.rows for example_id in row.ids]
 
     def to(self, device, non_blocking: bool = False) -> "StepBatch":
         return StepBatch([row.to(device, non_blocking) for row in self.rows])
@@ -109,7 +109,7 @@ def join_rows(rows: list[MicroBatch]) -> MicroBatch:
         cu_seqlens=torch.cat([rows[0].cu_seqlens[:1], *(row.cu_seqlens[1:] + start for row, start in parts)]),
         target_index=torch.cat([row.target_index + start for row, start in parts]),
         seq_lens=[length for row in rows for length in row.seq_lens],
-        ids=[row_id for row in rows for row_id in row.ids],
+        ids=[example_id for row in rows for example_id in row.ids],
     )
 
 

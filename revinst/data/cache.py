@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from revinst.data.encoding import Documents, concatenate_documents
-from revinst.data.examples import Discarded, Examples
+from revinst.data.example_table import Discarded, Examples
 
 FORMAT = 2  # raised when the same inputs would give other arrays or files
 

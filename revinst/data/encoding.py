@@ -17,7 +17,8 @@ from itertools import chain
 
 import numpy as np
 
-from revinst.data.examples import Discarded, Example
+from revinst.data.example_table import Discarded
+from revinst.data.examples import Example
 from revinst.data.prompt import Prompt, Template, render_prompt
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
@@ -147,7 +148,7 @@ def concatenate_documents(parts: Sequence[Documents]) -> Documents:
         input_ids=np.concatenate([np.zeros(0, np.int32), *(part.input_ids for part in parts)]),
         targets=np.concatenate([np.zeros(0, np.int32), *(part.targets for part in parts)]),
         offsets=np.concatenate([[0], *lengths]).cumsum(),
-        ids=[row_id for part in parts for row_id in part.ids],
+        ids=[example_id for part in parts for example_id in part.ids],
         truncated=sum(part.truncated for part in parts),
         discarded=[row for part in parts for row in part.discarded],
     )

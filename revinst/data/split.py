@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.examples import Example, Examples, build_examples
+from revinst.data.example_table import Examples, build_examples
+from revinst.data.examples import Example
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.runs.files import read_json
@@ -109,7 +110,7 @@ class NormalisedTexts(Sequence[str]):
         return len(self.examples)
 
     def __getitem__(self, number: Any) -> Any:
-        return normalise(self.examples.table.column(self.name)[int(self.examples.rows[number])].as_py())
+        return normalise(self.examples.table.column(self.name)[int(self.examples.numbers[number])].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for (block,) in self.examples.blocks(self.name):
@@ -202,7 +203,7 @@ def read_split_of(examples: Examples, path: Path) -> Split:
     """A split that another run made. Raises UserError unless it names exactly the rows that there are."""
     split = read_split(path)
     named = [*split.train, *split.val, *split.heldout]
-    missing, extra = int((examples.rows_of(named) < 0).sum()), len(examples) - len(named)
+    missing, extra = int((examples.numbers_of(named) < 0).sum()), len(examples) - len(named)
     if missing or extra:
         raise UserError(
             f"{path}: {missing} of its {len(named)} rows are not in the data, which has {len(examples)} rows; "
@@ -213,7 +214,7 @@ def read_split_of(examples: Examples, path: Path) -> Split:
 
 def select_examples(examples: Examples, ids: Sequence[str]) -> Examples:
     """The examples with these ids, in the order of `ids`. Raises UserError when one is missing."""
-    rows = examples.rows_of(ids)
+    rows = examples.numbers_of(ids)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise UserError(

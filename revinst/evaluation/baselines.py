@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from revinst.data.overlap import nearest_rows
+from revinst.data.overlap import find_nearest_texts
 from revinst.evaluation.rouge import score_rouge_l, split_stems
 
 NUM_WORDS = 7
@@ -56,7 +56,7 @@ def nearest_response(
     responses: Sequence[str], train_responses: Sequence[str], train_instructions: Sequence[str], otherwise: str
 ) -> list[str]:
     """The instruction of the most similar training response; `otherwise` where none is similar at all."""
-    nearest, _ = nearest_rows(responses, train_responses)
+    nearest, _ = find_nearest_texts(responses, train_responses)
     return [train_instructions[row] if row >= 0 else otherwise for row in nearest]
 
 

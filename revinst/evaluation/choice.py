@@ -66,15 +66,15 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
-            row_id, _ = row["id"], row["reference"]
+            example_id, _ = row["id"], row["reference"]
             for name in TEXTS:
                 if not isinstance(row.get(name, ""), str):
                     raise TypeError(f"{name} must be text")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
-        if row_id in rows:
-            raise UserError(f"{path}:{number}: a second row with the id {row_id}")
-        rows[row_id] = row
+        if example_id in rows:
+            raise UserError(f"{path}:{number}: a second row with the id {example_id}")
+        rows[example_id] = row
     if not rows:
         raise UserError(f"{path}: no rows in it")
     return rows

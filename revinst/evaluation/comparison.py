@@ -28,7 +28,7 @@ class System:
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
         """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
-        rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
+        rows = [[seed[example_id].get(metric) for example_id in ids] for seed in self.seeds]
         if wrong := [value for seed in rows for value in seed if not is_score(value)]:
             raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
         values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
@@ -64,7 +64,9 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
+            changed = [
+                example_id for example_id in first if first[example_id]["reference"] != rows[example_id]["reference"]
+            ]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)
@@ -84,8 +86,8 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
         order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
         systems, values = [systems[number] for number in order], [values[number] for number in order]
     first = systems[0].seeds[0]
-    groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
-    categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)
+    groups = number_groups([first[example_id].get("group", example_id) for example_id in ids])
+    categories = np.array([first[example_id].get("category", "") for example_id in ids], dtype=object)
     rows = [found.mean(0) for found in values]
     pairs = [
         {"system": system.name} | compare_pair(rows[0], other, groups, categories)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from revinst.data.audit import audit_rows
+from revinst.data.audit import audit_examples
 from revinst.data.examples import Example
 from revinst.data.overlap import normalise
 from revinst.data.split import group_duplicates, read_split, select_examples
@@ -43,13 +43,13 @@ class EvaluatedRows:
         unknown = {"nearest_train_instruction": None, "max_similarity": None}
         if self.train is None:
             return [unknown for _ in self.examples]
-        audit = audit_rows(self.examples, self.train)
+        audit = audit_examples(self.examples, self.train)
         found = {
-            row_id: {
+            example_id: {
                 "nearest_train_instruction": self.train[row].instruction if row >= 0 else None,
                 "max_similarity": float(similarity),
             }
-            for row_id, row, similarity in zip(audit.ids, audit.nearest.tolist(), audit.similarity, strict=True)
+            for example_id, row, similarity in zip(audit.ids, audit.nearest.tolist(), audit.similarity, strict=True)
         }
         return [found.get(example.id, unknown) for example in self.examples]
 
@@ -80,7 +80,7 @@ def choose_rows(
     train, val = (select_examples(known, ids) for ids in (split.train, split.val))
     if source is None:
         examples = select_examples(known, getattr(split, part))[:limit]
-        group_of = {row_id: min(group) for group in split.groups for row_id in group}
+        group_of = {example_id: min(group) for group in split.groups for example_id in group}
         groups = [group_of.get(example.id, example.id) for example in examples]
     else:
         examples = trained.load_rows(source)[:limit]

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from revinst.data.examples import list_sources
+from revinst.data.example_table import list_sources
 from revinst.data.prompt import Template, prompt_text
 from revinst.data.tokenizer import looks_local
 from revinst.evaluation.folders import find_evaluations

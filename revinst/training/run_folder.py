@@ -82,7 +82,7 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def write_bad_rows(self, module: Any) -> None:
         for step, ids in module.bad_rows.items():
-            words = [re.sub(r"\s+", "_", row_id) for row_id in ids]  # also: csv would not quote a lone \r
+            words = [re.sub(r"\s+", "_", example_id) for example_id in ids]  # also: csv would not quote a lone \r
             self.metrics.add(step, {"bad_rows": " ".join(words)})
         module.bad_rows.clear()
 

@@ -8,7 +8,8 @@ import pytest
 
 from revinst.commands.evaluate import build_options, read_settings
 from revinst.commands.options import read_generation_settings
-from revinst.data.examples import Example, load_examples
+from revinst.data.example_table import load_examples
+from revinst.data.examples import Example
 from revinst.evaluation.evaluate import find_folder
 from revinst.evaluation.folders import place
 from revinst.export.card import describe_scores

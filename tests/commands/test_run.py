@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.evaluation.baselines import FLOORS
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.load import load_for_inference
@@ -326,7 +326,7 @@ def test_rows_of_the_training_part_are_refused(runs, tmp_path, capsys):
     """Known by id, or by their words under another id."""
     train = json.loads((runs / "one" / "split.json").read_text())["train"]
     by_id = {example.id: example for example in load_examples("quickstart")[0]}
-    chosen = [by_id[row_id] for row_id in train[:2]]
+    chosen = [by_id[example_id] for example_id in train[:2]]
     new = {"id": "new", "instruction": "Is this row a new one?", "response": "It is, of all rows here."}
     again = {"id": "again", "instruction": chosen[1].instruction.upper(), "response": chosen[1].response + " "}
     first = {"instruction": chosen[0].instruction, "context": chosen[0].context, "response": chosen[0].response}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from revinst.data.examples import list_sources, load_examples
+from revinst.data.example_table import list_sources, load_examples
 from revinst.export.card import build_card
 from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import FEW, fit

@@ -12,7 +12,7 @@ from revinst.corpus.dropped import KEPT, filter_rows
 from revinst.corpus.filters import Thresholds
 from revinst.data.datamodule import build_data
 from revinst.data.prompt import render_prompt
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.data.texts import read_texts
 from revinst.errors import UserError
 from revinst.inference import trained as opening
@@ -124,7 +124,7 @@ def test_marks_alone_are_no_text(run, tmp_path, capsys):
     assert not (tmp_path / "out.jsonl").exists()
     trained, settings = open_trained(str(run)), GenerationSettings(max_new_tokens=2)
     demo = Writer(trained, trained.load(settings), settings)
-    with pytest.raises(BadRow, match=said):
+    with pytest.raises(BadRecord, match=said):
         demo.suggest(" [1][2] ", 1, 1.0)
     assert repr(demo.suggest("Ice [1].", 1, 1.0)) == repr(demo.suggest("Ice.", 1, 1.0))
 

@@ -18,7 +18,7 @@ from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction, restore
 from revinst.data.datamodule import InstructionDataModule
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.data.overlap import normalise
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
@@ -164,13 +164,14 @@ def test_fit_takes_the_split_as_it_is(made, base):
     facts = {row["id"]: row for row in read(out / "provenance.jsonl")}
     examples = load_examples(source)[0]
     assert {example.id for example in examples} == set(facts)
-    assert {row_id for row_id, row in facts.items() if row["part"] == "heldout"} == set(data.split.heldout)
+    assert {example_id for example_id, row in facts.items() if row["part"] == "heldout"} == set(data.split.heldout)
     groups = [
-        {facts[row_id]["group"] for row_id in part} for part in (data.split.train, data.split.val, data.split.heldout)
+        {facts[example_id]["group"] for example_id in part}
+        for part in (data.split.train, data.split.val, data.split.heldout)
     ]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
-    newest = max(facts[row_id]["date"] for row_id in data.split.train)
-    assert min(facts[row_id]["date"] for row_id in data.split.heldout) > newest
+    newest = max(facts[example_id]["date"] for example_id in data.split.train)
+    assert min(facts[example_id]["date"] for example_id in data.split.heldout) > newest
     together = [group for group in data.split.groups if len(group) == 2]
     assert together, "the made mailbox has a thread of two"
 

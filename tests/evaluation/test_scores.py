@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.evaluation.baselines import FLOORS, best_constant, build_baselines
 from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_rows
 from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, range_order, summarise_scores

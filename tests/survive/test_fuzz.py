@@ -30,7 +30,7 @@ from revinst.config.stored import read_run_config
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
-from revinst.data.examples import Discarded, load_examples
+from revinst.data.example_table import Discarded, load_examples
 from revinst.data.texts import read_texts
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
