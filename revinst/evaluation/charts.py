@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from revinst.evaluation.baselines import strongest_floor
+from revinst.evaluation.baselines import strongest_baseline
 from revinst.system import allow_long_csv_fields
 
 WIDTH, HEIGHT = 560, 200
@@ -31,15 +31,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One label's mean with its interval and its strongest floor, in units of 0-1 of the plot's width."""
+    """One label's mean with its interval and its strongest baseline, in units of 0-1 of the plot's width."""
 
     label: str
     n: int
     mean: float
     low: float
     high: float
-    floor: float
-    floor_name: str
+    baseline: float
+    baseline_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,16 @@ def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) 
     known = [label for label in parts if parts[label][metric] is not None]
     largest = set(sorted(known, key=lambda label: -parts[label]["n"])[:MAX_BARS])
     bars = [build_bar(label, parts[label], metric) for label in known if label in largest]
-    top = max([max(bar.high, bar.floor) for bar in bars], default=0.0) or 1.0
+    top = max([max(bar.high, bar.baseline) for bar in bars], default=0.0) or 1.0
     scaled = [
-        replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, floor=bar.floor / top) for bar in bars
+        replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, baseline=bar.baseline / top)
+        for bar in bars
     ]
     return Bars(title, top, scaled, len(known) - len(scaled))
 
 
 def build_bar(label: str, part: Mapping[str, Any], metric: str) -> Bar:
     mean, (low, high) = part[metric], part["ci95"][metric]
-    floor = strongest_floor(part["baselines"], metric)
+    baseline = strongest_baseline(part["baselines"], metric)
     ends = (mean, mean) if low is None else (low, high)
-    return Bar(label or "(none)", part["n"], mean, *ends, part["baselines"][floor][metric] or 0.0, floor)
+    return Bar(label or "(none)", part["n"], mean, *ends, part["baselines"][baseline][metric] or 0.0, baseline)

@@ -26,17 +26,17 @@ class EvaluatedRows:
     val: Sequence[Example] = ()
 
     def build_baselines(self) -> dict[str, list[str]]:
-        """Floors from the training rows; without any, each half of the rows takes them from the other half."""
+        """Baselines from the training rows; without any, each half of the rows takes them from the other half."""
         if self.train is not None:
-            return floors_from(self.examples, self.train, self.val)
+            return predict_baselines(self.examples, self.train, self.val)
         halves = [self.examples[0::2], self.examples[1::2]]
         if not halves[1]:
-            raise UserError("one row is too few to score: the floors come from the other rows of --input")
-        floors: dict[str, list[str]] = {}
+            raise UserError("one row is too few to score: the baselines come from the other rows of --input")
+        baselines: dict[str, list[str]] = {}
         for half, (ours, theirs) in enumerate([halves, halves[::-1]]):
-            for name, texts in floors_from(ours, theirs, ()).items():
-                floors.setdefault(name, [""] * len(self.examples))[half::2] = texts
-        return floors
+            for name, texts in predict_baselines(ours, theirs, ()).items():
+                baselines.setdefault(name, [""] * len(self.examples))[half::2] = texts
+        return baselines
 
     def find_nearest(self) -> list[dict[str, Any]]:
         """The leakage audit of each row: the training row most like it, and how alike they are."""
@@ -54,7 +54,9 @@ class EvaluatedRows:
         return [found.get(example.id, unknown) for example in self.examples]
 
 
-def floors_from(examples: Sequence[Example], train: Sequence[Example], val: Sequence[Example]) -> dict[str, list[str]]:
+def predict_baselines(
+    examples: Sequence[Example], train: Sequence[Example], val: Sequence[Example]
+) -> dict[str, list[str]]:
     return build_baselines(
         [example.response for example in examples],
         [example.response for example in train],

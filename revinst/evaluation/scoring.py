@@ -57,14 +57,14 @@ def score_evaluation(
     if not predictor.ranks.is_first:
         return {}
     first = made.samples[0]
-    floors, nearest = score_systems(predictor, rows, made, asked.semantic), rows.find_nearest()
-    own = floors.pop("own")
+    baselines, nearest = score_systems(predictor, rows, made, asked.semantic), rows.find_nearest()
+    own = baselines.pop("own")
     key = predictor.key(asked.use_adapter, num_samples=asked.samples)
     settings = key.to_json() | describe_metrics(predictor, rows, asked.semantic)
     if asked.with_likelihoods:
         settings["gain"] = describe_gain(predictor, forward)
     with Stage("confidence intervals", brief=True):
-        scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
+        scores = summarise_scores(own, describe_rows(rows, nearest), baselines, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
@@ -80,7 +80,7 @@ def score_evaluation(
     scored = write_predictions(folder, key, first, extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
-        of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(floors["base"]), strict=True)]
+        of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(baselines["base"]), strict=True)]
         write_predictions(base_folder, predictor.key(False), made.base, of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
@@ -103,7 +103,7 @@ def predict_all(
 
 
 def score_systems(predictor: Predictor, rows: EvaluatedRows, made: Made, encoder: Path | None) -> dict[str, RowScores]:
-    """Row scores of the model that is evaluated (`own`) and of each floor."""
+    """Row scores of the model that is evaluated (`own`) and of each baseline."""
     first = made.samples[0]
     texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in made.base]}
     texts |= rows.build_baselines()
@@ -172,6 +172,7 @@ def write_report_of(
 
 def describe_metrics(predictor: Predictor, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
     described = metric_settings(prompt_lines(predictor.trained.template))
+    # floors: what older files call the baselines
     described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"

@@ -1,4 +1,4 @@
-"""The content of `scores.json`: means with intervals, beside the floors, by category and by kind of row."""
+"""The content of `scores.json`: means with intervals, beside the baselines, by category and by kind of row."""
 
 import re
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from revinst.evaluation.baselines import check_floors, strongest_floor
+from revinst.evaluation.baselines import check_baselines, strongest_baseline
 from revinst.evaluation.scores import HEAD_METRICS
 from revinst.evaluation.statistics import (
     bootstrap_intervals,
@@ -45,15 +45,15 @@ def summarise_scores(
 ) -> dict[str, Any]:
     """Means over rows (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
 
-    `gains` are paired differences to each floor, `detectable` the smallest difference to the strongest floor that this
+    `gains` are paired differences to each baseline, `detectable` the smallest difference to the strongest one that this
     many rows could show.
     """
-    check_floors(list(baselines))
+    check_baselines(list(baselines))
     groups = number_groups(kinds.groups)
     by_category = summarise_parts(scores, kinds.categories, groups, baselines, seed)
-    gains = compare_to_floors(baselines, scores, groups, seed)
-    means = {name: mean_scores(floor) for name, floor in baselines.items()}
-    strongest = {metric: strongest_floor(means, metric) for metric in HEAD_METRICS}
+    gains = compare_to_baselines(baselines, scores, groups, seed)
+    means = {name: mean_scores(baseline) for name, baseline in baselines.items()}
+    strongest = {metric: strongest_baseline(means, metric) for metric in HEAD_METRICS}
     return {
         "n": len(kinds.categories),
         "num_groups": int(groups.max(initial=-1)) + 1,
@@ -82,9 +82,9 @@ def summarise_rows(scores: RowScores, groups: np.ndarray, seed: int) -> dict[str
 
 
 def summarise_parts(
-    scores: RowScores, labels: Sequence[str], groups: np.ndarray, floors: Mapping[str, RowScores], seed: int
+    scores: RowScores, labels: Sequence[str], groups: np.ndarray, baselines: Mapping[str, RowScores], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Label -> n, the mean of each metric, their intervals under `ci95`, and the floors on the same rows."""
+    """Label -> n, the mean of each metric, their intervals under `ci95`, and the baselines on the same rows."""
     rows_of = defaultdict(list)
     for row, label in enumerate(labels):
         rows_of[label].append(row)
@@ -97,8 +97,8 @@ def summarise_parts(
             **{metric: value["mean"] for metric, value in part.items()},
             "ci95": {metric: value["ci95"] for metric, value in part.items()},
             "baselines": {
-                name: mean_scores({metric: floor[metric][rows] for metric in HEAD_METRICS})
-                for name, floor in floors.items()
+                name: mean_scores({metric: baseline[metric][rows] for metric in HEAD_METRICS})
+                for name, baseline in baselines.items()
             },
         }
     return parts
@@ -110,15 +110,15 @@ def range_order(label: str) -> tuple[float, str]:
     return (float(number[0]) if number else 0.0, label)
 
 
-def compare_to_floors(
-    floors: Mapping[str, RowScores], scores: RowScores, groups: np.ndarray, seed: int
+def compare_to_baselines(
+    baselines: Mapping[str, RowScores], scores: RowScores, groups: np.ndarray, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Floor -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
-    pairs = [(name, metric) for name in floors for metric in HEAD_METRICS]
-    differences = np.stack([scores[metric] - floors[name][metric] for name, metric in pairs], axis=1)
+    """Baseline -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
+    pairs = [(name, metric) for name in baselines for metric in HEAD_METRICS]
+    differences = np.stack([scores[metric] - baselines[name][metric] for name, metric in pairs], axis=1)
     intervals = bootstrap_intervals(differences, groups, seed=seed)
     p_values = sign_flip_p_values(differences, groups, seed=seed)
-    gains: dict[str, dict[str, Any]] = {name: {} for name in floors}
+    gains: dict[str, dict[str, Any]] = {name: {} for name in baselines}
     for (name, metric), values, interval, p in zip(pairs, differences.T, intervals, p_values, strict=True):
         gains[name][metric] = {
             "difference": mean_of(values[~np.isnan(values)].tolist()),

@@ -89,16 +89,16 @@ def describe_training(trained: Trained, onto: str | None) -> str:
 
 
 def describe_scores(trained: Trained) -> str:
-    """The default evaluation of the run's adapter, with its floors; empty if there is none."""
+    """The default evaluation of the run's adapter, with its baselines; empty if there is none."""
     found = find_evaluations(trained.run) if trained.run else []
     paths = [path for each in found if not each.label and (path := each.folder / "scores.json").is_file()]
     if not paths:
         return ""
     scores = read_json(max(paths, key=lambda path: path.stat().st_mtime))
     if "tuned" in scores:  # of a run that writes responses, which is scored beside its base alone
-        own, floors = scores["tuned"].get("metrics", {}), {"base": scores.get("base", {}).get("metrics", {})}
+        own, baselines = scores["tuned"].get("metrics", {}), {"base": scores.get("base", {}).get("metrics", {})}
     else:
-        own, floors = scores.get("metrics", {}), scores.get("baselines", {})
+        own, baselines = scores.get("metrics", {}), scores.get("baselines", {})
     if not own:
         return ""
     lines = [
@@ -108,8 +108,8 @@ def describe_scores(trained: Trained) -> str:
         table_line(["---"] * 4),
         table_line(["**this adapter**", *(format_interval(own.get(name)) for name in HEAD)]),
         *(
-            table_line([name.replace("_", " "), *(format_interval(floor.get(metric)) for metric in HEAD)])
-            for name, floor in floors.items()
+            table_line([name.replace("_", " "), *(format_interval(baseline.get(metric)) for metric in HEAD)])
+            for name, baseline in baselines.items()
         ),
     ]
     return "\n".join(lines)

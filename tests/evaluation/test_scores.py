@@ -1,4 +1,4 @@
-"""Every metric on texts small enough to count; equal to the reference packages; fast; no figure without floors."""
+"""Every metric on texts small enough to count; equal to the reference packages; fast; no figure without baselines."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
 from revinst.data.example_table import load_examples
-from revinst.evaluation.baselines import FLOORS, best_constant, build_baselines
+from revinst.evaluation.baselines import BASELINES, best_constant, build_baselines
 from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_rows
 from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, range_order, summarise_scores
 
@@ -105,13 +105,13 @@ TRAIN_RESPONSES = ["Boil it in water.", "Comets are balls of ice and dust.", "A 
 
 def test_baselines_are_what_they_say():
     responses = ["Comets are balls of ice and dust that orbit the Sun.", "Six", "It was boiled in water"]
-    floors = build_baselines(responses, TRAIN_RESPONSES, TRAIN, ["What is a moon?"] * 20)
-    assert {"base", *floors} == set(FLOORS)
-    assert floors["lead_words"] == ["Comets are balls of ice and dust", "Six", "It was boiled in water"]
-    assert floors["what_is"][1] == "What is Six?"
-    assert set(floors["random_instruction"]) <= set(TRAIN)
-    assert set(floors["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
-    assert floors["nearest_response"] == ["What is a comet?", floors["best_constant"][0], "How do I cook rice?"]
+    baselines = build_baselines(responses, TRAIN_RESPONSES, TRAIN, ["What is a moon?"] * 20)
+    assert {"base", *baselines} == set(BASELINES)
+    assert baselines["lead_words"] == ["Comets are balls of ice and dust", "Six", "It was boiled in water"]
+    assert baselines["what_is"][1] == "What is Six?"
+    assert set(baselines["random_instruction"]) <= set(TRAIN)
+    assert set(baselines["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
+    assert baselines["nearest_response"] == ["What is a comet?", baselines["best_constant"][0], "How do I cook rice?"]
 
 
 def test_best_constant_is_chosen_on_validation_rows():
@@ -121,9 +121,9 @@ def test_best_constant_is_chosen_on_validation_rows():
 
 def build_summary(**changes: np.ndarray) -> dict:
     scores = {name: np.array([0.2, 0.4, 0.9]) for name in TEXT_METRICS} | changes
-    floor = {name: np.array([0.1, 0.4, 0.5]) for name in TEXT_METRICS}
+    baseline = {name: np.array([0.1, 0.4, 0.5]) for name in TEXT_METRICS}
     kinds = RowKinds(["qa", "qa", "poem"], ["a", "b", "c"], {"response_length": label_lengths(["a"] * 3)})
-    return summarise_scores(scores, kinds, dict.fromkeys(FLOORS, floor), {"base": "x"})
+    return summarise_scores(scores, kinds, dict.fromkeys(BASELINES, baseline), {"base": "x"})
 
 
 def test_summary_has_means_intervals_and_parts():
@@ -140,11 +140,11 @@ def test_summary_has_means_intervals_and_parts():
     assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 
 
-def test_no_score_without_floors():
+def test_no_score_without_baselines():
     scores = {name: np.array([1.0]) for name in TEXT_METRICS}
-    floors = {name: scores for name in FLOORS if name != "what_is"}
+    baselines = {name: scores for name in BASELINES if name != "what_is"}
     with pytest.raises(AssertionError, match="what_is"):
-        summarise_scores(scores, RowKinds(["qa"], ["a"]), floors, {})
+        summarise_scores(scores, RowKinds(["qa"], ["a"]), baselines, {})
 
 
 def test_ranges():
