@@ -27,7 +27,7 @@ from revinst.data.split import select_examples, split_examples
 from revinst.errors import UserError
 from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
-from revinst.evaluation.rows import name_groups
+from revinst.evaluation.examples import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.predictor import Predictor

@@ -8,7 +8,7 @@ from rich.console import Console
 from revinst.commands.options import add_push_options, build_parser, read_stated
 from revinst.errors import UserError
 from revinst.export.card import build_card
-from revinst.export.drift import choose_drift_rows
+from revinst.export.drift import choose_drift_examples
 from revinst.export.drift_report import build_drift_table
 from revinst.export.gguf import FORMATS
 from revinst.export.merge import TARGETS
@@ -26,7 +26,7 @@ def main(args: list[str]) -> int:
         raise UserError(f"--drift_rows {options.drift_rows}: must be at least 0")
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished, read_stated(options))
-    rows = choose_drift_rows(trained, options.input, options.drift_rows)
+    rows = choose_drift_examples(trained, options.input, options.drift_rows)
     onto = choose_target(trained, options.onto)
     card = build_card(trained, options.push_to_hub or options.out.name, onto)
     merge_into(options.out, trained, onto, options.gguf, card)

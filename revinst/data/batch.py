@@ -1,4 +1,4 @@
-"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward).
+"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward pass).
 
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
@@ -150,8 +150,8 @@ class Fullest(NamedTuple):
 class StepRows:
     """A step's rows as a rank takes them; how many at once, the machine decides.
 
-    rows: of a step, on this rank. micro_batch_size: rows in one forward, or auto. fullest: what the fullest so many
-    rows hold.
+    rows: of a step, on this rank. micro_batch_size: rows in one forward pass, or auto. fullest: what the fullest so
+    many rows hold.
     """
 
     rows: int

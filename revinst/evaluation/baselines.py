@@ -9,7 +9,7 @@ from revinst.evaluation.rouge import score_rouge_l, split_stems
 
 NUM_WORDS = 7
 BASELINES = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
-MAX_CANDIDATES = 1000
+MAX_CONSTANTS = 1000
 MAX_CHOOSING = 200
 MIN_CHOOSING = 20
 
@@ -24,12 +24,12 @@ def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[
     """The one training instruction with the highest mean ROUGE-L on validation rows.
 
     Chosen on training rows (never on itself) where there are fewer than MIN_CHOOSING validation rows, and always on
-    samples of at most MAX_CANDIDATES instructions and MAX_CHOOSING rows.
+    samples of at most MAX_CONSTANTS instructions and MAX_CHOOSING rows.
     """
     generator = np.random.default_rng(seed)
     judges = val_instructions if len(val_instructions) >= MIN_CHOOSING else train_instructions
     judges = [judges[pick] for pick in generator.permutation(len(judges))[:MAX_CHOOSING]]
-    picks = generator.permutation(len(train_instructions))[:MAX_CANDIDATES]
+    picks = generator.permutation(len(train_instructions))[:MAX_CONSTANTS]
     candidates = sorted({train_instructions[pick] for pick in picks})
     stems = [split_stems(judge) for judge in judges]
 

@@ -43,7 +43,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class BarChart:
     """Bars over one axis that ends at `top`; `left_out`: how many labels had too few rows to be among them."""
 
     title: str
@@ -94,7 +94,7 @@ def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
     return Curve(name, points, low, high, first, last, kept[-1][1])
 
 
-def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> Bars:
+def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> BarChart:
     """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like; the MAX_BARS largest."""
     known = [label for label in parts if parts[label][metric] is not None]
     largest = set(sorted(known, key=lambda label: -parts[label]["n"])[:MAX_BARS])
@@ -104,7 +104,7 @@ def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) 
         replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, baseline=bar.baseline / top)
         for bar in bars
     ]
-    return Bars(title, top, scaled, len(known) - len(scaled))
+    return BarChart(title, top, scaled, len(known) - len(scaled))
 
 
 def build_bar(label: str, part: Mapping[str, Any], metric: str) -> Bar:

@@ -11,8 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
-from revinst.evaluation.choice import find_files, read_rows, split_seeds
-from revinst.evaluation.statistics import adjust_holm, compare_rows, number_groups
+from revinst.evaluation.choice import find_files, read_predictions, split_seeds
+from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
 
@@ -48,10 +48,10 @@ def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
     files: of `find_files`, for all systems that are compared.
     """
     files = files or find_files([text])
-    return System(text, [read_rows(files[path]) for path in split_seeds(text)])
+    return System(text, [read_predictions(files[path]) for path in split_seeds(text)])
 
 
-def check_same_rows(systems: Sequence[System]) -> list[str]:
+def check_same_examples(systems: Sequence[System]) -> list[str]:
     """The ids, in the order of the first. Raises UserError naming ids that another one lacks, or whose text differs."""
     first = systems[0].seeds[0]
     for system in systems:
@@ -80,7 +80,7 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
     Several seeds of a system count as their mean on each row. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
-    ids = check_same_rows(systems)
+    ids = check_same_examples(systems)
     values = [system.values(ids, metric) for system in systems]
     if rank:
         order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
@@ -124,7 +124,7 @@ def compare_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray, categories: n
 
 def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """A Comparison as JSON."""
-    found = asdict(compare_rows(a, b, groups))
+    found = asdict(compare_paired(a, b, groups))
     found["ci95"] = [none_if_nan(bound) for bound in found["ci95"]]
     return found | {name: none_if_nan(found[name]) for name in ("difference", "detectable")}
 

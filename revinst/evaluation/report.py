@@ -14,7 +14,7 @@ from revinst.evaluation.scores import HEAD_METRICS
 from revinst.runs.files import write_text
 
 CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
-ROW_FIELDS = (
+REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped", "logp_reference",
     "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
@@ -127,7 +127,7 @@ def write_report(
         audit=audit_leakage(rows),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
         script=folder.joinpath("report.js").read_text(encoding="utf-8"),
-        rows=embed_json([{name: row[name] for name in ROW_FIELDS if row.get(name) is not None} for row in rows]),
+        rows=embed_json([{name: row[name] for name in REPORTED_FIELDS if row.get(name) is not None} for row in rows]),
         categories=sorted({row["category"] for row in rows}),
     )
     write_text(path, html)

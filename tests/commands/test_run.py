@@ -279,9 +279,11 @@ def test_likelihoods_and_samples(runs, tmp_path):
 
 def test_similarity_in_meaning_stands_beside_its_baselines(runs, tmp_path, monkeypatch, capsys):
     from revinst.evaluation import embedding
-    from revinst.evaluation.scores import score_rows
+    from revinst.evaluation.scores import score_predictions
 
-    monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
+    monkeypatch.setattr(
+        embedding, "semantic_similarity", lambda folder, ours, refs: score_predictions(ours, refs)["chrf"]
+    )
     monkeypatch.setattr(embedding, "find_spec", lambda name: True)  # the library is an extra
     (tmp_path / "config.json").write_text("{}")
     options = ("--limit", 4, "--max_new_tokens", 2, "--semantic", tmp_path, "--output", tmp_path / "out")

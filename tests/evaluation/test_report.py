@@ -12,7 +12,7 @@ from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
-from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
+from revinst.evaluation.summary import ExampleLabels, label_lengths, summarise_scores
 from revinst.runs.metrics import MetricsFile, read_rows
 from revinst.training.run_folder import RunFolder
 
@@ -41,7 +41,7 @@ def build_rows(count: int) -> list[dict]:
 
 def build_scores(rows: list[dict]) -> dict:
     values = {name: np.array([row[name] for row in rows]) for name in METRICS}
-    kinds = RowKinds(
+    kinds = ExampleLabels(
         [row["category"] for row in rows],
         [row["id"] for row in rows],
         {"response_length": label_lengths([row["response"] for row in rows])},
