@@ -9,7 +9,7 @@ from rich.console import Console
 from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
-    build_parser,
+    build_run_parser,
     read_generation_settings,
     read_stated,
     run_on_devices,
@@ -60,7 +60,7 @@ def read_settings(options: Namespace) -> EvaluationSettings:
 
 
 def build_options() -> ArgumentParser:
-    parser = build_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
+    parser = build_run_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
     parser.add_argument(
         "--part", choices=["heldout", "val"], default="heldout", help="val: to choose settings by; report held-out rows"
     )

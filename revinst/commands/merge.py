@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import add_push_options, build_parser, read_stated
+from revinst.commands.options import add_push_options, build_run_parser, read_stated
 from revinst.errors import UserError
 from revinst.export.card import build_card
 from revinst.export.drift import choose_drift_examples
@@ -39,7 +39,7 @@ def main(args: list[str]) -> int:
 
 
 def build_options() -> ArgumentParser:
-    parser = build_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
+    parser = build_run_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="a folder that does not exist yet")
     parser.add_argument(
         "--onto",

@@ -19,11 +19,11 @@ from revinst.corpus.mbox import is_mbox, split_mbox
 from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
 from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
 from revinst.data.sources import FILE_SUFFIXES, BadRecord, read_file
+from revinst.data.texts import TEXT_SUFFIXES
 from revinst.errors import UserError
 from revinst.progress import Stage
 
 MAIL_SUFFIXES = (".mbox", ".eml")
-TEXT_SUFFIXES = (".txt", ".md")
 UNREADABLE = "the file can't be read"  # what follows may name files, and stays out of the card
 
 

@@ -112,5 +112,5 @@ def open_documents(folder: Path) -> Documents:
         np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         json.loads((folder / "ids.json").read_text(encoding="utf-8")),
         meta["truncated"],
-        [Discarded(**row) for row in meta["discarded"]],
+        [Discarded(**each) for each in meta["discarded"]],
     )

@@ -23,7 +23,7 @@ def find_files(texts: Sequence[str]) -> dict[Path, Path]:
     paths = list(dict.fromkeys(chain.from_iterable(map(split_seeds, texts))))
     files = {path: file for path in paths for file in (path / FILE, path) if file.is_file()}
     if runs := {path: find_evaluations_of(path) for path in paths if path not in files}:
-        files |= choose_evaluations(runs, next((set(read_predictions(file)) for file in files.values()), None))
+        files |= choose_evaluations(runs, next((set(read_scored_predictions(file)) for file in files.values()), None))
     return files
 
 
@@ -56,12 +56,12 @@ def choose_evaluations(runs: Mapping[Path, Sequence[FoundEvaluation]], ids: set[
 
 def has_ids(file: Path, ids: set[str]) -> bool:
     try:
-        return read_predictions(file).keys() == ids
+        return read_scored_predictions(file).keys() == ids
     except UserError:  # one that was killed
         return False
 
 
-def read_predictions(path: Path) -> dict[str, dict[str, Any]]:
+def read_scored_predictions(path: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
-from revinst.evaluation.choice import find_files, read_predictions, split_seeds
+from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
@@ -48,7 +48,7 @@ def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
     files: of `find_files`, for all systems that are compared.
     """
     files = files or find_files([text])
-    return System(text, [read_predictions(files[path]) for path in split_seeds(text)])
+    return System(text, [read_scored_predictions(files[path]) for path in split_seeds(text)])
 
 
 def check_same_examples(systems: Sequence[System]) -> list[str]:

@@ -115,7 +115,7 @@ def choose_drift_examples(trained: Trained, source: str | None, limit: int) -> E
         return None
 
 
-def dtype_with_room(num_bytes: int, device: torch.device) -> torch.dtype | None:
+def dtype_that_fits(num_bytes: int, device: torch.device) -> torch.dtype | None:
     """fp32 on a CPU, where it fits, so that only the weights differ, else bf16; a GPU's own. None: there is no room.
 
     num_bytes: of the weights in bf16; half as much again is needed beside them.
@@ -130,7 +130,7 @@ def prepare_drift(trained: Trained, evaluated: EvaluatedExamples, merged: Path) 
     """Raises UserError where the machine has no room for the model."""
     device = pick_device()
     num_bytes = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    dtype = dtype_with_room(num_bytes, device)
+    dtype = dtype_that_fits(num_bytes, device)
     if dtype is None:
         raise UserError(f"{1.5 * num_bytes / 2**30:.1f} GiB of free memory are needed")
     return Drift(trained, evaluated, dtype, device)

@@ -12,7 +12,7 @@ from revinst.evaluation.examples import EvaluatedExamples
 from revinst.export.card import add_drift
 from revinst.export.drift import prepare_drift
 from revinst.export.gguf import check_gguf, write_gguf
-from revinst.export.licences import name_of
+from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.inference.trained import Trained
 from revinst.model.adapter import MARKER
@@ -46,7 +46,7 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], ca
 
 def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
     return {
-        "base": name_of(trained.base),
+        "base": public_name(trained.base),
         "quantization": trained.quantization,
         "onto": onto,
         "adapter_sha256": hash_adapter(trained.adapter),

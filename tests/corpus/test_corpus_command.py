@@ -241,15 +241,15 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_settings, "SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
-    write_rows, calls = Writer.write_rows, []
+    write_records, calls = Writer.write_records, []
 
     def kill(self, rows, k, how):
         calls.append(len(rows))
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return write_rows(self, rows, k, how)
+        return write_records(self, rows, k, how)
 
-    monkeypatch.setattr(Writer, "write_rows", kill)
+    monkeypatch.setattr(Writer, "write_records", kill)
     again = (mbox, tmp_path / "killed", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *again) == 130
     assert len(list((tmp_path / "killed" / "shards").glob("*.jsonl"))) == 3

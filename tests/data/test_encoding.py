@@ -124,7 +124,7 @@ def test_context_is_dropped_or_included(smollm):
     assert included.replace("### Context:\nIn a hall.\n\n", "") == without != included
 
 
-# ---- room ------------------------------------------------------------------------------------------------------------
+# ---- space -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seq_len", [64, 100, 300])
