@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from revinst.corpus.build import build_dataset, build_texts, shard_path
-from revinst.corpus.filters import Row, Thresholds
+from revinst.corpus.filters import Thresholds
 from revinst.corpus.settings import Reading, Selection
-from revinst.corpus.texts import write_rows
+from revinst.corpus.texts import Record, write_records
 from revinst.options import Parser
 from revinst.system import peak_bytes
 
@@ -40,7 +40,7 @@ def main() -> None:
         texts = build_texts(out, Reading(source, (ME,), redact=True))
         result |= {"read_s": time.perf_counter() - start, "read_mib": peak_mib() - before}
         for number, first in enumerate(range(0, len(texts), SHARD_ROWS)):
-            write_rows(shard_path(out, number), score(texts[first : first + SHARD_ROWS]))
+            write_records(shard_path(out, number), score(texts[first : first + SHARD_ROWS]))
         start = time.perf_counter()
         selection = Selection(Thresholds(), heldout=0.1, val=0.05)
         run = {"name": "made", "adapter": "", "base": "", "round": 0}
@@ -75,7 +75,7 @@ def open_quickstart() -> Iterator[str]:
         yield from lines
 
 
-def score(rows: list[Row]) -> Iterator[Row]:
+def score(rows: list[Record]) -> Iterator[Record]:
     generator = random.Random(rows[0]["id"])
     for row in rows:
         text = " ".join(generator.sample(row["text"].split(), 12))

@@ -20,7 +20,7 @@ import yaml
 
 from revinst.options import Parser
 
-COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_floor", "seconds")
+COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_baseline", "seconds")
 
 
 def run_revinst(log: Path, *args: str) -> bytes:
@@ -50,7 +50,7 @@ def run_trial(name: str, overrides: dict[str, Any], options: argparse.Namespace,
         **{metric: metrics[metric]["mean"] for metric in ("rougeL", "rouge1", "rouge2")},
         "low": metrics["rougeL"]["ci95"][0],
         "high": metrics["rougeL"]["ci95"][1],
-        "strongest_floor": max(floor["rougeL"] for floor in scores["baselines"].values()),
+        "strongest_baseline": max(baseline["rougeL"] for baseline in scores["baselines"].values()),
         "seconds": time.monotonic() - start,
     }
 

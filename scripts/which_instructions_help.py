@@ -21,13 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from revinst.data.examples import Examples, load_examples
+from revinst.data.example_table import Examples, load_examples
 from revinst.data.overlap import normalise
 from revinst.data.split import select_examples, split_examples
 from revinst.errors import UserError
 from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
-from revinst.evaluation.rows import name_groups
+from revinst.evaluation.examples import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.predictor import Predictor
@@ -112,7 +112,7 @@ def write_instructions(options: argparse.Namespace, rows: Examples) -> dict[str,
     made = {row["id"]: row["prediction"] for row in map(json.loads, output.open(encoding="utf-8"))}
     lead = lead_words(rows.texts("response"))
     # a forward row needs an instruction; where the run wrote none, the first words stand in
-    backward = [made[row_id].strip() or words for row_id, words in zip(rows.texts("id"), lead, strict=True)]
+    backward = [made[example_id].strip() or words for example_id, words in zip(rows.texts("id"), lead, strict=True)]
     return {"true": rows.texts("instruction"), "backward": backward, "lead_words": lead}
 
 

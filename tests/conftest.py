@@ -51,7 +51,7 @@ def sentencepiece_folder(tmp_path_factory) -> Path:
     """A tokenizer built as Llama 2's is: SentencePiece BPE with byte fallback and a word mark before every text."""
     import sentencepiece
 
-    from revinst.data.examples import load_examples
+    from revinst.data.example_table import load_examples
 
     folder = tmp_path_factory.mktemp("sentencepiece")
     texts = [example.response.replace("\n", " ") for example in load_examples("quickstart")[0]]

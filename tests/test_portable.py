@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from revinst import system
-from revinst.data import examples
+from revinst.data import example_table
 from revinst.errors import UserError
 from revinst.export.standalone import choose_target
 from revinst.inference.engine.cached import load_ops
@@ -184,12 +184,12 @@ def test_windows_flushes_no_folders(tmp_path, monkeypatch):
 
 def test_rows_are_not_mapped_on_windows(monkeypatch):
     """It would not let the file go."""
-    here, _ = examples.load_examples("quickstart")
+    here, _ = example_table.load_examples("quickstart")
     mapped = psutil.Process().memory_maps
     assert sum("revinst-rows" in region.path for region in mapped()) > 0
     before = sum("revinst-rows" in region.path for region in mapped())
-    monkeypatch.setattr(examples, "IS_WINDOWS", True)
-    there, _ = examples.load_examples("quickstart")
+    monkeypatch.setattr(example_table, "IS_WINDOWS", True)
+    there, _ = example_table.load_examples("quickstart")
     assert sum("revinst-rows" in region.path for region in mapped()) == before
     assert there.table.equals(here.table) and len(there) > 50
 

@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 
-from revinst.commands.options import build_parser, read_stated
+from revinst.commands.options import build_run_parser, read_stated
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import open_trained
 from revinst.system import quiet_libraries
 
-ADDRESS = "127.0.0.1"  # nobody else's machine: the page has no password
+HOST = "127.0.0.1"  # nobody else's machine: the page has no password
 MAX_CANDIDATES = 16
 
 
 def main(args: list[str]) -> int:
-    parser = build_parser("demo", "A page on this machine (127.0.0.1) to try a run.")
+    parser = build_run_parser("demo", "A page on this machine (127.0.0.1) to try a run.")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--max_new_tokens", type=int, default=100)
     options = parser.parse_args(args)
@@ -34,7 +34,7 @@ def main(args: list[str]) -> int:
     train = select_examples(trained.load_examples(), read_split(trained.run.split).train) if trained.run else []
     page = build_page(gradio, Writer(trained, trained.load(settings), settings), train, options.run)
     try:
-        launch(gradio, page, options.port)
+        serve(gradio, page, options.port)
     except OSError as error:
         raise UserError(f"--port {options.port}: {error}") from None
     return 0
@@ -60,7 +60,7 @@ def build_page(gradio: Any, writer: Writer, train: Sequence[Example], title: str
         try:
             with torch.inference_mode():
                 found = writer.suggest(text, int(count), temperature)
-        except BadRow as reason:
+        except BadRecord as reason:
             raise gradio.Error(str(reason)) from None
         rows = [[c.instruction, c.how, f"{c.log_p / c.num_tokens:.2f}", f"{agreement:.2f}"] for c, agreement in found]
         return rows, describe_nearest(find_nearest(writer.prepare(text), train))
@@ -86,11 +86,11 @@ def describe_nearest(found: tuple[Example, float] | None) -> str:
     return f"similarity {similarity:.2f}\n\nInstruction: {example.instruction}\n\nResponse: {example.response}"
 
 
-def launch(gradio: Any, page: Any, port: int | None, block: bool = True) -> str:
+def serve(gradio: Any, page: Any, port: int | None, block: bool = True) -> str:
     """Serves the page until interrupted, or in the background; returns its address."""
     # System fonts: the default theme asks a font server.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    where = {"server_name": ADDRESS, "server_port": port, "share": False}
+    where = {"server_name": HOST, "server_port": port, "share": False}
     _, url, _ = page.launch(
         **where, theme=theme, quiet=True, prevent_thread_lock=True, footer_links=[], show_error=True
     )

@@ -9,13 +9,13 @@ from rich.console import Console
 from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
-    build_parser,
+    build_run_parser,
     read_generation_settings,
     read_stated,
     run_on_devices,
 )
-from revinst.evaluation.evaluate import build_scores_table, evaluate_rows, find_folder
-from revinst.evaluation.rows import choose_rows
+from revinst.evaluation.evaluate import build_scores_table, evaluate_examples, find_folder
+from revinst.evaluation.examples import choose_examples
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_on_all
@@ -32,10 +32,10 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     asked.check(generation.temperature)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
-    rows = choose_rows(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
-    predictor = Predictor(trained, rows.examples, generation, ranks)
+    evaluated = choose_examples(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
+    predictor = Predictor(trained, evaluated.examples, generation, ranks)
     folder = ranks.on_first(lambda: find_folder(predictor, asked, options.name, options.output))
-    scores = evaluate_rows(predictor, rows, folder, asked)
+    scores = evaluate_examples(predictor, evaluated, folder, asked)
     if ranks.is_first and options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     elif ranks.is_first:
@@ -60,7 +60,7 @@ def read_settings(options: Namespace) -> EvaluationSettings:
 
 
 def build_options() -> ArgumentParser:
-    parser = build_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
+    parser = build_run_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
     parser.add_argument(
         "--part", choices=["heldout", "val"], default="heldout", help="val: to choose settings by; report held-out rows"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
-    build_parser,
+    build_run_parser,
     read_generation_settings,
     read_stated,
     run_on_devices,
@@ -43,7 +43,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
 
 
 def build_options() -> ArgumentParser:
-    parser = build_parser("generate", "Write an instruction for each text.")
+    parser = build_run_parser("generate", "Write an instruction for each text.")
     parser.add_argument(
         "input", metavar="INPUT", help="jsonl, json, csv, parquet or txt file, or a folder of txt files"
     )

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from revinst.config.stored import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.data.examples import count_categories, list_sources
+from revinst.data.example_table import count_categories, list_sources
 from revinst.data.packed_text import render_row
 from revinst.data.prompt import render_prompt
 from revinst.data.summary import summarise_data

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import add_push_options, build_parser, read_stated
+from revinst.commands.options import add_push_options, build_run_parser, read_stated
 from revinst.errors import UserError
 from revinst.export.card import build_card
-from revinst.export.drift import choose_drift_rows
+from revinst.export.drift import choose_drift_examples
 from revinst.export.drift_report import build_drift_table
 from revinst.export.gguf import FORMATS
 from revinst.export.merge import TARGETS
@@ -26,7 +26,7 @@ def main(args: list[str]) -> int:
         raise UserError(f"--drift_rows {options.drift_rows}: must be at least 0")
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished, read_stated(options))
-    rows = choose_drift_rows(trained, options.input, options.drift_rows)
+    rows = choose_drift_examples(trained, options.input, options.drift_rows)
     onto = choose_target(trained, options.onto)
     card = build_card(trained, options.push_to_hub or options.out.name, onto)
     merge_into(options.out, trained, onto, options.gguf, card)
@@ -39,7 +39,7 @@ def main(args: list[str]) -> int:
 
 
 def build_options() -> ArgumentParser:
-    parser = build_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
+    parser = build_run_parser("merge", "Write a standalone bf16 model with the adapter merged in.")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="a folder that does not exist yet")
     parser.add_argument(
         "--onto",

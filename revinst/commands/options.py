@@ -13,7 +13,7 @@ from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
 
 
-def build_parser(command: str, description: str) -> argparse.ArgumentParser:
+def build_run_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"revinst {command}", description=description)
     parser.add_argument("run", metavar="RUN", help="a run folder, or a PEFT adapter folder")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")

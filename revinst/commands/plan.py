@@ -82,5 +82,5 @@ def render_plan(plan: dict[str, Any], name: str) -> None:
         table.add_row(f"measured: {key}", f"{value:,}")
     Console().print(table)
     if not plan["fits"]:
-        room = plan["device_memory_gib"]
-        print(f"does not fit in {room} GiB; change first: {plan['change_first']}", file=sys.stderr)
+        available = plan["device_memory_gib"]
+        print(f"does not fit in {available} GiB; change first: {plan['change_first']}", file=sys.stderr)

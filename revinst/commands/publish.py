@@ -3,14 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from revinst.commands.options import add_push_options, build_parser, read_stated
+from revinst.commands.options import add_push_options, build_run_parser, read_stated
 from revinst.export.publish import publish_adapter, push
 from revinst.inference.trained import open_trained
 from revinst.model.adapter import MARKER
 
 
 def main(args: list[str]) -> int:
-    parser = build_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
+    parser = build_run_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
     add_push_options(parser, required=True)
     parser.add_argument("--dataset", action="store_true", help="RUN is a corpus folder; it becomes a data set")
     options = parser.parse_args(args)

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from revinst.corpus.candidates import Writer
-from revinst.corpus.curation import check_unparsable, rate_rows
-from revinst.corpus.dropped import KEPT, filter_rows
-from revinst.corpus.filters import Row
+from revinst.corpus.curation import check_unparsable, rate_records
+from revinst.corpus.dropped import KEPT, filter_records
 from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading, Selection, Writing
-from revinst.corpus.texts import NotKept, RowFile, write_rows
+from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
 from revinst.errors import UserError
 from revinst.progress import Stage
 
@@ -33,46 +32,46 @@ def placeholder_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".placeholders.json")
 
 
-def build_texts(folder: Path, reading: Reading) -> RowFile:
+def build_texts(folder: Path, reading: Reading) -> RecordFile:
     """Stage 1: texts.jsonl and discarded.jsonl."""
     path = folder / "texts.jsonl"
     if not path.is_file():
         ingest = Ingest(reading.source, reading.me, reading.column, reading.limit)
         redaction = Redaction(ingest.names) if reading.redact else None
-        write_rows(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
+        write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
         # texts.jsonl, by which a later call knows that this stage is done, comes last
         unnamed = folder / "texts.jsonl.new"
         num_texts = ingest.num_read - len(ingest.not_kept)
         with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
-            count = write_rows(unnamed, redacted_rows(ingest, redaction, stage))
+            count = write_records(unnamed, redacted_records(ingest, redaction, stage))
         if redaction:
             redaction.save(placeholder_file(folder))
         if not count:
             unnamed.unlink()
-            reasons = Counter(row["reason"] for row in RowFile(folder / "discarded.jsonl")).most_common(1)
+            reasons = Counter(record["reason"] for record in RecordFile(folder / "discarded.jsonl")).most_common(1)
             most = f"; most often: {reasons[0][0]} ({reasons[0][1]})" if reasons else ""
             where = folder / "discarded.jsonl"
             raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used{most}; see {where}")
         unnamed.replace(path)
-    return RowFile(path)
+    return RecordFile(path)
 
 
-def redacted_rows(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Row]:
+def redacted_records(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Record]:
     for text in ingest.texts():
-        row: Row = dict(text.to_row())
+        record: Record = dict(text.to_record())
         if redaction:
-            row |= {"text": redaction.redact(row["text"]), "where": redaction.redact(row["where"])}
-        yield row
+            record |= {"text": redaction.redact(record["text"]), "where": redaction.redact(record["where"])}
+        yield record
         stage.advance()
 
 
-def describe_discarded(rows: Iterable[NotKept], redaction: Redaction | None) -> Iterator[dict[str, str]]:
-    for row in rows:
-        texts = asdict(row)
+def describe_discarded(records: Iterable[NotKept], redaction: Redaction | None) -> Iterator[dict[str, str]]:
+    for record in records:
+        texts = asdict(record)
         yield {name: redaction.redact(text) for name, text in texts.items()} if redaction else texts
 
 
-def build_shards(folder: Path, texts: RowFile, writer: Callable[[], Writer], writing: Writing) -> int:
+def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], writing: Writing) -> int:
     """Stages 2 and 3: instructions and scores, a shard at a time; returns how many texts had none yet."""
     size, count = writing.shard_rows, 0
     missing = [number for number in range(count_shards(len(texts), size)) if not shard_path(folder, number).is_file()]
@@ -84,12 +83,12 @@ def build_shards(folder: Path, texts: RowFile, writer: Callable[[], Writer], wri
         loaded.on_candidate = stage.advance
         for number in missing:
             chosen = texts[number * size : (number + 1) * size]
-            rows = loaded.write_rows(chosen, writing.candidates, writing.pick)
+            records = loaded.write_records(chosen, writing.candidates, writing.pick)
             if writing.curate:
-                ratings = rate_rows(loaded, rows)
+                ratings = rate_records(loaded, records)
                 check_unparsable(ratings, writing.max_unparsable)
-                rows = [row | {"rating": rating} for row, rating in zip(rows, ratings, strict=True)]
-            count += write_rows(shard_path(folder, number), rows)
+                records = [record | {"rating": rating} for record, rating in zip(records, ratings, strict=True)]
+            count += write_records(shard_path(folder, number), records)
     return count
 
 
@@ -101,7 +100,7 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / "shards" / f"{number:05}.jsonl"
 
 
-def join_shards(folder: Path, num_shards: int) -> RowFile:
+def join_shards(folder: Path, num_shards: int) -> RecordFile:
     """All shards as one file, in order."""
     path = folder / "scored.jsonl"
     temporary = path.with_name(".scored.jsonl.tmp")
@@ -110,7 +109,7 @@ def join_shards(folder: Path, num_shards: int) -> RowFile:
             with shard_path(folder, number).open("rb") as shard:
                 shutil.copyfileobj(shard, joined)
     temporary.replace(path)
-    return RowFile(path)
+    return RecordFile(path)
 
 
 def build_dataset(
@@ -125,23 +124,23 @@ def build_dataset(
 
     settings: as `describe`d; they say how many texts a shard has. prompt_lines: of the template, for the filters.
     """
-    texts = RowFile(folder / "texts.jsonl")
+    texts = RecordFile(folder / "texts.jsonl")
     scored = join_shards(work, count_shards(len(texts), settings["shard_rows"]))
     rated = "rating" in scored[0]
-    unparsable = check_unparsable([row["rating"] for row in scored], 1.0) if rated else None
-    dropped = filter_rows(scored, selection.limits, prompt_lines, rated)
+    unparsable = check_unparsable([record["rating"] for record in scored], 1.0) if rated else None
+    dropped = filter_records(scored, selection.limits, prompt_lines, rated)
     numbers = np.flatnonzero(dropped.failed == KEPT).tolist()
-    write_rows(folder / "dropped.jsonl", describe_dropped(scored, dropped))
+    write_records(folder / "dropped.jsonl", describe_dropped(scored, dropped))
     if not numbers:
         raise UserError(f"{folder}: no text is left after the filters; see dropped.jsonl, and --filter to loosen them")
     facts = read_columns(scored, numbers)
     parts = assign_parts(
         facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
     )
-    rows = Stamped(scored, {"round": run["round"], "run": run["name"]})
+    records = Stamped(scored, {"round": run["round"], "run": run["name"]})
     with Stage("writing the data set", brief=True):
-        write_dataset(folder, rows, numbers, parts, facts["group"])
-    reasons = (row["reason"] for row in RowFile(folder / "discarded.jsonl"))
+        write_dataset(folder, records, numbers, parts, facts["group"])
+    reasons = (record["reason"] for record in RecordFile(folder / "discarded.jsonl"))
     discarded = Counter(UNREADABLE if reason.startswith(UNREADABLE) else reason for reason in reasons)
     in_part = Counter(parts)
     card: dict[str, Any] = {
@@ -149,7 +148,7 @@ def build_dataset(
             "read": len(texts) + discarded.total(),
             "discarded": discarded.total(),
             "texts": len(texts),
-            "candidates": sum(len(row["candidates"]) for row in scored),
+            "candidates": sum(len(record["candidates"]) for record in scored),
             "dropped": len(dropped),
             "kept": len(numbers),
             **{part: in_part[part] for part in ("train", "val", "heldout")},
@@ -165,29 +164,29 @@ def build_dataset(
     return card
 
 
-def read_columns(rows: Sequence[Row], numbers: Sequence[int]) -> np.ndarray:
-    """Group (16 hex digits) and date (ISO 8601 in UTC or nothing) of some rows, 41 bytes a row."""
-    pairs = ((row["group"], row["date"]) for row in map(rows.__getitem__, numbers))
+def read_columns(records: Sequence[Record], numbers: Sequence[int]) -> np.ndarray:
+    """Group (16 hex digits) and date (ISO 8601 in UTC or nothing) of some records, 41 bytes a record."""
+    pairs = ((record["group"], record["date"]) for record in map(records.__getitem__, numbers))
     return np.fromiter(pairs, [("group", "S16"), ("date", "S25")], len(numbers))
 
 
-class Stamped(Sequence[Row]):
-    """Rows with the same fields added to each."""
+class Stamped(Sequence[Record]):
+    """Records with the same fields added to each."""
 
-    def __init__(self, rows: Sequence[Row], fields: dict[str, Any]):
-        self.rows, self.fields = rows, fields
+    def __init__(self, records: Sequence[Record], fields: dict[str, Any]):
+        self.records, self.fields = records, fields
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.records)
 
     def __getitem__(self, number: Any) -> Any:
-        return self.rows[number] | self.fields
+        return self.records[number] | self.fields
 
 
-def describe_dropped(rows: Sequence[Row], dropped: Mapping[int, tuple[str, str]]) -> Iterator[Row]:
+def describe_dropped(records: Sequence[Record], dropped: Mapping[int, tuple[str, str]]) -> Iterator[Record]:
     for number, (name, reason) in dropped.items():
-        row = rows[number]
-        yield {"id": row["id"], "where": row["where"], "instruction": row["instruction"]} | {
+        record = records[number]
+        yield {"id": record["id"], "where": record["where"], "instruction": record["instruction"]} | {
             "filter": name,
             "reason": reason,
         }

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from revinst.corpus.filters import Row
+from revinst.corpus.texts import Record
 from revinst.data.examples import Example, build_text
 from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.evaluation.samples import agree
 from revinst.inference.engine.engine import Engine, GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.trained import Trained
 from revinst.model.network import Network
 
-UNREAD: Row = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
+UNREAD: Record = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
 PICKS = ("likelihood", "consensus", "round_trip")
 
 
@@ -52,7 +52,7 @@ class Writer:
 
     def __init__(self, trained: Trained, network: Network, settings: GenerationSettings):
         self.trained, self.network, self.settings, self.tokenizer = trained, network, settings, trained.tokenizer
-        self.forward = load_template("forward")
+        self.response_template = load_template("forward")
         self.engine = Engine(network, trained.tokenizer, settings, trained.template.headers)
 
     def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
@@ -77,7 +77,7 @@ class Writer:
     def suggest(self, text: str, k: int, temperature: float) -> list[tuple[Candidate, float]]:
         """A text's candidates with `agree_with_all`: the greedy one first, then the samples that agree most.
 
-        Raises BadRow for a text that `fit` would not have taken.
+        Raises BadRecord for a text that `fit` would not have taken.
         """
         text = build_text(text, self.trained.strip_citations).response
         writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature))
@@ -102,12 +102,12 @@ class Writer:
         distinct = list(dict.fromkeys(texts))
         place = {text: number for number, text in enumerate(distinct)}
         with self.network.without_adapter():
-            log_p = self.log_p(self.forward, [*texts, *distinct], [*instructions, *[""] * len(distinct)])
+            log_p = self.log_p(self.response_template, [*texts, *distinct], [*instructions, *[""] * len(distinct)])
         given, alone = log_p[: len(texts)], log_p[len(texts) :]
         return (given - alone[[place[text] for text in texts]]) / self.count_tokens(texts)
 
     def score(self, texts: Sequence[str], instructions: Sequence[str], gains: np.ndarray) -> list[dict[str, Any]]:
-        """gain, ifd and rifd of each pair; None where a text does not fit in a row.
+        """gain, ifd and rifd of each pair; None where a text does not fit in a row of tokens.
 
         ifd: perplexity of the text with its instruction / without, under the base. rifd: perplexity of the instruction
         with its text / without, under the trained model.
@@ -117,12 +117,12 @@ class Writer:
         rifd = np.exp((without - with_text) / self.count_tokens(instructions))
         columns = {"gain": gains, "ifd": np.exp(-gains), "rifd": rifd}
         return [
-            {name: None if np.isnan(values[row]) else float(values[row]) for name, values in columns.items()}
-            for row in range(len(texts))
+            {name: None if np.isnan(values[number]) else float(values[number]) for name, values in columns.items()}
+            for number in range(len(texts))
         ]
 
     def log_p(self, template: Template, texts: Sequence[str], instructions: Sequence[str]) -> np.ndarray:
-        """log p of the template's target in nats, float64 `[rows]`."""
+        """log p of the template's target in nats, float64 `[texts]`."""
         examples = [
             example_of(text, instruction, str(number))
             for number, (text, instruction) in enumerate(zip(texts, instructions, strict=True))
@@ -135,20 +135,23 @@ class Writer:
         """Targets of each text: its tokens and EOS."""
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
 
-    def write_rows(self, rows: Sequence[Row], k: int, how: str) -> list[Row]:
-        """Rows of texts with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
-        texts = [self.prepare(row["text"]) for row in rows]
+    def write_records(self, records: Sequence[Record], k: int, how: str) -> list[Record]:
+        """The records with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
+        texts = [self.prepare(record["text"]) for record in records]
         known = iter(self.write_texts([text for text in texts if text], k, how))
-        return [row | {"pick": how} | (next(known) if text else UNREAD) for row, text in zip(rows, texts, strict=True)]
+        return [
+            record | {"pick": how} | (next(known) if text else UNREAD)
+            for record, text in zip(records, texts, strict=True)
+        ]
 
     def prepare(self, text: str) -> str:
         """As the run reads it; empty where it would not have been trained on it."""
         try:
             return build_text(text, self.trained.strip_citations).response
-        except BadRow:
+        except BadRecord:
             return ""
 
-    def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Row]:
+    def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Record]:
         """instruction, candidates and scores of each text."""
         if not texts:
             return []
@@ -183,5 +186,5 @@ def agree_with_all(candidates: Sequence[Candidate]) -> list[float]:
     return [found[number] for number in range(len(candidates))]
 
 
-def example_of(text: str, instruction: str = "", row_id: str = "") -> Example:
-    return Example(row_id, instruction, "", text, "")
+def example_of(text: str, instruction: str = "", example_id: str = "") -> Example:
+    return Example(example_id, instruction, "", text, "")

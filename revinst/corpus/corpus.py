@@ -9,9 +9,9 @@ from typing import Any
 
 from revinst.corpus.build import build_dataset, build_shards, build_texts
 from revinst.corpus.candidates import Writer
-from revinst.corpus.settings import Reading, Selection, Writing, check_settings, choose_shard_rows
+from revinst.corpus.settings import Reading, Selection, Writing, choose_shard_rows, keep_settings
 from revinst.data.prompt import prompt_lines
-from revinst.export.licences import name_of
+from revinst.export.licences import public_name
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.key import PredictionKey
 from revinst.inference.trained import Trained
@@ -38,7 +38,7 @@ class Corpus:
         self.writing = replace(writing, shard_rows=writing.shard_rows or choose_shard_rows(folder, pick_device().type))
         trained.check_writes_instructions()
         self.settings = self.describe()
-        check_settings(folder, self.settings)
+        keep_settings(folder, self.settings)
 
     def describe(self) -> dict[str, Any]:
         writing = asdict(self.writing)
@@ -58,7 +58,7 @@ class Corpus:
         started = time.monotonic()
         count = build_shards(work, texts, load_writer, self.writing)
         written = time.monotonic()
-        base = name_of(trained.base)
+        base = public_name(trained.base)
         run = {"name": trained.path.name, "adapter": trained.key.adapter, "base": base, "round": number}
         lines = prompt_lines(trained.template)
         card = build_dataset(self.folder, work, self.selection, self.settings, run, lines)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from revinst.corpus.candidates import Writer
-from revinst.corpus.filters import Row
+from revinst.corpus.texts import Record
 from revinst.errors import UserError
 from revinst.inference.engine.engine import generate_batches
 
@@ -33,21 +33,21 @@ def parse_rating(answer: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def rate_rows(writer: Writer, rows: Sequence[Row]) -> list[int | None]:
-    """The base's rating of each row; None where its answer can't be read."""
-    prompts = [encode_question(writer, row) for row in rows]
+def rate_records(writer: Writer, records: Sequence[Record]) -> list[int | None]:
+    """The base's rating of each record; None where its answer can't be read."""
+    prompts = [encode_question(writer, record) for record in records]
     settings = replace(writer.settings, temperature=0.0, max_new_tokens=MAX_ANSWER)
-    ratings: list[int | None] = [None] * len(rows)
+    ratings: list[int | None] = [None] * len(records)
     with writer.network.without_adapter():
         for number, generated in generate_batches(writer.network, writer.tokenizer, prompts, settings):
             ratings[number] = parse_rating(PRIMER + writer.tokenizer.decode(generated.token_ids))
     return ratings
 
 
-def encode_question(writer: Writer, row: Row) -> list[int]:
+def encode_question(writer: Writer, record: Record) -> list[int]:
     """Ids of the question as a chat where the base has a chat template; nothing in a text is a special token."""
-    text = row["text"][:MAX_TEXT]
-    parts = {"instruction": row["instruction"], "text": text}
+    text = record["text"][:MAX_TEXT]
+    parts = {"instruction": record["instruction"], "text": text}
     question = re.sub(r"\{(instruction|text)\}", lambda slot: parts[slot[1]], QUESTION)
     hf: Any = writer.tokenizer.hf
     head, tail = "", "\n\n"
@@ -57,8 +57,8 @@ def encode_question(writer: Writer, row: Row) -> list[int]:
     fixed = writer.tokenizer.encode_fixed(head, parse_special=True) if head else []
     content = writer.tokenizer.encode_continuations([question])[0]
     end = writer.tokenizer.encode_continuations([tail + PRIMER], parse_special=True)[0]
-    room = writer.trained.seq_len - MAX_ANSWER - len(fixed) - len(end)
-    return [*fixed, *content[:room], *end]
+    space = writer.trained.seq_len - MAX_ANSWER - len(fixed) - len(end)
+    return [*fixed, *content[:space], *end]
 
 
 def check_unparsable(ratings: Sequence[int | None], limit: float) -> float:

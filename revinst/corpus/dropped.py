@@ -1,4 +1,4 @@
-"""What the filters drop: each row keeps the name of the first filter that it failed, and why."""
+"""What the filters drop: each record keeps the name of the first filter that it failed, and why."""
 
 import multiprocessing
 import tempfile
@@ -8,34 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from revinst.corpus.filters import Filter, Row, Thresholds, build_filters
+from revinst.corpus.filters import Filter, Thresholds, build_filters
+from revinst.corpus.texts import Record
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.progress import Stage
 from revinst.system import count_processors
 
-CHUNK_ROWS = 512
-PARALLEL_FROM = 16 * CHUNK_ROWS  # fewer are judged before other processes are at work
+CHUNK_RECORDS = 512
+PARALLEL_FROM = 16 * CHUNK_RECORDS  # fewer are judged before other processes are at work
 KEPT = -1
 
 
 class Dropped(Mapping[int, tuple[str, str]]):
-    """Number of each dropped row -> its filter and the reason, found again when it is asked for: 9 bytes a row.
+    """Number of each dropped record -> its filter and the reason, found again when it is asked for: 9 bytes a record.
 
-    failed: place in `filters` of the one that a row failed, int8 `[rows]`, or KEPT. like: of a near-duplicate, the row
-    that stays, int64 `[rows]`.
+    failed: place in `filters` of the one that a record failed, int8 `[records]`, or KEPT. like: of a near-duplicate,
+    the record that stays, int64 `[records]`.
     """
 
-    def __init__(self, rows: Sequence[Row], filters: Sequence[Filter], failed: np.ndarray):
-        self.rows, self.filters, self.failed = rows, filters, failed
-        self.like = np.zeros(len(rows), dtype=np.int64)
+    def __init__(self, records: Sequence[Record], filters: Sequence[Filter], failed: np.ndarray):
+        self.records, self.filters, self.failed = records, filters, failed
+        self.like = np.zeros(len(records), dtype=np.int64)
 
     def __getitem__(self, number: int) -> tuple[str, str]:
         if number not in self:
             raise KeyError(number)
         each = self.filters[self.failed[number]]
         if each.name.startswith("duplicate_"):
-            return each.name, f"like the row {self.rows[int(self.like[number])]['id']}"
-        return each.name, each.why_not(self.rows[number])
+            return each.name, f"like the row {self.records[int(self.like[number])]['id']}"
+        return each.name, each.why_not(self.records[number])
 
     def __contains__(self, number: Any) -> bool:
         return bool(self.failed[number] != KEPT)
@@ -48,52 +49,52 @@ class Dropped(Mapping[int, tuple[str, str]]):
 
     def to_json(self) -> list[dict[str, Any]]:
         """Counts of each filter, in order: what it was given is what the one before it kept."""
-        counts, rows, left = np.bincount(self.failed + 1, minlength=len(self.filters) + 1), [], len(self.rows)
+        counts, found, left = np.bincount(self.failed + 1, minlength=len(self.filters) + 1), [], len(self.records)
         for each, dropped in zip(self.filters, counts[1:].tolist(), strict=True):
             left -= dropped
-            rows.append({"name": each.name, "threshold": each.threshold, "kept": left, "dropped": dropped})
-        return rows
+            found.append({"name": each.name, "threshold": each.threshold, "kept": left, "dropped": dropped})
+        return found
 
 
-def filter_rows(rows: Sequence[Row], limits: Thresholds, prompt_lines: Sequence[str], rated: bool) -> Dropped:
-    """rows may lie in a file (`RowFile`): they are read in passes, and only numbers are kept."""
+def filter_records(records: Sequence[Record], limits: Thresholds, prompt_lines: Sequence[str], rated: bool) -> Dropped:
+    """records may lie in a file (`RecordFile`): they are read in passes, and only numbers are kept."""
     filters = build_filters(limits, prompt_lines, rated)
     late = [
-        Filter(f"duplicate_{name}", getattr(limits, f"duplicate_{name}"), lambda row: "")
+        Filter(f"duplicate_{name}", getattr(limits, f"duplicate_{name}"), lambda record: "")
         for name in ("text", "instruction")
         if getattr(limits, f"duplicate_{name}") is not None
     ]
-    with Stage("filters", len(rows), "pairs", brief=True) as stage:
-        failed = np.empty(len(rows), np.int8)
-        for number, place in enumerate(judge_rows(rows, limits, prompt_lines, rated)):
+    with Stage("filters", len(records), "pairs", brief=True) as stage:
+        failed = np.empty(len(records), np.int8)
+        for number, place in enumerate(judge_records(records, limits, prompt_lines, rated)):
             failed[number] = place
             stage.advance()
-    dropped = Dropped(rows, [*filters, *late], failed)
+    dropped = Dropped(records, [*filters, *late], failed)
     for each in late:
-        drop_duplicates(rows, each, dropped)
+        drop_duplicates(records, each, dropped)
     return dropped
 
 
-def judge_rows(rows: Sequence[Row], *settings: Any) -> Iterator[int]:
-    """The place of the first filter that each row fails, or KEPT; settings: of `build_filters`.
+def judge_records(records: Sequence[Record], *settings: Any) -> Iterator[int]:
+    """The place of the first filter that each record fails, or KEPT; settings: of `build_filters`.
 
-    Many rows are spread over the processors.
+    Many records are spread over the processors.
     """
     processes = count_processors()
-    if len(rows) < PARALLEL_FROM or processes == 1:
+    if len(records) < PARALLEL_FROM or processes == 1:
         start_judge(*settings)
-        for chunk in chunks_of(rows):
+        for chunk in chunks_of(records):
             yield from judge_chunk(chunk)
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used the GPU or threads may hang
-    with context.Pool(min(processes, len(rows) // CHUNK_ROWS), start_judge, settings) as pool:
-        for failed in pool.imap(judge_chunk, chunks_of(rows)):
+    with context.Pool(min(processes, len(records) // CHUNK_RECORDS), start_judge, settings) as pool:
+        for failed in pool.imap(judge_chunk, chunks_of(records)):
             yield from failed
 
 
-def chunks_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, CHUNK_ROWS)):
+def chunks_of(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, CHUNK_RECORDS)):
         yield chunk
 
 
@@ -104,19 +105,19 @@ def start_judge(limits: Thresholds, prompt_lines: Sequence[str], rated: bool) ->
     FILTERS[:] = build_filters(limits, prompt_lines, rated)
 
 
-def judge_chunk(rows: list[Row]) -> list[int]:
-    return [next((place for place, each in enumerate(FILTERS) if each.why_not(row)), KEPT) for row in rows]
+def judge_chunk(records: list[Record]) -> list[int]:
+    return [next((place for place, each in enumerate(FILTERS) if each.why_not(record)), KEPT) for record in records]
 
 
 class Column(Sequence[str]):
-    """One field of some rows, normalised, in a file without a name: 16 bytes a row in memory.
+    """One field of some records, normalised, in a file without a name: 16 bytes a record in memory.
 
-    numbers: of the rows in it, which are those with a word (or number) in the field, int64.
+    numbers: of the records in it, which are those with a word (or number) in the field, int64.
     """
 
-    def __init__(self, rows: Sequence[Row], numbers: np.ndarray, field: str):
+    def __init__(self, records: Sequence[Record], numbers: np.ndarray, field: str):
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        lines = (self.file.write(normalise(rows[number][field]).encode() + b"\n") for number in numbers.tolist())
+        lines = (self.file.write(normalise(records[number][field]).encode() + b"\n") for number in numbers.tolist())
         sizes = np.fromiter(lines, np.int64, len(numbers))
         has_words = sizes > 1
         self.numbers, self.starts = numbers[has_words], (sizes.cumsum() - sizes)[has_words]
@@ -129,15 +130,15 @@ class Column(Sequence[str]):
         return self.file.readline()[:-1].decode()
 
 
-def drop_duplicates(rows: Sequence[Row], each: Filter, dropped: Dropped) -> None:
-    """Of rows that are alike the first stays."""
+def drop_duplicates(records: Sequence[Record], each: Filter, dropped: Dropped) -> None:
+    """Of records that are alike the first stays."""
     noun = each.name.removeprefix("duplicate_")
-    column = Column(rows, np.flatnonzero(dropped.failed == KEPT), noun)
+    column = Column(records, np.flatnonzero(dropped.failed == KEPT), noun)
     first = np.arange(len(column))
     for low, high in near_duplicates(column, each.threshold, lambda low, high: bool(first[high] <= low), f"{noun}s"):
         first[high] = low
     place = dropped.filters.index(each)
     for high in np.flatnonzero(first < np.arange(len(column))).tolist():
         number, like = column.numbers[high], column.numbers[first[high]]
-        if like not in dropped:  # else the row that it is like is gone itself
+        if like not in dropped:  # else the record that it is like is gone itself
             dropped.failed[number], dropped.like[number] = place, like

@@ -1,6 +1,6 @@
-"""Filters of pairs of an instruction and its text, each with a name, a threshold and the reason to drop a row.
+"""Filters of pairs of an instruction and its text, each with a name, a threshold and the reason to drop it.
 
-A row is a dict with text, instruction and the scores of `candidates.py` (`gain`, `ifd`, `rifd`, None where the text
+A pair is a record with text, instruction and the scores of `candidates.py` (`gain`, `ifd`, `rifd`, None where the text
 does not fit) and, after self-curation, `rating`.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from revinst.corpus.texts import Record
 from revinst.data.overlap import normalise
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
@@ -30,9 +31,8 @@ DANGLING = re.compile(
     r"according to the (?:text|article|passage|author|e-?mail|message))\b",
     re.IGNORECASE,
 )
-Row = dict[str, Any]
 SURE = 0.9  # probability of a language; English lists of names are Latin with 0.4
-UNKNOWN = "und"
+UNKNOWN_LANGUAGE = "und"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,52 +89,60 @@ def parse_thresholds(settings: Iterable[str]) -> Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """why_not: the reason to drop a row, "" to keep it."""
+    """why_not: the reason to drop a pair, "" to keep it."""
 
     name: str
     threshold: Any
-    why_not: Callable[[Row], str]
+    why_not: Callable[[Record], str]
 
 
 def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: bool = False) -> list[Filter]:
-    """Filters that look at one row, in the order in which they are asked."""
+    """Filters that look at one pair, in the order in which they are asked."""
     filters = [
-        Filter("empty", None, lambda row: "" if row["instruction"].strip() else "no instruction was written"),
-        at_least("too_short", limits.min_words, lambda row: count_words(row["text"]), "words in the text"),
-        at_most("too_long", limits.max_words, lambda row: count_words(row["text"]), "words in the text"),
+        Filter("empty", None, lambda pair: "" if pair["instruction"].strip() else "no instruction was written"),
+        at_least("too_short", limits.min_words, lambda pair: count_words(pair["text"]), "words in the text"),
+        at_most("too_long", limits.max_words, lambda pair: count_words(pair["text"]), "words in the text"),
         at_least(
-            "instruction_too_short", limits.min_instruction_words, lambda row: count_words(row["instruction"]), "words"
+            "instruction_too_short",
+            limits.min_instruction_words,
+            lambda pair: count_words(pair["instruction"]),
+            "words",
         ),
         at_most(
-            "instruction_too_long", limits.max_instruction_words, lambda row: count_words(row["instruction"]), "words"
+            "instruction_too_long",
+            limits.max_instruction_words,
+            lambda pair: count_words(pair["instruction"]),
+            "words",
         ),
-        Filter("prompt_echo", limits.prompt_echo, lambda row: find_line(row["instruction"], prompt_lines)),
-        Filter("meta_instruction", limits.meta_instruction, lambda row: quote_match(META, row["instruction"])),
+        Filter("prompt_echo", limits.prompt_echo, lambda pair: find_line(pair["instruction"], prompt_lines)),
+        Filter("meta_instruction", limits.meta_instruction, lambda pair: quote_match(META, pair["instruction"])),
         at_most(
             "copy",
             limits.copy_rate,
-            lambda row: copy_rate(normalise(row["instruction"]).split(), row["text"]),
+            lambda pair: copy_rate(normalise(pair["instruction"]).split(), pair["text"]),
             "of it copied from the text",
         ),
-        Filter("looping", limits.looping, lambda row: "it repeats itself" if is_looping(row["instruction"]) else ""),
-        Filter("dangling_reference", limits.dangling_reference, lambda row: quote_match(DANGLING, row["instruction"])),
+        Filter("looping", limits.looping, lambda pair: "it repeats itself" if is_looping(pair["instruction"]) else ""),
+        Filter(
+            "dangling_reference", limits.dangling_reference, lambda pair: quote_match(DANGLING, pair["instruction"])
+        ),
         Filter("wrong_language", limits.language, why_wrong_language),
-        at_least("low_gain", limits.min_gain, lambda row: row["gain"], "nats a token"),
-        at_least("ifd_low", limits.min_ifd, lambda row: row["ifd"], "IFD"),
-        at_most("ifd_high", limits.max_ifd, lambda row: row["ifd"], "IFD"),
-        at_most("rifd_high", limits.max_rifd, lambda row: row["rifd"], "reverse IFD"),
+        at_least("low_gain", limits.min_gain, lambda pair: pair["gain"], "nats a token"),
+        at_least("ifd_low", limits.min_ifd, lambda pair: pair["ifd"], "IFD"),
+        at_most("ifd_high", limits.max_ifd, lambda pair: pair["ifd"], "IFD"),
+        at_most("rifd_high", limits.max_rifd, lambda pair: pair["rifd"], "reverse IFD"),
     ]
     if rated:
-        filters.append(at_least("low_rating", limits.min_rating, lambda row: row["rating"], "points"))
+        filters.append(at_least("low_rating", limits.min_rating, lambda pair: pair["rating"], "points"))
     return [each for each in filters if each.threshold is not None or each.name == "empty"]
 
 
-def at_least(name: str, limit: Any, value_of: Callable[[Row], float | None], unit: str) -> Filter:
-    return Filter(name, limit, lambda row: why_outside(value_of(row), unit, low=limit))
+def at_least(name: str, limit: Any, value_of: Callable[[Record], float | None], unit: str) -> Filter:
+    return Filter(name, limit, lambda pair: why_outside(value_of(pair), unit, low=limit))
 
 
-def at_most(name: str, limit: Any, value_of: Callable[[Row], float | None], unit: str) -> Filter:
-    return Filter(name, limit, lambda row: why_outside(value_of(row), unit, high=limit))
+def at_most(name: str, limit: Any, value_of: Callable[[Record], float | None], unit: str) -> Filter:
+    return Filter(name, limit, lambda pair: why_outside(value_of(pair), unit, high=limit))
 
 
 def why_outside(value: float | None, unit: str, low: float | None = None, high: float | None = None) -> str:
@@ -164,13 +172,13 @@ def is_looping(text: str) -> bool:
     return is_degenerate(normalise(text).split(), text, ())
 
 
-def why_wrong_language(row: Row) -> str:
+def why_wrong_language(pair: Record) -> str:
     """Short texts, and those whose language is not plain (lists of names, say), are left alone."""
-    text, instruction = row["text"], row["instruction"]
+    text, instruction = pair["text"], pair["instruction"]
     if count_words(text) < 6 or count_words(instruction) < 6:
         return ""
     expected, found = find_language(text[:2000]), find_language(instruction)
-    if UNKNOWN in (expected, found) or expected == found:
+    if UNKNOWN_LANGUAGE in (expected, found) or expected == found:
         return ""
     return f"the text is in {expected}, the instruction in {found}"
 
@@ -183,5 +191,5 @@ def load_identifier() -> Any:
 
 
 def find_language(text: str) -> str:
-    """ISO 639-1 code, or UNKNOWN."""
+    """ISO 639-1 code, or UNKNOWN_LANGUAGE."""
     return load_identifier().classify(text)[0]

@@ -13,18 +13,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from revinst.corpus.mail import read_mail
 from revinst.corpus.mbox import is_mbox, split_mbox
 from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
 from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
-from revinst.data.sources import FILE_SUFFIXES, BadRow, read_file
+from revinst.data.sources import FILE_SUFFIXES, BadRecord, read_file
+from revinst.data.texts import TEXT_SUFFIXES
 from revinst.errors import UserError
 from revinst.progress import Stage
 
 MAIL_SUFFIXES = (".mbox", ".eml")
-TEXT_SUFFIXES = (".txt", ".md")
 UNREADABLE = "the file can't be read"  # what follows may name files, and stays out of the card
 
 
@@ -191,17 +190,18 @@ class Ingest:
             yield found
 
     def read_table(self, path: Path, where: str) -> Iterator[Ingested]:
-        for place, row in read_file(path):
+        for place, record in read_file(path):
             here = where + place.removeprefix(str(path))
-            if isinstance(row, BadRow):
-                yield NotKept(here, str(row))
+            if isinstance(record, BadRecord):
+                yield NotKept(here, str(record))
                 continue
-            value = row.get(self.column) if isinstance(row, dict) else None
+            fields = record if isinstance(record, dict) else {}
+            value = fields.get(self.column)
             if not isinstance(value, str):
                 yield NotKept(here, f"no text in the column {self.column!r} (--column names another)")
                 continue
-            group = here if row.get("group") in (None, "") else str(row["group"])
-            yield check_note(OwnText(here, value.strip(), "row", read_iso(row.get("date")), group))
+            group = here if fields.get("group") in (None, "") else str(fields["group"])
+            yield check_note(OwnText(here, value.strip(), "row", read_iso(fields.get("date")), group))
 
 
 def readable(name: str) -> str:
@@ -217,7 +217,7 @@ def read_note(path: Path, where: str) -> Ingested:
     return check_note(OwnText(where, text.strip(), "note", group=where))  # a file's date is often its copy's
 
 
-def read_iso(value: Any) -> str:
+def read_iso(value: object) -> str:
     """A date column in UTC; "" for what is no ISO 8601 date."""
     try:
         date = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))

@@ -53,7 +53,7 @@ NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}  # Py
 ENCODED_WORD = r"=\?[^?\s]+\?[bq]\?[^?]*(?:\?(?!=)[^?]*){0,3}\?="  # some leave a question mark in it as it is
 ENCODED_WORDS = re.compile(rf"{ENCODED_WORD}(?:\s*{ENCODED_WORD})*", re.IGNORECASE)
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)  # without an end: all that is left
-ADDRESS = re.compile(r"<([^<>\s]+)>\s*(?:\([^()]*\)\s*)?(?:,|$)")
+ANGLE_ADDRESS = re.compile(r"<([^<>\s]+)>\s*(?:\([^()]*\)\s*)?(?:,|$)")
 MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 MAX_PARAMETERS = 2000  # characters of a Content-Type that are looked at
 
@@ -107,7 +107,7 @@ def read_senders(message: Message) -> list[str]:
     (header, *_) = *raw_headers(message, "From"), ""
     header = header if "@" in header else decode(header)  # some encode all of it
     unquoted = QUOTED.sub(lambda quoted: "" if quoted[1] else quoted[0], header)
-    found = [address for address in ADDRESS.findall(unquoted) if "@" in address[1:-1]] or [parseaddr(header)[1]]
+    found = [address for address in ANGLE_ADDRESS.findall(unquoted) if "@" in address[1:-1]] or [parseaddr(header)[1]]
     return [address.strip().lower() for address in found if address.strip()]
 
 

@@ -1,4 +1,4 @@
-"""The finished data set: one row in four forms, the split, what became of every text, and a card."""
+"""The finished data set: one record in four forms, the split, what became of every text, and a card."""
 
 import json
 from collections import Counter
@@ -9,34 +9,33 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from revinst.corpus.filters import Row
-from revinst.corpus.texts import write_rows
+from revinst.corpus.texts import Record, write_records
 from revinst.data.examples import content_id, make_unique
 from revinst.data.split import Split
 from revinst.export.publish import PUBLISHED
 from revinst.runs.files import hash_file, whole_file, write_json, write_text
 
-BATCH_ROWS = 1000
+BATCH_RECORDS = 1000
 AT_HOME = " (stays with the owner)"
 HUB_HEADER = ("---", "configs:", "- config_name: default", "  data_files: dataset.parquet", "---", "")
 COLUMNS = ("id", "instruction", "context", "response", "category", "part", "group", "date")
 PROVENANCE = ("where", "kind", "date", "group", "round", "run", "pick", "candidates", "log_p", "gain", "ifd", "rifd")
 
 
-def to_dolly(row: Row) -> dict[str, str]:
-    return {"instruction": row["instruction"], "context": "", "response": row["text"], "category": row["kind"]}
+def to_dolly(record: Record) -> dict[str, str]:
+    return {"instruction": record["instruction"], "context": "", "response": record["text"], "category": record["kind"]}
 
 
-def to_alpaca(row: Row) -> dict[str, str]:
-    return {"instruction": row["instruction"], "input": "", "output": row["text"]}
+def to_alpaca(record: Record) -> dict[str, str]:
+    return {"instruction": record["instruction"], "input": "", "output": record["text"]}
 
 
-def to_messages(row: Row) -> dict[str, list[dict[str, str]]]:
-    turns = (("user", row["instruction"]), ("assistant", row["text"]))
+def to_messages(record: Record) -> dict[str, list[dict[str, str]]]:
+    turns = (("user", record["instruction"]), ("assistant", record["text"]))
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
-FORMS: dict[str, Callable[[Row], Row]] = {
+FORMS: dict[str, Callable[[Record], Record]] = {
     "dataset.jsonl": to_dolly,
     "alpaca.jsonl": to_alpaca,
     "messages.jsonl": to_messages,
@@ -44,67 +43,67 @@ FORMS: dict[str, Callable[[Row], Row]] = {
 
 
 def write_dataset(
-    folder: Path, rows: Sequence[Row], numbers: Sequence[int], parts: Sequence[str], groups: np.ndarray
+    folder: Path, records: Sequence[Record], numbers: Sequence[int], parts: Sequence[str], groups: np.ndarray
 ) -> None:
-    """Writes the kept rows in every form, a row at a time; `data.split: FOLDER/split.json` uses the parts.
+    """Writes the kept records in every form, a record at a time; `data.split: FOLDER/split.json` uses the parts.
 
-    numbers: of the kept rows in `rows`, which may lie in a file; parts, groups: of each kept row.
+    numbers: of the kept ones in `records`, which may lie in a file; parts, groups: of each kept one.
     """
     for name, form in FORMS.items():
-        write_rows(folder / name, (form(rows[number]) for number in numbers))
-    ids = list(name_rows(rows, numbers))
-    write_rows(folder / "provenance.jsonl", describe_rows(rows, numbers, ids, parts))
-    write_parquet(folder / "dataset.parquet", rows, numbers, ids, parts)
+        write_records(folder / name, (form(records[number]) for number in numbers))
+    ids = list(name_records(records, numbers))
+    write_records(folder / "provenance.jsonl", describe_provenance(records, numbers, ids, parts))
+    write_parquet(folder / "dataset.parquet", records, numbers, ids, parts)
     members: dict[str, list[str]] = {"train": [], "val": [], "heldout": []}
-    for row_id, part in zip(ids, parts, strict=True):
-        members[part].append(row_id)
+    for example_id, part in zip(ids, parts, strict=True):
+        members[part].append(example_id)
     write_json(folder / "split.json", Split(**members, groups=join_ids(ids, groups)).to_json())
 
 
 def join_ids(ids: Sequence[str], groups: np.ndarray) -> list[list[str]]:
-    """Ids of rows of one group, for groups of two and more."""
+    """Ids of records of one group, for groups of two and more."""
     order = np.argsort(groups, kind="stable")
     bounds = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
     starts, stops = [0, *bounds.tolist()], [*bounds.tolist(), len(order)]
     return sorted(
-        sorted(ids[row] for row in order[start:stop])
+        sorted(ids[place] for place in order[start:stop])
         for start, stop in zip(starts, stops, strict=True)
         if stop - start > 1
     )
 
 
-def name_rows(rows: Sequence[Row], numbers: Sequence[int]) -> Iterator[str]:
-    """The ids that `data/examples.py` gives to the rows of dataset.jsonl."""
+def name_records(records: Sequence[Record], numbers: Sequence[int]) -> Iterator[str]:
+    """The ids that `data/examples.py` gives to the lines of dataset.jsonl."""
     repeats: Counter[str] = Counter()
     for number in numbers:
-        yield make_unique(content_id(to_dolly(rows[number])), repeats)
+        yield make_unique(content_id(to_dolly(records[number])), repeats)
 
 
-def describe_rows(
-    rows: Sequence[Row], numbers: Sequence[int], ids: Sequence[str], parts: Sequence[str]
+def describe_provenance(
+    records: Sequence[Record], numbers: Sequence[int], ids: Sequence[str], parts: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    for number, row_id, part in zip(numbers, ids, parts, strict=True):
-        row = rows[number]
-        facts: Row = {"id": row_id, "text": row["id"], "part": part}
-        facts |= {name: row[name] for name in PROVENANCE}
-        yield facts | ({"rating": row["rating"]} if "rating" in row else {})
+    for number, example_id, part in zip(numbers, ids, parts, strict=True):
+        record = records[number]
+        facts: Record = {"id": example_id, "text": record["id"], "part": part}
+        facts |= {name: record[name] for name in PROVENANCE}
+        yield facts | ({"rating": record["rating"]} if "rating" in record else {})
 
 
 def write_parquet(
-    path: Path, rows: Sequence[Row], numbers: Sequence[int], ids: Sequence[str], parts: Sequence[str]
+    path: Path, records: Sequence[Record], numbers: Sequence[int], ids: Sequence[str], parts: Sequence[str]
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for start in range(0, len(numbers), BATCH_ROWS):
-            batch = range(start, min(start + BATCH_ROWS, len(numbers)))
+        for start in range(0, len(numbers), BATCH_RECORDS):
+            batch = range(start, min(start + BATCH_RECORDS, len(numbers)))
             block = []
             for place in batch:
-                row = rows[numbers[place]]
-                extra = {"id": ids[place], "part": parts[place], "group": row["group"], "date": row["date"]}
-                block.append(to_dolly(row) | extra)
+                record = records[numbers[place]]
+                extra = {"id": ids[place], "part": parts[place], "group": record["group"], "date": record["date"]}
+                block.append(to_dolly(record) | extra)
             writer.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
@@ -133,8 +132,8 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         "| filter | threshold | kept | dropped |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {row['name']} | {describe(row['threshold'])} | {row['kept']} | {row['dropped']} |"
-            for row in card["filters"]
+            f"| {each['name']} | {describe_threshold(each['threshold'])} | {each['kept']} | {each['dropped']} |"
+            for each in card["filters"]
         ),
         "",
         "| file | SHA-256 |",
@@ -146,7 +145,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
     write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def describe(threshold: float | bool | None) -> str:
+def describe_threshold(threshold: float | bool | None) -> str:
     """For people: a filter without a number is on, or can't be switched off."""
     return "always" if threshold is None else "on" if threshold is True else f"{threshold:g}"
 
@@ -158,7 +157,7 @@ def build_card_table(card: dict[str, Any]) -> Table:
     for name, count in card["counts"].items():
         table.add_row(name, str(count))
     table.add_section()
-    for row in card["filters"]:
-        if row["dropped"]:
-            table.add_row(f"dropped: {row['name']}", str(row["dropped"]))
+    for each in card["filters"]:
+        if each["dropped"]:
+            table.add_row(f"dropped: {each['name']}", str(each["dropped"]))
     return table

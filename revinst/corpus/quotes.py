@@ -57,7 +57,7 @@ FORWARD_WORDS = (
     r"vidarebefordrat meddelande|ursprungligt meddelande|videresendt (?:meddelelse|besked)|oprindelig meddelelse|"
     r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
 )
-FORWARD = re.compile(
+FORWARD_MARK = re.compile(
     rf"\A[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:begin forwarded message|anfang der weitergeleiteten nachricht|"
     r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
     re.IGNORECASE,
@@ -122,9 +122,9 @@ def cut_at_marks(lines: list[str]) -> list[str]:
     for number, line in enumerate(lines):
         if len(line) > MAX_LINE:
             continue
-        if FORWARD.match(line) or is_header_block(lines[number : number + MAX_HEADER_LINES]):
+        if FORWARD_MARK.match(line) or is_header_block(lines[number : number + MAX_HEADER_LINES]):
             end = number
-            while end and OTHER_HEADER.match(lines[end - 1]) and not FORWARD.match(line):
+            while end and OTHER_HEADER.match(lines[end - 1]) and not FORWARD_MARK.match(line):
                 end -= 1  # some put the date before the sender
             while end and (RULE.match(lines[end - 1]) or not lines[end - 1].strip()):
                 end -= 1
@@ -237,8 +237,8 @@ def drop_contact_lines(lines: list[str]) -> list[str]:
     start = len(lines)
     while start and lines[start - 1].strip():
         start -= 1
-    short = [row for row in range(start, len(lines)) if len(lines[row]) < 80]
-    phones, links = ([row for row in short if kind.search(lines[row])] for kind in (PHONE, LINK))
+    short = [number for number in range(start, len(lines)) if len(lines[number]) < 80]
+    phones, links = ([number for number in short if kind.search(lines[number])] for kind in (PHONE, LINK))
     contacts = sorted({*phones, *links})
     if not phones or not links or len(contacts) < 2 or contacts[-1] != len(lines) - 1:
         return lines

@@ -28,9 +28,9 @@ def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str,
     """Returns the card of the last round that was better than the one before."""
     losses = [measure_loss(corpus, corpus.trained)]
     for number in range(1, rounds + 1):
-        rows = "".join(training_rows(corpus.folder, corpus.trained))
-        work = choose_work(corpus.folder / "rounds" / str(number), rows)
-        trained = train_again(corpus, work, rows)
+        lines = "".join(training_lines(corpus.folder, corpus.trained))
+        work = choose_work(corpus.folder / "rounds" / str(number), lines)
+        trained = train_again(corpus, work, lines)
         losses.append(measure_loss(corpus, trained))
         if losses[-1] >= losses[-2]:
             break
@@ -41,57 +41,59 @@ def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str,
     return card
 
 
-def choose_work(folder: Path, rows: str) -> Path:
-    """The round's folder; with a hash behind where other rows were trained on there, under other filters."""
+def choose_work(folder: Path, lines: str) -> Path:
+    """The round's folder; with a hash behind where other lines were trained on there, under other filters."""
     known = folder / "rows.jsonl"
-    if not known.is_file() or known.read_text(encoding="utf-8") == rows:
+    if not known.is_file() or known.read_text(encoding="utf-8") == lines:
         return folder
-    return folder.with_name(f"{folder.name}-{hashlib.sha256(rows.encode()).hexdigest()[:8]}")
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(lines.encode()).hexdigest()[:8]}")
 
 
-def train_again(corpus: Corpus, work: Path, rows: str) -> Trained:
-    """A run like the first, from the base, on its training rows and on the corpus' training part."""
+def train_again(corpus: Corpus, work: Path, lines: str) -> Trained:
+    """A run like the first, from the base, on its training examples and on the corpus' training part."""
     assert corpus.trained.run is not None
     if not (work / "config.yaml").is_file():
-        write_config(corpus, work, rows)
+        write_config(corpus, work, lines)
     if code := run_command("fit", "--config", work / "config.yaml"):
         raise SystemExit(code)
     return open_trained(str(work / "run"))
 
 
-def write_config(corpus: Corpus, work: Path, rows: str) -> None:
-    """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out rows stay such."""
+def write_config(corpus: Corpus, work: Path, lines: str) -> None:
+    """config.yaml, rows.jsonl and split.json of the round; the first run's validation and held-out parts stay such."""
     assert corpus.trained.run is not None
     config = corpus.trained.config
     assert config is not None
     known = set(corpus.trained.load_examples().texts("id"))
-    write_text(work / "rows.jsonl", rows)
+    write_text(work / "rows.jsonl", lines)
     given = config.data.source
     sources = [*(given if isinstance(given, list) else [given]), str(work / "rows.jsonl")]
     data = replace(config.data, source=sources, split=str(work / "split.json"))
     config = replace(config, data=data, runs_dir=str(work), run_name="run", resume="auto")
-    added = [row for row in build_data(config).load_examples().texts("id") if row not in known]
+    added = [line for line in build_data(config).load_examples().texts("id") if line not in known]
     first = read_split(corpus.trained.run.split)
     split = replace(first, train=[*first.train, *added])
     write_json(work / "split.json", split.to_json())
     write_text(work / "config.yaml", dump_config(config))
 
 
-def training_rows(folder: Path, trained: Trained) -> list[str]:
+def training_lines(folder: Path, trained: Trained) -> list[str]:
     """The corpus' training part as lines, under the names that the run's columns have."""
     names = trained.columns
     with (
-        (folder / "dataset.jsonl").open(encoding="utf-8") as rows,
+        (folder / "dataset.jsonl").open(encoding="utf-8") as lines,
         (folder / "provenance.jsonl").open(encoding="utf-8") as provenance,
     ):
         pairs = [
-            json.loads(row) for row, facts in zip(rows, provenance, strict=True) if json.loads(facts)["part"] == "train"
+            json.loads(line)
+            for line, facts in zip(lines, provenance, strict=True)
+            if json.loads(facts)["part"] == "train"
         ]
     return [json.dumps({names[key]: text for key, text in pair.items()}, ensure_ascii=False) + "\n" for pair in pairs]
 
 
 def measure_loss(corpus: Corpus, trained: Trained) -> float:
-    """-log p per target token on the validation rows of the first run."""
+    """-log p per target token on the validation part of the first run."""
     assert corpus.trained.run is not None
     split = read_split(corpus.trained.run.split)
     ids = split.val or split.heldout

@@ -14,7 +14,7 @@ from revinst.inference.key import changed_settings
 from revinst.runs.files import read_json, write_json
 from revinst.runs.folder import LOCK_FILES
 
-# What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few rows in work, so it
+# What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few slots in work, so it
 # has as many texts as a device writes for in a few minutes.
 SHARD_ROWS = {"cuda": 4096, "cpu": 256}
 
@@ -97,7 +97,7 @@ def hash_input(source: Path) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
     path = folder / "settings.json"
     check_ours(folder)

@@ -4,21 +4,23 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from revinst.data.examples import check_text
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
+
+Record = dict[str, Any]  # a line of a corpus' files: a text and what is known of it by then
 
 
 @dataclass(slots=True)
 class OwnText:
     """One text.
 
-    where: the file and place it came from. kind: mail, post, note or row.
+    where: the file and place it came from. kind: mail, post, note or row (of a table).
     date: ISO 8601 in UTC, "" where unknown. group: texts with the same one belong together (a thread).
     names: people named in its headers, for redaction; never written to the output.
     """
@@ -31,7 +33,7 @@ class OwnText:
     id: str = ""
     names: tuple[str, ...] = ()
 
-    def to_row(self) -> dict[str, str]:
+    def to_record(self) -> dict[str, str]:
         return {
             "id": self.id,
             "where": self.where,
@@ -56,19 +58,16 @@ Ingested = OwnText | NotKept
 def check_note(text: OwnText) -> Ingested:
     try:
         check_text(text.text, "the text")
-    except BadRow as error:
+    except BadRecord as error:
         return NotKept(text.where, str(error))
     return text if text.text else NotKept(text.where, "empty")
 
 
-class RowFile(Sequence[Any]):
-    """A JSONL file as a sequence: 8 bytes a row in memory, a row is read when it is asked for.
+class RecordFile(Sequence[Record]):
+    """A JSONL file as a sequence: 8 bytes a record in memory, a record is read when it is asked for."""
 
-    field: give this field of each row instead of the row.
-    """
-
-    def __init__(self, path: Path, field: str | None = None):
-        self.path, self.field = path, field
+    def __init__(self, path: Path):
+        self.path = path
         starts, place = [], 0
         with path.open("rb") as lines:
             for line in lines:
@@ -80,21 +79,24 @@ class RowFile(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: Any) -> Any:
+    @overload
+    def __getitem__(self, number: int) -> Record: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Record]: ...
+    def __getitem__(self, number: int | slice) -> Record | list[Record]:
         if isinstance(number, slice):
-            return [self[row] for row in range(*number.indices(len(self)))]
+            return [self[each] for each in range(*number.indices(len(self)))]
         self.file.seek(int(self.starts[number]))
         return self.parse(self.file.readline())
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Record]:
         with self.path.open("rb") as lines:
             yield from map(self.parse, lines)
 
-    def parse(self, line: bytes) -> Any:
+    def parse(self, line: bytes) -> Record:
         try:
-            row = json.loads(line)
-            return row if self.field is None else row[self.field]
-        except (ValueError, KeyError) as error:
+            return json.loads(line)
+        except ValueError as error:
             raise UserError(
                 f"{self.path}: a damaged line ({error}); delete the output folder and start again"
             ) from None
@@ -103,11 +105,11 @@ class RowFile(Sequence[Any]):
         self.file.close()
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Writes rows one a line, as a whole or not at all; returns how many."""
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Writes records one a line, as a whole or not at all; returns how many."""
     count = 0
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
     return count

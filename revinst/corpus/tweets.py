@@ -18,8 +18,8 @@ def load_tweets(path: Path) -> list[Any]:
     """The tweets of `window.YTD.tweets.part0 = [...]`, unchecked. Raises UserError."""
     content = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
-        rows = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
-        return [row.get("tweet", row) for row in rows]
+        entries = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
+        return [entry.get("tweet", entry) for entry in entries]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
 

@@ -1,12 +1,13 @@
-"""How much of the held-out part a training row gives away, beside a random split of the same rows."""
+"""How much of the held-out part a training example gives away, beside a random split of the same examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from revinst.data.examples import Example, Examples, build_examples
-from revinst.data.overlap import THRESHOLD, nearest_rows, normalise
+from revinst.data.example_table import Examples, build_examples
+from revinst.data.examples import Example
+from revinst.data.overlap import THRESHOLD, find_nearest_texts, normalise
 from revinst.data.split import PARTS, Split, counts_as_shared, select_examples, split_examples
 
 # All held-out against all training rows of 15,000: 18 million, a few seconds. Far beyond, a sample stands for all.
@@ -15,10 +16,11 @@ MAX_PAIRS = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The held-out rows of `ids` against the training part.
+    """The held-out examples of `ids` against the training part.
 
-    similarity: float64 `[n]`, the larger Jaccard (character 5-grams) over instruction and response to any training row.
-    nearest: int64 `[n]`, that training row, -1 where nothing is alike.
+    similarity: float64 `[n]`, the larger Jaccard (character 5-grams) over instruction and response to any training
+        example.
+    nearest: int64 `[n]`, that training example, -1 where nothing is alike.
     """
 
     ids: list[str]
@@ -31,31 +33,31 @@ class Audit:
 
     @property
     def leaked(self) -> int:
-        """Rows that a training row is a near-duplicate of."""
+        """Examples that a training example is a near-duplicate of."""
         return int((self.similarity >= THRESHOLD).sum())
 
 
 def audit_split(examples: Examples, split: Split) -> Audit:
-    """Compares held-out rows with training rows: all of them, or an even sample where there are very many."""
-    return audit_rows(select_examples(examples, split.heldout), select_examples(examples, split.train))
+    """Compares held-out with training examples: all of them, or an even sample where there are very many."""
+    return audit_examples(select_examples(examples, split.heldout), select_examples(examples, split.train))
 
 
 def audit_random_split(examples: Examples, split: Split, seed: int) -> Audit:
-    """The same for parts of the same sizes drawn row by row, as most tools draw them."""
+    """The same for parts of the same sizes drawn one by one, as most tools draw them."""
     order = np.random.default_rng(seed).permutation(len(examples))
     heldout, rest = order[: len(split.heldout)], order[len(split.heldout) : len(split.heldout) + len(split.train)]
-    return audit_rows(examples.take(np.sort(heldout)), examples.take(np.sort(rest)))
+    return audit_examples(examples.take(np.sort(heldout)), examples.take(np.sort(rest)))
 
 
-def audit_rows(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
-    """Compares rows with training rows. Responses count as in grouping: not short ones that many rows share."""
+def audit_examples(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
+    """Compares examples with training examples. Responses count as in grouping: not short ones that many share."""
     heldout = heldout if isinstance(heldout, Examples) else build_examples(heldout)
     train = train if isinstance(train, Examples) else build_examples(train)
     step = max(1, len(heldout) * len(train) // MAX_PAIRS)
     heldout = heldout[::step]
     best, nearest = np.zeros(len(heldout)), np.full(len(heldout), -1, dtype=np.int64)
     for field in ("instruction", "response"):
-        index, similarity = nearest_rows(heldout.texts(field), train.texts(field))
+        index, similarity = find_nearest_texts(heldout.texts(field), train.texts(field))
         if field == "response":
             similarity[~informative(heldout.texts(field), train.texts(field))] = 0.0
         larger = similarity > best
@@ -64,12 +66,12 @@ def audit_rows(heldout: Sequence[Example], train: Sequence[Example]) -> Audit:
 
 
 def find_nearest(text: str, train: Sequence[Example]) -> tuple[Example, float] | None:
-    """The training row whose response is most like the text, and how alike they are (character 5-grams)."""
+    """The training example whose response is most like the text, and how alike they are (character 5-grams)."""
     if not train:
         return None
     responses = train.texts("response") if isinstance(train, Examples) else [example.response for example in train]
-    (row,), (similarity,) = nearest_rows([text], responses)
-    return (train[int(row)], float(similarity)) if row >= 0 else None
+    (number,), (similarity,) = find_nearest_texts([text], responses)
+    return (train[int(number)], float(similarity)) if number >= 0 else None
 
 
 def informative(texts: Sequence[str], train: Sequence[str]) -> np.ndarray:
@@ -83,7 +85,7 @@ def informative(texts: Sequence[str], train: Sequence[str]) -> np.ndarray:
 
 
 def count_moved(examples: Examples, split: Split, seed: int) -> int:
-    """Rows that lie in another part than they would if each row were split for itself with the same seed."""
+    """Examples that lie in another part than they would if each were split for itself with the same seed."""
     share = [len(part) / len(examples) for part in (split.heldout, split.val)]
     alone = split_examples(examples, share[0], share[1], seed, grouped=False)
     stayed = sum(len({*getattr(split, part)} & {*getattr(alone, part)}) for part in PARTS)

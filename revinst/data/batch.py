@@ -1,4 +1,4 @@
-"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward).
+"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward pass).
 
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
@@ -84,7 +84,7 @@ class StepBatch:
 
     @property
     def ids(self) -> list[str]:
-        return [row_id for row in self.rows for row_id in row.ids]
+        return [example_id for row in self.rows for example_id in row.ids]
 
     def to(self, device, non_blocking: bool = False) -> "StepBatch":
         return StepBatch([row.to(device, non_blocking) for row in self.rows])
@@ -109,7 +109,7 @@ def join_rows(rows: list[MicroBatch]) -> MicroBatch:
         cu_seqlens=torch.cat([rows[0].cu_seqlens[:1], *(row.cu_seqlens[1:] + start for row, start in parts)]),
         target_index=torch.cat([row.target_index + start for row, start in parts]),
         seq_lens=[length for row in rows for length in row.seq_lens],
-        ids=[row_id for row in rows for row_id in row.ids],
+        ids=[example_id for row in rows for example_id in row.ids],
     )
 
 
@@ -150,8 +150,8 @@ class Fullest(NamedTuple):
 class StepRows:
     """A step's rows as a rank takes them; how many at once, the machine decides.
 
-    rows: of a step, on this rank. micro_batch_size: rows in one forward, or auto. fullest: what the fullest so many
-    rows hold.
+    rows: of a step, on this rank. micro_batch_size: rows in one forward pass, or auto. fullest: what the fullest so
+    many rows hold.
     """
 
     rows: int

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from revinst.data.encoding import Documents, concatenate_documents
-from revinst.data.examples import Discarded, Examples
+from revinst.data.example_table import Discarded, Examples
 
 FORMAT = 2  # raised when the same inputs would give other arrays or files
 
@@ -112,5 +112,5 @@ def open_documents(folder: Path) -> Documents:
         np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         json.loads((folder / "ids.json").read_text(encoding="utf-8")),
         meta["truncated"],
-        [Discarded(**row) for row in meta["discarded"]],
+        [Discarded(**each) for each in meta["discarded"]],
     )

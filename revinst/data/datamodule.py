@@ -16,7 +16,7 @@ from revinst.config.settings import Config, DataSettings, check_words
 from revinst.data.batch import Fullest, StepRows
 from revinst.data.cache import cache_documents, hash_inputs
 from revinst.data.encoding import Documents, encode_blocks
-from revinst.data.examples import Discarded, Examples, load_examples
+from revinst.data.example_table import Discarded, Examples, load_examples
 from revinst.data.packing import hash_packed_rows, join_documents, pack_documents
 from revinst.data.prompt import load_template
 from revinst.data.sampler import StepDataset, StepSampler, share_rows, unwrap
@@ -125,17 +125,17 @@ class InstructionDataModule(L.LightningDataModule):
         documents = self.encode_part("train", settings.supervise, joined=settings.packing == "joined")
         if settings.packing == "joined":  # weights were applied before joining
             return documents, pack_documents(documents.lengths.tolist(), "none", settings.seq_len)
-        row_of = {row_id: number for number, row_id in enumerate(documents.ids)}
-        numbers = [row_of[row_id] for row_id in self.repeat_by_weight(self.split.train) if row_id in row_of]
+        row_of = {example_id: number for number, example_id in enumerate(documents.ids)}
+        numbers = [row_of[example_id] for example_id in self.repeat_by_weight(self.split.train) if example_id in row_of]
         rows = pack_documents(documents.lengths[numbers].tolist(), settings.packing, settings.seq_len)
         return documents, [[numbers[place] for place in row] for row in rows]
 
     def repeat_by_weight(self, ids: list[str]) -> list[str]:
         """Ids as often as an epoch trains them: 2.5 is twice for all and a third time for a seeded half."""
-        weights = self.examples.weights[self.examples.rows_of(ids)]
+        weights = self.examples.weights[self.examples.numbers_of(ids)]
         drawn = np.random.default_rng([self.seed, len(ids)]).random(len(ids))
         copies = np.floor(weights).astype(int) + (drawn < weights % 1)
-        return [row_id for row_id, count in zip(ids, copies.tolist(), strict=True) for _ in range(count)]
+        return [example_id for example_id, count in zip(ids, copies.tolist(), strict=True) for _ in range(count)]
 
     def encode_part(self, part: str, supervise: str, joined: bool = False) -> Documents:
         ids = getattr(self.split, part)

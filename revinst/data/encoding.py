@@ -17,7 +17,8 @@ from itertools import chain
 
 import numpy as np
 
-from revinst.data.examples import Discarded, Example
+from revinst.data.example_table import Discarded
+from revinst.data.examples import Example
 from revinst.data.prompt import Prompt, Template, render_prompt
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
@@ -71,7 +72,7 @@ def encode_examples(
     """Encodes examples as documents of at most `seq_len` inputs.
 
     The target is never cut: an over-long source loses its end, or with `cut: middle` what lies between its head and
-    its tail (counted in `truncated`), and an example whose target leaves no room for its prompt is dropped (named in
+    its tail (counted in `truncated`), and an example whose target leaves no space for its prompt is dropped (named in
     `discarded`). supervise: `target`, or `all` for every id but the first, as the blog does.
     """
     blocks = encode_blocks(examples, template, tokenizer, seq_len, supervise, with_context=with_context, cut=cut)
@@ -94,8 +95,8 @@ def encode_blocks(
         block = list(examples[start : start + BLOCK_EXAMPLES])
         prompts = [render_prompt(template, example, with_context) for example in block]
         target_ids = tokenizer.encode_continuations([prompt.target.strip() for prompt in prompts])
-        room = [seq_len - len(ids) for ids in target_ids]
-        prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, room, cut)
+        space = [seq_len - len(ids) for ids in target_ids]
+        prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, space, cut)
         kept = [number for number, ids in enumerate(prompt_ids) if ids is not None]
         yield build_documents(
             [prompt_ids[number] or [] for number in kept],
@@ -147,16 +148,16 @@ def concatenate_documents(parts: Sequence[Documents]) -> Documents:
         input_ids=np.concatenate([np.zeros(0, np.int32), *(part.input_ids for part in parts)]),
         targets=np.concatenate([np.zeros(0, np.int32), *(part.targets for part in parts)]),
         offsets=np.concatenate([[0], *lengths]).cumsum(),
-        ids=[row_id for part in parts for row_id in part.ids],
+        ids=[example_id for part in parts for example_id in part.ids],
         truncated=sum(part.truncated for part in parts),
-        discarded=[row for part in parts for row in part.discarded],
+        discarded=[each for part in parts for each in part.discarded],
     )
 
 
 def encode_prompts(
-    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, room: Sequence[int], cut: str = "end"
+    prompts: Sequence[Prompt], template: Template, tokenizer: Tokenizer, space: Sequence[int], cut: str = "end"
 ) -> tuple[list[list[int] | None], list[bool]]:
-    """Ids of each prompt in at most `room[i]` tokens, BOS included, and whether its source was cut to fit.
+    """Ids of each prompt in at most `space[i]` tokens, BOS included, and whether its source was cut to fit.
 
     The ids are the same in training and generation. None where not even a token of the source fits.
     """
@@ -165,7 +166,7 @@ def encode_prompts(
     marker = tokenizer.encode_continuations([CUT_MARKER])[0] if cut == "middle" else []
     prompt_ids: list[list[int] | None] = []
     was_cut = []
-    for prompt, pieces, limit in zip(prompts, piece_ids, room, strict=True):
+    for prompt, pieces, limit in zip(prompts, piece_ids, space, strict=True):
         excess = len(bos) + sum(map(len, pieces)) - limit
         was_cut.append(excess > 0)
         if excess <= 0:
@@ -183,10 +184,10 @@ def encode_prompts(
 
 def cut_source(ids: list[int], length: int, marker: list[int]) -> list[int]:
     """The first `length` ids, or head, marker and tail: `cut_source([1, 2, 3, 4, 5, 6], 4, [0])` -> `[1, 2, 0, 6]`."""
-    room = length - len(marker)
-    if length >= len(ids) or not marker or room < 2:
+    space = length - len(marker)
+    if length >= len(ids) or not marker or space < 2:
         return ids[:length]
-    return [*ids[: room - room // 2], *marker, *ids[len(ids) - room // 2 :]]
+    return [*ids[: space - space // 2], *marker, *ids[len(ids) - space // 2 :]]
 
 
 def cut_longest(lengths: dict[int, int], excess: int) -> dict[int, int]:
@@ -210,12 +211,14 @@ def encode_to_generate(
     *,
     cut: str = "end",
 ) -> tuple[list[list[int]], int]:
-    """Ids of each prompt that leave room for `max_new_tokens` in `seq_len`, and how many were cut for it."""
-    room = seq_len - max_new_tokens
-    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, [room] * len(prompts), cut)
+    """Ids of each prompt that leave space for `max_new_tokens` in `seq_len`, and how many were cut for it."""
+    space = seq_len - max_new_tokens
+    prompt_ids, was_cut = encode_prompts(prompts, template, tokenizer, [space] * len(prompts), cut)
     fitting = [ids for ids in prompt_ids if ids is not None]
     if len(fitting) < len(prompts):
-        raise UserError(f"{max_new_tokens} new tokens leave {room} of {seq_len} for the prompt, less than its template")
+        raise UserError(
+            f"{max_new_tokens} new tokens leave {space} of {seq_len} for the prompt, less than its template"
+        )
     return fitting, sum(was_cut)
 
 

@@ -37,9 +37,9 @@ class FastTokenizer:
 
     def encode_unchecked(self, texts: list[str]) -> list[list[int]]:
         encoded = self.backend.encode_batch_list(texts)
-        for row, ids in enumerate(encoded):
+        for number, ids in enumerate(encoded):
             if ids and max(ids) >= self.first_stand_in:
-                encoded[row] = encode_plain(self.hf, [texts[row]])[0]
+                encoded[number] = encode_plain(self.hf, [texts[number]])[0]
         return encoded
 
 

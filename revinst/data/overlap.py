@@ -14,6 +14,7 @@ from revinst.progress import Stage
 
 SHINGLE = 5
 THRESHOLD = 0.7
+# MinHash's word for the hash functions of a band is rows.
 # A pair at the threshold shares a band of 4 with probability 0.7^4, so all 48 miss it with (1 - 0.7^4)^48 = 2e-6.
 ROWS_PER_BAND = 4
 BANDS_PER_ROUND = 16  # 64 bytes a text are kept at a time
@@ -75,7 +76,7 @@ def near_duplicates(
 
     name: what the texts are, for the progress of a long search.
     """
-    shingles = lru_cache(maxsize=SHINGLES_KEPT)(lambda row: shingles_of(texts[row]))
+    shingles = lru_cache(maxsize=SHINGLES_KEPT)(lambda place: shingles_of(texts[place]))
     with Stage(
         f"near-duplicates among {len(texts):,} {name}, {ROUNDS} rounds", ROUNDS * len(texts), brief=True
     ) as stage:
@@ -90,7 +91,7 @@ def near_duplicates(
 
 
 def candidates_of(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(row, later rows that share a band with it), a pair of rows once. keys: of `band_keys`."""
+    """(text, later texts that share a band with it) by number, a pair once. keys: of `band_keys`."""
     for band in range(keys.shape[1]):
         for run in equal_runs(keys[:, band]):
             for place, i in enumerate(run[:-1].tolist()):
@@ -108,16 +109,16 @@ def band_keys(texts: Sequence[str], number: int, on_texts: Callable[[int], None]
         hashes, offsets = hash_windows(block)
         for band in range(BANDS_PER_ROUND):
             key = np.zeros(stop - start, dtype=np.uint64)
-            for row in range(ROWS_PER_BAND):
-                values = (hashes * FACTORS[base + band * ROWS_PER_BAND + row]) >> np.uint64(32)
-                key = (key + np.minimum.reduceat(values, offsets[:-1])) * FACTORS[-1 - row]
+            for place in range(ROWS_PER_BAND):
+                values = (hashes * FACTORS[base + band * ROWS_PER_BAND + place]) >> np.uint64(32)
+                key = (key + np.minimum.reduceat(values, offsets[:-1])) * FACTORS[-1 - place]
             keys[start:stop, band] = key >> np.uint64(32)
         on_texts(len(block))
     return keys
 
 
 def equal_runs(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows with equal keys, two or more at a time: `[7, 3, 7, 7]` -> `[0, 2, 3]`."""
+    """Texts with equal keys, two or more at a time: `[7, 3, 7, 7]` -> `[0, 2, 3]`."""
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order])) + 1
     starts, stops = np.concatenate([[0], bounds]), np.concatenate([bounds, [len(keys)]])
@@ -138,7 +139,7 @@ def blocks_of(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         yield start, block
 
 
-def nearest_rows(texts: Sequence[str], others: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def find_nearest_texts(texts: Sequence[str], others: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """For each text the index in `others` of the most similar one and its similarity, exact.
 
     texts, others: as people wrote them; they are normalised here. Returns int64 and float64 `[len(texts)]`; -1 and 0.0
@@ -171,6 +172,6 @@ def compare_block(
         hits = np.repeat(low - ends + counts, counts) + np.arange(ends[-1])
         shared = np.bincount(owner[hits], minlength=len(sets))
         similarity = shared / (len(query) + sizes - shared)
-        row = int(similarity.argmax())
-        if similarity[row] > best[number]:
-            best[number], index[number] = similarity[row], start + row
+        place = int(similarity.argmax())
+        if similarity[place] > best[number]:
+            best[number], index[number] = similarity[place], start + place

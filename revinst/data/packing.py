@@ -17,34 +17,34 @@ def pack_documents(lengths: Sequence[int], packing: str, seq_len: int) -> list[l
 
 
 def pack_best_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
-    """Best-fit decreasing: the longest document first, each into the fullest row that still has room.
+    """Best-fit decreasing: the longest document first, each into the fullest row that still has space.
 
     >>> pack_best_fit([3, 9, 5, 1], seq_len=10)
     [[1, 3], [2, 0]]
 
-    Bit r of `rooms` says that some open row has room for exactly r tokens, so the best fit for length n is the
+    Bit s of `spaces` says that some open row has space for exactly s tokens, so the best fit for length n is the
     lowest set bit at or above n, found on one big integer instead of a search over rows.
     """
     rows: list[list[int]] = []
-    with_room: list[list[int]] = [[] for _ in range(seq_len + 1)]
-    rooms = 0
+    with_space: list[list[int]] = [[] for _ in range(seq_len + 1)]
+    spaces = 0
     for document in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
         length = lengths[document]
         assert 0 < length <= seq_len, f"document {document} has {length} tokens, a row holds {seq_len}"
-        fitting = rooms >> length
+        fitting = spaces >> length
         if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1
-            row = with_room[room].pop()
-            if not with_room[room]:
-                rooms ^= 1 << room
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = with_space[space].pop()
+            if not with_space[space]:
+                spaces ^= 1 << space
         else:
-            room, row = seq_len, len(rows)
+            space, row = seq_len, len(rows)
             rows.append([])
         rows[row].append(document)
-        left = room - length
-        if not with_room[left]:
-            rooms |= 1 << left
-        with_room[left].append(row)
+        left = space - length
+        if not with_space[left]:
+            spaces |= 1 << left
+        with_space[left].append(row)
     return rows
 
 

@@ -73,7 +73,7 @@ class Template:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Fields that a row may not leave empty for this template's prompt; the target is not among them."""
+        """Fields that an example may not leave empty for this template's prompt; the target is not among them."""
         return tuple(field for field in SLOT.findall(self.text) if field not in ("context", self.target))
 
 

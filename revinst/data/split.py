@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.examples import Example, Examples, build_examples
+from revinst.data.example_table import Examples, build_examples
+from revinst.data.examples import Example
 from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.runs.files import read_json
@@ -31,7 +32,7 @@ PARTS = ("heldout", "val", "train")
 class Split:
     """Ids of each part. `heldout` is only reported on; `val` is what choices are made on.
 
-    groups: ids of rows that belong together, for groups of two and more; scores of such rows are not independent.
+    groups: ids of examples that belong together, for groups of two and more; scores of such ones are not independent.
     """
 
     train: list[str]
@@ -54,49 +55,49 @@ class Split:
         }
 
 
-class Groups:
-    """Union-find over row numbers."""
+class DuplicateGroups:
+    """Union-find over the numbers of examples."""
 
     def __init__(self, count: int):
-        self.parent = array("q", range(count))  # 8 bytes a row; a list of numbers takes 40
+        self.parent = array("q", range(count))  # 8 bytes an example; a list of numbers takes 40
 
-    def find(self, row: int) -> int:
+    def find(self, number: int) -> int:
         parent = self.parent
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
 
     def join(self, a: int, b: int) -> None:
         self.parent[self.find(a)] = self.find(b)
 
     def to_list(self) -> list[list[int]]:
         groups = defaultdict(list)
-        for row in range(len(self.parent)):
-            groups[self.find(row)].append(row)
+        for number in range(len(self.parent)):
+            groups[self.find(number)].append(number)
         return list(groups.values())
 
 
 def group_duplicates(examples: Sequence[Example]) -> list[list[int]]:
-    """Groups of row numbers that belong together, transitively.
+    """Groups of numbers of examples that belong together, transitively.
 
-    Rows belong together that share a context, or whose instructions, or whose responses, are equal or near-duplicates
-    (`overlap.near_duplicates`) once normalised. A response of less than four words counts only if few rows share it.
+    Those belong together that share a context, or whose instructions, or whose responses, are equal or near-duplicates
+    (`overlap.near_duplicates`) once normalised. A response of less than four words counts only if few share it.
     """
     examples = examples if isinstance(examples, Examples) else build_examples(examples)
-    groups = Groups(len(examples))
+    groups = DuplicateGroups(len(examples))
     for name in ("context", "instruction", "response"):
-        rows = join_equal(examples, groups, name)
+        distinct = join_equal(examples, groups, name)
         if name == "context":
             continue
-        texts = NormalisedTexts(examples.take(rows), name)
-        for a, b in near_duplicates(texts, skip=partial(are_joined, groups, rows), name=f"{name}s"):
-            groups.join(int(rows[a]), int(rows[b]))
+        texts = NormalisedTexts(examples.take(distinct), name)
+        for a, b in near_duplicates(texts, skip=partial(are_joined, groups, distinct), name=f"{name}s"):
+            groups.join(int(distinct[a]), int(distinct[b]))
     return groups.to_list()
 
 
-def are_joined(groups: Groups, rows: np.ndarray, a: int, b: int) -> bool:
-    return groups.find(int(rows[a])) == groups.find(int(rows[b]))
+def are_joined(groups: DuplicateGroups, distinct: np.ndarray, a: int, b: int) -> bool:
+    return groups.find(int(distinct[a])) == groups.find(int(distinct[b]))
 
 
 class NormalisedTexts(Sequence[str]):
@@ -109,22 +110,22 @@ class NormalisedTexts(Sequence[str]):
         return len(self.examples)
 
     def __getitem__(self, number: Any) -> Any:
-        return normalise(self.examples.table.column(self.name)[int(self.examples.rows[number])].as_py())
+        return normalise(self.examples.table.column(self.name)[int(self.examples.numbers[number])].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for (block,) in self.examples.blocks(self.name):
             yield from map(normalise, block)
 
 
-def join_equal(examples: Examples, groups: Groups, name: str) -> np.ndarray:
-    """Joins rows whose normalised text is equal; returns the first row with each text that counts."""
+def join_equal(examples: Examples, groups: DuplicateGroups, name: str) -> np.ndarray:
+    """Joins examples whose normalised text is equal; returns the first one with each text that counts."""
     texts = NormalisedTexts(examples, name)
     keys = np.fromiter((int.from_bytes(text_key(text)) for text in texts), np.uint64, len(texts))
     _, first, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     shared = zip(NormalisedTexts(examples.take(first), name), counts.tolist(), strict=True)
     counting = np.fromiter((counts_as_shared(text, name, count) for text, count in shared), bool, len(first))
-    for row in np.flatnonzero(counting[inverse] & (counts[inverse] > 1)).tolist():
-        groups.join(row, int(first[inverse[row]]))
+    for number in np.flatnonzero(counting[inverse] & (counts[inverse] > 1)).tolist():
+        groups.join(number, int(first[inverse[number]]))
     return np.sort(first[counting])
 
 
@@ -132,13 +133,13 @@ def text_key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def counts_as_shared(text: str, name: str, num_rows: int) -> bool:
-    """Whether rows that share this normalised text belong together."""
+def counts_as_shared(text: str, name: str, num_sharing: int) -> bool:
+    """Whether examples that share this normalised text belong together."""
     if not text:
         return False
     if name != "response" or len(WORD.findall(text)) >= MIN_RESPONSE_WORDS:
         return True
-    return len(text) >= MIN_RESPONSE_CHARACTERS and num_rows <= MAX_SHARED_SHORT
+    return len(text) >= MIN_RESPONSE_CHARACTERS and num_sharing <= MAX_SHARED_SHORT
 
 
 def split_examples(
@@ -146,8 +147,8 @@ def split_examples(
 ) -> Split:
     """Assigns whole groups to held-out, val and train, in each category's proportion.
 
-    The order of groups comes from a hash of the seed and their smallest id, so the split depends on which rows
-    there are and not on the order of the file. grouped: False takes each row for itself, to see what grouping moves.
+    The order of groups comes from a hash of the seed and their smallest id, so the split depends on which examples
+    there are and not on the order of the file. grouped: False takes each for itself, to see what grouping moves.
     """
     if not 0 <= heldout_fraction + val_fraction < 1 or heldout_fraction < 0 or val_fraction < 0:
         raise UserError(
@@ -155,29 +156,29 @@ def split_examples(
         )
     examples = examples if isinstance(examples, Examples) else build_examples(examples)
     ids, categories = examples.texts("id"), examples.texts("category")
-    groups = group_duplicates(examples) if grouped else [[row] for row in range(len(examples))]
+    groups = group_duplicates(examples) if grouped else [[number] for number in range(len(examples))]
     by_category = defaultdict(list)
     for group in groups:
-        counts = Counter(categories[row] for row in group)
+        counts = Counter(categories[number] for number in group)
         by_category[min(counts, key=lambda name: (-counts[name], name))].append(group)
 
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    num_rows = 0  # over all categories so far, so that what one's rounding leaves out falls to the next
+    seen = 0  # over all categories so far, so that what one's rounding leaves out falls to the next
     for category in sorted(by_category):
-        in_order = sorted(by_category[category], key=lambda group: group_order([ids[row] for row in group], seed))
-        num_rows += sum(map(len, in_order))
-        room = {
-            "heldout": round(heldout_fraction * num_rows) - len(parts["heldout"]),
-            "val": round(val_fraction * num_rows) - len(parts["val"]),
+        in_order = sorted(by_category[category], key=lambda group: group_order([ids[number] for number in group], seed))
+        seen += sum(map(len, in_order))
+        num_left = {
+            "heldout": round(heldout_fraction * seen) - len(parts["heldout"]),
+            "val": round(val_fraction * seen) - len(parts["val"]),
         }
         for group in in_order:
-            part = next((part for part in room if len(group) <= room[part]), "train")
-            if part in room:
-                room[part] -= len(group)
-            parts[part].extend(ids[row] for row in group)
+            part = next((part for part in num_left if len(group) <= num_left[part]), "train")
+            if part in num_left:
+                num_left[part] -= len(group)
+            parts[part].extend(ids[number] for number in group)
     if not parts["train"]:
         raise UserError(f"{len(examples)} rows are too few to split; lower data.heldout_fraction and data.val_fraction")
-    together = sorted(sorted(ids[row] for row in group) for group in groups if len(group) > 1)
+    together = sorted(sorted(ids[number] for number in group) for group in groups if len(group) > 1)
     return Split(**{part: sorted(members) for part, members in parts.items()}, groups=together)
 
 
@@ -199,10 +200,10 @@ def read_split(path: Path) -> Split:
 
 
 def read_split_of(examples: Examples, path: Path) -> Split:
-    """A split that another run made. Raises UserError unless it names exactly the rows that there are."""
+    """A split that another run made. Raises UserError unless it names exactly the examples that there are."""
     split = read_split(path)
     named = [*split.train, *split.val, *split.heldout]
-    missing, extra = int((examples.rows_of(named) < 0).sum()), len(examples) - len(named)
+    missing, extra = int((examples.numbers_of(named) < 0).sum()), len(examples) - len(named)
     if missing or extra:
         raise UserError(
             f"{path}: {missing} of its {len(named)} rows are not in the data, which has {len(examples)} rows; "
@@ -213,11 +214,11 @@ def read_split_of(examples: Examples, path: Path) -> Split:
 
 def select_examples(examples: Examples, ids: Sequence[str]) -> Examples:
     """The examples with these ids, in the order of `ids`. Raises UserError when one is missing."""
-    rows = examples.rows_of(ids)
-    missing = np.flatnonzero(rows < 0)
+    numbers = examples.numbers_of(ids)
+    missing = np.flatnonzero(numbers < 0)
     if len(missing):
         raise UserError(
             f"{len(missing)} of {len(ids)} rows of the run's split are not in the data any more, "
             f"the first is {ids[missing[0]]}; the source changed since the run started"
         )
-    return examples.take(rows)
+    return examples.take(numbers)

@@ -1,4 +1,4 @@
-"""Texts without an instruction, of a file or folder, read as the responses of rows are."""
+"""Texts without an instruction, of a file or folder, read as the responses of records are."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
-from revinst.data.sources import BadRow, read_file
+from revinst.data.sources import BadRecord, read_file
 from revinst.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -15,7 +15,7 @@ TEXT_SUFFIXES = (".txt", ".md")
 def read_texts(
     path: Path, column: str | None = None, columns: Mapping[str, str] | None = None, strip_citations: bool = False
 ) -> Iterator[Example]:
-    """Texts as Examples; the instruction is what the file itself gives, if anything. Raises UserError naming a row.
+    """Texts as Examples; the instruction is what the file itself gives, if anything. Raises UserError naming a record.
 
     column: that holds the text; None: the one that `columns` names, field -> column, or `response`.
     strip_citations: without marks such as [12].
@@ -31,27 +31,29 @@ def read_texts(
     elif path.suffix in TEXT_SUFFIXES:
         yield read_text_file(path, strip_citations)
     else:
-        yield from read_text_rows(path, column, dict(columns or check_columns({})), strip_citations)
+        yield from read_text_records(path, column, dict(columns or check_columns({})), strip_citations)
 
 
 def read_text_file(path: Path, strip_citations: bool) -> Example:
     try:
         return build_text(path.read_text(encoding="utf-8-sig"), strip_citations, path.name)
-    except (UnicodeDecodeError, BadRow) as error:
-        raise UserError(f"{path}: {error if isinstance(error, BadRow) else 'not UTF-8'}") from None
+    except (UnicodeDecodeError, BadRecord) as error:
+        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else 'not UTF-8'}") from None
 
 
-def read_text_rows(path: Path, column: str | None, columns: dict[str, str], strip_citations: bool) -> Iterator[Example]:
+def read_text_records(
+    path: Path, column: str | None, columns: dict[str, str], strip_citations: bool
+) -> Iterator[Example]:
     repeats: Counter[str] = Counter()
-    for where, row in read_file(path):
+    for where, record in read_file(path):
         try:
-            if isinstance(row, BadRow):
-                raise row
-            names = find_columns(row, columns) | ({"response": column} if column else {})
-            if not isinstance(row, dict) or not isinstance(row.get(names["response"]), str):
-                has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-                raise BadRow(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
-            text = build_example(row, names, ("response",), strip_citations)
-        except BadRow as reason:
+            if isinstance(record, BadRecord):
+                raise record
+            names = find_columns(record, columns) | ({"response": column} if column else {})
+            if not isinstance(record, dict) or not isinstance(record.get(names["response"]), str):
+                has = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
+                raise BadRecord(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
+            text = build_example(record, names, ("response",), strip_citations)
+        except BadRecord as reason:
             raise UserError(f"{where}: {reason}") from None
         yield replace(text, id=make_unique(text.id, repeats))

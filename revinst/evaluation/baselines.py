@@ -1,15 +1,15 @@
-"""Floors: what no trained model is needed for. A score means something only above them."""
+"""Baselines: what no trained model is needed for. A score means something only above them."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from revinst.data.overlap import nearest_rows
+from revinst.data.overlap import find_nearest_texts
 from revinst.evaluation.rouge import score_rouge_l, split_stems
 
 NUM_WORDS = 7
-FLOORS = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
-MAX_CANDIDATES = 1000
+BASELINES = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
+MAX_CONSTANTS = 1000
 MAX_CHOOSING = 200
 MIN_CHOOSING = 20
 
@@ -24,12 +24,12 @@ def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[
     """The one training instruction with the highest mean ROUGE-L on validation rows.
 
     Chosen on training rows (never on itself) where there are fewer than MIN_CHOOSING validation rows, and always on
-    samples of at most MAX_CANDIDATES instructions and MAX_CHOOSING rows.
+    samples of at most MAX_CONSTANTS instructions and MAX_CHOOSING rows.
     """
     generator = np.random.default_rng(seed)
     judges = val_instructions if len(val_instructions) >= MIN_CHOOSING else train_instructions
     judges = [judges[pick] for pick in generator.permutation(len(judges))[:MAX_CHOOSING]]
-    picks = generator.permutation(len(train_instructions))[:MAX_CANDIDATES]
+    picks = generator.permutation(len(train_instructions))[:MAX_CONSTANTS]
     candidates = sorted({train_instructions[pick] for pick in picks})
     stems = [split_stems(judge) for judge in judges]
 
@@ -56,7 +56,7 @@ def nearest_response(
     responses: Sequence[str], train_responses: Sequence[str], train_instructions: Sequence[str], otherwise: str
 ) -> list[str]:
     """The instruction of the most similar training response; `otherwise` where none is similar at all."""
-    nearest, _ = nearest_rows(responses, train_responses)
+    nearest, _ = find_nearest_texts(responses, train_responses)
     return [train_instructions[row] if row >= 0 else otherwise for row in nearest]
 
 
@@ -66,7 +66,7 @@ def build_baselines(
     train_instructions: Sequence[str],
     val_instructions: Sequence[str] = (),
 ) -> dict[str, list[str]]:
-    """Name -> a prediction for each response. The untouched base, the sixth floor, needs a model."""
+    """Name -> a prediction for each response. The untouched base, the sixth baseline, needs a model."""
     constant = best_constant(train_instructions, val_instructions)
     return {
         "random_instruction": random_instruction(responses, train_instructions),
@@ -77,8 +77,8 @@ def build_baselines(
     }
 
 
-def strongest_floor(means: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
-    """Name of the floor with the highest mean; floors that have no such value come last."""
+def strongest_baseline(means: Mapping[str, Mapping[str, float | None]], metric: str) -> str:
+    """Name of the baseline with the highest mean; baselines that have no such value come last."""
 
     def mean(name: str) -> float:
         value = means[name].get(metric)
@@ -87,7 +87,7 @@ def strongest_floor(means: Mapping[str, Mapping[str, float | None]], metric: str
     return max(means, key=mean)
 
 
-def check_floors(names: Sequence[str]) -> None:
-    """A figure without its floors says nothing, so no summary and no table is made without all of them."""
-    missing = set(FLOORS) - set(names)
+def check_baselines(names: Sequence[str]) -> None:
+    """A figure without its baselines says nothing, so no summary and no table is made without all of them."""
+    missing = set(BASELINES) - set(names)
     assert not missing, f"no scores without the baselines {', '.join(sorted(missing))}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from revinst.evaluation.baselines import strongest_floor
+from revinst.evaluation.baselines import strongest_baseline
 from revinst.system import allow_long_csv_fields
 
 WIDTH, HEIGHT = 560, 200
@@ -31,19 +31,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One label's mean with its interval and its strongest floor, in units of 0-1 of the plot's width."""
+    """One label's mean with its interval and its strongest baseline, in units of 0-1 of the plot's width."""
 
     label: str
     n: int
     mean: float
     low: float
     high: float
-    floor: float
-    floor_name: str
+    baseline: float
+    baseline_name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class BarChart:
     """Bars over one axis that ends at `top`; `left_out`: how many labels had too few rows to be among them."""
 
     title: str
@@ -94,20 +94,21 @@ def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
     return Curve(name, points, low, high, first, last, kept[-1][1])
 
 
-def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> Bars:
+def build_bars(title: str, parts: Mapping[str, Mapping[str, Any]], metric: str) -> BarChart:
     """Bars of one metric by part, as `scores.json` holds them in `by_category` and its like; the MAX_BARS largest."""
     known = [label for label in parts if parts[label][metric] is not None]
     largest = set(sorted(known, key=lambda label: -parts[label]["n"])[:MAX_BARS])
     bars = [build_bar(label, parts[label], metric) for label in known if label in largest]
-    top = max([max(bar.high, bar.floor) for bar in bars], default=0.0) or 1.0
+    top = max([max(bar.high, bar.baseline) for bar in bars], default=0.0) or 1.0
     scaled = [
-        replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, floor=bar.floor / top) for bar in bars
+        replace(bar, mean=bar.mean / top, low=bar.low / top, high=bar.high / top, baseline=bar.baseline / top)
+        for bar in bars
     ]
-    return Bars(title, top, scaled, len(known) - len(scaled))
+    return BarChart(title, top, scaled, len(known) - len(scaled))
 
 
 def build_bar(label: str, part: Mapping[str, Any], metric: str) -> Bar:
     mean, (low, high) = part[metric], part["ci95"][metric]
-    floor = strongest_floor(part["baselines"], metric)
+    baseline = strongest_baseline(part["baselines"], metric)
     ends = (mean, mean) if low is None else (low, high)
-    return Bar(label or "(none)", part["n"], mean, *ends, part["baselines"][floor][metric] or 0.0, floor)
+    return Bar(label or "(none)", part["n"], mean, *ends, part["baselines"][baseline][metric] or 0.0, baseline)

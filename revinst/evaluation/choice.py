@@ -1,4 +1,4 @@
-"""Which predictions.jsonl each thing that `revinst compare` is given stands for, and its rows."""
+"""Which predictions.jsonl each thing that `revinst compare` is given stands for, and what is in it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from revinst.errors import UserError
-from revinst.evaluation.folders import Evaluated, find_evaluations, list_evaluations
+from revinst.evaluation.folders import FoundEvaluation, find_evaluations, list_evaluations
 from revinst.inference.predictions import FILE
 from revinst.runs.folder import Run
 
-TEXTS = ("id", "reference", "category", "group")  # those of a row's fields that rows are matched and grouped by
+TEXTS = ("id", "reference", "category", "group")  # of a prediction's fields those that it is matched and grouped by
 
 
 def split_seeds(text: str) -> list[Path]:
@@ -23,11 +23,11 @@ def find_files(texts: Sequence[str]) -> dict[Path, Path]:
     paths = list(dict.fromkeys(chain.from_iterable(map(split_seeds, texts))))
     files = {path: file for path in paths for file in (path / FILE, path) if file.is_file()}
     if runs := {path: find_evaluations_of(path) for path in paths if path not in files}:
-        files |= choose_evaluations(runs, next((set(read_rows(file)) for file in files.values()), None))
+        files |= choose_evaluations(runs, next((set(read_scored_predictions(file)) for file in files.values()), None))
     return files
 
 
-def find_evaluations_of(path: Path) -> list[Evaluated]:
+def find_evaluations_of(path: Path) -> list[FoundEvaluation]:
     """Raises UserError where there is none of the run's adapter, naming what there is."""
     run = Run(path)
     if not (found := find_evaluations(run)):
@@ -37,13 +37,13 @@ def find_evaluations_of(path: Path) -> list[Evaluated]:
     return found
 
 
-def choose_evaluations(runs: Mapping[Path, Sequence[Evaluated]], ids: set[str] | None = None) -> dict[Path, Path]:
+def choose_evaluations(runs: Mapping[Path, Sequence[FoundEvaluation]], ids: set[str] | None = None) -> dict[Path, Path]:
     """The file of each run: of the default evaluation where all have one, else of the one with options that all have.
 
-    ids: of the rows that these are compared with. Raises UserError naming what there is where that leaves a choice.
+    ids: of the predictions that these are compared with. Raises UserError naming what there is to choose from.
     """
     fitting = {path: [each for each in found if ids is None or has_ids(each.file, ids)] for path, found in runs.items()}
-    # where none fits, `check_same_rows` will name rows
+    # where none fits, `check_same_examples` will name ids
     candidates = {path: fitting[path] or list(found) for path, found in runs.items()}
     labels = set.intersection(*({each.label for each in found} for found in candidates.values()))
     label = "" if "" in labels else labels.pop() if len(labels) == 1 else None
@@ -56,25 +56,25 @@ def choose_evaluations(runs: Mapping[Path, Sequence[Evaluated]], ids: set[str] |
 
 def has_ids(file: Path, ids: set[str]) -> bool:
     try:
-        return read_rows(file).keys() == ids
+        return read_scored_predictions(file).keys() == ids
     except UserError:  # one that was killed
         return False
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+def read_scored_predictions(path: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
-            row_id, _ = row["id"], row["reference"]
+            example_id, _ = row["id"], row["reference"]
             for name in TEXTS:
                 if not isinstance(row.get(name, ""), str):
                     raise TypeError(f"{name} must be text")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
-        if row_id in rows:
-            raise UserError(f"{path}:{number}: a second row with the id {row_id}")
-        rows[row_id] = row
+        if example_id in rows:
+            raise UserError(f"{path}:{number}: a second row with the id {example_id}")
+        rows[example_id] = row
     if not rows:
         raise UserError(f"{path}: no rows in it")
     return rows

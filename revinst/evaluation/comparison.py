@@ -11,8 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
-from revinst.evaluation.choice import find_files, read_rows, split_seeds
-from revinst.evaluation.statistics import adjust_holm, compare_rows, number_groups
+from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
+from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
 
@@ -28,7 +28,7 @@ class System:
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
         """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
-        rows = [[seed[row_id].get(metric) for row_id in ids] for seed in self.seeds]
+        rows = [[seed[example_id].get(metric) for example_id in ids] for seed in self.seeds]
         if wrong := [value for seed in rows for value in seed if not is_score(value)]:
             raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
         values = np.array([[np.nan if value is None else value for value in seed] for seed in rows], dtype=np.float64)
@@ -48,10 +48,10 @@ def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
     files: of `find_files`, for all systems that are compared.
     """
     files = files or find_files([text])
-    return System(text, [read_rows(files[path]) for path in split_seeds(text)])
+    return System(text, [read_scored_predictions(files[path]) for path in split_seeds(text)])
 
 
-def check_same_rows(systems: Sequence[System]) -> list[str]:
+def check_same_examples(systems: Sequence[System]) -> list[str]:
     """The ids, in the order of the first. Raises UserError naming ids that another one lacks, or whose text differs."""
     first = systems[0].seeds[0]
     for system in systems:
@@ -64,7 +64,9 @@ def check_same_rows(systems: Sequence[System]) -> list[str]:
                     raise UserError(
                         f"{where.name} lacks {len(missing)} rows that another has ({named}); score the same rows"
                     )
-            changed = [row_id for row_id in first if first[row_id]["reference"] != rows[row_id]["reference"]]
+            changed = [
+                example_id for example_id in first if first[example_id]["reference"] != rows[example_id]["reference"]
+            ]
             if changed:
                 raise UserError(f"{system.name}: row {changed[0]} has another reference; these are not the same rows")
     return list(first)
@@ -78,14 +80,14 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
     Several seeds of a system count as their mean on each row. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
-    ids = check_same_rows(systems)
+    ids = check_same_examples(systems)
     values = [system.values(ids, metric) for system in systems]
     if rank:
         order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
         systems, values = [systems[number] for number in order], [values[number] for number in order]
     first = systems[0].seeds[0]
-    groups = number_groups([first[row_id].get("group", row_id) for row_id in ids])
-    categories = np.array([first[row_id].get("category", "") for row_id in ids], dtype=object)
+    groups = number_groups([first[example_id].get("group", example_id) for example_id in ids])
+    categories = np.array([first[example_id].get("category", "") for example_id in ids], dtype=object)
     rows = [found.mean(0) for found in values]
     pairs = [
         {"system": system.name} | compare_pair(rows[0], other, groups, categories)
@@ -122,7 +124,7 @@ def compare_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray, categories: n
 
 def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """A Comparison as JSON."""
-    found = asdict(compare_rows(a, b, groups))
+    found = asdict(compare_paired(a, b, groups))
     found["ci95"] = [none_if_nan(bound) for bound in found["ci95"]]
     return found | {name: none_if_nan(found[name]) for name in ("difference", "detectable")}
 

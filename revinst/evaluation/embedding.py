@@ -36,9 +36,9 @@ def check_encoder(folder: Path) -> None:
 
 
 def semantic_similarity(folder: Path, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Cosine of each prediction with its reference, float64 `[rows]`; an empty prediction has none: NaN."""
+    """Cosine of each prediction with its reference, float64 `[texts]`; an empty prediction has none: NaN."""
     distinct = list(dict.fromkeys([*predictions, *references]))
-    number = {text: row for row, text in enumerate(distinct)}
+    number = {text: place for place, text in enumerate(distinct)}
     vectors = embed_texts(folder, distinct).astype(np.float64)
     ours, theirs = (vectors[[number[text] for text in texts]] for texts in (predictions, references))
     cosine = (ours * theirs).sum(1)

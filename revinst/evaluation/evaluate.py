@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import choose_folder
-from revinst.evaluation.forward import evaluate_forward, open_forward
-from revinst.evaluation.forward_report import build_forward_table
 from revinst.evaluation.report import build_table
-from revinst.evaluation.rows import EvaluatedRows
+from revinst.evaluation.response_report import build_response_table
+from revinst.evaluation.response_scores import open_responder, score_responses
 from revinst.evaluation.scoring import score_evaluation
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.predictor import Predictor
@@ -25,17 +25,19 @@ def find_folder(
     return choose_folder(key, run.evaluation if run else None, label, name, output)
 
 
-def evaluate_rows(predictor: Predictor, rows: EvaluatedRows, folder: Path, asked: EvaluationSettings) -> dict[str, Any]:
+def evaluate_examples(
+    predictor: Predictor, evaluated: EvaluatedExamples, folder: Path, asked: EvaluationSettings
+) -> dict[str, Any]:
     """Fills the folder with what is not there yet. Returns scores.json's content, {} on all ranks but the first."""
     predictor.keep_likelihoods(folder)
     if predictor.trained.template.target == "response":
         asked.check_for_responses(predictor.trained.path)
-        return evaluate_forward(predictor, rows, folder)
-    forward = open_forward(asked.forward, predictor, folder, asked.allow_trained) if asked.forward else None
-    return score_evaluation(predictor, rows, folder, asked, forward)
+        return score_responses(predictor, evaluated, folder)
+    responder = open_responder(asked.forward, predictor, folder, asked.allow_trained) if asked.forward else None
+    return score_evaluation(predictor, evaluated, folder, asked, responder)
 
 
 def build_scores_table(scores: dict[str, Any]) -> Table:
     if "tuned" in scores:
-        return build_forward_table(scores)
+        return build_response_table(scores)
     return build_table(scores, tuned="base" if scores["settings"]["adapter"] is None else "tuned")

@@ -33,17 +33,17 @@ def choose_folder(
     Raises UserError where `name` or `output` names a folder that holds another evaluation.
     """
     if output is not None:
-        return check_folder(output, key)
+        return check_same_evaluation(output, key)
     if root is None:
         raise UserError("an adapter folder is no run: give --output")
     if name is None:
-        return place(key, root, label)
+        return place_evaluation(key, root, label)
     if Path(name).name != name or name in ("", ".", "..", "base"):
         raise UserError(f"--name {name!r}: give a plain folder name other than base")
-    return check_folder(root / name, key)
+    return check_same_evaluation(root / name, key)
 
 
-def place(key: PredictionKey, root: Path, label: str = "") -> Path:
+def place_evaluation(key: PredictionKey, root: Path, label: str = "") -> Path:
     """The folder under `root`; one that holds another evaluation is left to it, unless that is outdated."""
     folder, settings = root / label, key.to_json()
     file = PredictionFile(folder / FILE, settings)
@@ -51,19 +51,19 @@ def place(key: PredictionKey, root: Path, label: str = "") -> Path:
         return folder
     known = file.read_settings()
     if known and key.model.adapter and changed_settings(known, settings) == ["adapter"]:
-        set_aside(folder, root / name_of(known, label))
+        move_aside(folder, root / name_folder(known, label))
         return folder
-    return root / name_of(settings, label)
+    return root / name_folder(settings, label)
 
 
-def check_folder(folder: Path, key: PredictionKey) -> Path:
+def check_same_evaluation(folder: Path, key: PredictionKey) -> Path:
     """The folder. Raises UserError where it holds another evaluation."""
     if difference := PredictionFile(folder / FILE, key.to_json()).find_difference():
         raise UserError(f"{folder / FILE}: {difference}; choose another --name or --output, or move it away")
     return folder
 
 
-def name_of(settings: dict[str, Any], label: str) -> str:
+def name_folder(settings: dict[str, Any], label: str) -> str:
     """`LABEL-1f2e3d4c`: 8 hex digits tell the evaluations of one label apart."""
     return f"{label or DEFAULTS}-{hash_settings(settings)}"
 
@@ -73,7 +73,7 @@ def hash_settings(settings: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class FoundEvaluation:
     """An evaluation that was found in a run. label: as in `choose_folder`; settings: of its predictions, as JSON."""
 
     folder: Path
@@ -85,14 +85,14 @@ class Evaluated:
         return self.folder / FILE
 
 
-def list_evaluations(run: Run) -> list[Evaluated]:
+def list_evaluations(run: Run) -> list[FoundEvaluation]:
     """All in the run's folder, the defaults first."""
     folders = [run.evaluation, *sorted(run.evaluation.glob("*/"))]
     found = [read_evaluation(folder, run) for folder in folders if (folder / FILE).is_file()]
     return sorted(found, key=lambda each: each.label)
 
 
-def find_evaluations(run: Run) -> list[Evaluated]:
+def find_evaluations(run: Run) -> list[FoundEvaluation]:
     """Those of a run's adapter; neither of its base alone nor of an adapter that it had before."""
     found = list_evaluations(run)
     if not found or not (run.adapter / "adapter_model.safetensors").is_file():
@@ -101,16 +101,16 @@ def find_evaluations(run: Run) -> list[Evaluated]:
     return [each for each in found if each.settings.get("adapter", adapter) == adapter]
 
 
-def read_evaluation(folder: Path, run: Run) -> Evaluated:
+def read_evaluation(folder: Path, run: Run) -> FoundEvaluation:
     beside = folder / SETTINGS
     settings = read_json(beside) if beside.is_file() else {}
     if not isinstance(settings, dict):
         raise UserError(f"{beside}: no settings (a mapping is expected); move the folder away")
     label = "" if folder == run.evaluation else folder.name.removesuffix(f"-{hash_settings(settings)}")
-    return Evaluated(folder, "" if label == DEFAULTS else label, settings)
+    return FoundEvaluation(folder, "" if label == DEFAULTS else label, settings)
 
 
-def set_aside(folder: Path, to: Path) -> None:
+def move_aside(folder: Path, to: Path) -> None:
     """Moves what belongs to an evaluation. The base's texts are as good for the next one, so they are copied."""
     to.mkdir(parents=True, exist_ok=True)
     shutil.copy2(folder / SETTINGS, to)  # first, and taken away last: without it the others are nobody's

@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
-from revinst.evaluation.baselines import FLOORS, check_floors, strongest_floor
+from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
 from revinst.evaluation.charts import build_bars, build_curve
 from revinst.evaluation.scores import HEAD_METRICS
 from revinst.runs.files import write_text
 
 CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
-ROW_FIELDS = (
+REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped", "logp_reference",
     "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
@@ -24,8 +24,8 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
-    """Tuned model, its samples, base and floors by head metric, in 80 columns; lines below say what else is known."""
-    check_floors(list(scores["baselines"]))
+    """Tuned model, its samples and the baselines by head metric, in 80 columns; lines below say what else is known."""
+    check_baselines(list(scores["baselines"]))
     table = Table(
         title=f"{scores['n']} rows, 0-1; ± reaches the farther end of the 95 % interval",
         caption="\n".join(describe_findings(scores, tuned)),
@@ -34,7 +34,7 @@ def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
     table.add_column("system", no_wrap=True)
     for metric in HEAD_METRICS:
         table.add_column(metric, justify="right", no_wrap=True)
-    for name in FLOORS:
+    for name in BASELINES:
         table.add_row(name, *(format_number(scores["baselines"][name][metric]) for metric in HEAD_METRICS))
     table.add_section()
     table.add_row(tuned, *(format_interval(scores["metrics"][metric]) for metric in HEAD_METRICS), style="bold")
@@ -53,12 +53,12 @@ def name_uses(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
-    """A line each: the strongest floor, the loss, and what was asked for beside the head metrics."""
-    metrics, floor = scores["metrics"], strongest_floor(scores["baselines"], "rougeL")
-    gain = scores["gains"][floor]["rougeL"]
+    """A line each: the strongest baseline, the loss, and what was asked for beside the head metrics."""
+    metrics, baseline = scores["metrics"], strongest_baseline(scores["baselines"], "rougeL")
+    gain = scores["gains"][baseline]["rougeL"]
     low, high = (format_number(bound) for bound in gain["ci95"])
     yield (
-        f"{tuned} - {floor}, rougeL: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
+        f"{tuned} - {baseline}, rougeL: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
         f"detectable {format_number(scores['detectable']['rougeL'])}"
     )
     if scores.get("heldout_loss") is not None:
@@ -66,9 +66,9 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
     if "samples" in scores:
         yield f"rougeL among the samples of a row: {format_interval(scores['samples']['self_agreement'])}"
     if "semantic" in metrics:
-        best = strongest_floor(scores["baselines"], "semantic")
+        best = strongest_baseline(scores["baselines"], "semantic")
         value = format_number(scores["baselines"][best].get("semantic"))
-        yield f"semantic: {format_interval(metrics['semantic'])}; strongest floor: {best}, {value}"
+        yield f"semantic: {format_interval(metrics['semantic'])}; strongest baseline: {best}, {value}"
     if "gain_prediction" in metrics:
         names = ("prediction", "reference", "shuffled")
         parts = (f"{name} {format_interval(metrics[f'gain_{name}'], digits=1)}" for name in names)
@@ -104,7 +104,7 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
-    check_floors(list(scores["baselines"]))
+    check_baselines(list(scores["baselines"]))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": format_number, "half_width": format_half_width}
     folder = files("revinst.evaluation").joinpath("report_files")
@@ -118,16 +118,16 @@ def write_report(
         title=title,
         tuned=tuned,
         scores=scores,
-        floors=FLOORS,
+        baselines=BASELINES,
         head=HEAD_METRICS,
-        strongest=strongest_floor(scores["baselines"], "rougeL"),
+        strongest=strongest_baseline(scores["baselines"], "rougeL"),
         uses=name_uses(scores),
         curves=[curve for curve in built if curve],
         bars=[build_bars(name, parts, "rougeL") for name, parts in divisions.items() if parts],
         audit=audit_leakage(rows),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
         script=folder.joinpath("report.js").read_text(encoding="utf-8"),
-        rows=embed_json([{name: row[name] for name in ROW_FIELDS if row.get(name) is not None} for row in rows]),
+        rows=embed_json([{name: row[name] for name in REPORTED_FIELDS if row.get(name) is not None} for row in rows]),
         categories=sorted({row["category"] for row in rows}),
     )
     write_text(path, html)

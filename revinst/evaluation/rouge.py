@@ -84,7 +84,7 @@ def score_sentences(prediction: str, reference: str) -> float:
     return f_measure(hits, *sizes)
 
 
-def lcs_rows(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
+def lcs_table(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
     """Bits after no, one, two, ... words of the prediction; zeros among the low i bits: the LCS with i words."""
     everywhere = (1 << len(reference)) - 1
     positions: dict[str, int] = {}
@@ -99,12 +99,12 @@ def lcs_rows(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
 
 
 def lcs_length(reference: Sequence[str], prediction: Sequence[str]) -> int:
-    return len(reference) - lcs_rows(reference, prediction)[-1].bit_count()
+    return len(reference) - lcs_table(reference, prediction)[-1].bit_count()
 
 
 def lcs_positions(reference: Sequence[str], prediction: Sequence[str]) -> set[int]:
     """Positions in the reference of one longest common subsequence: the one that `rouge_score` reads back."""
-    rows = lcs_rows(reference, prediction)
+    rows = lcs_table(reference, prediction)
 
     def length(i: int, j: int) -> int:
         return i - (rows[j] & (1 << i) - 1).bit_count()

@@ -1,4 +1,4 @@
-"""Several samples of one row: how good they are on average, at best, and by picks that need no reference."""
+"""Several samples of one example: how good they are on average, at best, and by picks that need no reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import numpy as np
 
 from revinst.data.overlap import normalise
 from revinst.evaluation.rouge import score_rouge_l, split_stems
-from revinst.evaluation.scores import HEAD_METRICS, score_rows
+from revinst.evaluation.scores import HEAD_METRICS, ExampleScores, score_predictions
 
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """Row scores of each way to use K samples: pick -> metric -> float64 `[rows]`.
+    """Scores of each way to use K samples: pick -> scores.
 
     `mean` over the samples; `best_of_k`: the sample with the highest ROUGE-L to the reference (an upper bound, it needs
     the reference); `consensus`: the one most like the others; `likelihood`: the one the model finds likeliest.
-    self_agreement: mean ROUGE-L between a row's samples, `[rows]`. picked: pick -> number of the sample, `[rows]`.
+    self_agreement: mean ROUGE-L between an example's samples, `[examples]`. picked: pick -> numbers of the samples.
     """
 
-    scores: dict[str, dict[str, np.ndarray]]
+    scores: dict[str, ExampleScores]
     picked: dict[str, np.ndarray]
     self_agreement: np.ndarray
 
@@ -28,11 +28,11 @@ class SampleScores:
 def score_samples(
     samples: Sequence[Sequence[str]], references: Sequence[str], log_likelihoods: np.ndarray
 ) -> SampleScores:
-    """samples: `[K][rows]`, K at least 2; log_likelihoods: `[K, rows]`, NaN where unknown."""
-    rows = np.arange(len(references))
-    by_sample = [score_rows(texts, references) for texts in samples]
-    values = {metric: np.stack([scores[metric] for scores in by_sample]) for metric in HEAD_METRICS}  # [K, rows]
-    agreement = np.array([agree(texts) for texts in zip(*samples, strict=True)]).reshape(len(rows), len(samples))
+    """samples: `[K][examples]`, K at least 2; log_likelihoods: `[K, examples]`, NaN where unknown."""
+    numbers = np.arange(len(references))
+    by_sample = [score_predictions(texts, references) for texts in samples]
+    values = {metric: np.stack([scores[metric] for scores in by_sample]) for metric in HEAD_METRICS}  # [K, examples]
+    agreement = np.array([agree(texts) for texts in zip(*samples, strict=True)]).reshape(len(numbers), len(samples))
     picked = {
         "best_of_k": values["rougeL"].argmax(0),
         "consensus": agreement.argmax(1),
@@ -40,8 +40,8 @@ def score_samples(
     }
     scores = {"mean": {metric: of_samples.mean(0) for metric, of_samples in values.items()}}
     scores |= {
-        name: {metric: of_samples[numbers, rows] for metric, of_samples in values.items()}
-        for name, numbers in picked.items()
+        name: {metric: of_samples[picks, numbers] for metric, of_samples in values.items()}
+        for name, picks in picked.items()
     }
     return SampleScores(scores, picked, agreement.mean(1))
 

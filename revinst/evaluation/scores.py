@@ -1,4 +1,4 @@
-"""Scores of predictions against references: every metric of each row, and the summary that `scores.json` holds.
+"""Scores of predictions against references: every metric of each one, and the summary that `scores.json` holds.
 
 All are in 0-1 and better when higher, but for the rates that describe a text: `length_ratio` (1 is right), `copy_rate`,
 `eos_rate` and `degenerate_rate`. NaN is a value that does not exist, and becomes null in JSON.
@@ -15,19 +15,20 @@ from revinst.evaluation.rouge import ROUGE_METRICS, ROUGE_SETTINGS, count_shared
 
 HEAD_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 TEXT_METRICS = (*ROUGE_METRICS, "token_f1", "bleu", "chrf", "exact_match", "length_ratio", "copy_rate", "degenerate")
-METRICS = (*TEXT_METRICS, "eos")  # `eos` is known of generated rows only
+METRICS = (*TEXT_METRICS, "eos")  # `eos` is known of generated texts only
 # A stretch of 1 to 16 words three times or more on end; shorter than LOOP_WORDS it may be meant ("very very very").
 LOOP = re.compile(r"(?<!\S)((?:\S+ ){1,16}?)\1{2,}")
 LOOP_WORDS = 6
+ExampleScores = dict[str, np.ndarray]  # metric -> float64 `[examples]`
 
 
-def score_rows(
+def score_predictions(
     predictions: Sequence[str],
     references: Sequence[str],
     responses: Sequence[str] | None = None,
     prompt_lines: Sequence[str] = (),
-) -> dict[str, np.ndarray]:
-    """Every metric of TEXT_METRICS for each row, float64 `[rows]`.
+) -> ExampleScores:
+    """Every metric of TEXT_METRICS for each prediction.
 
     responses: the texts that the predictions are about, for `copy_rate` (NaN without them).
     prompt_lines: the template's own lines; a prediction that holds one is `degenerate`.
@@ -55,9 +56,9 @@ def to_array(values: Iterable[float]) -> np.ndarray:
     return np.fromiter(values, dtype=np.float64)
 
 
-def columns(rows: Iterable[tuple[float, ...]], count: int) -> np.ndarray:
-    """`[(1, 2), (3, 4)]` -> `[[1, 3], [2, 4]]`; no rows give `count` empty columns."""
-    return np.array(list(rows), dtype=np.float64).reshape(-1, count).T
+def columns(lines: Iterable[tuple[float, ...]], count: int) -> np.ndarray:
+    """`[(1, 2), (3, 4)]` -> `[[1, 3], [2, 4]]`; no lines give `count` empty columns."""
+    return np.array(list(lines), dtype=np.float64).reshape(-1, count).T
 
 
 def load_sacrebleu() -> tuple[Any, Any]:
@@ -69,7 +70,7 @@ def load_sacrebleu() -> tuple[Any, Any]:
 
 
 def score_sacrebleu(predictions: Sequence[str], references: Sequence[str]) -> Iterable[tuple[float, float]]:
-    """(BLEU, chrF) of each row as a corpus of its own."""
+    """(BLEU, chrF) of each prediction as a corpus of its own."""
     bleu, chrf = load_sacrebleu()
     for prediction, reference in zip(predictions, references, strict=True):
         pair = (prediction, [reference])
@@ -77,7 +78,7 @@ def score_sacrebleu(predictions: Sequence[str], references: Sequence[str]) -> It
 
 
 def score_corpus(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """BLEU and chrF of all rows as one corpus, the way papers report them; they are no means over rows."""
+    """BLEU and chrF of all as one corpus, the way papers report them; they are no means over predictions."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

@@ -1,4 +1,4 @@
-"""From predictions to scores.json, report.html and the scored rows."""
+"""From predictions to scores.json, report.html and the scored predictions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,20 +10,20 @@ import numpy as np
 
 from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
-from revinst.evaluation.folders import place
-from revinst.evaluation.likelihoods import RowScores, describe_gain, loss_per_token, measure_likelihoods
+from revinst.evaluation.examples import EvaluatedExamples
+from revinst.evaluation.folders import place_evaluation
+from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
-from revinst.evaluation.rows import EvaluatedRows
 from revinst.evaluation.samples import SampleScores, score_samples
-from revinst.evaluation.scores import metric_settings, score_corpus, score_rows
+from revinst.evaluation.scores import ExampleScores, metric_settings, score_corpus, score_predictions
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.summary import (
-    RowKinds,
+    ExampleLabels,
     label_lengths,
     label_similarities,
     none_if_nan,
-    summarise_rows,
+    summarise_metrics,
     summarise_scores,
 )
 from revinst.inference.key import PredictionKey
@@ -35,52 +35,58 @@ from revinst.runs.files import write_json
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a model was needed for. samples: `[K][rows]`, the first are scored. sample_log_p: `[K, rows]` of several."""
+    """What a model was needed for. samples: `[K][examples]`, the first are scored. sample_log_p: `[K, examples]`."""
 
     samples: list[list[Prediction]]
     base: list[Prediction]
-    likelihoods: RowScores
+    likelihoods: ExampleScores
     sample_log_p: np.ndarray | None
 
 
 def score_evaluation(
-    predictor: Predictor, rows: EvaluatedRows, folder: Path, asked: EvaluationSettings, forward: Predictor | None = None
+    predictor: Predictor,
+    evaluated: EvaluatedExamples,
+    folder: Path,
+    asked: EvaluationSettings,
+    responder: Predictor | None = None,
 ) -> dict[str, Any]:
     """Predicts what is missing, scores all, and writes the folder. Returns the content of scores.json.
 
-    forward: the same rows under `asked.forward`.
+    responder: the same examples under `asked.forward`.
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
     base_folder = place_base(predictor, folder)
-    made = predict_all(predictor, folder, base_folder, asked, forward)
+    made = predict_all(predictor, folder, base_folder, asked, responder)
     if not predictor.ranks.is_first:
         return {}
     first = made.samples[0]
-    floors, nearest = score_systems(predictor, rows, made, asked.semantic), rows.find_nearest()
-    own = floors.pop("own")
+    baselines, nearest = score_systems(predictor, evaluated, made, asked.semantic), evaluated.find_nearest()
+    own = baselines.pop("own")
     key = predictor.key(asked.use_adapter, num_samples=asked.samples)
-    settings = key.to_json() | describe_metrics(predictor, rows, asked.semantic)
+    settings = key.to_json() | describe_metrics(predictor, evaluated, asked.semantic)
     if asked.with_likelihoods:
-        settings["gain"] = describe_gain(predictor, forward)
+        settings["gain"] = describe_gain(predictor, responder)
     with Stage("confidence intervals", brief=True):
-        scores = summarise_scores(own, describe_rows(rows, nearest), floors, settings)
+        scores = summarise_scores(own, label_examples(evaluated, nearest), baselines, settings)
     scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
         {"group": group} | audit | values
-        for group, audit, values in zip(rows.groups, nearest, by_row(own), strict=True)
+        for group, audit, values in zip(evaluated.groups, nearest, by_example(own), strict=True)
     ]
     if made.sample_log_p is not None:
         found = pick_samples(made.samples, made.sample_log_p)
-        scores["samples"] = summarise_samples(found, rows.groups, asked.samples)
+        scores["samples"] = summarise_samples(found, evaluated.groups, asked.samples)
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in made.samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
     scored = write_predictions(folder, key, first, extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
-        of_base = [{"group": group} | row for group, row in zip(rows.groups, by_row(floors["base"]), strict=True)]
+        of_base = [
+            {"group": group} | row for group, row in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
+        ]
         write_predictions(base_folder, predictor.key(False), made.base, of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
@@ -88,7 +94,7 @@ def score_evaluation(
 
 
 def predict_all(
-    predictor: Predictor, folder: Path, base_folder: Path, asked: EvaluationSettings, forward: Predictor | None
+    predictor: Predictor, folder: Path, base_folder: Path, asked: EvaluationSettings, responder: Predictor | None
 ) -> Made:
     use_adapter, count = asked.use_adapter, asked.samples
     first = predictor.predict(folder, use_adapter, num_samples=count)
@@ -97,16 +103,18 @@ def predict_all(
         predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
         for sample in range(1, count)
     ]
-    likelihoods = measure_likelihoods(predictor, first, use_adapter, asked.with_likelihoods, forward)
+    likelihoods = measure_likelihoods(predictor, first, use_adapter, asked.with_likelihoods, responder)
     samples = [first, *others]
     return Made(samples, base, likelihoods, measure_samples(predictor, samples, use_adapter) if count > 1 else None)
 
 
-def score_systems(predictor: Predictor, rows: EvaluatedRows, made: Made, encoder: Path | None) -> dict[str, RowScores]:
-    """Row scores of the model that is evaluated (`own`) and of each floor."""
+def score_systems(
+    predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: Path | None
+) -> dict[str, ExampleScores]:
+    """Scores of the model that is evaluated (`own`) and of each baseline."""
     first = made.samples[0]
     texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in made.base]}
-    texts |= rows.build_baselines()
+    texts |= evaluated.build_baselines()
     systems = {
         name: score_texts(found, predictor) for name, found in track(texts.items(), "scores", "systems", brief=True)
     }
@@ -120,35 +128,35 @@ def score_systems(predictor: Predictor, rows: EvaluatedRows, made: Made, encoder
 
 def place_base(predictor: Predictor, folder: Path) -> Path:
     """The subfolder for what the untouched base writes for the same rows."""
-    return predictor.ranks.on_first(lambda: place(predictor.key(False), folder, "base"))
+    return predictor.ranks.on_first(lambda: place_evaluation(predictor.key(False), folder, "base"))
 
 
-def score_ends(rows: Sequence[Prediction]) -> RowScores:
+def score_ends(rows: Sequence[Prediction]) -> ExampleScores:
     return {"eos": np.array([float(row.stopped == "eos") for row in rows])}
 
 
-def score_texts(texts: list[str], predictor: Predictor) -> RowScores:
+def score_texts(texts: list[str], predictor: Predictor) -> ExampleScores:
     references = [example.instruction for example in predictor.examples]
     responses = [example.response for example in predictor.examples]
-    return score_rows(texts, references, responses, prompt_lines(predictor.trained.template))
+    return score_predictions(texts, references, responses, prompt_lines(predictor.trained.template))
 
 
 def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
-    """Similarity of each system's texts to the references; float64 `[rows]` by system."""
+    """Similarity of each system's texts to the references; float64 `[examples]` by system."""
     from revinst.evaluation.embedding import semantic_similarity
 
     found = semantic_similarity(encoder, list(chain(*texts.values())), references * len(texts))
     return dict(zip(texts, np.split(found, len(texts)), strict=True))
 
 
-def describe_rows(rows: EvaluatedRows, nearest: Sequence[dict[str, Any]]) -> RowKinds:
-    strata = {"response_length": label_lengths([example.response for example in rows.examples])}
-    if rows.train is not None:
+def label_examples(evaluated: EvaluatedExamples, nearest: Sequence[dict[str, Any]]) -> ExampleLabels:
+    strata = {"response_length": label_lengths([example.response for example in evaluated.examples])}
+    if evaluated.train is not None:
         strata["similarity"] = label_similarities([row["max_similarity"] for row in nearest])
-    return RowKinds([example.category for example in rows.examples], rows.groups, strata)
+    return ExampleLabels([example.category for example in evaluated.examples], evaluated.groups, strata)
 
 
-def by_row(scores: RowScores) -> list[dict[str, Any]]:
+def by_example(scores: ExampleScores) -> list[dict[str, Any]]:
     """`{"a": [1, 2]}` -> `[{"a": 1}, {"a": 2}]`; NaN becomes None."""
     rows = zip(*(values.tolist() for values in scores.values()), strict=True)
     return [dict(zip(scores, map(none_if_nan, row), strict=True)) for row in rows]
@@ -170,16 +178,17 @@ def write_report_of(
     write_report(folder / "report.html", predictor.title, scores, rows, curves, tuned=tuned)
 
 
-def describe_metrics(predictor: Predictor, rows: EvaluatedRows, encoder: Path | None) -> dict[str, Any]:
+def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
     described = metric_settings(prompt_lines(predictor.trained.template))
-    described["floors"] = {"from": "training rows" if rows.train is not None else "the other half of the rows"}
+    # floors: what older files call the baselines
+    described["floors"] = {"from": "training rows" if evaluated.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
     described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
     return described
 
 
 def measure_samples(predictor: Predictor, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
-    """log p of every sample, [samples, rows]."""
+    """log p of every sample, [samples, examples]."""
     return np.stack([predictor.log_p(use_adapter, [row.prediction for row in sample]) for sample in made])
 
 
@@ -190,6 +199,6 @@ def pick_samples(made: list[list[Prediction]], log_p: np.ndarray) -> SampleScore
 
 def summarise_samples(found: SampleScores, groups: list[str], count: int) -> dict[str, Any]:
     numbers = number_groups(groups)
-    picks = {name: summarise_rows(scores, numbers, seed=0) for name, scores in found.scores.items()}
-    agreement = summarise_rows({"self_agreement": found.self_agreement}, numbers, seed=0)
+    picks = {name: summarise_metrics(scores, numbers, seed=0) for name, scores in found.scores.items()}
+    agreement = summarise_metrics({"self_agreement": found.self_agreement}, numbers, seed=0)
     return {"k": count} | picks | agreement

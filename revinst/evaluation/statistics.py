@@ -125,7 +125,7 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(differences: np.ndarray, groups: np.ndarray | None = None, power: float = 0.8) -> float:
-    """The smallest true mean difference that a two-sided 5 % test on these rows finds with `power`; NaN below 2 groups.
+    """The smallest true mean difference that a two-sided 5 % test on these finds with `power`; NaN below 2 groups.
 
     From the spread of the paired differences at hand, by groups.
     """
@@ -140,7 +140,7 @@ def detectable_difference(differences: np.ndarray, groups: np.ndarray | None = N
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Row values of B against A on the same rows; `difference` is the mean of B - A."""
+    """Values of B against A on the same examples; `difference` is the mean of B - A."""
 
     n: int
     difference: float
@@ -152,8 +152,8 @@ class Comparison:
     detectable: float
 
 
-def compare_rows(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Comparison:
-    """Paired comparison; rows where either value is missing are left out. wins: rows on which B is above A."""
+def compare_paired(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Comparison:
+    """Paired comparison; examples where either value is missing are left out. wins: examples on which B is above A."""
     assert len(a) == len(b), f"{len(a)} rows against {len(b)}"
     exists = ~np.isnan(a) & ~np.isnan(b)
     differences = (b - a)[exists]

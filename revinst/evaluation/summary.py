@@ -1,4 +1,4 @@
-"""The content of `scores.json`: means with intervals, beside the floors, by category and by kind of row."""
+"""The content of `scores.json`: means with intervals, beside the baselines, by category and by other divisions."""
 
 import re
 from collections import defaultdict
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from revinst.evaluation.baselines import check_floors, strongest_floor
-from revinst.evaluation.scores import HEAD_METRICS
+from revinst.evaluation.baselines import check_baselines, strongest_baseline
+from revinst.evaluation.scores import HEAD_METRICS, ExampleScores
 from revinst.evaluation.statistics import (
     bootstrap_intervals,
     detectable_difference,
@@ -20,15 +20,14 @@ from revinst.evaluation.statistics import (
 
 LENGTH_EDGES = (30, 100, 300)  # words
 SIMILARITY_EDGES = (0.1, 0.3, 0.5)
-RowScores = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class RowKinds:
-    """What is known of each row beside its scores; every list has one entry a row.
+class ExampleLabels:
+    """What is known of each example beside its scores; every list has one entry an example.
 
-    groups: rows with the same name are near-duplicates of each other, and are resampled together.
-    strata: name of a division -> the label of each row in it.
+    groups: examples with the same name are near-duplicates of each other, and are resampled together.
+    strata: name of a division -> the label of each example in it.
     """
 
     categories: Sequence[str]
@@ -37,41 +36,41 @@ class RowKinds:
 
 
 def summarise_scores(
-    scores: RowScores,
-    kinds: RowKinds,
-    baselines: Mapping[str, RowScores],
+    scores: ExampleScores,
+    labels: ExampleLabels,
+    baselines: Mapping[str, ExampleScores],
     settings: dict[str, Any],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Means over rows (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
+    """Means over examples (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
 
-    `gains` are paired differences to each floor, `detectable` the smallest difference to the strongest floor that this
-    many rows could show.
+    `gains` are paired differences to each baseline, `detectable` the smallest difference to the strongest one that this
+    many examples could show.
     """
-    check_floors(list(baselines))
-    groups = number_groups(kinds.groups)
-    by_category = summarise_parts(scores, kinds.categories, groups, baselines, seed)
-    gains = compare_to_floors(baselines, scores, groups, seed)
-    means = {name: mean_scores(floor) for name, floor in baselines.items()}
-    strongest = {metric: strongest_floor(means, metric) for metric in HEAD_METRICS}
+    check_baselines(list(baselines))
+    groups = number_groups(labels.groups)
+    by_category = summarise_parts(scores, labels.categories, groups, baselines, seed)
+    gains = compare_to_baselines(baselines, scores, groups, seed)
+    means = {name: mean_scores(baseline) for name, baseline in baselines.items()}
+    strongest = {metric: strongest_baseline(means, metric) for metric in HEAD_METRICS}
     return {
-        "n": len(kinds.categories),
+        "n": len(labels.categories),
         "num_groups": int(groups.max(initial=-1)) + 1,
-        "metrics": summarise_rows(scores, groups, seed),
+        "metrics": summarise_metrics(scores, groups, seed),
         "macro": {metric: mean_of([part[metric] for part in by_category.values()]) for metric in scores},
         "baselines": means,
         "gains": gains,
         "detectable": {metric: gains[name][metric]["detectable"] for metric, name in strongest.items()},
         "by_category": by_category,
         **{
-            f"by_{name}": summarise_parts(scores, labels, groups, baselines, seed)
-            for name, labels in kinds.strata.items()
+            f"by_{name}": summarise_parts(scores, in_strata, groups, baselines, seed)
+            for name, in_strata in labels.strata.items()
         },
         "settings": settings | {"bootstrap": {"samples": 2000, "seed": seed, "unit": "group of near-duplicates"}},
     }
 
 
-def summarise_rows(scores: RowScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
+def summarise_metrics(scores: ExampleScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
     """Metric -> mean and ci95."""
     intervals = bootstrap_intervals(np.stack(list(scores.values()), axis=1), groups, seed=seed)
     means = mean_scores(scores)
@@ -82,23 +81,23 @@ def summarise_rows(scores: RowScores, groups: np.ndarray, seed: int) -> dict[str
 
 
 def summarise_parts(
-    scores: RowScores, labels: Sequence[str], groups: np.ndarray, floors: Mapping[str, RowScores], seed: int
+    scores: ExampleScores, labels: Sequence[str], groups: np.ndarray, baselines: Mapping[str, ExampleScores], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Label -> n, the mean of each metric, their intervals under `ci95`, and the floors on the same rows."""
-    rows_of = defaultdict(list)
-    for row, label in enumerate(labels):
-        rows_of[label].append(row)
+    """Label -> n, the mean of each metric, their intervals under `ci95`, and the baselines on the same examples."""
+    members = defaultdict(list)
+    for number, label in enumerate(labels):
+        members[label].append(number)
     parts = {}
-    for label in sorted(rows_of, key=range_order):
-        rows = rows_of[label]
-        part = summarise_rows({metric: values[rows] for metric, values in scores.items()}, groups[rows], seed)
+    for label in sorted(members, key=range_order):
+        numbers = members[label]
+        part = summarise_metrics({metric: values[numbers] for metric, values in scores.items()}, groups[numbers], seed)
         parts[label] = {
-            "n": len(rows),
+            "n": len(numbers),
             **{metric: value["mean"] for metric, value in part.items()},
             "ci95": {metric: value["ci95"] for metric, value in part.items()},
             "baselines": {
-                name: mean_scores({metric: floor[metric][rows] for metric in HEAD_METRICS})
-                for name, floor in floors.items()
+                name: mean_scores({metric: baseline[metric][numbers] for metric in HEAD_METRICS})
+                for name, baseline in baselines.items()
             },
         }
     return parts
@@ -110,15 +109,15 @@ def range_order(label: str) -> tuple[float, str]:
     return (float(number[0]) if number else 0.0, label)
 
 
-def compare_to_floors(
-    floors: Mapping[str, RowScores], scores: RowScores, groups: np.ndarray, seed: int
+def compare_to_baselines(
+    baselines: Mapping[str, ExampleScores], scores: ExampleScores, groups: np.ndarray, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Floor -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
-    pairs = [(name, metric) for name in floors for metric in HEAD_METRICS]
-    differences = np.stack([scores[metric] - floors[name][metric] for name, metric in pairs], axis=1)
+    """Baseline -> head metric -> mean paired difference to it, its interval and p, and what could be detected."""
+    pairs = [(name, metric) for name in baselines for metric in HEAD_METRICS]
+    differences = np.stack([scores[metric] - baselines[name][metric] for name, metric in pairs], axis=1)
     intervals = bootstrap_intervals(differences, groups, seed=seed)
     p_values = sign_flip_p_values(differences, groups, seed=seed)
-    gains: dict[str, dict[str, Any]] = {name: {} for name in floors}
+    gains: dict[str, dict[str, Any]] = {name: {} for name in baselines}
     for (name, metric), values, interval, p in zip(pairs, differences.T, intervals, p_values, strict=True):
         gains[name][metric] = {
             "difference": mean_of(values[~np.isnan(values)].tolist()),
@@ -129,7 +128,7 @@ def compare_to_floors(
     return gains
 
 
-def mean_scores(scores: RowScores) -> dict[str, float | None]:
+def mean_scores(scores: ExampleScores) -> dict[str, float | None]:
     return {metric: mean_of(values[~np.isnan(values)].tolist()) for metric, values in scores.items()}
 
 

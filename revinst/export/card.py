@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from revinst.data.examples import list_sources
+from revinst.data.example_table import list_sources
 from revinst.data.prompt import Template, prompt_text
 from revinst.data.tokenizer import looks_local
 from revinst.evaluation.folders import find_evaluations
-from revinst.export.drift_report import DRIFT_COLUMNS, drift_row
-from revinst.export.licences import UNKNOWN, describe_licences, find_base_licence, name_of
+from revinst.export.drift_report import DRIFT_COLUMNS, drift_cells
+from revinst.export.licences import UNKNOWN_LICENCE, describe_licences, find_base_licence, public_name
 from revinst.export.snippet import snippet_of_adapter, snippet_of_merged
 from revinst.inference.trained import Trained
 from revinst.runs.files import read_json
@@ -47,7 +47,7 @@ def build_card(trained: Trained, repository: str, onto: str | None = None) -> st
 def build_metadata(base: str, sources: Sequence[str], merged: bool) -> dict[str, Any]:
     """What the Hub reads: https://huggingface.co/docs/hub/model-cards. A local folder is no base there."""
     licence = find_base_licence(base)
-    metadata: dict[str, Any] = {"license": (licence or UNKNOWN).hub_id}
+    metadata: dict[str, Any] = {"license": (licence or UNKNOWN_LICENCE).hub_id}
     if not licence:
         metadata["license_name"] = "unknown"
     if not looks_local(base):
@@ -68,10 +68,11 @@ def describe_task(template: Template, merged: bool) -> str:
 
 def describe_training(trained: Trained, onto: str | None) -> str:
     adapter = json.loads((trained.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    precision = "4-bit NormalFloat (nf4)" if trained.quantization == "nf4" else "16 bits"
     lines = [
-        f"- base: {name_of(trained.base)}, {'4-bit NormalFloat (nf4)' if trained.quantization == 'nf4' else '16 bits'}",
+        f"- base: {public_name(trained.base)}, {precision}",
         f"- adapter: LoRA, r {adapter['r']}, alpha {adapter['lora_alpha']}, dropout {adapter.get('lora_dropout', 0)}",
-        f"- template: {name_of(trained.template_name)}, at most {trained.seq_len} tokens a row",
+        f"- template: {public_name(trained.template_name)}, at most {trained.seq_len} tokens a row",
     ]
     if trained.config is not None and trained.run is not None:
         model, data, manifest = trained.config.model, trained.config.data, trained.run.read_manifest()
@@ -89,16 +90,16 @@ def describe_training(trained: Trained, onto: str | None) -> str:
 
 
 def describe_scores(trained: Trained) -> str:
-    """The default evaluation of the run's adapter, with its floors; empty if there is none."""
+    """The default evaluation of the run's adapter, with its baselines; empty if there is none."""
     found = find_evaluations(trained.run) if trained.run else []
     paths = [path for each in found if not each.label and (path := each.folder / "scores.json").is_file()]
     if not paths:
         return ""
     scores = read_json(max(paths, key=lambda path: path.stat().st_mtime))
     if "tuned" in scores:  # of a run that writes responses, which is scored beside its base alone
-        own, floors = scores["tuned"].get("metrics", {}), {"base": scores.get("base", {}).get("metrics", {})}
+        own, baselines = scores["tuned"].get("metrics", {}), {"base": scores.get("base", {}).get("metrics", {})}
     else:
-        own, floors = scores.get("metrics", {}), scores.get("baselines", {})
+        own, baselines = scores.get("metrics", {}), scores.get("baselines", {})
     if not own:
         return ""
     lines = [
@@ -106,17 +107,17 @@ def describe_scores(trained: Trained) -> str:
         "",
         table_line(["system", "R1", "R2", "RL"]),
         table_line(["---"] * 4),
-        table_line(["**this adapter**", *(format_interval(own.get(name)) for name in HEAD)]),
+        table_line(["**this adapter**", *(format_bounds(own.get(name)) for name in HEAD)]),
         *(
-            table_line([name.replace("_", " "), *(format_interval(floor.get(metric)) for metric in HEAD)])
-            for name, floor in floors.items()
+            table_line([name.replace("_", " "), *(format_bounds(baseline.get(metric)) for metric in HEAD)])
+            for name, baseline in baselines.items()
         ),
     ]
     return "\n".join(lines)
 
 
 def add_drift(card: str, drift: Mapping[str, Any]) -> str:
-    rows = [drift_row(name, form) for name, form in drift["forms"].items()]
+    rows = [drift_cells(name, form) for name, form in drift["forms"].items()]
     return card + "\n".join(
         [
             "\n## Drift\n",
@@ -129,7 +130,7 @@ def add_drift(card: str, drift: Mapping[str, Any]) -> str:
     )
 
 
-def format_interval(value: Mapping[str, Any] | float | None) -> str:
+def format_bounds(value: Mapping[str, Any] | float | None) -> str:
     """Of a mean with its interval, or a mean alone; `-` where no row has this metric, or an older version had not."""
     if not isinstance(value, Mapping):
         return "-" if value is None else f"{value:.3f}"

@@ -10,7 +10,7 @@ import torch
 
 from revinst.data.encoding import encode_examples
 from revinst.errors import UserError
-from revinst.evaluation.rows import EvaluatedRows, choose_rows
+from revinst.evaluation.examples import EvaluatedExamples, choose_examples
 from revinst.export.drift_report import summarise_drift
 from revinst.export.gguf import load_gguf
 from revinst.inference.distributions import divergences, save_log_p
@@ -28,11 +28,11 @@ Load = Callable[[], Network]
 class Drift:
     """Rows encoded once, and what the adapter on its base makes of them."""
 
-    def __init__(self, trained: Trained, rows: EvaluatedRows, dtype: torch.dtype, device: torch.device):
+    def __init__(self, trained: Trained, evaluated: EvaluatedExamples, dtype: torch.dtype, device: torch.device):
         self.trained, self.dtype, self.device = trained, dtype, device
         self.settings = GenerationSettings()
         self.documents = encode_examples(
-            rows.examples,
+            evaluated.examples,
             trained.template,
             trained.tokenizer,
             trained.seq_len,
@@ -42,8 +42,10 @@ class Drift:
         if not len(self.documents):
             raise UserError("drift: no row fits in the model's row length")
         kept = set(self.documents.ids)
-        self.examples = [example for example in rows.examples if example.id in kept]
-        self.groups = [group for example, group in zip(rows.examples, rows.groups, strict=True) if example.id in kept]
+        self.examples = [example for example in evaluated.examples if example.id in kept]
+        self.groups = [
+            group for example, group in zip(evaluated.examples, evaluated.groups, strict=True) if example.id in kept
+        ]
         self.encoded = trained.encode_to_generate(self.examples, self.settings.max_new_tokens)
         self.references = [prompt.target for prompt in self.encoded.prompts]
 
@@ -100,12 +102,12 @@ class Drift:
         return report
 
 
-def choose_drift_rows(trained: Trained, source: str | None, limit: int) -> EvaluatedRows | None:
+def choose_drift_examples(trained: Trained, source: str | None, limit: int) -> EvaluatedExamples | None:
     """Held-out rows, or those of `source`. None, with a line that says why, where there are none."""
     if limit == 0:
         return None
     try:
-        return choose_rows(trained, source, limit, allow_trained=True)
+        return choose_examples(trained, source, limit, allow_trained=True)
     except UserError as error:
         if source:
             raise
@@ -113,7 +115,7 @@ def choose_drift_rows(trained: Trained, source: str | None, limit: int) -> Evalu
         return None
 
 
-def dtype_with_room(num_bytes: int, device: torch.device) -> torch.dtype | None:
+def dtype_that_fits(num_bytes: int, device: torch.device) -> torch.dtype | None:
     """fp32 on a CPU, where it fits, so that only the weights differ, else bf16; a GPU's own. None: there is no room.
 
     num_bytes: of the weights in bf16; half as much again is needed beside them.
@@ -124,11 +126,11 @@ def dtype_with_room(num_bytes: int, device: torch.device) -> torch.dtype | None:
     return torch.float32 if free > 3 * num_bytes else torch.bfloat16 if free > 1.5 * num_bytes else None
 
 
-def prepare_drift(trained: Trained, rows: EvaluatedRows, merged: Path) -> Drift:
+def prepare_drift(trained: Trained, evaluated: EvaluatedExamples, merged: Path) -> Drift:
     """Raises UserError where the machine has no room for the model."""
     device = pick_device()
     num_bytes = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    dtype = dtype_with_room(num_bytes, device)
+    dtype = dtype_that_fits(num_bytes, device)
     if dtype is None:
         raise UserError(f"{1.5 * num_bytes / 2**30:.1f} GiB of free memory are needed")
-    return Drift(trained, rows, dtype, device)
+    return Drift(trained, evaluated, dtype, device)

@@ -42,7 +42,7 @@ def summarise_drift(
     }
 
 
-def drift_row(name: str, drift: Mapping[str, Any]) -> list[str]:
+def drift_cells(name: str, drift: Mapping[str, Any]) -> list[str]:
     """One line of a table: form, mean and worst KL, equal predictions, ROUGE-L difference."""
     rouge, equal = drift["rougeL"], drift["equal_greedy"]
     low, high = rouge["ci95"]
@@ -62,5 +62,5 @@ DRIFT_COLUMNS = ("form", "mean KL, nats", "worst KL", "equal greedy texts", "ROU
 def build_drift_table(report: Mapping[str, Any]) -> Table:
     table = Table(*DRIFT_COLUMNS, title=f"against the adapter on its base, {report['rows']} rows")
     for name, drift in report["forms"].items():
-        table.add_row(*drift_row(name, drift))
+        table.add_row(*drift_cells(name, drift))
     return table

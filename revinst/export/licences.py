@@ -24,7 +24,7 @@ DATA_LICENCES = {
     r"dolly": Licence("cc-by-sa-3.0", "CC BY-SA 3.0 (databricks-dolly-15k)"),
     r"^quickstart$": Licence("apache-2.0", "Apache-2.0 (the quickstart rows)"),
 }
-UNKNOWN = Licence("other", "not known to revinst: look it up before you share this")
+UNKNOWN_LICENCE = Licence("other", "not known to revinst: look it up before you share this")
 
 
 def find_base_licence(base: str) -> Licence | None:
@@ -40,19 +40,22 @@ def find_base_licence(base: str) -> Licence | None:
 def describe_licences(base: str, sources: Sequence[str]) -> str:
     """A line for the base and each source of data."""
     found = [find_licence(DATA_LICENCES, source) for source in sources]
-    lines = [f"- base: {name_of(base)}, {(find_base_licence(base) or UNKNOWN).name}"]
-    lines += [f"- data: {name_of(source)}, {(own or UNKNOWN).name}" for source, own in zip(sources, found, strict=True)]
-    lines += [] if sources else [f"- data: {UNKNOWN.name}"]
-    if next(filter(None, found), UNKNOWN).hub_id == "cc-by-sa-3.0":
+    lines = [f"- base: {public_name(base)}, {(find_base_licence(base) or UNKNOWN_LICENCE).name}"]
+    lines += [
+        f"- data: {public_name(source)}, {(own or UNKNOWN_LICENCE).name}"
+        for source, own in zip(sources, found, strict=True)
+    ]
+    lines += [] if sources else [f"- data: {UNKNOWN_LICENCE.name}"]
+    if next(filter(None, found), UNKNOWN_LICENCE).hub_id == "cc-by-sa-3.0":
         lines += ["", "Dolly's share-alike terms and attribution apply to copies and adaptations of its rows."]
     return "\n".join(lines)
 
 
 def find_licence(known: dict[str, Licence], name: str) -> Licence | None:
-    name = name_of(name).lower()
+    name = public_name(name).lower()
     return next((licence for pattern, licence in known.items() if re.search(pattern, name)), None)
 
 
-def name_of(source: str) -> str:
+def public_name(source: str) -> str:
     """A hub id as it is; of a path its last part, since a card must not tell about somebody's disk."""
     return Path(source).name if looks_local(source) or Path(source).exists() else source

@@ -8,11 +8,11 @@ from typing import Any
 from revinst.data.prompt import SLOT, prompt_text
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.evaluation.rows import EvaluatedRows
+from revinst.evaluation.examples import EvaluatedExamples
 from revinst.export.card import add_drift
 from revinst.export.drift import prepare_drift
 from revinst.export.gguf import check_gguf, write_gguf
-from revinst.export.licences import name_of
+from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.inference.trained import Trained
 from revinst.model.adapter import MARKER
@@ -46,7 +46,7 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], ca
 
 def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
     return {
-        "base": name_of(trained.base),
+        "base": public_name(trained.base),
         "quantization": trained.quantization,
         "onto": onto,
         "adapter_sha256": hash_adapter(trained.adapter),
@@ -80,10 +80,10 @@ def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: s
     (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
-def measure_drift(folder: Path, trained: Trained, rows: EvaluatedRows, card: str) -> dict[str, Any] | None:
+def measure_drift(folder: Path, trained: Trained, evaluated: EvaluatedExamples, card: str) -> dict[str, Any] | None:
     """The content of drift.json, which the card gets too. None, with a line, where there is no room for the model."""
     try:
-        drift = prepare_drift(trained, rows, folder)
+        drift = prepare_drift(trained, evaluated, folder)
     except UserError as error:
         print(f"no drift report: {error}", file=sys.stderr)
         return None

@@ -56,10 +56,10 @@ class PredictionFile:
             write_json(self.settings_path, self.settings)
         predictions = read_whole_lines(self.path) if self.path.is_file() else {}
         for part in self.parts:
-            for row_id, prediction in read_whole_lines(part).items():
-                if predictions.get(row_id) != prediction:  # a part is newer: the row's text may have changed
+            for example_id, prediction in read_whole_lines(part).items():
+                if predictions.get(example_id) != prediction:  # a part is newer: the row's text may have changed
                     append_line(self.path, asdict(prediction))
-                    predictions[row_id] = prediction
+                    predictions[example_id] = prediction
             part.unlink()
         return predictions
 

@@ -11,9 +11,10 @@ from revinst.config.settings import Config
 from revinst.config.stored import read_run_config
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import encode_to_generate
-from revinst.data.examples import Example, Examples, check_columns, find_columns, load_examples, strip_marks
+from revinst.data.example_table import Examples, load_examples
+from revinst.data.examples import Example, check_columns, find_columns, strip_marks
 from revinst.data.prompt import Prompt, Template, load_template, render_prompt
-from revinst.data.sources import BadRow, read_rows
+from revinst.data.sources import BadRecord, read_records
 from revinst.data.tokenizer import Tokenizer, load_tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
@@ -137,10 +138,10 @@ class Trained:
 
     def load_rows(self, source: str) -> Examples:
         """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
-        row: object = next((row for _, row in read_rows(source)), {})
+        record: object = next((record for _, record in read_records(source)), {})
         examples, left_out = load_examples(
             source,
-            find_columns(row, self.columns),
+            find_columns(record, self.columns),
             context=self.config.data.context if self.config else "drop",
             strip_citations=self.strip_citations,
         )
@@ -152,7 +153,7 @@ class Trained:
         """A row that was read for another run, as it is read for this one. Raises UserError where nothing is left."""
         try:
             return strip_marks(example) if self.strip_citations else example
-        except BadRow as reason:
+        except BadRecord as reason:
             raise UserError(f"row {example.id}: {reason} (data.strip_citations)") from None
 
 

@@ -126,7 +126,7 @@ class InstructionModule(L.LightningModule):
         """Counts the step. One that was not finite was not applied: its rows are named, and many in a row stop."""
         self.bad_steps_in_a_row = 0 if is_finite else self.bad_steps_in_a_row + 1
         if not is_finite:
-            ids = [row_id for ids in self.gather_over_ranks(batch.ids) for row_id in ids]
+            ids = [example_id for ids in self.gather_over_ranks(batch.ids) for example_id in ids]
             self.bad_rows[self.step] = ids
             rows = ", ".join(ids[:20]) + (", ..." if len(ids) > 20 else "")
             self.print(f"step {self.step}: loss or gradient is not finite; the step was skipped. Rows: {rows}")

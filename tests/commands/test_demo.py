@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from revinst.commands.demo import build_page, launch, load_gradio
+from revinst.commands.demo import build_page, load_gradio, serve
 from revinst.config.settings import LoraSettings
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
@@ -68,7 +68,7 @@ def test_page_in_a_browser(writer):
         pytest.skip("no Chromium: apt-get install chromium")
     gradio = load_gradio()
     page_app = build_page(gradio, writer, TRAIN, "run")
-    url = launch(gradio, page_app, None, block=False)
+    url = serve(gradio, page_app, None, block=False)
     try:
         assert url.startswith("http://127.0.0.1:")
         port = int(url.rstrip("/").rsplit(":", 1)[1])

@@ -8,9 +8,10 @@ import pytest
 
 from revinst.commands.evaluate import build_options, read_settings
 from revinst.commands.options import read_generation_settings
-from revinst.data.examples import Example, load_examples
+from revinst.data.example_table import load_examples
+from revinst.data.examples import Example
 from revinst.evaluation.evaluate import find_folder
-from revinst.evaluation.folders import place
+from revinst.evaluation.folders import place_evaluation
 from revinst.export.card import describe_scores
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.key import ModelKey, PredictionKey
@@ -224,12 +225,12 @@ def test_an_outdated_evaluation_makes_room(tmp_path):
         (folder / "predictions.settings.json").write_text(json.dumps(settings))
         (folder / "scores.json").write_text(json.dumps(settings))
     before = files_of(root, "*.json*")
-    assert place(old, root) == root and files_of(root, "*.json*") == before
-    other = place(key_of("1" * 16, rows="2"), root)
+    assert place_evaluation(old, root) == root and files_of(root, "*.json*") == before
+    other = place_evaluation(key_of("1" * 16, rows="2"), root)
     assert other.name.startswith("defaults-") and files_of(root, "*.json*") == before, (
         "other rows: that one is not outdated"
     )
-    assert place(key_of("1" * 16), root) == root
+    assert place_evaluation(key_of("1" * 16), root) == root
     after = files_of(root, "*.json*")
     (moved,) = root.glob("defaults-*")
     assert (

@@ -15,7 +15,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revinst import cli
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.data.prompt import load_template, prompt_text
 from revinst.errors import UserError
 from tests.tiny import write_peft_adapter

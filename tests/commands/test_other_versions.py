@@ -16,8 +16,8 @@ from revinst.config import keys as config_keys
 from revinst.config.keys import flatten, leave_out
 from revinst.config.parser import dump_config, read_config
 from revinst.config.stored import default_config, read_run_config
-from revinst.corpus.rounds import training_rows, write_config
-from revinst.corpus.settings import Reading, Writing, check_settings
+from revinst.corpus.rounds import training_lines, write_config
+from revinst.corpus.settings import Reading, Writing, keep_settings
 from revinst.errors import UserError
 from revinst.export.card import describe_scores
 from revinst.inference.predictions import PredictionFile
@@ -249,12 +249,12 @@ def test_settings_of_another_version_are_named(tmp_path):
     (tmp_path / "out" / "texts.jsonl").write_text("")
     path = tmp_path / "out" / "settings.json"
     path.write_text(json.dumps({"input": "x", "shard_rows": 256}))
-    check_settings(tmp_path / "out", settings)
+    keep_settings(tmp_path / "out", settings)
     with pytest.raises(UserError, match="made with another candidates;"):
-        check_settings(tmp_path / "out", settings | {"candidates": 2})
+        keep_settings(tmp_path / "out", settings | {"candidates": 2})
     path.write_text(json.dumps(settings | {"of_tomorrow": 1}))
     with pytest.raises(UserError, match="made with another of_tomorrow;"):
-        check_settings(tmp_path / "out", settings)
+        keep_settings(tmp_path / "out", settings)
 
 
 def test_a_round_of_a_corpus_trains_like_a_run_of_another_version(copy, tmp_path):
@@ -265,7 +265,7 @@ def test_a_round_of_a_corpus_trains_like_a_run_of_another_version(copy, tmp_path
     (folder / "dataset.jsonl").write_text('{"instruction": "Write of rain.", "response": "Rain fell all day."}\n')
     (folder / "provenance.jsonl").write_text('{"part": "train"}\n')
     corpus: Any = SimpleNamespace(folder=folder, trained=open_trained(str(copy)))
-    write_config(corpus, work, "".join(training_rows(folder, corpus.trained)))
+    write_config(corpus, work, "".join(training_lines(folder, corpus.trained)))
     made = read_config(["--config", str(work / "config.yaml")])
     assert made.run_name == "run" and made.data.source == ["quickstart", str(work / "rows.jsonl")]
     assert flatten(yaml.safe_load((work / "config.yaml").read_text())).keys() == flatten(default_config()).keys()

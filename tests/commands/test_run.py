@@ -10,8 +10,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from revinst import cli
-from revinst.data.examples import load_examples
-from revinst.evaluation.baselines import FLOORS
+from revinst.data.example_table import load_examples
+from revinst.evaluation.baselines import BASELINES
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.load import load_for_inference
 from revinst.inference.trained import open_trained
@@ -150,7 +150,7 @@ def test_evaluation(runs, evaluation, capsys):
     heldout = json.loads((runs / "one" / "split.json").read_text())["heldout"]
     rows = [json.loads(line) for line in (evaluation / "predictions.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == heldout and len(heldout) == scores["n"] >= 8
-    assert set(scores["baselines"]) == set(FLOORS)
+    assert set(scores["baselines"]) == set(BASELINES)
     mean = sum(row["rougeL"] for row in rows) / len(rows)
     assert scores["metrics"]["rougeL"]["mean"] == pytest.approx(mean)
     assert 5 < scores["heldout_loss"] < 15
@@ -277,17 +277,19 @@ def test_likelihoods_and_samples(runs, tmp_path):
     assert "NaN" not in (tmp_path / "scores.json").read_text() + (tmp_path / "predictions.jsonl").read_text()
 
 
-def test_similarity_in_meaning_stands_beside_its_floors(runs, tmp_path, monkeypatch, capsys):
+def test_similarity_in_meaning_stands_beside_its_baselines(runs, tmp_path, monkeypatch, capsys):
     from revinst.evaluation import embedding
-    from revinst.evaluation.scores import score_rows
+    from revinst.evaluation.scores import score_predictions
 
-    monkeypatch.setattr(embedding, "semantic_similarity", lambda folder, ours, refs: score_rows(ours, refs)["chrf"])
+    monkeypatch.setattr(
+        embedding, "semantic_similarity", lambda folder, ours, refs: score_predictions(ours, refs)["chrf"]
+    )
     monkeypatch.setattr(embedding, "find_spec", lambda name: True)  # the library is an extra
     (tmp_path / "config.json").write_text("{}")
     options = ("--limit", 4, "--max_new_tokens", 2, "--semantic", tmp_path, "--output", tmp_path / "out")
     assert run_command("evaluate", runs / "one", *options) == 0
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert all(scores["baselines"][name]["semantic"] == scores["baselines"][name]["chrf"] for name in FLOORS)
+    assert all(scores["baselines"][name]["semantic"] == scores["baselines"][name]["chrf"] for name in BASELINES)
     assert scores["metrics"]["semantic"]["mean"] == scores["metrics"]["chrf"]["mean"]
     assert "semantic: " in capsys.readouterr().out
 
@@ -326,7 +328,7 @@ def test_rows_of_the_training_part_are_refused(runs, tmp_path, capsys):
     """Known by id, or by their words under another id."""
     train = json.loads((runs / "one" / "split.json").read_text())["train"]
     by_id = {example.id: example for example in load_examples("quickstart")[0]}
-    chosen = [by_id[row_id] for row_id in train[:2]]
+    chosen = [by_id[example_id] for example_id in train[:2]]
     new = {"id": "new", "instruction": "Is this row a new one?", "response": "It is, of all rows here."}
     again = {"id": "again", "instruction": chosen[1].instruction.upper(), "response": chosen[1].response + " "}
     first = {"instruction": chosen[0].instruction, "context": chosen[0].context, "response": chosen[0].response}
@@ -341,7 +343,7 @@ def test_rows_of_the_training_part_are_refused(runs, tmp_path, capsys):
     assert rows["again"]["max_similarity"] == 1 > rows["new"]["max_similarity"]
 
 
-def test_bare_adapter_takes_floors_from_the_other_half(runs, tmp_path):
+def test_bare_adapter_takes_baselines_from_the_other_half(runs, tmp_path):
     path = tmp_path / "rows.jsonl"
     pairs = [{"instruction": f"Write {n}?", "response": f"It is the number {n}."} for n in ("one", "two", "three")]
     path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
@@ -349,7 +351,7 @@ def test_bare_adapter_takes_floors_from_the_other_half(runs, tmp_path):
     adapter = runs / "one" / "adapter"
     assert run_command("evaluate", adapter, "--input", path, "--output", out, "--max_new_tokens", 2) == 0
     scores = json.loads((out / "scores.json").read_text())
-    assert set(scores["baselines"]) == set(FLOORS) and "other half" in scores["settings"]["floors"]["from"]
+    assert set(scores["baselines"]) == set(BASELINES) and "other half" in scores["settings"]["floors"]["from"]
     assert scores["baselines"]["nearest_response"]["exact_match"] == 0, "no row is its own nearest"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from revinst.data.examples import list_sources, load_examples
+from revinst.data.example_table import list_sources, load_examples
 from revinst.export.card import build_card
 from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import FEW, fit
@@ -105,7 +105,7 @@ def test_card_of_a_run_that_writes_responses(run):
     scores.write_text(json.dumps({"n": 9, "tuned": {"metrics": metrics}, "base": {"metrics": metrics}}))
     assert build_card(trained, "me/it").count("0.500 [0.400, 0.600]") == 6
     none = {name: {"mean": None, "ci95": [None, None]} for name in metrics}
-    floors = {"what_is": dict.fromkeys(metrics)}
-    scores.write_text(json.dumps({"n": 9, "metrics": none, "baselines": floors}))
+    baselines = {"what_is": dict.fromkeys(metrics)}
+    scores.write_text(json.dumps({"n": 9, "metrics": none, "baselines": baselines}))
     assert "| what is | - | - | - |" in build_card(trained, "me/it")
     shutil.rmtree(scores.parent)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from revinst.corpus.candidates import Writer
-from revinst.corpus.dropped import KEPT, filter_rows
+from revinst.corpus.dropped import KEPT, filter_records
 from revinst.corpus.filters import Thresholds
 from revinst.data.datamodule import build_data
 from revinst.data.prompt import render_prompt
-from revinst.data.sources import BadRow
+from revinst.data.sources import BadRecord
 from revinst.data.texts import read_texts
 from revinst.errors import UserError
 from revinst.inference import trained as opening
@@ -124,7 +124,7 @@ def test_marks_alone_are_no_text(run, tmp_path, capsys):
     assert not (tmp_path / "out.jsonl").exists()
     trained, settings = open_trained(str(run)), GenerationSettings(max_new_tokens=2)
     demo = Writer(trained, trained.load(settings), settings)
-    with pytest.raises(BadRow, match=said):
+    with pytest.raises(BadRecord, match=said):
         demo.suggest(" [1][2] ", 1, 1.0)
     assert repr(demo.suggest("Ice [1].", 1, 1.0)) == repr(demo.suggest("Ice.", 1, 1.0))
 
@@ -136,16 +136,16 @@ def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read
     model, texts = trained.load(settings), ("Ice [1] and dust.", "[1][2]", "Ice and dust.")
     rows = [{"id": str(n), "text": text} for n, text in enumerate(texts)]
     writer = Writer(trained, model, settings)
-    written = writer.write_rows(rows, 1, "likelihood")
+    written = writer.write_records(rows, 1, "likelihood")
     assert [row["text"] for row in written] == list(texts)
     assert len(read) == 2 and read[0] == read[1] and "[1]" not in read[0]
     for name in ("instruction", "log_p", "gain", "ifd", "rifd"):
         assert written[0][name] == (written[2][name] if name == "instruction" else pytest.approx(written[2][name]))
     assert written[1]["instruction"] == "" and written[1]["candidates"] == []
-    dropped = filter_rows(written, Thresholds(), (), False)
+    dropped = filter_records(written, Thresholds(), (), False)
     assert dropped.failed[1] == 0 != KEPT
     unstripped = Writer(replace(trained, strip_citations=False), model, settings)
-    assert unstripped.write_rows(rows[1:2], 1, "likelihood")[0]["candidates"] != []
+    assert unstripped.write_records(rows[1:2], 1, "likelihood")[0]["candidates"] != []
 
 
 def test_rows_with_a_context_are_left_out_where_fit_leaves_them_out(run, tmp_path, capsys):

@@ -18,7 +18,7 @@ from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction, restore
 from revinst.data.datamodule import InstructionDataModule
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.data.overlap import normalise
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
@@ -164,13 +164,14 @@ def test_fit_takes_the_split_as_it_is(made, base):
     facts = {row["id"]: row for row in read(out / "provenance.jsonl")}
     examples = load_examples(source)[0]
     assert {example.id for example in examples} == set(facts)
-    assert {row_id for row_id, row in facts.items() if row["part"] == "heldout"} == set(data.split.heldout)
+    assert {example_id for example_id, row in facts.items() if row["part"] == "heldout"} == set(data.split.heldout)
     groups = [
-        {facts[row_id]["group"] for row_id in part} for part in (data.split.train, data.split.val, data.split.heldout)
+        {facts[example_id]["group"] for example_id in part}
+        for part in (data.split.train, data.split.val, data.split.heldout)
     ]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
-    newest = max(facts[row_id]["date"] for row_id in data.split.train)
-    assert min(facts[row_id]["date"] for row_id in data.split.heldout) > newest
+    newest = max(facts[example_id]["date"] for example_id in data.split.train)
+    assert min(facts[example_id]["date"] for example_id in data.split.heldout) > newest
     together = [group for group in data.split.groups if len(group) == 2]
     assert together, "the made mailbox has a thread of two"
 
@@ -240,15 +241,15 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_settings, "SHARD_ROWS", {"cpu": 10})
     args = (mbox, tmp_path / "whole", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *args) == 0
-    write_rows, calls = Writer.write_rows, []
+    write_records, calls = Writer.write_records, []
 
     def kill(self, rows, k, how):
         calls.append(len(rows))
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return write_rows(self, rows, k, how)
+        return write_records(self, rows, k, how)
 
-    monkeypatch.setattr(Writer, "write_rows", kill)
+    monkeypatch.setattr(Writer, "write_records", kill)
     again = (mbox, tmp_path / "killed", "--run", backward_run, *OPTIONS)
     assert run_command("corpus", *again) == 130
     assert len(list((tmp_path / "killed" / "shards").glob("*.jsonl"))) == 3

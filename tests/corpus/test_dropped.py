@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from revinst.corpus import dropped
-from tests.corpus.made_rows import CASES, GOOD, run
+from tests.corpus.made_records import CASES, GOOD, run
 
 
 def test_counts_add_up():
@@ -25,7 +25,7 @@ def test_many_rows_are_judged_in_processes(monkeypatch):
     rows = [change for _, change in CASES] * 3
     expected = dict(run(*rows))
     monkeypatch.setattr(dropped, "PARALLEL_FROM", 1)
-    monkeypatch.setattr(dropped, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(dropped, "CHUNK_RECORDS", 8)
     monkeypatch.setattr(dropped, "count_processors", lambda: 2)
     start, started = multiprocessing.context.SpawnContext.Pool, []
     monkeypatch.setattr(

@@ -4,7 +4,7 @@ import pytest
 
 from revinst.corpus.filters import parse_thresholds
 from revinst.errors import UserError
-from tests.corpus.made_rows import CASES, run
+from tests.corpus.made_records import CASES, run
 
 
 @pytest.mark.parametrize(("name", "change"), CASES, ids=[name for name, _ in CASES])

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from revinst.corpus import rounds as corpus_rounds
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from tests.commands.test_run import run_command
 from tests.corpus.test_corpus_command import OPTIONS, read
 from tests.tiny import run_in_process

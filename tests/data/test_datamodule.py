@@ -83,12 +83,12 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
             if not batch.num_targets:
                 assert batch.ids == [] and batch.num_tokens == 0
                 continue
-            for row_id, (ids, targets) in zip(batch.ids, split_documents(batch), strict=True):
+            for example_id, (ids, targets) in zip(batch.ids, split_documents(batch), strict=True):
                 supervised = [target for target in targets if target != IGNORE_INDEX]
-                seen[row_id] += 1
+                seen[example_id] += 1
                 assert supervised[:-1] == ids[len(ids) - len(supervised) + 1 :]  # its own next inputs ...
                 assert supervised[-1] == data.tokenizer.eos_id  # ... and EOS
-                assert data.tokenizer.decode(supervised[:-1]) == instructions[row_id]
+                assert data.tokenizer.decode(supervised[:-1]) == instructions[example_id]
     assert seen == Counter(data.split.train) and len(seen) > 300
     assert num_targets == data.train_documents.num_targets > 3000
     # every rank makes the same number of forwards, and the last step is a short one
@@ -106,7 +106,7 @@ def test_a_rank_without_rows_gets_an_unsupervised_filler(build_data):
     assert [[step.num_targets > 0 for step in rank[-1]] for rank in ranks] == [[True], [False], [False]]
     assert [len(rank) for rank in ranks] == [4, 4, 4]
     batches = [batch for rank in ranks for step in rank for batch in step]
-    assert sorted(row_id for batch in batches for row_id in batch.ids) == sorted(data.train_documents.ids[:19])
+    assert sorted(example_id for batch in batches for example_id in batch.ids) == sorted(data.train_documents.ids[:19])
 
 
 # ---- the order of steps ----------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_plain_trainer_sees_every_document_once_an_epoch(build_data, tmp_path)
     steps = data.steps_per_epoch
     assert len(module.train_ids) == 2 * steps > 10
     for epoch in (module.train_ids[:steps], module.train_ids[steps:]):
-        assert sorted(row_id for ids in epoch for row_id in ids) == sorted(data.split.train)
+        assert sorted(example_id for ids in epoch for example_id in ids) == sorted(data.split.train)
     assert module.train_ids[0] != module.train_ids[steps]
     assert sorted(module.val_ids) == sorted(2 * data.split.val) and data.split.val
 
@@ -196,7 +196,7 @@ def test_validation_sees_each_document_once_over_all_ranks(build_data, world_siz
         data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
         ranks.append([batch for step in data.val_dataloader() for batch in step.micro_batches(4)])
     assert len({len(batches) for batches in ranks}) == 1 and len(ranks[0]) > 2
-    ids = [row_id for batches in ranks for batch in batches if batch.num_targets for row_id in batch.ids]
+    ids = [example_id for batches in ranks for batch in batches if batch.num_targets for example_id in batch.ids]
     assert sorted(ids) == sorted(data.split.val) and len(ids) > 50
     num_targets = sum(batch.num_targets for batches in ranks for batch in batches)
     assert num_targets == data.val_documents.num_targets
@@ -233,7 +233,7 @@ def test_two_modules_are_equal(build_data):
 def test_parts_are_disjoint_and_hold_all_examples(build_data):
     data = build_data()
     parts = {part: [example.id for example in data.examples_of(part)] for part in ("train", "val", "heldout")}
-    assert sorted(row_id for ids in parts.values() for row_id in ids) == sorted(e.id for e in data.examples)
+    assert sorted(example_id for ids in parts.values() for example_id in ids) == sorted(e.id for e in data.examples)
     assert min(map(len, parts.values())) > 10
     assert not set(data.train_documents.ids) & {*parts["val"], *parts["heldout"]}
     assert [e.id for e in select_examples(data.examples, data.split.val)] == data.val_documents.ids == parts["val"]
@@ -294,8 +294,8 @@ def test_weights_repeat_training_rows_and_no_others(build_data, rows_csv, weight
     own = {example.id for example in data.examples if example.instruction.startswith("Question number")}
     counts = Counter(data.train_documents.ids[number] for row in data.train_rows for number in row)
     own_train = own & {*data.split.train}
-    assert sum(counts[row_id] for row_id in own_train) == pytest.approx(copies * len(own_train), abs=8)
-    assert all(counts[row_id] == 1 for row_id in data.split.train if row_id not in own) and len(own_train) > 30
+    assert sum(counts[example_id] for example_id in own_train) == pytest.approx(copies * len(own_train), abs=8)
+    assert all(counts[name] == 1 for name in data.split.train if name not in own) and len(own_train) > 30
     assert Counter(data.val_documents.ids) == Counter(data.split.val)
 
 

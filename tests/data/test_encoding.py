@@ -124,7 +124,7 @@ def test_context_is_dropped_or_included(smollm):
     assert included.replace("### Context:\nIn a hall.\n\n", "") == without != included
 
 
-# ---- room ------------------------------------------------------------------------------------------------------------
+# ---- space -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seq_len", [64, 100, 300])
@@ -215,10 +215,10 @@ def test_every_document_has_its_whole_target_within_the_row(llama):
         examples = [Example(str(n), "do " * a, "", "text " * b, "") for n, (a, b) in enumerate(sizes)]
         documents = encode(llama, *examples, seq_len=seq_len)
         by_id = {example.id: example for example in examples}
-        for row_id, (input_ids, targets) in zip(documents.ids, split_documents(documents), strict=True):
+        for example_id, (input_ids, targets) in zip(documents.ids, split_documents(documents), strict=True):
             assert len(input_ids) == len(targets) <= seq_len
             assert supervised(targets)[-1] == llama.eos_id
-            assert llama.decode(supervised(targets)[:-1]) == by_id[row_id].instruction.strip()
+            assert llama.decode(supervised(targets)[:-1]) == by_id[example_id].instruction.strip()
         assert sorted([*documents.ids, *(row.where for row in documents.discarded)]) == sorted(by_id)
         seen.append((documents.truncated, len(documents.discarded), len(documents)))
 

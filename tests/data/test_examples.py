@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from revinst.data import examples as examples_module
-from revinst.data.examples import FIELDS, Example, count_categories, load_examples
+from revinst.data import example_table
+from revinst.data.example_table import count_categories, load_examples
+from revinst.data.examples import FIELDS, Example
 from revinst.errors import UserError
 
 ROWS = [
@@ -97,8 +98,8 @@ def test_quickstart_rows_are_all_good():
 
 
 def test_rows_are_taken_as_lists_take_them_and_never_copied(monkeypatch):
-    """Blocks of 7 rows: the file has 58 pieces, and what is taken crosses them."""
-    monkeypatch.setattr(examples_module, "BLOCK_ROWS", 7)
+    """Blocks of 7 examples: the file has 58 pieces, and what is taken crosses them."""
+    monkeypatch.setattr(example_table, "READ_AT_ONCE", 7)
     examples, _ = load_examples("quickstart")
     rows = list(examples)
     assert len(examples.table.to_batches()) == 58 and [examples[n] for n in range(-3, 20)] == rows[-3:] + rows[:20]
@@ -108,7 +109,7 @@ def test_rows_are_taken_as_lists_take_them_and_never_copied(monkeypatch):
     for part in (slice(3, 120, 9), slice(None, None, -1), slice(20, 45), slice(5, 5)):
         assert list(taken[part]) == list(taken)[part] == [taken[n] for n in range(150)[part]]
     assert taken.take([4, 4, 0]).texts("response") == [rows[order[n]].response for n in (4, 4, 0)]
-    assert taken.rows_of([rows[order[9]].id, "absent", rows[order[0]].id]).tolist() == [9, -1, 0]
+    assert taken.numbers_of([rows[order[9]].id, "absent", rows[order[0]].id]).tolist() == [9, -1, 0]
     assert list(taken.take([])) == [] and taken.weights.tolist() == [1.0] * 150
 
 

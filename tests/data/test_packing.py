@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from revinst.data import packing as stage
 from revinst.data.encoding import IGNORE_INDEX, Documents, concatenate_documents, encode_examples
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.data.packing import pack_best_fit
 from revinst.data.prompt import load_template
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from revinst.data.audit import audit_random_split, audit_split, count_moved
-from revinst.data.examples import Example, build_examples, load_examples
-from revinst.data.overlap import ROUNDS, near_duplicates, nearest_rows, normalise
+from revinst.data.example_table import build_examples, load_examples
+from revinst.data.examples import Example
+from revinst.data.overlap import ROUNDS, find_nearest_texts, near_duplicates, normalise
 from revinst.data.split import Split, group_duplicates, select_examples, split_examples
 from revinst.errors import UserError
 
@@ -61,7 +62,7 @@ def plant_duplicates() -> tuple[list[Example], list[list[str]]]:
 
 
 def part_of(split: Split) -> dict[str, str]:
-    return {row_id: part for part in PARTS for row_id in getattr(split, part)}
+    return {example_id: part for part in PARTS for example_id in getattr(split, part)}
 
 
 def split_at_random(examples: list[Example], heldout_fraction: float, seed: int) -> set[str]:
@@ -78,7 +79,7 @@ def count_straddling(examples: list[Example], heldout: set[str]) -> int:
 def test_no_planted_group_straddles_but_a_random_split_leaks(seed):
     examples, groups = plant_duplicates()
     part = part_of(split_examples(examples, 0.2, 0.1, seed))
-    parts = [{part[row_id] for row_id in group} for group in groups]
+    parts = [{part[example_id] for example_id in group} for group in groups]
     assert len(groups) == 100 and all(len(found) == 1 for found in parts)
     assert len(set().union(*parts)) == 3  # they are not simply all in train
     leaked = split_at_random(examples, 0.2, seed)
@@ -125,8 +126,8 @@ def test_fractions_hold_in_every_category():
     examples = [row for count, category in [(100, "a"), (200, "b"), (50, "c")] for row in build_rows(count, category)]
     split = split_examples(examples, 0.1, 0.06, seed=1)
     category = {example.id: example.category for example in examples}
-    assert Counter(category[row_id] for row_id in split.heldout) == {"a": 10, "b": 20, "c": 5}
-    assert Counter(category[row_id] for row_id in split.val) == {"a": 6, "b": 12, "c": 3}
+    assert Counter(category[example_id] for example_id in split.heldout) == {"a": 10, "b": 20, "c": 5}
+    assert Counter(category[example_id] for example_id in split.val) == {"a": 6, "b": 12, "c": 3}
 
 
 def test_fractions_hold_over_many_small_categories():
@@ -173,7 +174,7 @@ def test_a_new_row_moves_few_others():
     """The order comes from hashes of ids, so a grown file keeps nearly all rows where they were."""
     before = part_of(split_examples(build_rows(1000), 0.1, 0.05, seed=0))
     after = part_of(split_examples(build_rows(1010), 0.1, 0.05, seed=0))
-    moved = [row_id for row_id, part in before.items() if after[row_id] != part]
+    moved = [example_id for example_id, part in before.items() if after[example_id] != part]
     assert len(moved) <= 10 and len(before) == 1000
     assert len(set(before.values())) == 3
 
@@ -219,7 +220,7 @@ def test_one_changed_word_is_a_near_duplicate_and_none_crosses():
     assert sorted(map(sorted, groups)) == sorted(map(sorted, pairs)) and len(pairs) > 25
     for seed in range(5):
         parts = part_of(split_examples(rows, 0.2, 0.1, seed))
-        assert all(len({parts[row_id] for row_id in pair}) == 1 for pair in pairs)
+        assert all(len({parts[example_id] for example_id in pair}) == 1 for pair in pairs)
 
 
 def test_pairs_and_nearest_rows_are_those_of_brute_force():
@@ -235,7 +236,7 @@ def test_pairs_and_nearest_rows_are_those_of_brute_force():
     expected = {(i, j) for i, j in itertools.combinations(range(len(texts)), 2) if table[i, j] >= 0.7}
     pairs = Counter(tuple(sorted(pair)) for pair in near_duplicates(texts))
     assert set(pairs) == expected and len(expected) > 50 and max(pairs.values()) <= ROUNDS
-    index, similarity = nearest_rows(texts[:40], texts[40:])
+    index, similarity = find_nearest_texts(texts[:40], texts[40:])
     assert similarity.tolist() == pytest.approx(table[:40, 40:].max(axis=1).tolist())
     rows = [row for row in range(40) if index[row] >= 0]
     assert [table[row, 40 + index[row]] for row in rows] == pytest.approx(similarity[rows].tolist()) and len(rows) > 10

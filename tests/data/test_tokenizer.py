@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revinst.data.encoding import IGNORE_INDEX, encode_examples
-from revinst.data.examples import Example, load_examples
+from revinst.data.example_table import load_examples
+from revinst.data.examples import Example
 from revinst.data.fast_tokenizer import HARD_TEXTS, build_fast_tokenizer, encode_plain
 from revinst.data.prompt import load_template, render_prompt
 from revinst.data.tokenizer import load_tokenizer, looks_local

@@ -1,4 +1,4 @@
-"""The report: no figure without its floors, everything escaped, no network; 15,000 rows in a browser."""
+"""The report: no figure without its baselines, everything escaped, no network; 15,000 rows in a browser."""
 
 import io
 import shutil
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from revinst.evaluation.baselines import FLOORS
+from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
-from revinst.evaluation.summary import RowKinds, label_lengths, summarise_scores
+from revinst.evaluation.summary import ExampleLabels, label_lengths, summarise_scores
 from revinst.runs.metrics import MetricsFile, read_rows
 from revinst.training.run_folder import RunFolder
 
@@ -40,12 +40,12 @@ def build_rows(count: int) -> list[dict]:
 
 def build_scores(rows: list[dict]) -> dict:
     values = {name: np.array([row[name] for row in rows]) for name in METRICS}
-    kinds = RowKinds(
+    kinds = ExampleLabels(
         [row["category"] for row in rows],
         [row["id"] for row in rows],
         {"response_length": label_lengths([row["response"] for row in rows])},
     )
-    return summarise_scores(values, kinds, dict.fromkeys(FLOORS, values), {"base": "x"})
+    return summarise_scores(values, kinds, dict.fromkeys(BASELINES, values), {"base": "x"})
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def few():
     return build_scores(rows), rows
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_nothing_is_rendered_without_every_floor(few, tmp_path, floor):
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_nothing_is_rendered_without_every_baseline(few, tmp_path, baseline):
     scores, rows = few
-    without = scores | {"baselines": {name: value for name, value in scores["baselines"].items() if name != floor}}
-    with pytest.raises(AssertionError, match=floor):
+    without = scores | {"baselines": {name: value for name, value in scores["baselines"].items() if name != baseline}}
+    with pytest.raises(AssertionError, match=baseline):
         build_table(without)
-    with pytest.raises(AssertionError, match=floor):
+    with pytest.raises(AssertionError, match=baseline):
         write_report(tmp_path / "report.html", "run", without, rows)
     assert not (tmp_path / "report.html").exists()
 
@@ -74,7 +74,7 @@ def test_table_fits_80_columns(few):
         console = Console(width=80, file=io.StringIO())
         console.print(build_table(shown))
         text = console.file.getvalue()
-        assert "…" not in text and all(name in text for name in (*FLOORS, "tuned", "rougeL", "±", "detectable"))
+        assert "…" not in text and all(name in text for name in (*BASELINES, "tuned", "rougeL", "±", "detectable"))
         assert max(map(len, text.splitlines())) <= 80
     assert all(words in text for words in ("best of 3", "by consensus", "2.500 nats", "semantic", "round trip"))
 
@@ -86,7 +86,7 @@ def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     html = (tmp_path / "report.html").read_text()
     assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
     assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
-    assert all(name in html for name in FLOORS) and html.count("<polyline") == 1
+    assert all(name in html for name in BASELINES) and html.count("<polyline") == 1
 
 
 def test_embedded_json_spells_what_could_end_a_script():
@@ -124,12 +124,12 @@ def test_curves_survive_whatever_the_metrics_hold(tmp_path):
     assert read_curves(tmp_path) == {}, "a folder"
 
 
-def test_bars_stand_beside_the_floor_of_their_own_rows():
+def test_bars_stand_beside_the_baseline_of_their_own_rows():
     unknown = {"n": 0, "m": None, "ci95": {"m": [None, None]}, "baselines": {"base": {"m": None}}}
     part = {"n": 1, "m": 0.5, "ci95": {"m": [None, None]}, "baselines": {"base": {"m": None}, "what_is": {"m": 1.0}}}
     bars = build_bars("t", {"a": part, "b": unknown}, "m")
-    assert bars.top == 1 and [(bar.label, bar.low, bar.mean, bar.floor) for bar in bars.bars] == [("a", 0.5, 0.5, 1)]
-    assert bars.bars[0].floor_name == "what_is" and bars.left_out == 0
+    assert bars.top == 1 and [(bar.label, bar.low, bar.mean, bar.baseline) for bar in bars.bars] == [("a", 0.5, 0.5, 1)]
+    assert bars.bars[0].baseline_name == "what_is" and bars.left_out == 0
     many = build_bars("t", {f"{n:02d}": part | {"n": n} for n in range(40)}, "m")
     assert [bar.label for bar in many.bars] == [f"{n:02d}" for n in range(10, 40)] and many.left_out == 10
 

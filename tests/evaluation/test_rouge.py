@@ -12,7 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from torchmetrics.functional.text.rouge import rouge_score
 
 from revinst.evaluation import rouge
-from revinst.evaluation.rouge import ROUGE_METRICS, lcs_rows, score_rouge, split_stems
+from revinst.evaluation.rouge import ROUGE_METRICS, lcs_table, score_rouge, split_stems
 
 GOOGLE = RougeScorer(list(ROUGE_METRICS), use_stemmer=True)
 FIXED = [
@@ -78,7 +78,7 @@ def test_equals_torchmetrics():
 
 
 def test_rows_are_those_of_the_docstring():
-    rows = lcs_rows(split_stems("how do comets form"), split_stems("how comets melt"))
+    rows = lcs_table(split_stems("how do comets form"), split_stems("how comets melt"))
     assert [f"{row:04b}" for row in rows] == ["1111", "1110", "1010", "1010"]
     assert doctest.testmod(rouge).attempted == 1 and doctest.testmod(rouge).failed == 0
 

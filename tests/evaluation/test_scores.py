@@ -1,4 +1,4 @@
-"""Every metric on texts small enough to count; equal to the reference packages; fast; no figure without floors."""
+"""Every metric on texts small enough to count; equal to the reference packages; fast; no figure without baselines."""
 
 import json
 import time
@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
-from revinst.data.examples import load_examples
-from revinst.evaluation.baselines import FLOORS, best_constant, build_baselines
-from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_rows
-from revinst.evaluation.summary import RowKinds, label_lengths, label_ranges, range_order, summarise_scores
+from revinst.data.example_table import load_examples
+from revinst.evaluation.baselines import BASELINES, best_constant, build_baselines
+from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_predictions
+from revinst.evaluation.summary import ExampleLabels, label_lengths, label_ranges, range_order, summarise_scores
 
 
 def score_one(prediction: str, reference: str, response: str = "", lines: tuple[str, ...] = ()) -> dict[str, float]:
-    return {name: values[0] for name, values in score_rows([prediction], [reference], [response], lines).items()}
+    return {name: values[0] for name, values in score_predictions([prediction], [reference], [response], lines).items()}
 
 
 def test_unequal_lengths_are_refused():
     with pytest.raises(AssertionError, match="2 predictions, 1 references"):
-        score_rows(["a", "b"], ["a"])
+        score_predictions(["a", "b"], ["a"])
 
 
 def test_words_counted_by_hand():
@@ -37,8 +37,8 @@ def test_words_counted_by_hand():
 
 def test_missing_values_are_nan():
     assert np.isnan(score_one("a", "?!")["length_ratio"])
-    assert np.isnan(score_rows(["a"], ["a"])["copy_rate"]).all()
-    assert set(score_rows([], [])) == set(TEXT_METRICS)
+    assert np.isnan(score_predictions(["a"], ["a"])["copy_rate"]).all()
+    assert set(score_predictions([], [])) == set(TEXT_METRICS)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_degenerate(prediction, degenerate):
 @given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60)), min_size=1, max_size=4))
 def test_bleu_and_chrf_are_sacrebleus(pairs):
     predictions, references = zip(*pairs, strict=True)
-    scores = score_rows(predictions, references, references)
+    scores = score_predictions(predictions, references, references)
     bleu, chrf = BLEU(effective_order=True), CHRF()
     for row, (prediction, reference) in enumerate(pairs):
         assert scores["bleu"][row] == pytest.approx(bleu.sentence_score(prediction, [reference]).score / 100)
@@ -95,7 +95,7 @@ def test_15000_rows_in_under_20_s():
     responses = [example.response for example in examples]
     predictions = references[1:] + references[:1]
     start = time.perf_counter()
-    score_rows(predictions, references, responses)
+    score_predictions(predictions, references, responses)
     assert time.perf_counter() - start < 20 / 5
 
 
@@ -105,13 +105,13 @@ TRAIN_RESPONSES = ["Boil it in water.", "Comets are balls of ice and dust.", "A 
 
 def test_baselines_are_what_they_say():
     responses = ["Comets are balls of ice and dust that orbit the Sun.", "Six", "It was boiled in water"]
-    floors = build_baselines(responses, TRAIN_RESPONSES, TRAIN, ["What is a moon?"] * 20)
-    assert {"base", *floors} == set(FLOORS)
-    assert floors["lead_words"] == ["Comets are balls of ice and dust", "Six", "It was boiled in water"]
-    assert floors["what_is"][1] == "What is Six?"
-    assert set(floors["random_instruction"]) <= set(TRAIN)
-    assert set(floors["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
-    assert floors["nearest_response"] == ["What is a comet?", floors["best_constant"][0], "How do I cook rice?"]
+    baselines = build_baselines(responses, TRAIN_RESPONSES, TRAIN, ["What is a moon?"] * 20)
+    assert {"base", *baselines} == set(BASELINES)
+    assert baselines["lead_words"] == ["Comets are balls of ice and dust", "Six", "It was boiled in water"]
+    assert baselines["what_is"][1] == "What is Six?"
+    assert set(baselines["random_instruction"]) <= set(TRAIN)
+    assert set(baselines["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
+    assert baselines["nearest_response"] == ["What is a comet?", baselines["best_constant"][0], "How do I cook rice?"]
 
 
 def test_best_constant_is_chosen_on_validation_rows():
@@ -121,9 +121,9 @@ def test_best_constant_is_chosen_on_validation_rows():
 
 def build_summary(**changes: np.ndarray) -> dict:
     scores = {name: np.array([0.2, 0.4, 0.9]) for name in TEXT_METRICS} | changes
-    floor = {name: np.array([0.1, 0.4, 0.5]) for name in TEXT_METRICS}
-    kinds = RowKinds(["qa", "qa", "poem"], ["a", "b", "c"], {"response_length": label_lengths(["a"] * 3)})
-    return summarise_scores(scores, kinds, dict.fromkeys(FLOORS, floor), {"base": "x"})
+    baseline = {name: np.array([0.1, 0.4, 0.5]) for name in TEXT_METRICS}
+    kinds = ExampleLabels(["qa", "qa", "poem"], ["a", "b", "c"], {"response_length": label_lengths(["a"] * 3)})
+    return summarise_scores(scores, kinds, dict.fromkeys(BASELINES, baseline), {"base": "x"})
 
 
 def test_summary_has_means_intervals_and_parts():
@@ -140,11 +140,11 @@ def test_summary_has_means_intervals_and_parts():
     assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 
 
-def test_no_score_without_floors():
+def test_no_score_without_baselines():
     scores = {name: np.array([1.0]) for name in TEXT_METRICS}
-    floors = {name: scores for name in FLOORS if name != "what_is"}
+    baselines = {name: scores for name in BASELINES if name != "what_is"}
     with pytest.raises(AssertionError, match="what_is"):
-        summarise_scores(scores, RowKinds(["qa"], ["a"]), floors, {})
+        summarise_scores(scores, ExampleLabels(["qa"], ["a"]), baselines, {})
 
 
 def test_ranges():

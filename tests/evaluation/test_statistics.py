@@ -8,7 +8,7 @@ from revinst.evaluation.statistics import (
     adjust_holm,
     bootstrap_interval,
     bootstrap_intervals,
-    compare_rows,
+    compare_paired,
     detectable_difference,
     sign_flip_p,
     t_quantile,
@@ -67,7 +67,7 @@ def test_t_quantile_is_the_tables(freedom, expected):
 
 def test_identical_runs():
     values = np.random.default_rng(0).random(200)
-    same = compare_rows(values, values.copy())
+    same = compare_paired(values, values.copy())
     assert same.p == 1 and same.difference == 0 and same.ci95 == [0, 0]
     assert (same.wins, same.ties, same.losses) == (0, 200, 0)
 
@@ -77,10 +77,10 @@ def test_planted_difference_is_found_both_ways():
     generator = np.random.default_rng(1)
     a = generator.random(1000)
     b = a + generator.normal(0.05, 0.3, size=1000)
-    found = compare_rows(a, b)
+    found = compare_paired(a, b)
     assert found.p < 0.001 and found.ci95[0] > 0 and found.difference == pytest.approx(0.05, abs=0.03)
     assert found.wins > found.losses and found.wins + found.losses == 1000
-    back = compare_rows(b, a)
+    back = compare_paired(b, a)
     assert back.p == found.p and back.difference == -found.difference
     assert found.detectable == pytest.approx(2.8 * 0.3 / 1000**0.5, rel=0.1)
 
@@ -105,7 +105,7 @@ def test_groups_make_evidence_weaker():
 
 
 def test_missing_rows_are_left_out_of_a_pair():
-    found = compare_rows(np.array([0.1, np.nan, 0.3]), np.array([0.2, 0.5, np.nan]))
+    found = compare_paired(np.array([0.1, np.nan, 0.3]), np.array([0.2, 0.5, np.nan]))
     assert found.n == 1 and found.difference == pytest.approx(0.1)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from revinst.config.settings import LoraSettings
 from revinst.data.encoding import encode_examples, encode_to_generate
-from revinst.data.examples import load_examples
+from revinst.data.example_table import load_examples
 from revinst.data.prompt import load_template, render_prompt
 from revinst.errors import UserError
 from revinst.inference.engine.cache import Cache

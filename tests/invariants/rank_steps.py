@@ -102,7 +102,7 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
         metrics = module.trainer.callback_metrics
         seen["losses"].append(float(metrics["train/loss"]))
         seen["targets"].append(int(metrics["train/targets"]))
-        seen["ids"].append(sorted(row_id for ids in module.gather_over_ranks(batch.ids) for row_id in ids))
+        seen["ids"].append(sorted(example_id for ids in module.gather_over_ranks(batch.ids) for example_id in ids))
         finish(batch, is_finite)
 
     module.configure_model, module.manual_backward, module.finish_step = configure_model, manual_backward, finish_step

@@ -4,26 +4,26 @@ import os
 
 import pytest
 
-from revinst.corpus.texts import write_rows
+from revinst.corpus.texts import write_records
 from revinst.runs.files import whole_file, write_text
 
 
 def test_after_an_error_the_old_file_is_whole_and_alone(tmp_path):
     path = tmp_path / "rows.jsonl"
-    write_rows(path, [{"a": 1}])
+    write_records(path, [{"a": 1}])
 
     def rows():
         yield {"a": 2}
         raise ValueError("the second row")
 
     with pytest.raises(ValueError, match="the second row"):
-        write_rows(path, rows())
+        write_records(path, rows())
     assert path.read_text() == '{"a": 1}\n' and os.listdir(tmp_path) == ["rows.jsonl"]
 
 
 def test_what_a_killed_writer_left_is_written_over(tmp_path):
     (tmp_path / ".rows.jsonl.tmp").write_text("half of a much longer file")
-    assert write_rows(tmp_path / "rows.jsonl", [{"a": 1}]) == 1
+    assert write_records(tmp_path / "rows.jsonl", [{"a": 1}]) == 1
     assert os.listdir(tmp_path) == ["rows.jsonl"]
 
 

@@ -40,7 +40,7 @@ SMALL = {
 
 
 def write_rows(path: Path, count: int = 40) -> Path:
-    from revinst.data.examples import load_examples
+    from revinst.data.example_table import load_examples
 
     rows = [
         {"instruction": example.instruction, "response": " ".join(example.response.split()[:30])}

@@ -30,12 +30,12 @@ from revinst.config.stored import read_run_config
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
-from revinst.data.examples import Discarded, load_examples
+from revinst.data.example_table import Discarded, load_examples
 from revinst.data.texts import read_texts
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
-from revinst.evaluation.rows import choose_rows
+from revinst.evaluation.examples import choose_examples
 from revinst.inference.predictions import LikelihoodFile, PredictionFile
 from revinst.inference.trained import open_trained
 from revinst.model.adapter import load_adapter
@@ -306,8 +306,8 @@ def test_run_folders(folder, whole, copy_of, fault):
         assert fuzz.refused(config, lambda: read_run_config(config), 60, 3, *TOP_KEYS) > 15
         assert fuzz.refused(run / "metrics.csv", lambda: read_rows(run / "metrics.csv"), 80, 4) >= 0
         split = run / "split.json"
-        assert fuzz.refused(split, lambda: choose_rows(trained, None, None), 20, 15, "split") > 5
-        assert fuzz.refused(split, lambda: choose_rows(trained, None, None), 20, 16, "split", spoil=spoil_json) >= 0
+        assert fuzz.refused(split, lambda: choose_examples(trained, None, None), 20, 15, "split") > 5
+        assert fuzz.refused(split, lambda: choose_examples(trained, None, None), 20, 16, "split", spoil=spoil_json) >= 0
 
 
 def test_locks(tmp_path, fault):

@@ -61,7 +61,7 @@ VARIANTS: list[Variant] = [
 
 def write_long_rows(path: Path) -> None:
     """Quickstart responses, one to twelve joined: documents of one block of attention's keys and of many."""
-    from revinst.data.examples import load_examples
+    from revinst.data.example_table import load_examples
 
     rng, examples, rows = random.Random(0), load_examples("quickstart")[0], []
     while examples:

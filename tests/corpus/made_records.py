@@ -1,6 +1,6 @@
 """A row that every filter keeps, and for each filter the changes that it drops."""
 
-from revinst.corpus.dropped import filter_rows
+from revinst.corpus.dropped import filter_records
 from revinst.corpus.filters import Thresholds
 
 GOOD = {
@@ -39,4 +39,4 @@ CASES = [
 
 def run(*rows, **limits):
     named = [GOOD | {"id": str(number)} | row for number, row in enumerate(rows)]
-    return filter_rows(named, Thresholds(**limits), LINES, rated=True)
+    return filter_records(named, Thresholds(**limits), LINES, rated=True)

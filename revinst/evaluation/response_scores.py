@@ -1,4 +1,7 @@
-"""Evaluation of a run that writes responses (`data.template: forward`), such as a personal model."""
+"""Scores of a run that writes responses, such as a personal model.
+
+Its template is `forward`, named after the way it goes: from the instruction to the text, where all others go back.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,24 +10,24 @@ import numpy as np
 
 from revinst.errors import UserError
 from revinst.evaluation.comparison import describe_pair
-from revinst.evaluation.forward_report import METRICS, write_forward_report
+from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
-from revinst.evaluation.rows import EvaluatedRows
-from revinst.evaluation.scores import score_rows
+from revinst.evaluation.response_report import RESPONSE_METRICS, write_response_report
+from revinst.evaluation.scores import score_predictions
 from revinst.evaluation.scoring import place_base, write_predictions
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
-from revinst.evaluation.summary import summarise_rows
+from revinst.evaluation.summary import summarise_metrics
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.runs.files import read_json, write_json
 
 
-def open_forward(path: str, predictor: Predictor, folder: Path, allow_trained: bool = False) -> Predictor:
-    """The rows of `predictor` under a run that writes responses: the other way of the round trip.
+def open_responder(path: str, predictor: Predictor, folder: Path, allow_trained: bool = False) -> Predictor:
+    """The examples of `predictor` under a run that writes responses: the other way of the round trip.
 
-    Raises UserError for a run that does not, or that was trained on some of the rows (by id).
+    Raises UserError for a run that does not, or that was trained on some of the examples (by id).
     """
     trained = open_trained(path)
     if trained.run is None or trained.template.target != "response":
@@ -36,53 +39,55 @@ def open_forward(path: str, predictor: Predictor, folder: Path, allow_trained: b
             "give one with the same split, or pass --allow_trained_rows"
         )
     examples = [trained.prepare(example) for example in predictor.examples]
-    forward = Predictor(trained, examples, predictor.settings, predictor.ranks)
-    forward.keep_likelihoods(folder)
-    return forward
+    responder = Predictor(trained, examples, predictor.settings, predictor.ranks)
+    responder.keep_likelihoods(folder)
+    return responder
 
 
-def evaluate_forward(predictor: Predictor, rows: EvaluatedRows, folder: Path) -> dict[str, Any]:
+def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: Path) -> dict[str, Any]:
     """Writes predictions.jsonl, scores.json and report.html of the tuned model beside its base; returns the scores.
 
     Of several ranks the first one does so; the others return {} after their share of the model's passes.
     """
-    if rows.train is None:
+    if evaluated.train is None:
         raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
-    own = [example.response for example in rows.examples]
+    own = [example.response for example in evaluated.examples]
     tuned = predictor.predict(folder, True)
     made = {"base": predictor.predict(place_base(predictor, folder), False), "tuned": tuned}
     log_p = {"base": predictor.log_p(False), "tuned": predictor.log_p(True)}
     if not predictor.ranks.is_first:
         return {}
-    groups = number_groups(rows.groups)
+    groups = number_groups(evaluated.groups)
     scores: dict[str, Any] = {"n": len(own), "num_groups": int(groups.max()) + 1}
     values = {}
     for name, predictions in made.items():
         texts = [row.prediction for row in predictions]
-        values[name] = {metric: found for metric, found in score_rows(texts, own).items() if metric in METRICS}
+        values[name] = {
+            metric: found for metric, found in score_predictions(texts, own).items() if metric in RESPONSE_METRICS
+        }
         loss = loss_per_token(predictor, log_p[name])
         scores[name] = {
             "loss": loss,
             "perplexity": None if loss is None else float(np.exp(loss)),
-            "metrics": summarise_rows(values[name], groups, seed=0),
+            "metrics": summarise_metrics(values[name], groups, seed=0),
             "style": describe_style(texts) | {"distance": compare_styles(texts, own)},
         }
     per_token = {name: found / predictor.count_targets() for name, found in log_p.items()}
     pairs = {"log_p_a_token": (per_token["base"], per_token["tuned"])}
-    pairs |= {metric: (values["base"][metric], values["tuned"][metric]) for metric in METRICS}
+    pairs |= {metric: (values["base"][metric], values["tuned"][metric]) for metric in RESPONSE_METRICS}
     scores["gain"] = {name: describe_pair(a, b, groups) for name, (a, b) in pairs.items()}
     scores["own_style"] = describe_style(own)
-    runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in rows.train])
+    runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in evaluated.train])
     key = predictor.key(True)
     scores["settings"] = key.to_json()
     extras: list[dict[str, Any]] = [
-        {"verbatim": run, "group": group} for run, group in zip(runs, rows.groups, strict=True)
+        {"verbatim": run, "group": group} for run, group in zip(runs, evaluated.groups, strict=True)
     ]
     for number, extra in enumerate(extras):
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
     written = write_predictions(folder, key, made["tuned"], extras)
     write_json(folder / "scores.json", scores)
-    for row, example, untouched in zip(written, rows.examples, made["base"], strict=True):
+    for row, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
         row |= {"instruction": example.instruction, "base": untouched.prediction}
-    write_forward_report(folder / "report.html", predictor.title, scores, written)
+    write_response_report(folder / "report.html", predictor.title, scores, written)
     return scores

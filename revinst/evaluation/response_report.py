@@ -11,10 +11,10 @@ from revinst.evaluation.memorisation import WARNING_WORDS
 from revinst.evaluation.report import format_interval, format_number
 from revinst.runs.files import write_text
 
-METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
+RESPONSE_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 
 
-def write_forward_report(path: Path, title: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_response_report(path: Path, title: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
     rows: prediction rows with `verbatim` and, in `base`, what the base wrote for the same instruction.
@@ -24,23 +24,23 @@ def write_forward_report(path: Path, title: str, scores: Mapping[str, Any], rows
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": format_number, "interval": format_interval}
     folder = files("revinst.evaluation").joinpath("report_files")
-    html = environment.from_string(folder.joinpath("forward.html.j2").read_text(encoding="utf-8")).render(
+    html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         scores=scores,
-        metrics=METRICS,
+        metrics=RESPONSE_METRICS,
         rows=rows,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
     write_text(path, html)
 
 
-def build_forward_table(scores: dict[str, Any]) -> Table:
+def build_response_table(scores: dict[str, Any]) -> Table:
     table = Table(title=f"{scores['n']} held-out texts in {scores['num_groups']} groups")
     for name in ("", "base", "tuned", "own"):
         table.add_column(name, justify="right" if name else "left")
     base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
     table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
-    for metric in METRICS:
+    for metric in RESPONSE_METRICS:
         table.add_row(metric, *(f"{part['metrics'][metric]['mean']:.3f}" for part in (base, tuned)), "")
     for name in ("words", "words_a_sentence", "greeting", "sign_off"):
         table.add_row(name, *(f"{part[name]:.2f}" for part in (base["style"], tuned["style"], own)))

@@ -7,7 +7,7 @@ from markupsafe import escape
 
 from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
 from revinst.evaluation.style import compare_styles, describe_style, distance, find_greeting, find_sign_off
-from scripts.made_mail import PLAIN, SIGN_OFF
+from scripts.made_mail import PLAIN, SIGN_OFF, write_mbox
 from tests.commands.test_run import fit, run_command
 
 LETTERS = [f"Hi {name},\n\n{text}{SIGN_OFF}" for name, _, text in PLAIN]
@@ -98,6 +98,8 @@ def test_memorised_text_is_warned_of(personal, monkeypatch):
     assert summary["longest"] == len(normalised(LETTERS[0])) > 12 > summary["own_longest"]
 
 
-def test_a_run_that_writes_responses_makes_no_corpus(personal, mbox, tmp_path, capsys):
+def test_a_run_that_writes_responses_makes_no_corpus(personal, tmp_path, capsys):
+    mbox = tmp_path / "mail.mbox"
+    write_mbox(mbox)
     assert run_command("corpus", mbox, tmp_path / "out", "--run", personal, "--me", "mara@example.org") == 2
     assert "not instructions" in capsys.readouterr().err
