@@ -229,7 +229,7 @@ def load_gguf(file: Path, device: torch.device, attention: str, dtype: torch.dty
     """A GGUF file as an ordinary model, unpacked to `dtype`, for inference with `attention` of model/attention.py."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    from revinst.model.attention_interface import register_attention
+    from revinst.model.attention import register_attention
 
     model = AutoModelForCausalLM.from_pretrained(
         file.parent,

@@ -33,7 +33,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
-    from revinst.model.attention_interface import register_attention
+    from revinst.model.attention import register_attention
 
     if quantization not in QUANTIZATIONS:
         raise UserError(f"model.quantization {quantization!r}: choose from {', '.join(QUANTIZATIONS)}")

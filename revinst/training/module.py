@@ -18,7 +18,8 @@ from revinst.data.batch import MicroBatch, StepBatch, full_rows
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
-from revinst.model.attention import BACKENDS, is_deterministic
+from revinst.model.attention import BACKENDS
+from revinst.model.attention_kernels import is_deterministic
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.build import build_network
 from revinst.model.fused import support

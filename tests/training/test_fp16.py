@@ -9,7 +9,8 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from revinst.errors import UserError
 from revinst.inference.engine.cached import load_ops as cached_ops
-from revinst.model.attention import choose_attention, reads_shared_heads
+from revinst.model.attention import choose_attention
+from revinst.model.attention_kernels import reads_shared_heads
 from revinst.model.fused.support import choose_layers
 from revinst.model.fused.support import load_ops as fused_ops
 from revinst.model.hardware import choose_dtype, has_triton
