@@ -29,7 +29,7 @@ def nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 class Network(torch.nn.Module):
     """model: of transformers, or PEFT's around one. Whoever needs a loss, a log-probability or a KL of packed rows asks
-    here; what lays weights out for writing reads `base`.
+    here; the decoder that writes (`inference/engine/decoder.py`) reads `base`.
 
     host_memory: where fused layers park their inputs, if any are fused.
     """
