@@ -24,7 +24,7 @@ def load_for_inference(
     """The base with the adapter of a folder (None: the base alone), in eval mode.
 
     The adapter is computed in `dtype`, as autocast does in training. 4-bit weights become the same values in `dtype`,
-    so that no forward has to unpack them, if `dequantize`; None: where three times the memory that they need is free.
+    so that no pass has to unpack them, if `dequantize`; None: where three times the memory that they need is free.
 
     memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """

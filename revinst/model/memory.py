@@ -64,7 +64,7 @@ class Memory:
 
     @property
     def at_rest(self) -> float:
-        """Before the forward."""
+        """Before a micro-batch's pass."""
         return self.fragmentation + self.process + self.base + self.adapter + self.gradients + self.optimizer
 
     @property

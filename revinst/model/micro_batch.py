@@ -12,8 +12,8 @@ from revinst.model.hardware import DTYPES, Hardware, Machine
 from revinst.model.memory import Memory, Shape, layer_bytes_per_token, predict_memory
 from revinst.model.recompute import count_recomputed_layers
 
-FULL_TOKENS = 4096  # of a forward: with fewer a GPU loses more by unpacking weights than by recomputing activations
-CPU_TOKENS = 2048  # of a forward: a CPU is no faster with more, and they take memory
+FULL_TOKENS = 4096  # of a micro-batch: with fewer a GPU loses more by unpacking weights than by recomputing activations
+CPU_TOKENS = 2048  # of a micro-batch: a CPU is no faster with more, and they take memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Division:
-    """micro_batch_size: rows in one forward. recomputed: layers. memory: at the peak. reason: a sentence."""
+    """micro_batch_size: its rows. recomputed: layers. memory: at the peak. reason: a sentence."""
 
     micro_batch_size: int
     recomputed: int
@@ -49,7 +49,7 @@ def divide_step(shape: Shape, step: Step, available_gib: float | None) -> Divisi
     if step.settings.activation_memory_gib != 0:  # more rows or fewer recomputed layers: not both
         whole = [d.micro_batch_size for d in fitting if d.recomputed == 0]
         size = max(min(size, -(-FULL_TOKENS // step.rows.seq_len)), *whole, 1)
-    size = -(-rows // -(-rows // size))  # the same number of forwards, evenly filled
+    size = -(-rows // -(-rows // size))  # the same number of micro-batches, evenly filled
     what = "what fits" if on_gpu else "of a CPU more would be no faster"
     return divide_by(shape, step, size, available_gib, what)
 

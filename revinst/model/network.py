@@ -29,9 +29,9 @@ def nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 class Network(torch.nn.Module):
     """model: of transformers, or PEFT's around one. Whoever needs a loss, a log-probability or a KL of packed rows asks
-    here; what lays weights out for writing reads `base`.
+    here; the decoder that writes (`inference/engine/decoder.py`) reads `base`.
 
-    host_memory: where fused layers park their inputs, if any are fused.
+    host_memory: takes the inputs of fused layers that are offloaded, if any are.
     """
 
     def __init__(self, model: "PeftModel | PreTrainedModel"):
@@ -127,7 +127,7 @@ class Network(torch.nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def forget(self) -> None:
-        """What fused layers have parked for a backward that will not come."""
+        """What fused layers have offloaded for a backward that will not come."""
         if self.host_memory is not None:
             self.host_memory.forget()
 

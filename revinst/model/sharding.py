@@ -100,7 +100,7 @@ def is_sharded(model: torch.nn.Module) -> bool:
 
 
 def take_share(value: T, like: Tensor) -> T:
-    """This rank's share of a whole tensor, laid out as `like` is; where shapes differ, the value as it is."""
+    """This rank's share of a whole tensor, sharded as `like` is; where shapes differ, the value as it is."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     share = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

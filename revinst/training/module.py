@@ -65,7 +65,7 @@ class InstructionModule(L.LightningModule):
         self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
         self.bad_rows: dict[int, list[str]] = {}  # see `take_bad_rows`
         self.reasons: dict[str, str] = {}
-        self.micro_batch_size = 1  # rows in one forward; with the model, by the machine
+        self.micro_batch_size = 1  # its rows; with the model, by the machine
 
     network: Network  # these two come with `configure_model`
     hardware: Hardware
@@ -165,7 +165,7 @@ class InstructionModule(L.LightningModule):
                 raise UserError(f"{what}: {advise('fit')}") from error
 
     def halve_micro_batches(self, rows: int, ran_out: list[str]) -> None:
-        """On all ranks, whichever ran out. rows: of this rank's share. Raises UserError when a forward had one only."""
+        """On all ranks, whichever ran out. rows: of this rank's share. Raises UserError for micro-batches of one."""
         before = min(self.micro_batch_size, rows)
         if before == 1:
             where = (ran_out or ["on another rank"])[0]
@@ -321,7 +321,7 @@ class InstructionModule(L.LightningModule):
         }
 
     def micro_batch_key(self) -> str:
-        """What the rows in a forward were decided by; as long as it is the same, a resumed run keeps their number."""
+        """What the size was decided by; as long as that is the same, a resumed run keeps it."""
         asked = data_of(self.trainer).settings.micro_batch_size if has_data(self.trainer) else None
         return f"{asked} rows, {self.hardware.device_name}, {self.trainer.world_size} ranks"
 

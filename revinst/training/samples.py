@@ -54,7 +54,7 @@ class Samples(L.Callback):
         return examples, prompts, ids
 
     def show(self, trainer: L.Trainer, module: InstructionModule) -> None:
-        """By the first rank alone; of a sharded model by all together, through layers put together for each forward."""
+        """By the first rank alone; of a sharded model by all together, through layers put together for each pass."""
         sharded = is_sharded(module.network)
         if not (sharded or trainer.is_global_zero):
             return

@@ -15,8 +15,8 @@ from revinst.errors import UserError
 from revinst.inference.engine.cache import Cache
 from revinst.inference.engine.decoder import Decoder, why_not_decoder
 from revinst.inference.engine.engine import Engine, GenerationSettings, generate_batches
-from revinst.inference.engine.sampling import Picking, pick_tokens, row_keys
-from revinst.inference.engine.slots import decode_rows
+from revinst.inference.engine.sampling import Picking, pick_tokens, sequence_keys
+from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.inference.likelihood import document_losses
 from revinst.model.base import dequantize_base, is_quantized, load_base
@@ -86,7 +86,7 @@ def test_stops_at_eos(network, smollm, prompts, engine):
 
 @pytest.mark.parametrize("engine", ["slots", "hf"])
 def test_log_p_is_the_models(network, smollm, prompts, engine):
-    """Of all that was written, EOS too, by one forward over prompt and text; sampled or not."""
+    """Of all that was written, EOS too, by one pass over prompt and text; sampled or not."""
     for temperature in (0.0, 1.5):
         settings = GenerationSettings(max_new_tokens=6, temperature=temperature, top_p=0.9, engine=engine)
         made = dict(generate_batches(network, smollm, prompts, settings))
@@ -121,8 +121,10 @@ def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, de
             plain = generate_batches(network, tokenizer, numbers, GenerationSettings(max_new_tokens=12, engine="hf"))
             expected = {number: out.token_ids for number, out in plain}
             decoder = Decoder(network, "sdpa", dense)
-            rows = decode_rows(decoder, numbers, [12] * 9, Picking(Stopping(tokenizer)), budget=10_000, max_slots=4)
-            assert {row.number: row.new_ids for row in rows} == expected
+            ended = decode_sequences(
+                decoder, numbers, [12] * 9, Picking(Stopping(tokenizer)), budget=10_000, max_slots=4
+            )
+            assert {sequence.number: sequence.new_ids for sequence in ended} == expected
             results.append(expected)
     assert results[0] != results[1] and len({tuple(ids) for ids in results[0].values()}) > 4
     network.model.merge_adapter()
@@ -142,10 +144,10 @@ def test_every_row_once_whatever_the_memory(tiny_llama, monkeypatch):
     decoder, picking = Decoder(network, "sdpa", True), Picking(Stopping(tokenizer), temperature=0.8, seed=3)
 
     def decode(budget: int, slots: int) -> dict[int, list[int]]:
-        rows = list(decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
-        assert sorted(row.number for row in rows) == list(range(len(prompts)))
-        assert all(row.stopped == "eos" or len(row.new_ids) == limits[row.number] for row in rows)
-        return {row.number: row.new_ids for row in rows}
+        ended = list(decode_sequences(decoder, prompts, limits, picking, budget=budget, max_slots=slots))
+        assert sorted(sequence.number for sequence in ended) == list(range(len(prompts)))
+        assert all(s.stopped == "eos" or len(s.new_ids) == limits[s.number] for s in ended)
+        return {sequence.number: sequence.new_ids for sequence in ended}
 
     with torch.no_grad():
         expected = decode(100_000, 12)
@@ -216,7 +218,7 @@ def test_likelihood_is_that_of_each_document_alone(network, smollm):
 
 
 def test_dequantised_base_is_the_4_bit_one(base):
-    """Same values, so the same predictions, without unpacking at every forward."""
+    """Same values, so the same predictions, without unpacking in every pass."""
     quantized = load_base(base, CPU)
     ids = torch.arange(100, 160)[None]
     with torch.no_grad():
@@ -322,7 +324,7 @@ def test_an_engine_lays_the_weights_out_once(tiny_llama, monkeypatch):
 def test_samples_follow_the_distribution():
     """10,000 draws of one logit row at temperature 2, and of a nucleus of its three likeliest tokens; at two steps."""
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
-    keys = row_keys(0, [([n], 0) for n in range(10_000)])
+    keys = sequence_keys(0, [([n], 0) for n in range(10_000)])
     stopping: Any = None
     for picking, expected in (
         (Picking(stopping, 2.0), (logits / 2).softmax(-1)),

@@ -1,4 +1,4 @@
-"""What ends a row: EOS, a header of the template in whatever tokens, or its limit."""
+"""What ends a sequence: EOS, a header of the template in whatever tokens, or its limit."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_a_header_cuts_the_text_before_it(tokenizer, gap):
 
 @pytest.mark.parametrize("engine", ["slots", "hf"])
 def test_a_model_that_goes_on_is_stopped_at_its_next_section(base, smollm, engine):
-    """The real model copies a pattern: its answer, then the next section, in which two of the three rows end."""
+    """The real model copies a pattern: its answer, then the next section, in which two of the three sequences end."""
     network = Network(load_base(base, torch.device("cpu"), "none", dtype=torch.float32))
     section = "### Input:\nred green\n\n### Response:\n{}\n\n"
     prompts = [

@@ -99,7 +99,7 @@ def test_a_lean_layer_keeps_only_its_inputs():
     # to the bit: a resumed run may have memory for other layers' activations
     assert all(torch.equal(results[0][1][name], results[1][1][name]) for name in results[0][1])
     host = layers_of(model)[0].forward.host
-    assert not host.parked and layers_of(kept)[0].forward.host is None
+    assert not host.offloaded and layers_of(kept)[0].forward.host is None
 
 
 def test_gradients_use_the_masks_of_the_forward():
@@ -335,7 +335,7 @@ def test_an_offloaded_layer_keeps_the_inputs_of_one_pass():
     with pytest.raises(RuntimeError, match="another forward came between"):
         first.sum().backward()
     second.sum().backward()
-    assert torch.isfinite(second).all() and not layers_of(model)[0].forward.host.parked
+    assert torch.isfinite(second).all() and not layers_of(model)[0].forward.host.offloaded
     model = fuse(build(), offloaded=0)
     first, second = forward(model), forward(model, [9, 8])
     (first.sum() + second.sum()).backward()

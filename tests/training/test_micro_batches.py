@@ -61,7 +61,7 @@ def test_other_errors_are_not_caught(tiny_llama, tmp_path, monkeypatch):
 
 
 def test_auto_on_a_cpu(tiny_llama, tmp_path):
-    """No more tokens a forward than help, evenly filled."""
+    """No more tokens a micro-batch than help, evenly filled."""
     module, data = build_module(tiny_llama), build_data(tiny_llama, rows_per_step=12, micro_batch_size="auto")
     build_trainer(tmp_path).fit(module, datamodule=data)
     assert module.micro_batch_size == 6 and CPU_TOKENS // 256 == 8

@@ -1,4 +1,4 @@
-"""Memory that really runs out on a GPU: the rows of a forward are halved, and the same step goes on."""
+"""Memory that really runs out on a GPU: a micro-batch's rows are halved, and the same step goes on."""
 
 import pytest
 import torch

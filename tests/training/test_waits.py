@@ -27,10 +27,10 @@ def reads(waits: Waits) -> list[str]:
 def test_a_step_waits_once(tiny_llama, tmp_path, monkeypatch, kernels):
     """Also one that is skipped, and the callbacks after it; a micro-batch never."""
     module = build_module(tiny_llama, kernels=kernels, lora=LoraSettings(4, 8, 0.1))
-    exact, step, waits, forwards = module.micro_batch_loss, module.training_step, [], []
+    exact, step, waits, micro_batches = module.micro_batch_loss, module.training_step, [], []
 
     def micro_batch_loss(batch):
-        forwards.append(module.step)
+        micro_batches.append(module.step)
         return exact(batch) * (math.nan if module.step == 1 else 1.0)
 
     def training_step(batch, batch_idx):
@@ -42,7 +42,9 @@ def test_a_step_waits_once(tiny_llama, tmp_path, monkeypatch, kernels):
     throughput, folder = Throughput(), RunFolder(SimpleNamespace(), "", MetricsFile(tmp_path / "metrics.csv"))
     trainer = build_trainer(tmp_path, max_steps=2, callbacks=[throughput], log_every_n_steps=100)
     trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=2))
-    assert len(forwards) >= 2 * len(waits) >= 6 and all(reads(found) == ["tolist"] for found in waits), waits[0].found
+    assert len(micro_batches) >= 2 * len(waits) >= 6 and all(reads(found) == ["tolist"] for found in waits), waits[
+        0
+    ].found
     assert all("training/module.py" in found.found[0] for found in waits)
     with Waits() as found:
         batch = SimpleNamespace(num_tokens=5)

@@ -1,7 +1,7 @@
-"""Keys and values of the rows that are being written, each in a slot of its own.
+"""Keys and values of the sequences that are being written, each in a slot of its own.
 
-Shapes: L layers, N slots, S positions, P of them of a prefix, T tokens, n rows in use (slots 0 to n - 1), H query heads
-and K key heads of D.
+Shapes: L layers, N slots, S positions, P of them of a prefix, T tokens, n sequences (slots 0 to n - 1), H query
+heads and K key heads of D.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from revinst.inference.engine.cached import load_ops
 
 
 class Cache:
-    """data: [L, 2, N, K, S, D], keys and values: what one head of one row attends to lies in one piece.
+    """data: [L, 2, N, K, S, D], keys and values: what one head of one sequence attends to lies in one piece.
 
     angles: cos and sin [S, D].
     """

@@ -1,10 +1,10 @@
-"""A Llama laid out for writing: one forward for whole prompts, one for a token of each row, on the same cache.
+"""A Llama laid out for writing: one pass for whole prompts, one for a token of each sequence, on the same cache.
 
 Query, key and value weights are one matrix, gate and up another. Where memory allows they are unpacked to 16 bits once,
 the adapter added in fp32 and rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart.
 
-Shapes: T tokens of all prompts, n rows, L layers, h features, H query heads and K key heads of D, S positions, P of
-them of a prefix, V vocabulary.
+Shapes: T tokens of all prompts, n sequences, L layers, h features, H query heads and K key heads of D, S positions, P
+of them of a prefix, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ STATIC_ROPE = ("default", "linear", "llama3")  # angles that do not depend on ho
 
 
 def why_not_decoder(network: Network) -> str:
-    """Why it can't be laid out like this; empty if it can."""
+    """Why there is no `Decoder` of it; empty if there is."""
     if obstacle := why_not_device(network.device):
         return obstacle
     obstacle = next((obstacle for layer in network.layers if (obstacle := why_not(layer))), "")
@@ -104,12 +104,12 @@ class Decoder:
 
     @property
     def cache_bytes(self) -> int:
-        """Of one position of one row."""
+        """Of one position of one slot."""
         return 2 * len(self.layers) * self.key_heads * self.head_dim * self.dtype.itemsize
 
-    def new_cache(self, rows: int, positions: int) -> Cache:
+    def new_cache(self, slots: int, positions: int) -> Cache:
         """positions: S, the longest prompt with all that is written after it."""
-        shape = (len(self.layers), 2, rows, self.key_heads, positions, self.head_dim)
+        shape = (len(self.layers), 2, slots, self.key_heads, positions, self.head_dim)
         cos, sin = self.rotary(self.like[:1, None], torch.arange(positions, device=self.device)[None])
         angles = cos[0].contiguous(), sin[0].contiguous()
         return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), angles, self.scale)
@@ -161,9 +161,9 @@ class Decoder:
         return put(values, self.device)
 
     def step(self, tokens: Tensor, lengths: Tensor, cache: Cache, longest: int) -> Tensor:
-        """Logits [n, V] after one more token of rows 0 to n - 1. lengths [n]: positions each has in the cache.
+        """Logits [n, V] after one more token of sequences 0 to n - 1. lengths [n]: positions each has in the cache.
 
-        longest: no row has more positions than this, the new one included.
+        longest: no sequence has more positions than this, the new one included.
         """
         slots = cache.slots[: len(tokens)]
 

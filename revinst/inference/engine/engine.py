@@ -12,14 +12,14 @@ from revinst.errors import UserError
 from revinst.inference.engine.decoder import Decoder, why_not_decoder
 from revinst.inference.engine.hf import generate_with_transformers
 from revinst.inference.engine.sampling import Picking
-from revinst.inference.engine.slots import decode_rows
+from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 from revinst.model.network import Network
 
 ENGINES = ("auto", "slots", "hf")
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
-CACHE_SHARE = 0.85  # of the memory that is free once the weights are laid out
+CACHE_SHARE = 0.85  # of the memory that is free beside model and decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class GenerationSettings:
         top_p: smallest set of tokens with this probability is sampled from.
         top_k: only this many of the likeliest tokens are; 0: all.
         seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
-        batch_size: rows decoded together, at most; None: what the device is best at.
+        batch_size: sequences decoded together, at most; None: what the device is best at.
         engine: auto, slots (ours, for Llama) or hf.
         memory_gib: what weights and cache may take; None: what is free.
         precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
@@ -64,7 +64,7 @@ class GenerationSettings:
             raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
 
     def describe(self) -> dict[str, Any]:
-        """What was asked for that the texts depend on; how many rows or GiB there are only changes the rounding."""
+        """What was asked for that the texts depend on; how many sequences or GiB only changes the rounding."""
         names = ["max_new_tokens", "temperature"]
         if self.temperature:
             names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
@@ -87,7 +87,7 @@ class Generated:
 class Engine:
     """Writes with one model as often as it is asked to.
 
-    Its weights are laid out at the first call, with the adapter on or off as it is then; later calls write with those,
+    Its decoder is built at the first call, with the adapter on or off as it is then; later calls write with that one,
     whatever became of the model. headers: of the template, which end a text as EOS does.
     """
 
@@ -112,11 +112,11 @@ class Engine:
         limits: Sequence[int] | None = None,
         samples: Sequence[int | None] | None = None,
     ) -> Iterator[tuple[int, Generated]]:
-        """Yields (number of the prompt, what was generated) as rows end, about longest prompts first.
+        """Yields (number of the prompt, what was generated) as sequences end, about longest prompts first.
 
-        limits: of new tokens, for each prompt; default: the settings'. samples: which sample of its prompt each row is,
-        default 0, None is the greedy text: for k of them give a prompt k times, each with another, and its prefill is
-        shared. Results do not depend on what is decoded beside a prompt but for rounding. The model's modes are as
+        limits: of new tokens, for each prompt; default: the settings'. samples: which sample of its prompt each is,
+        default 0, None is the greedy text: for k of them give a prompt k times, each with another, and its prefill
+        is shared. Results do not depend on what is decoded beside a prompt but for rounding. The model's modes are as
         before afterwards.
         """
         if not prompts:
@@ -128,16 +128,18 @@ class Engine:
         )
         with self.network.in_eval_mode():
             if self.in_slots:
-                decoder, slots = self.lay_out(), self.settings.batch_size or MAX_SLOTS[self.device.type]
+                decoder, slots = self.build_decoder(), self.settings.batch_size or MAX_SLOTS[self.device.type]
                 budget = int(CACHE_SHARE * self.free_bytes() // decoder.cache_bytes)
-                rows = decode_rows(decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples)
+                ended = decode_sequences(
+                    decoder, prompts, limits, picking, budget=budget, max_slots=slots, samples=samples
+                )
             else:
                 given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
-                rows = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
-            for row in rows:
-                yield row.number, Generated(row.new_ids, row.stopped, row.log_p)
+                ended = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
+            for sequence in ended:
+                yield sequence.number, Generated(sequence.new_ids, sequence.stopped, sequence.log_p)
 
-    def lay_out(self) -> Decoder:
+    def build_decoder(self) -> Decoder:
         if self.decoder is None:
             dense = 2 * dense_bytes(self.network) < self.free_bytes()
             self.decoder = Decoder(
@@ -150,7 +152,7 @@ class Engine:
         return self.network.device
 
     def free_bytes(self) -> int:
-        """Of memory that may be taken, beside what is laid out already."""
+        """Of memory that may be taken, beside model and decoder."""
         free, limit_gib = free_bytes(self.device), self.settings.memory_gib
         if limit_gib is None:
             return free

@@ -8,7 +8,7 @@ from revinst.inference.engine.decoder import Decoder
 
 
 class StepGraphs:
-    """A graph for each of a few numbers of rows, captured when first needed; unused rows write to free slots."""
+    """A graph for each of a few numbers of sequences, captured when needed; the rest of one writes to free slots."""
 
     def __init__(self, decoder: Decoder, cache: Cache):
         self.decoder, self.cache = decoder, cache
@@ -18,7 +18,7 @@ class StepGraphs:
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def step(self, tokens: Tensor, lengths: Tensor, n: int) -> Tensor:
-        """`Decoder.step` of the first n rows; its logits are overwritten by the next call."""
+        """`Decoder.step` of the first n sequences; its logits are overwritten by the next call."""
         size = next(size for size in self.sizes if size >= n)
         self.tokens[:n], self.lengths[:n] = tokens[:n], lengths[:n]
         self.tokens[n:size], self.lengths[n:size] = 0, 0

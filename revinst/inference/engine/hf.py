@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from revinst.data.tokenizer import Tokenizer
-from revinst.inference.engine.sampling import Picking, pick_tokens, row_keys
+from revinst.inference.engine.sampling import Picking, pick_tokens, sequence_keys
 from revinst.inference.engine.slots import Ended
 from revinst.inference.engine.stopping import Stopping
 from revinst.model.network import Network
@@ -18,18 +18,18 @@ from revinst.model.sharding import is_sharded
 def generate_with_transformers(
     network: Network,
     tokenizer: Tokenizer,
-    rows: Sequence[tuple[list[int], int, int | None]],
+    sequences: Sequence[tuple[list[int], int, int | None]],
     picking: Picking,
     batch_size: int,
 ) -> Iterator[Ended]:
     """Prompts of similar length share a batch, padded on the left under an attention mask.
 
-    rows: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`.
-    Of a sharded model on all ranks together, for the same rows: each forward puts layers together, so all take as many.
+    sequences: (prompt, limit, number of its sample or None for the greedy text). The same results as of `slots`.
+    Of a sharded model on all ranks together, for the same ones: each pass puts layers together, so all take as many.
     """
     from transformers import GenerationConfig
 
-    order = sorted(range(len(rows)), key=lambda number: (-len(rows[number][0]), number))
+    order = sorted(range(len(sequences)), key=lambda number: (-len(sequences[number][0]), number))
     generate = cast(Callable[..., Tensor], network.model.generate)
     config = GenerationConfig(
         do_sample=False,  # `Picked` leaves one token where sampling was asked for
@@ -41,10 +41,10 @@ def generate_with_transformers(
     )
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
-        prompts, limits, samples = zip(*(rows[number] for number in numbers), strict=True)
+        prompts, limits, samples = zip(*(sequences[number] for number in numbers), strict=True)
         input_ids, attention_mask = pad_left(prompts, tokenizer.pad_id)
         config.max_new_tokens = max(limits)
-        keys = row_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(network.device)
+        keys = sequence_keys(picking.seed, list(zip(prompts, samples, strict=True))).to(network.device)
         picked = Picked(picking, keys)
         ends = partial(find_ended, picking.stopping, input_ids.shape[1])
         output = generate(
@@ -69,7 +69,7 @@ class Picked:
         self.log_p: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """scores [batch, V] -> the same with one finite value a row."""
+        """scores [batch, V] -> the same with one finite value a sequence."""
         steps = torch.full((len(scores),), len(self.log_p), device=scores.device)
         ids, log_p = pick_tokens(scores, self.picking, self.keys, steps)
         self.log_p.append(log_p)
@@ -85,15 +85,15 @@ def pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]
 
 
 def find_ended(stopping: Stopping, start: int, ids: Tensor, scores: object) -> Tensor:
-    """A stopping criterion: [batch] bool, rows that end with their newest token. start: of what is new in ids."""
+    """A stopping criterion: [batch] bool, sequences that end with their newest token. start: of what is new in ids."""
     ended = stopping.may_end(ids[:, -1])
-    for row in ended.nonzero()[:, 0].tolist():
-        ended[row] = stopping.judge(ids[row, start:].tolist()) is not None
+    for number in ended.nonzero()[:, 0].tolist():
+        ended[number] = stopping.judge(ids[number, start:].tolist()) is not None
     return ended
 
 
 def cut(number: int, ids: list[int], log_p: list[float], stopping: Stopping) -> Ended:
-    """A row at the first token that ends it; what follows is padding."""
+    """A sequence at the first token that ends it; what follows is padding."""
     for place in stopping.may_end(torch.tensor(ids)).nonzero()[:, 0].tolist():
         if verdict := stopping.judge(ids[: place + 1]):
             return Ended(number, ids[: verdict[0]], sum(log_p[: place + 1]), verdict[1])

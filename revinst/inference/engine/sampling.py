@@ -1,6 +1,6 @@
 """Picking the next token: greedy, or a sample that depends on seed, prompt and place alone.
 
-Shapes: n rows, V vocabulary.
+Shapes: n sequences, V vocabulary.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from revinst.inference.engine.stopping import Stopping
 
 @dataclass(frozen=True, slots=True)
 class Picking:
-    """How the next token is picked, and what ends a row. temperature 0: greedy; top_k 0: of all tokens."""
+    """How the next token is picked, and what ends a sequence. temperature 0: greedy; top_k 0: of all tokens."""
 
     stopping: Stopping
     temperature: float = 0.0
@@ -25,19 +25,19 @@ class Picking:
     seed: int = 0
 
 
-GREEDY = (-1, -1)  # the key of a row that is not sampled
+GREEDY = (-1, -1)  # the key of a sequence that is not sampled
 
 
-def row_keys(seed: int, rows: Sequence[tuple[list[int], int | None]]) -> Tensor:
+def sequence_keys(seed: int, sequences: Sequence[tuple[list[int], int | None]]) -> Tensor:
     """Two numbers below 2^31 for each (prompt, number of its sample), int64 [n, 2]; the same for the same seed.
 
     GREEDY where the sample is None.
     """
-    keys = [GREEDY if sample is None else row_key(seed, prompt, sample) for prompt, sample in rows]
+    keys = [GREEDY if sample is None else sequence_key(seed, prompt, sample) for prompt, sample in sequences]
     return torch.tensor(keys, dtype=torch.int64).view(-1, 2)
 
 
-def row_key(seed: int, prompt: list[int], sample: int) -> tuple[int, int]:
+def sequence_key(seed: int, prompt: list[int], sample: int) -> tuple[int, int]:
     name = [seed, prompt, sample] if sample else [seed, prompt]
     digest = hashlib.sha256(json.dumps(name).encode()).digest()
     return int.from_bytes(digest[:4]) >> 1, int.from_bytes(digest[4:8]) >> 1
@@ -48,8 +48,8 @@ def pick_tokens(
 ) -> tuple[Tensor, Tensor]:
     """(ids [n], log p of each under the model itself [n] fp32) from logits [n, V].
 
-    keys [n, 2], steps [n]: of each row, for sampling. The token with the largest logit + Gumbel noise is a sample of
-    the softmax, and noise that is a function of key, step and token is the same whatever else is decoded beside it.
+    keys [n, 2], steps [n]: of each sequence, for sampling. The token with the largest logit + Gumbel noise is a sample
+    of the softmax, and noise that is a function of key, step and token is the same whatever else is decoded beside it.
     """
     log_p = logits.log_softmax(-1, dtype=torch.float32)
     ids = logits.argmax(-1)
@@ -77,7 +77,7 @@ def keep_likely(scores: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def gumbel_noise(keys: Tensor, steps: Tensor, vocabulary: int) -> Tensor:
-    """[n, V] fp32. The hash is `model/fused/mask.py`'s, of token and step under the row's key.
+    """[n, V] fp32. The hash is `model/fused/mask.py`'s, of token and step under the sequence's key.
 
     In place, since it is bound by memory: half the time.
     """

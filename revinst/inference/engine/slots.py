@@ -1,8 +1,9 @@
-"""Decoding many prompts at once: a row that ends leaves its slot to the next prompt.
+"""Decoding many prompts at once: a sequence that ends leaves its slot to the next prompt.
 
-Rows in work always have slots 0 to n - 1, so that every forward takes a plain slice: when some end, the last ones move
-into their slots. Prompts are taken longest first, and a new, tighter cache is made when those left are much shorter.
-Rows with the same prompt share its prefill. What was written stays on the device until its row has ended.
+Sequences in work always have slots 0 to n - 1, so that every step takes a plain slice: when some end, the last ones
+move into their slots. Prompts are taken longest first, and a new, tighter cache is made when those left are much
+shorter. Sequences with the same prompt share its prefill. What was written stays on the device until its
+sequence has ended.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,14 @@ from revinst.errors import UserError
 from revinst.inference.engine.cache import Cache
 from revinst.inference.engine.decoder import Decoder
 from revinst.inference.engine.graphs import StepGraphs
-from revinst.inference.engine.sampling import Picking, pick_tokens, row_keys
+from revinst.inference.engine.sampling import Picking, pick_tokens, sequence_keys
 
 PREFILL_TOKENS = 8192  # at most, of one prefill: what its activations take is small beside the weights
 SHRINK = 0.6  # a new cache where the longest prompt left needs less of a slot than this
 
 
 @dataclass(slots=True)
-class Row:
+class TokenSequence:
     """Something to write after a prompt. started: what `Slots.clock` showed at its first token.
 
     sample: which one of its prompt; None: the greedy text.
@@ -50,7 +51,7 @@ class Ended:
     stopped: str  # eos | header | length
 
 
-def decode_rows(
+def decode_sequences(
     decoder: Decoder,
     prompts: Sequence[list[int]],
     limits: Sequence[int],
@@ -60,34 +61,34 @@ def decode_rows(
     max_slots: int,
     samples: Sequence[int | None] | None = None,
 ) -> Iterator[Ended]:
-    """Writes after each prompt until something ends it or its limit of tokens is reached. Yields rows as they end.
+    """Writes after each prompt until something ends it or its limit of tokens is reached. Yields sequences as they end.
 
     budget: positions that fit in the memory for the cache, over all slots. Where memory runs out nevertheless, the
-    budget is halved and the rows that had not ended start again. Raises UserError when it does not hold one row.
-    samples: which sample of its prompt each row is; default: 0; None: the greedy text.
+    budget is halved and the sequences that had not ended start again. Raises UserError when it does not hold one.
+    samples: which sample of its prompt each sequence is; default: 0; None: the greedy text.
     """
     samples = samples or [0] * len(prompts)
     each = zip(prompts, limits, samples, strict=True)
-    rows = [Row(number, list(prompt), limit, sample) for number, (prompt, limit, sample) in enumerate(each)]
-    rows.sort(key=lambda row: (-row.needed, row.prompt, row.number))
-    prefix = decoder.shared_prefix([row.prompt for row in rows])
-    while rows:
-        needed = rows[0].needed
+    sequences = [TokenSequence(n, list(prompt), limit, sample) for n, (prompt, limit, sample) in enumerate(each)]
+    sequences.sort(key=lambda sequence: (-sequence.needed, sequence.prompt, sequence.number))
+    prefix = decoder.shared_prefix([sequence.prompt for sequence in sequences])
+    while sequences:
+        needed = sequences[0].needed
         if needed > budget:
             raise UserError(
-                f"not enough memory to write after a prompt of {len(rows[0].prompt)} tokens: its cache takes "
+                f"not enough memory to write after a prompt of {len(sequences[0].prompt)} tokens: its cache takes "
                 f"{needed * decoder.cache_bytes / 2**30:.2f} GiB"
             )
-        slots = max(1, min(max_slots, len(rows), budget // needed))
+        slots = max(1, min(max_slots, len(sequences), budget // needed))
         try:
-            yield from Slots(decoder, slots, needed, max(limits), picking, prefix).run(rows)
+            yield from Slots(decoder, slots, needed, max(limits), picking, prefix).run(sequences)
         except torch.OutOfMemoryError:
             budget //= 2
             torch.cuda.empty_cache()
 
 
 class Slots:
-    """One cache and the rows in it. What is known of the row in each slot is on the device: `state`."""
+    """One cache and the sequences in it. What is known of the sequence in each slot is on the device: `state`."""
 
     def __init__(
         self, decoder: Decoder, num_slots: int, num_positions: int, most: int, picking: Picking, prefix: Tensor | None
@@ -95,7 +96,7 @@ class Slots:
         self.decoder, self.picking, self.prefix = decoder, picking, prefix
         self.cache: Cache = decoder.new_cache(num_slots, num_positions)
         self.graphs = StepGraphs(decoder, self.cache) if decoder.device.type == "cuda" else None
-        self.rows: list[Row] = []
+        self.sequences: list[TokenSequence] = []
         self.clock = 0  # steps done
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -107,21 +108,21 @@ class Slots:
 
     @property
     def num_free(self) -> int:
-        return self.cache.num_slots - len(self.rows)
+        return self.cache.num_slots - len(self.sequences)
 
-    def count(self, row: Row) -> int:
-        """New tokens of a row. The newest is not in the cache yet."""
-        return self.clock - row.started + 1
+    def count(self, sequence: TokenSequence) -> int:
+        """New tokens of a sequence. The newest is not in the cache yet."""
+        return self.clock - sequence.started + 1
 
-    def run(self, waiting: list[Row]) -> Iterator[Ended]:
-        """Takes rows from the front of `waiting` while they use this cache well. A row leaves the list when it ends."""
-        place = 0  # of the next row to start
+    def run(self, waiting: list[TokenSequence]) -> Iterator[Ended]:
+        """Takes sequences from the front of `waiting` while they use this cache well; one leaves it when it ends."""
+        place = 0  # of the next sequence to start
         try:
             while True:
-                # to the last free slot, in as many prefills as it takes: a step costs the same with fewer rows
-                fills = not self.rows or self.num_free > self.cache.num_slots // 16
+                # to the last free slot, in as many prefills as it takes: a step costs the same with fewer sequences
+                fills = not self.sequences or self.num_free > self.cache.num_slots // 16
                 taken = self.choose(waiting, place) if fills else []
-                if not taken and not self.rows:
+                if not taken and not self.sequences:
                     return
                 if not taken:
                     self.step()
@@ -131,58 +132,58 @@ class Slots:
                     taken = self.choose(waiting, place)
                 yield from self.collect()
         finally:
-            unended = {row.number for row in self.rows}
-            waiting[:] = [row for row in waiting[:place] if row.number in unended] + waiting[place:]
+            unended = {sequence.number for sequence in self.sequences}
+            waiting[:] = [sequence for sequence in waiting[:place] if sequence.number in unended] + waiting[place:]
 
-    def choose(self, waiting: list[Row], place: int) -> list[Row]:
-        """The next rows that fit in the free slots, in one prefill, and are long enough for this cache."""
-        chosen: list[Row] = []
+    def choose(self, waiting: list[TokenSequence], place: int) -> list[TokenSequence]:
+        """The next sequences that fit in the free slots, in one prefill, and are long enough for this cache."""
+        chosen: list[TokenSequence] = []
         tokens = 0
-        for row in waiting[place : place + self.num_free]:
-            if not chosen or row.prompt != chosen[-1].prompt:
-                tokens += len(row.prompt)
-            small = row.needed < SHRINK * self.cache.num_positions
-            worth = len(waiting) - place > self.cache.num_slots  # few rows are not worth another cache
+        for sequence in waiting[place : place + self.num_free]:
+            if not chosen or sequence.prompt != chosen[-1].prompt:
+                tokens += len(sequence.prompt)
+            small = sequence.needed < SHRINK * self.cache.num_positions
+            worth = len(waiting) - place > self.cache.num_slots  # a few are not worth another cache
             if (chosen and tokens > PREFILL_TOKENS) or (small and worth):
                 break
-            chosen.append(row)
+            chosen.append(sequence)
         return chosen
 
-    def start(self, rows: list[Row]) -> None:
-        """Prefills distinct prompts; rows that repeat one get a copy of its keys and values."""
-        first, put = len(self.rows), self.decoder.put
+    def start(self, sequences: list[TokenSequence]) -> None:
+        """Prefills distinct prompts; sequences that repeat one get a copy of its keys and values."""
+        first, put = len(self.sequences), self.decoder.put
         slots_of: dict[tuple[int, ...], list[int]] = {}
-        for slot, row in enumerate(rows, first):
-            slots_of.setdefault(tuple(row.prompt), []).append(slot)
-            row.started = self.clock
-        self.rows += rows  # before memory can run out, so that none is forgotten
+        for slot, sequence in enumerate(sequences, first):
+            slots_of.setdefault(tuple(sequence.prompt), []).append(slot)
+            sequence.started = self.clock
+        self.sequences += sequences  # before memory can run out, so that none is forgotten
         prompts = list(map(list, slots_of))
         logits = self.decoder.prefill(prompts, self.cache, [slots[0] for slots in slots_of.values()], self.prefix)
-        if len(prompts) < len(rows):
+        if len(prompts) < len(sequences):
             for prompt, (source, *targets) in slots_of.items():
                 self.cache.copy(source, targets, len(prompt))
             numbers = {prompt: number for number, prompt in enumerate(slots_of)}
-            logits = logits[put(torch.tensor([numbers[tuple(row.prompt)] for row in rows]))]
-        span = slice(first, len(self.rows))
-        self.lengths[span], self.limits[span] = put(torch.tensor([[len(r.prompt), r.limit] for r in rows]).T)
+            logits = logits[put(torch.tensor([numbers[tuple(sequence.prompt)] for sequence in sequences]))]
+        span = slice(first, len(self.sequences))
+        self.lengths[span], self.limits[span] = put(torch.tensor([[len(s.prompt), s.limit] for s in sequences]).T)
         self.counts[span], self.log_p[span] = 0, 0.0
         if self.picking.temperature:
-            self.keys[span] = put(row_keys(self.picking.seed, [(row.prompt, row.sample) for row in rows]))
+            self.keys[span] = put(sequence_keys(self.picking.seed, [(s.prompt, s.sample) for s in sequences]))
         self.accept(logits, span)
 
     def step(self) -> None:
-        n = len(self.rows)
+        n = len(self.sequences)
         if self.graphs is not None:
             logits = self.graphs.step(self.tokens, self.lengths, n)
         else:
-            longest = max(len(row.prompt) + self.count(row) for row in self.rows)
+            longest = max(len(sequence.prompt) + self.count(sequence) for sequence in self.sequences)
             logits = self.decoder.step(self.tokens[:n], self.lengths[:n], self.cache, longest)
         self.lengths[:n] += 1
         self.clock += 1
         self.accept(logits, slice(0, n))
 
     def accept(self, logits: Tensor, span: slice) -> None:
-        """Picks a token for the rows in some slots."""
+        """Picks a token for the sequences in some slots."""
         ids, log_p = pick_tokens(logits, self.picking, self.keys[span], self.counts[span])
         self.tokens[span] = ids
         self.written[span].scatter_(1, self.counts[span, None], ids[:, None])
@@ -190,34 +191,34 @@ class Slots:
         self.counts[span] += 1
 
     def collect(self) -> Iterator[Ended]:
-        """Takes out the rows whose newest token ends them."""
-        n = len(self.rows)
+        """Takes out the sequences whose newest token ends them."""
+        n = len(self.sequences)
         over = self.counts[:n] >= self.limits[:n]
         slots = (over | self.picking.stopping.may_end(self.tokens[:n])).nonzero()[:, 0]
         texts, log_p = self.written[slots].tolist(), self.log_p[slots].tolist()
         ended = {}
         for slot, text, value in zip(slots.tolist(), texts, log_p, strict=True):
-            row = self.rows[slot]
-            ids = text[: self.count(row)]
-            verdict = self.picking.stopping.judge(ids) or ((len(ids), "length") if len(ids) == row.limit else None)
+            sequence = self.sequences[slot]
+            ids = text[: self.count(sequence)]
+            verdict = self.picking.stopping.judge(ids) or ((len(ids), "length") if len(ids) == sequence.limit else None)
             if verdict:
-                ended[slot] = Ended(row.number, ids[: verdict[0]], value, verdict[1])
+                ended[slot] = Ended(sequence.number, ids[: verdict[0]], value, verdict[1])
         if ended:
             self.free(set(ended))
             yield from ended.values()
 
     def free(self, slots: set[int]) -> None:
-        """The last rows move into these slots."""
-        left = len(self.rows) - len(slots)
+        """The last sequences move into these slots."""
+        left = len(self.sequences) - len(slots)
         targets = sorted(slot for slot in slots if slot < left)
-        sources = [slot for slot in range(left, len(self.rows)) if slot not in slots]
+        sources = [slot for slot in range(left, len(self.sequences)) if slot not in slots]
         for source, target in zip(sources, targets, strict=True):
-            row = self.rows[source]
-            self.cache.copy(source, [target], len(row.prompt) + self.count(row) - 1)
+            sequence = self.sequences[source]
+            self.cache.copy(source, [target], len(sequence.prompt) + self.count(sequence) - 1)
         if targets:
             there, here = self.decoder.put(torch.tensor([targets, sources]))
             for part in self.state:
                 part[there] = part[here]
         for source, target in zip(sources, targets, strict=True):
-            self.rows[target] = self.rows[source]
-        del self.rows[left:]
+            self.sequences[target] = self.sequences[source]
+        del self.sequences[left:]

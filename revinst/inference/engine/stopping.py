@@ -1,4 +1,4 @@
-"""What ends a row before its limit: EOS, or a line that begins the template's next section.
+"""What ends a sequence before its limit: EOS, or a line that begins the template's next section.
 
 A model that was not trained to write EOS goes on with a section of its own, `### Input:` after the instruction. A
 header is looked for in the text, since how it splits into tokens depends on what stands before it; but only after a
@@ -25,7 +25,7 @@ class Stopping:
         self.enders = find_enders(tokenizer, {header[-1] for header in headers}) if headers else None
 
     def may_end(self, ids: Tensor) -> Tensor:
-        """Of the newest token of each row, [n] bool: EOS, or one in which a header may end."""
+        """Of the newest token of each sequence, [n] bool: EOS, or one in which a header may end."""
         ended = ids == self.eos_id
         if self.enders is None:
             return ended
@@ -33,7 +33,7 @@ class Stopping:
         return ended | self.enders[ids.clamp(max=len(self.enders) - 1)]  # a model may have more ids than its tokenizer
 
     def judge(self, ids: Sequence[int]) -> tuple[int, str] | None:
-        """(how many of a row's ids count, why it ended) by its last token; None: it goes on."""
+        """(how many of a sequence's ids count, why it ended) by its last token; None: it goes on."""
         if ids[-1] == self.eos_id:
             return len(ids) - 1, "eos"
         found = self.pattern.search(self.tokenizer.decode(ids)) if self.pattern else None

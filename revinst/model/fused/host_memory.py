@@ -1,4 +1,4 @@
-"""Layer inputs parked in pinned host memory between forward and backward, copied beside the computation.
+"""Layer inputs offloaded to pinned host memory between forward and backward, copied beside the computation.
 
 A layer takes 8 ms at 12,288 tokens of a 7B model on an H200, and its two inputs (200 MB) 4 ms over PCIe 5.
 """
@@ -14,17 +14,17 @@ class HostMemory:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.device = device
         self.buffers: dict[int, list[Tensor]] = {}  # flat and pinned, kept from step to step
-        self.parked: dict[int, list[Tensor]] = {}
+        self.offloaded: dict[int, list[Tensor]] = {}
         self.ahead: dict[int, tuple[list[Tensor], list[Tensor], torch.cuda.Event]] = {}
 
-    def park(self, number: int, tensors: list[Tensor]) -> list[Tensor]:
+    def offload(self, number: int, tensors: list[Tensor]) -> list[Tensor]:
         """Starts copying; the tensors' device memory is free for others as soon as that is done.
 
-        Returns what `take` gives back for them, until the layer parks again.
+        Returns what `take` gives back for them, until the layer offloads again.
         """
-        self.ahead.pop(number, None)  # of a forward whose backward did not come
+        self.ahead.pop(number, None)  # of a pass whose backward did not come
         if self.stream is None:
-            self.parked[number] = tensors
+            self.offloaded[number] = tensors
             return tensors
         buffers = self.buffers.setdefault(number, [torch.empty(0) for _ in tensors])
         for place, tensor in enumerate(tensors):
@@ -36,14 +36,14 @@ class HostMemory:
             for view, tensor in zip(views, tensors, strict=True):
                 view.copy_(tensor, non_blocking=True)
                 tensor.record_stream(self.stream)
-        self.parked[number] = views
+        self.offloaded[number] = views
         return views
 
     def fetch_ahead(self, number: int) -> None:
-        """Starts copying a layer's tensors back, if it has any parked."""
-        if self.stream is None or number not in self.parked or number in self.ahead:
+        """Starts copying a layer's tensors back, if it has any offloaded."""
+        if self.stream is None or number not in self.offloaded or number in self.ahead:
             return
-        views = self.parked.pop(number)
+        views = self.offloaded.pop(number)
         tensors = [torch.empty_like(view, device=self.device) for view in views]
         self.stream.wait_stream(torch.cuda.current_stream(self.device))  # whoever had this memory before is done
         with torch.cuda.stream(self.stream):
@@ -53,19 +53,19 @@ class HostMemory:
             done.record(self.stream)
         self.ahead[number] = (views, tensors, done)
 
-    def take(self, number: int, parked: list[Tensor]) -> list[Tensor]:
+    def take(self, number: int, offloaded: list[Tensor]) -> list[Tensor]:
         """The tensors of a layer, on the device, and starts fetching those of the layer below.
 
-        parked: from `park`. Raises RuntimeError when another forward has taken their place.
+        offloaded: from `offload`. Raises RuntimeError when another pass has taken their place.
         """
-        held = self.parked.get(number) or next(iter(self.ahead.get(number, ())), None)
-        if held is not parked:
+        held = self.offloaded.get(number) or next(iter(self.ahead.get(number, ())), None)
+        if held is not offloaded:
             raise RuntimeError(
                 f"layer {number}: another forward came between this one and its backward, and a layer that recomputes "
-                "parks the inputs of one; take the backward first, or give model.activation_memory_gib: auto"
+                "offloads the inputs of one; take the backward first, or give model.activation_memory_gib: auto"
             )
         if self.stream is None:
-            return self.parked.pop(number)
+            return self.offloaded.pop(number)
         self.fetch_ahead(number)
         _, tensors, done = self.ahead.pop(number)
         torch.cuda.current_stream(self.device).wait_event(done)
@@ -73,6 +73,6 @@ class HostMemory:
         return tensors
 
     def forget(self) -> None:
-        """What a forward has parked whose backward will not come."""
-        self.parked.clear()
+        """What a pass has offloaded whose backward will not come."""
+        self.offloaded.clear()
         self.ahead.clear()

@@ -38,7 +38,7 @@ class Pass:
     masks: list[Mask | None]
     record: bool
     inputs: tuple[Tensor, Tensor] | None = None  # x, x1
-    parked: list[Tensor] | None = None  # the same in host memory
+    offloaded: list[Tensor] | None = None  # the same in host memory
     attended: Attended | None = None
     gated: Gated | None = None
 
@@ -63,7 +63,7 @@ class FusedLayer:
     Args:
         kernel: one of `attention.KERNELS`.
         ops: `kernels`, or `reference`.
-        host: where an offloaded layer parks its inputs; None keeps all activations.
+        host: takes the inputs of an offloaded layer; None keeps all activations.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class FusedLayer:
         if keep:
             now.inputs, now.gated = (x, x1), gated
         elif now.record and self.host is not None:
-            now.parked = self.host.park(self.number, [x, x1])
+            now.offloaded = self.host.offload(self.number, [x, x1])
         return out
 
     def backward(self, grad: Tensor, now: Pass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
@@ -135,8 +135,8 @@ class FusedLayer:
         attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
         if now.inputs is None:
-            assert self.host is not None and now.parked is not None
-            x, x1 = self.host.take(self.number, now.parked)
+            assert self.host is not None and now.offloaded is not None
+            x, x1 = self.host.take(self.number, now.offloaded)
         else:
             x, x1 = now.inputs
         gated, now.gated = now.gated or mlp.gate(x1, *gate_up), None
@@ -170,7 +170,7 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         parameters, now, layer = list(ctx.saved_tensors), ctx.now, ctx.layer
-        assert now is not None, "one backward a forward: it frees what the forward kept"
+        assert now is not None, "one backward a pass: it frees what the forward kept"
         ctx.now = None
         with torch.autocast(grads[0].device.type, enabled=False):
             groups = now.blocks.groups

@@ -49,16 +49,16 @@ def choose_layers(
 def fuse_layers(
     layers: torch.nn.ModuleList, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]
 ) -> HostMemory:
-    """Replaces the forward of these layers. Of all layers, the first `recomputed` are offloaded: they
-    park their inputs in the memory that is returned, and recompute.
+    """Replaces the forward of these layers. Of all layers, the first `recomputed` are offloaded: they keep their inputs
+    alone, in the memory that is returned, and recompute the rest.
     """
     device = next(layers.parameters()).device
     ops, host = load_ops(device), HostMemory(device)
     for number in numbers:
-        parked = host if number < recomputed else None
+        of_layer = host if number < recomputed else None
         layer = cast("LlamaDecoderLayer", layers[number])
         layer.gradient_checkpointing = False
-        layers[number].forward = FusedLayer(layer, number, kernel, ops, parked)
+        layers[number].forward = FusedLayer(layer, number, kernel, ops, of_layer)
     return host
 
 

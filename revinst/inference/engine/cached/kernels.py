@@ -1,8 +1,8 @@
 # ruff: noqa: PLR0917  (a kernel takes its pointers and sizes by position)
 """The functions of `plain` as Triton kernels: same names, arguments and results.
 
-One query a row makes attention a matter of reading the cache once: no tile of a matrix product is filled, so scores are
-plain sums of products. flash-attn's kernel for a cache computes 64 queries where there is one.
+One query a sequence makes attention a matter of reading the cache once: no tile of a matrix product is filled, so
+scores are plain sums of products. flash-attn's kernel for a cache computes 64 queries where there is one.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 HEADS = 16  # of one program that writes
-POSITIONS, WARPS = 32, 1  # fastest of 16 pairs at 1,024 rows on an H200: 4.3 TB/s
+POSITIONS, WARPS = 32, 1  # fastest of 16 pairs at 1,024 sequences on an H200: 4.3 TB/s
 
 
 @triton.jit
@@ -60,14 +60,14 @@ def attend_kernel(
     q, keys, values, lengths, out, scale, q_stride, out_stride, slot_stride, head_stride,
     GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, POSITIONS: tl.constexpr,
 ):  # fmt: skip
-    """scale: of the scores, times log2 e. One program a head of a row, heads of one key side by side."""
-    head, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    """scale: of the scores, times log2 e. One program a head of a sequence, heads of one key side by side."""
+    head, slot = tl.program_id(0), tl.program_id(1).to(tl.int64)
     column, within = tl.arange(0, SIZE_BLOCK), tl.arange(0, POSITIONS)
-    length = tl.load(lengths + row).to(tl.int32) + 1
-    query = tl.load(q + row * q_stride + head * SIZE + column, mask=column < SIZE, other=0.0).to(tl.float32) * scale
-    start_of_row = row * slot_stride + (head // GROUP) * head_stride
-    keys += start_of_row
-    values += start_of_row
+    length = tl.load(lengths + slot).to(tl.int32) + 1
+    query = tl.load(q + slot * q_stride + head * SIZE + column, mask=column < SIZE, other=0.0).to(tl.float32) * scale
+    start_of_slot = slot * slot_stride + (head // GROUP) * head_stride
+    keys += start_of_slot
+    values += start_of_slot
     highest, total = float("-inf"), 0.0
     sums = tl.zeros([SIZE_BLOCK], tl.float32)
     for start in range(0, length, POSITIONS):
@@ -83,7 +83,7 @@ def attend_kernel(
         sums = sums * rescale + tl.sum(v * weights[:, None], 0)
         total = total * rescale + tl.sum(weights, 0)
         highest = higher
-    tl.store(out + row * out_stride + head * SIZE + column, (sums / total).to(out.dtype.element_ty), column < SIZE)
+    tl.store(out + slot * out_stride + head * SIZE + column, (sums / total).to(out.dtype.element_ty), column < SIZE)
 
 
 # ---- the same functions as in `plain` ------------------------------------------------------------------------------
@@ -104,10 +104,10 @@ def rotate_and_write(
 
 
 def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int) -> Tensor:
-    rows, heads, size = q.shape
+    sequences, heads, size = q.shape
     assert q.stride()[1:] == (size, 1) and cache.stride()[3:] == (size, 1)
     out = q.new_empty(q.shape)
-    attend_kernel[(heads, rows)](
+    attend_kernel[(heads, sequences)](
         q, cache[0], cache[1], lengths, out, scale * 1.4426950408889634, q.stride(0), out.stride(0),
         cache.stride(1), cache.stride(2), GROUP=heads // cache.shape[2], SIZE=size,
         SIZE_BLOCK=triton.next_power_of_2(size), POSITIONS=POSITIONS, num_warps=WARPS,

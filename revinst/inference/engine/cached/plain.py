@@ -1,6 +1,6 @@
 """Writing to a cache and attending to it, in plain PyTorch. `kernels` has the same functions in Triton.
 
-Shapes: T tokens, n rows (slots 0 to n - 1 of N), S positions of a slot, H query heads and K key heads of D.
+Shapes: T tokens, n sequences (slots 0 to n - 1 of N), S positions of a slot, H query heads and K key heads of D.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def rotate_and_write(
 
 
 def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int) -> Tensor:
-    """Row i attends to its first lengths[i] + 1 positions -> [n, H, D].
+    """Sequence i attends to its first lengths[i] + 1 positions -> [n, H, D].
 
     q: [n, H, D]. cache: [2, N, K, S, D]. lengths: int64 [n], all below `longest`.
     """
