@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]  # argparse: any object
         args = sys.argv[1:] if args is None else list(args)
         actions = self._option_string_actions
         takes_rest = {name for name, action in actions.items() if action.nargs == argparse.REMAINDER}

@@ -41,7 +41,7 @@ def main(args: list[str]) -> int:
 
 
 def load_gradio() -> Any:
-    """Raises UserError where the extra is not installed. Gradio's analytics are off before it is imported."""
+    """The extra, untyped. Raises UserError where it is not installed. Its analytics are off before it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:

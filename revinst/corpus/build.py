@@ -179,7 +179,7 @@ class Stamped(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, number: Any) -> Any:
+    def __getitem__(self, number: int) -> Record:  # type: ignore[override]  # nobody asks for a slice
         return self.records[number] | self.fields
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from revinst.corpus.candidates import Writer
 from revinst.corpus.texts import Record
@@ -49,7 +48,7 @@ def encode_question(writer: Writer, record: Record) -> list[int]:
     text = record["text"][:MAX_TEXT]
     parts = {"instruction": record["instruction"], "text": text}
     question = re.sub(r"\{(instruction|text)\}", lambda slot: parts[slot[1]], QUESTION)
-    hf: Any = writer.tokenizer.hf
+    hf = writer.tokenizer.hf
     head, tail = "", "\n\n"
     if getattr(hf, "chat_template", None):
         chat = hf.apply_chat_template([{"role": "user", "content": MARK}], tokenize=False, add_generation_prompt=True)

@@ -75,19 +75,23 @@ def filter_records(records: Sequence[Record], limits: Thresholds, prompt_lines: 
     return dropped
 
 
-def judge_records(records: Sequence[Record], *settings: Any) -> Iterator[int]:
-    """The place of the first filter that each record fails, or KEPT; settings: of `build_filters`.
+def judge_records(
+    records: Sequence[Record], limits: Thresholds, prompt_lines: Sequence[str], rated: bool
+) -> Iterator[int]:
+    """The place of the first filter that each record fails, or KEPT.
 
     Many records are spread over the processors.
     """
-    processes = count_processors()
+    processes, settings = count_processors(), (limits, prompt_lines, rated)
     if len(records) < PARALLEL_FROM or processes == 1:
         start_judge(*settings)
         for chunk in chunks_of(records):
             yield from judge_chunk(chunk)
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used the GPU or threads may hang
-    with context.Pool(min(processes, len(records) // CHUNK_RECORDS), start_judge, settings) as pool:
+    with context.Pool(
+        min(processes, len(records) // CHUNK_RECORDS), start_judge, (limits, prompt_lines, rated)
+    ) as pool:
         for failed in pool.imap(judge_chunk, chunks_of(records)):
             yield from failed
 
@@ -125,7 +129,7 @@ class Column(Sequence[str]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int) -> str:  # type: ignore[override]  # nobody asks for a slice
         self.file.seek(int(self.starts[place]))
         return self.file.readline()[:-1].decode()
 
@@ -135,6 +139,7 @@ def drop_duplicates(records: Sequence[Record], each: Filter, dropped: Dropped) -
     noun = each.name.removeprefix("duplicate_")
     column = Column(records, np.flatnonzero(dropped.failed == KEPT), noun)
     first = np.arange(len(column))
+    assert each.threshold is not None, f"{each.name} is off"
     for low, high in near_duplicates(column, each.threshold, lambda low, high: bool(first[high] <= low), f"{noun}s"):
         first[high] = low
     place = dropped.filters.index(each)

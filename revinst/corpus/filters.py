@@ -9,12 +9,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from revinst.corpus.texts import Record
 from revinst.data.overlap import normalise
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 META = re.compile(
     r"\b(?:the (?:input|text|passage|response|following text|e-?mail|message) (?:above|below)|"
@@ -92,7 +95,7 @@ class Filter:
     """why_not: the reason to drop a pair, "" to keep it."""
 
     name: str
-    threshold: Any
+    threshold: float | bool | None
     why_not: Callable[[Record], str]
 
 
@@ -137,11 +140,11 @@ def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: b
     return [each for each in filters if each.threshold is not None or each.name == "empty"]
 
 
-def at_least(name: str, limit: Any, value_of: Callable[[Record], float | None], unit: str) -> Filter:
+def at_least(name: str, limit: float | None, value_of: Callable[[Record], float | None], unit: str) -> Filter:
     return Filter(name, limit, lambda pair: why_outside(value_of(pair), unit, low=limit))
 
 
-def at_most(name: str, limit: Any, value_of: Callable[[Record], float | None], unit: str) -> Filter:
+def at_most(name: str, limit: float | None, value_of: Callable[[Record], float | None], unit: str) -> Filter:
     return Filter(name, limit, lambda pair: why_outside(value_of(pair), unit, high=limit))
 
 
@@ -184,7 +187,7 @@ def why_wrong_language(pair: Record) -> str:
 
 
 @cache
-def load_identifier() -> Any:
+def load_identifier() -> "LanguageIdentifier":
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)

@@ -24,7 +24,7 @@ def load_tweets(path: Path) -> list[Any]:
         raise UserError(f"{path}: not a tweets.js of a Twitter/X archive ({error})") from None
 
 
-def read_tweet(tweet: Any, where: str) -> Ingested:
+def read_tweet(tweet: object, where: str) -> Ingested:
     if not isinstance(tweet, dict) or not isinstance(tweet.get("full_text") or tweet.get("text"), str):
         return NotKept(where, "not a tweet")
     text = tweet.get("full_text") or tweet["text"]
@@ -37,7 +37,7 @@ def read_tweet(tweet: Any, where: str) -> Ingested:
     return check_note(OwnText(where, text.strip(), "post", date, f"tweet {tweet.get('id_str', where)}"))
 
 
-def read_tweet_date(value: Any) -> str:
+def read_tweet_date(value: object) -> str:
     """`Mon Mar 02 10:00:00 +0000 2026`"""
     try:
         return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")

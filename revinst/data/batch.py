@@ -50,7 +50,7 @@ class MicroBatch:
     def max_seqlen(self) -> int:
         return max(self.seq_lens)
 
-    def to(self, device, non_blocking: bool = False) -> "MicroBatch":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "MicroBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         move = put if non_blocking else Tensor.to
         moved: dict[str, Any] = {
@@ -86,11 +86,11 @@ class StepBatch:
     def ids(self) -> list[str]:
         return [example_id for row in self.rows for example_id in row.ids]
 
-    def to(self, device, non_blocking: bool = False) -> "StepBatch":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "StepBatch":
         return StepBatch([row.to(device, non_blocking) for row in self.rows])
 
 
-def put(values: Tensor, device: Any) -> Tensor:
+def put(values: Tensor, device: torch.device | str) -> Tensor:
     """A tensor of the host on the device, without waiting for what that has still to do."""
     is_upload = values.device.type == "cpu" and torch.device(device).type == "cuda"
     return values.pin_memory().to(device, non_blocking=True) if is_upload else values.to(device)

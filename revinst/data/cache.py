@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REVINST_CACHE") or default)
 
 
-def hash_inputs(examples: Examples, **settings: Any) -> str:
+def hash_inputs(examples: Examples, **settings: object) -> str:
     """32 hex digits over the texts and the settings."""
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
     for block in examples.blocks("id", "instruction", "context", "response"):

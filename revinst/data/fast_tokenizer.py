@@ -6,7 +6,10 @@ a set of hard strings. And in every call both encode a sample: one difference, a
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gigatoken import Tokenizer
 
 SAMPLE_EVERY = 251
 HARD_TEXTS = [
@@ -26,7 +29,7 @@ HARD_TEXTS = [
 class FastTokenizer:
     """Encodes texts as `hf` does without special tokens, added or parsed."""
 
-    def __init__(self, hf: Any, backend: Any, first_stand_in: int):
+    def __init__(self, hf: Any, backend: "Tokenizer", first_stand_in: int):
         self.hf, self.backend, self.first_stand_in = hf, backend, first_stand_in
 
     def encode(self, texts: list[str]) -> list[list[int]]:

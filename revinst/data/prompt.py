@@ -77,7 +77,7 @@ class Template:
         return tuple(field for field in SLOT.findall(self.text) if field not in ("context", self.target))
 
 
-def load_template(name: str, chat_template_of=None) -> Template:
+def load_template(name: str, chat_template_of: Any = None) -> Template:
     """Loads a template shipped with revinst (`blog`, `alpaca`, `forward`), the base's own `chat`, or a text file.
 
     chat_template_of: the base's tokenizer as transformers loads it; read for `chat` only.
@@ -115,7 +115,7 @@ def parse_template(name: str, text: str) -> Template:
     return Template(name, text, target)
 
 
-def build_chat_template(tokenizer) -> Template:
+def build_chat_template(tokenizer: Any) -> Template:
     """The base's chat template around our request, the text as the user's turn, the instruction as the answer."""
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise UserError("data.template chat: this base's tokenizer has no chat template; use blog or alpaca")
@@ -147,7 +147,7 @@ def drop_context(text: str) -> str:
     return "\n".join(kept)
 
 
-def prompt_source(prompt: Any) -> str:
+def prompt_source(prompt: Prompt) -> str:
     """The text that the prompt is about."""
     return next((piece.text for piece in prompt.pieces if piece.source == "response"), prompt.text)
 

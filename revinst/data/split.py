@@ -109,7 +109,7 @@ class NormalisedTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, number: Any) -> Any:
+    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # nobody asks for a slice
         return normalise(self.examples.table.column(self.name)[int(self.examples.numbers[number])].as_py())
 
     def __iter__(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ class Tokenizer:
     attention mask; targets come from spans, never from `ids == pad_id`, so it may equal `eos_id`.
     """
 
-    hf: Any
+    hf: Any  # transformers' own; what it says of itself are unions of all that any tokenizer could return
     bos_id: int | None
     eos_id: int
     pad_id: int

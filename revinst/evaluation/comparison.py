@@ -37,7 +37,7 @@ class System:
         return values
 
 
-def is_score(value: Any) -> bool:
+def is_score(value: object) -> bool:
     """A number that float64 holds, NaN included, or None for none."""
     return value is None or (isinstance(value, int | float) and not abs(value) > sys.float_info.max)
 

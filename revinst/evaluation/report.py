@@ -133,7 +133,7 @@ def write_report(
     write_text(path, html)
 
 
-def embed_json(value: Any) -> str:
+def embed_json(value: object) -> str:
     """JSON that may stand inside `<script>`: `"</script>"` -> `"\\u003c/script\\u003e"`."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     for character, escape in UNSAFE.items():

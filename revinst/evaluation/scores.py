@@ -6,12 +6,16 @@ All are in 0-1 and better when higher, but for the rates that describe a text: `
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from revinst.data.overlap import normalise
 from revinst.evaluation.rouge import ROUGE_METRICS, ROUGE_SETTINGS, count_shared, f_measure, score_rouge
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
 HEAD_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 TEXT_METRICS = (*ROUGE_METRICS, "token_f1", "bleu", "chrf", "exact_match", "length_ratio", "copy_rate", "degenerate")
@@ -61,7 +65,7 @@ def columns(lines: Iterable[tuple[float, ...]], count: int) -> np.ndarray:
     return np.array(list(lines), dtype=np.float64).reshape(-1, count).T
 
 
-def load_sacrebleu() -> tuple[Any, Any]:
+def load_sacrebleu() -> "tuple[BLEU, CHRF]":
     """BLEU (effective order, so that a short sentence is not 0) and chrF of one sentence."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 from revinst.model.base_files import BaseFiles, open_base
+
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType, GGUFWriter, TensorNameMap, TokenType
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # Matrices; embedding and head stay at 8 bits in a 4-bit file, as they do in llama.cpp's own files.
 FORMATS = {"bf16": ("BF16", "BF16"), "q8_0": ("Q8_0", "Q8_0"), "q4_0": ("Q4_0", "Q8_0"), "q4_1": ("Q4_1", "Q8_0")}
@@ -26,14 +31,14 @@ def write_gguf(
     folder: Path,
     file: Path,
     kind: str,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     add_bos: bool = True,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
     """A merged model's folder as one file. Raises UserError for what can't be said in GGUF exactly.
 
-    kind: of FORMATS. tokenizer: revinst.data.tokenizer.Tokenizer. add_bos: whether a prompt still lacks its BOS.
+    kind: of FORMATS. add_bos: whether a prompt still lacks its BOS.
     """
     check_installed()
     from gguf import GGUFWriter, LlamaFileType
@@ -59,7 +64,7 @@ def write_gguf(
     writer.close()
 
 
-def check_gguf(config: Any, shapes: Mapping[str, torch.Size], tokenizer: Any, kind: str) -> int:
+def check_gguf(config: "PretrainedConfig", shapes: Mapping[str, torch.Size], tokenizer: Tokenizer, kind: str) -> int:
     """The bytes of the file's tensors. Raises UserError for what can't be said in GGUF exactly, before it is merged.
 
     shapes: of the merged model's tensors, by name.
@@ -77,7 +82,7 @@ def check_gguf(config: Any, shapes: Mapping[str, torch.Size], tokenizer: Any, ki
     return total
 
 
-def own_name_of(name: str, config: Any) -> str:
+def own_name_of(name: str, config: "PretrainedConfig") -> str:
     """llama.cpp's name of a tensor."""
     own = name_map(config.num_hidden_layers).get_name(name, (".weight",))
     if own is None:
@@ -86,7 +91,7 @@ def own_name_of(name: str, config: Any) -> str:
 
 
 @cache
-def name_map(num_layers: int) -> Any:
+def name_map(num_layers: int) -> "TensorNameMap":
     from gguf import get_tensor_name_map
     from gguf.constants import MODEL_ARCH
 
@@ -98,7 +103,7 @@ def check_installed() -> None:
         raise UserError("GGUF files need the gguf package: pip install gguf")
 
 
-def check_convertible(config: Any) -> None:
+def check_convertible(config: "PretrainedConfig") -> None:
     rope = (config.rope_parameters or {}).get("rope_type", "default")
     reason = ""
     if config.model_type != "llama":
@@ -111,7 +116,7 @@ def check_convertible(config: Any) -> None:
         raise UserError(f"GGUF: {reason} can't be exported here; use llama.cpp's own converter on the merged folder")
 
 
-def choose_type(name: str, shape: torch.Size, kind: str) -> Any:
+def choose_type(name: str, shape: torch.Size, kind: str) -> "GGMLQuantizationType":
     """The GGML type of a tensor. Vectors stay fp32; rows that a format's blocks don't divide become fp16."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -139,7 +144,7 @@ def pair_rotary_rows(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
-def add_shape(writer: Any, config: Any) -> None:
+def add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
     from gguf import RopeScalingType
 
     writer.add_context_length(config.max_position_embeddings)
@@ -159,7 +164,7 @@ def add_shape(writer: Any, config: Any) -> None:
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
 
 
-def split_steps(tokenizer: Any) -> tuple[str, ...] | None:
+def split_steps(tokenizer: Tokenizer) -> tuple[str, ...] | None:
     """How it splits text before merging, a key of PRE_TOKENIZERS; None for SentencePiece's kind, which does not.
 
     Raises UserError for a tokenizer that GGUF has no words for.
@@ -176,7 +181,7 @@ def split_steps(tokenizer: Any) -> tuple[str, ...] | None:
     return steps
 
 
-def add_tokenizer(writer: Any, tokenizer: Any, add_bos: bool) -> None:
+def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, add_bos: bool) -> None:
     from gguf import TokenType
 
     steps = split_steps(tokenizer)
@@ -203,7 +208,7 @@ def add_tokenizer(writer: Any, tokenizer: Any, add_bos: bool) -> None:
     writer.add_add_eos_token(False)
 
 
-def kind_of(number: int, token: str, added: dict[int, Any], kinds: Any) -> int:
+def kind_of(number: int, token: str, added: dict[int, Any], kinds: "type[TokenType]") -> int:
     if number in added:
         return kinds.CONTROL if added[number]["special"] else kinds.USER_DEFINED
     if token.startswith("[PAD"):
@@ -212,7 +217,9 @@ def kind_of(number: int, token: str, added: dict[int, Any], kinds: Any) -> int:
     return kinds.BYTE if is_byte else kinds.NORMAL
 
 
-def add_sentencepiece(writer: Any, tokenizer: Any, tokens: list[str], kinds: list[int], types: Any) -> None:
+def add_sentencepiece(
+    writer: "GGUFWriter", tokenizer: Tokenizer, tokens: list[str], kinds: list[int], types: "type[TokenType]"
+) -> None:
     """SentencePiece's BPE numbers its pieces in the order of its merges, which is their score."""
     unknown = tokenizer.hf.unk_token_id
     if unknown is not None:
@@ -225,7 +232,7 @@ def add_sentencepiece(writer: Any, tokenizer: Any, tokens: list[str], kinds: lis
     writer.add_token_scores(scores)
 
 
-def load_gguf(file: Path, device: torch.device, attention: str, dtype: torch.dtype) -> Any:
+def load_gguf(file: Path, device: torch.device, attention: str, dtype: torch.dtype) -> "PreTrainedModel":
     """A GGUF file as an ordinary model, unpacked to `dtype`, for inference with `attention` of model/attention.py."""
     from transformers import AutoModelForCausalLM, GgufConfig
 

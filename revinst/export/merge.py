@@ -9,15 +9,19 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 from revinst.model.adapter import read_adapter_state, wrap_adapter
 from revinst.model.base import round_to_nf4
 from revinst.model.base_files import BaseFiles, build_empty_model, open_base, write_tensors
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 TARGETS = ("nf4", "16bit")
 
@@ -110,7 +114,7 @@ def plan_merge(base: str, adapter: Path, onto: str) -> Merge:
     return Merge(files, onto, shapes, sources, quantized, updates, replaced)
 
 
-def find_updates(model: Any, state: dict[str, Tensor]) -> dict[str, Update]:
+def find_updates(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Update]:
     """By the name of the weight, in the base's own spelling."""
     from peft.tuners.lora import LoraLayer
 
@@ -127,7 +131,7 @@ def find_updates(model: Any, state: dict[str, Tensor]) -> dict[str, Update]:
     return updates
 
 
-def untie(config: Any, ties: dict[str, str], touched: set[str]) -> dict[str, str]:
+def untie(config: "PretrainedConfig", ties: dict[str, str], touched: set[str]) -> dict[str, str]:
     """Where tied tensors that the adapter makes different are read from; `config` then no longer ties them."""
     if not any(name in touched for pair in ties.items() for name in pair):
         return {}
@@ -158,12 +162,11 @@ def write_merge(
     merge.base.config.save_pretrained(folder)
 
 
-def write_text_files(folder: Path, config: Any, tokenizer: Any) -> None:
+def write_text_files(folder: Path, config: "PretrainedConfig", tokenizer: Tokenizer) -> None:
     """The tokenizer and greedy generation settings, with one end and one padding token throughout.
 
     The end is the tokenizer's EOS, which training taught. Padding is what the tokenizer or the base says, else the
     unknown token, as in our own batches; never a new token, which would have no embedding.
-    tokenizer: revinst.data.tokenizer.Tokenizer.
     """
     from transformers import GenerationConfig
 
@@ -179,7 +182,7 @@ def write_text_files(folder: Path, config: Any, tokenizer: Any) -> None:
     ).save_pretrained(str(folder))
 
 
-def begin_with_bos(hf: Any, bos_id: int | None) -> None:
+def begin_with_bos(hf: "PreTrainedTokenizerFast", bos_id: int | None) -> None:
     """Makes a tokenizer that has a BOS but adds none add it, since every prompt in training began with it."""
     from tokenizers.processors import TemplateProcessing
 

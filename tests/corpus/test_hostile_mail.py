@@ -20,7 +20,8 @@ import revinst.corpus
 import revinst.data
 from revinst.corpus.build import build_texts
 from revinst.corpus.ingest import read_iso
-from revinst.corpus.mail import html_to_text, join_flowed, read_header, read_mail, read_names
+from revinst.corpus.mail import read_header, read_mail, read_names
+from revinst.corpus.mail_text import html_to_text, join_flowed
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading

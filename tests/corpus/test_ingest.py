@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from revinst.corpus.ingest import Ingest
-from revinst.corpus.mail import join_flowed, read_mail
+from revinst.corpus.mail import read_mail
+from revinst.corpus.mail_text import join_flowed
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.texts import NotKept, OwnText
 from revinst.errors import UserError
