@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from revinst.commands.options import build_parser, read_adapter_options
+from revinst.commands.options import build_parser, read_stated
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
@@ -29,7 +29,7 @@ def main(args: list[str]) -> int:
     gradio = load_gradio()
     settings = GenerationSettings(max_new_tokens=options.max_new_tokens)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished, read_adapter_options(options))
+    trained = open_trained(options.run, options.unfinished, read_stated(options))
     trained.check_writes_instructions()
     train = select_examples(trained.load_examples(), read_split(trained.run.split).train) if trained.run else []
     page = build_page(gradio, Writer(trained, trained.load(settings), settings), train, options.run)

@@ -10,8 +10,8 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     build_parser,
-    read_adapter_options,
     read_generation_settings,
+    read_stated,
     run_on_devices,
 )
 from revinst.evaluation.evaluate import build_scores_table, evaluate_rows, find_folder
@@ -31,7 +31,7 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     generation, asked = read_generation_settings(options), read_settings(options)
     asked.check(generation.temperature)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished, read_adapter_options(options), asked.step)
+    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
     rows = choose_rows(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
     predictor = Predictor(trained, rows.examples, generation, ranks)
     folder = ranks.on_first(lambda: find_folder(predictor, asked, options.name, options.output))

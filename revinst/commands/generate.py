@@ -8,8 +8,8 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     build_parser,
-    read_adapter_options,
     read_generation_settings,
+    read_stated,
     run_on_devices,
 )
 from revinst.data.texts import read_texts
@@ -27,7 +27,7 @@ def main(args: list[str]) -> int:
 def generate(options: Namespace, ranks: Ranks) -> int:
     settings = read_generation_settings(options)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished, read_adapter_options(options))
+    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options))
     source = Path(options.input).expanduser()
     check_output(options.output, source)
     texts = list(islice(read_texts(source, options.column, trained.columns, trained.strip_citations), options.limit))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import add_push_options, build_parser, read_adapter_options
+from revinst.commands.options import add_push_options, build_parser, read_stated
 from revinst.errors import UserError
 from revinst.export.card import build_card
 from revinst.export.drift import choose_drift_rows
@@ -25,7 +25,7 @@ def main(args: list[str]) -> int:
     if options.drift_rows < 0:
         raise UserError(f"--drift_rows {options.drift_rows}: must be at least 0")
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished, read_adapter_options(options))
+    trained = open_trained(options.run, options.unfinished, read_stated(options))
     rows = choose_drift_rows(trained, options.input, options.drift_rows)
     onto = choose_target(trained, options.onto)
     card = build_card(trained, options.push_to_hub or options.out.name, onto)

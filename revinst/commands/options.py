@@ -25,7 +25,7 @@ def build_parser(command: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_adapter_options(options: argparse.Namespace) -> AdapterOptions:
+def read_stated(options: argparse.Namespace) -> AdapterOptions:
     """What is given for an adapter folder."""
     return AdapterOptions(options.base, options.quantization, options.template, options.seq_len)
 

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from revinst.commands.options import add_push_options, build_parser, read_adapter_options
+from revinst.commands.options import add_push_options, build_parser, read_stated
 from revinst.export.publish import publish_adapter, push
 from revinst.inference.trained import open_trained
 from revinst.model.adapter import MARKER
@@ -22,6 +22,6 @@ def main(args: list[str]) -> int:
     else:
         with tempfile.TemporaryDirectory() as exports:  # of a checkpoint; a dry run leaves none in the run
             aside = Path(exports) if options.dry_run else None
-            trained = open_trained(options.run, options.unfinished, read_adapter_options(options), exports=aside)
+            trained = open_trained(options.run, options.unfinished, read_stated(options), exports=aside)
             publish_adapter(trained, repository, public=options.public, dry_run=options.dry_run)
     return 0
