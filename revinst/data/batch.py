@@ -1,4 +1,4 @@
-"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one forward).
+"""Packed rows to tensors: `StepBatch` (one optimizer step) and `MicroBatch` (one pass).
 
 Shapes: T tokens of all documents of a micro-batch, end to end, with no padding; N documents.
 """
@@ -150,7 +150,7 @@ class Fullest(NamedTuple):
 class StepRows:
     """A step's rows as a rank takes them; how many at once, the machine decides.
 
-    rows: of a step, on this rank. micro_batch_size: rows in one forward, or auto. fullest: what the fullest so many
+    rows: of a step, on this rank. micro_batch_size: its rows, or auto. fullest: what the fullest so many
     rows hold.
     """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from revinst.config.settings import Config
 from revinst.config.stored import read_run_config
@@ -137,7 +137,7 @@ class Trained:
 
     def load_rows(self, source: str) -> Examples:
         """Rows of another source, read and prepared as those that it was trained on. Raises UserError naming a row."""
-        row: Any = next((row for _, row in read_rows(source)), {})
+        row: object = next((row for _, row in read_rows(source)), {})
         examples, left_out = load_examples(
             source,
             find_columns(row, self.columns),

@@ -91,7 +91,7 @@ def test_every_target_exactly_once_an_epoch_and_none_crosses_a_document(build_da
                 assert data.tokenizer.decode(supervised[:-1]) == instructions[row_id]
     assert seen == Counter(data.split.train) and len(seen) > 300
     assert num_targets == data.train_documents.num_targets > 3000
-    # every rank makes the same number of forwards, and the last step is a short one
+    # every rank makes the same number of micro-batches, and the last step is a short one
     counts = [[len(step) for step in rank] for rank in ranks]  # of micro-batches
     assert all(count == counts[0] for count in counts) and len(counts[0]) == data.steps_per_epoch >= 3
     assert counts[0][0] == 7 and len(data.train_rows) % data.settings.rows_per_step

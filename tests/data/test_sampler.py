@@ -29,7 +29,7 @@ def test_a_steps_rows_do_not_depend_on_the_ranks(num_rows, world_size):
         rows = one.rows_at(position)
         shares = [sampler.rows_at(position) for sampler in ranks]
         assert sorted(row for share in shares for row in real(share)) == sorted(real(rows)) and len(rows) > 0
-        assert len({len(share) for share in shares}) == 1  # the same number of forwards for all
+        assert len({len(share) for share in shares}) == 1  # the same number of micro-batches for all
         sizes = [len(real(share)) for share in shares]
         assert max(sizes) - min(sizes) <= 1
 
