@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.trained import Stated
+from revinst.inference.trained import AdapterOptions
 from revinst.launch.ranks import Ranks, launch, open_ranks
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
@@ -25,9 +25,9 @@ def build_run_parser(command: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_stated(options: argparse.Namespace) -> Stated:
+def read_stated(options: argparse.Namespace) -> AdapterOptions:
     """What is given for an adapter folder."""
-    return Stated(options.base, options.quantization, options.template, options.seq_len)
+    return AdapterOptions(options.base, options.quantization, options.template, options.seq_len)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:

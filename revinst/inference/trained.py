@@ -35,7 +35,7 @@ SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_p
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class AdapterOptions:
     """What an adapter folder does not say itself, and a run's config does; None: the default."""
 
     base: str | None = None
@@ -160,7 +160,7 @@ class Trained:
 def open_trained(
     path: str,
     unfinished: bool = False,
-    stated: Stated | None = None,
+    options: AdapterOptions | None = None,
     *,
     step: int | None = None,
     exports: Path | None = None,
@@ -170,12 +170,12 @@ def open_trained(
     step: the run as it was after that step; None: as it is. exports: where a checkpoint's adapter is written to; None:
     into the run.
     """
-    folder, stated = Path(path), stated or Stated()
+    folder, options = Path(path), options or AdapterOptions()
     if (folder / "adapter_config.json").is_file():
         if step is not None:
             raise UserError(f"--checkpoint {step}: {folder} is an adapter folder, and checkpoints are in a run")
-        return open_adapter(folder, stated)
-    given = [name for name, value in asdict(stated).items() if value is not None]
+        return open_adapter(folder, options)
+    given = [name for name, value in asdict(options).items() if value is not None]
     if given and folder.is_dir():
         raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
     run = open_run(folder, unfinished or step is not None)
@@ -205,26 +205,26 @@ def trained_quantization(run: Run, asked: str) -> str:
 
 
 def open_on_all(
-    ranks: Ranks, path: str, unfinished: bool = False, stated: Stated | None = None, step: int | None = None
+    ranks: Ranks, path: str, unfinished: bool = False, options: AdapterOptions | None = None, step: int | None = None
 ) -> Trained:
     """Opens RUN on every rank, on the first one before the others: an unfinished run's adapter is written then."""
     if ranks.world_size > 1:
-        ranks.on_first(lambda: bool(open_trained(path, unfinished, stated, step=step)))
-    return open_trained(path, unfinished, stated, step=step)
+        ranks.on_first(lambda: bool(open_trained(path, unfinished, options, step=step)))
+    return open_trained(path, unfinished, options, step=step)
 
 
-def open_adapter(folder: Path, stated: Stated) -> Trained:
+def open_adapter(folder: Path, options: AdapterOptions) -> Trained:
     """A bare PEFT folder, whoever trained it; what it does not say, the options do, or the defaults."""
     named = read_adapter_config(folder).get("base_model_name_or_path")
-    base = stated.base or named
+    base = options.base or named
     if not base or not isinstance(base, str):
         raise UserError(
             f"{folder}/adapter_config.json: it names no base model (base_model_name_or_path); name it with --base"
         )
     if looks_local(base) and not Path(base).expanduser().is_dir():
         raise UserError(f"{folder}: its base {base} is no folder here; name the base with --base")
-    quantization, template = stated.quantization or "nf4", stated.template or "blog"
-    seq_len = stated.seq_len or 2048
+    quantization, template = options.quantization or "nf4", options.template or "blog"
+    seq_len = options.seq_len or 2048
     print(
         f"{folder} is an adapter folder: base {base}, quantization {quantization}, template {template}, "
         f"{seq_len} tokens (--base, --quantization, --template, --seq_len)",

@@ -18,7 +18,7 @@ from revinst.model.fused.support import choose_layers, fuse_layers
 from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes, choose_for_machine
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
-from revinst.model.micro_batch import Division, Step, divide_step
+from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
@@ -29,7 +29,7 @@ class Choices:
     """step: what the division was made for. fused: numbers of the layers. reasons: choice -> one sentence."""
 
     shape: Shape
-    step: Step
+    step: StepSetup
     fused: list[int]
     division: Division
     reasons: dict[str, str]
@@ -50,7 +50,7 @@ def choose(
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
-    step = Step(settings, machine, hardware, rows, fused=len(fused) == len(layers))
+    step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
     division = divide_step(shape, step, available_gib)
     reasons = hardware.reasons | {
         "adapter": f"{shape.adapter_parameters:,} parameters are trained",

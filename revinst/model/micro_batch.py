@@ -17,7 +17,7 @@ CPU_TOKENS = 2048  # of a micro-batch: a CPU is no faster with more, and they ta
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepSetup:
     """All that decides the memory of a step on one device. fused: all layers are."""
 
     settings: ModelSettings
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Division:
-    """micro_batch_size: its rows. recomputed: layers. memory: at the peak. reason: a sentence."""
+    """Of a step into micro-batches. micro_batch_size: rows. recomputed: layers. memory: at its peak. reason: words."""
 
     micro_batch_size: int
     recomputed: int
@@ -37,7 +37,7 @@ class Division:
     reason: str
 
 
-def divide_step(shape: Shape, step: Step, available_gib: float | None) -> Division:
+def divide_step(shape: Shape, step: StepSetup, available_gib: float | None) -> Division:
     """available_gib: what base, adapter and step may take together; None: enough."""
     rows, asked, on_gpu = step.rows.rows, step.rows.micro_batch_size, step.hardware.on_gpu
     if isinstance(asked, int):
@@ -54,7 +54,7 @@ def divide_step(shape: Shape, step: Step, available_gib: float | None) -> Divisi
     return divide_by(shape, step, size, available_gib, what)
 
 
-def divide_by(shape: Shape, step: Step, size: int, available_gib: float | None, why: str) -> Division:
+def divide_by(shape: Shape, step: StepSetup, size: int, available_gib: float | None, why: str) -> Division:
     settings, hardware, machine = step.settings, step.hardware, step.machine
     tokens, targets, pairs = step.rows.fullest(size)
     itemsize, dropout = DTYPES[hardware.dtype].itemsize, settings.lora.dropout > 0

@@ -13,7 +13,7 @@ from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
 from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
-from revinst.model.micro_batch import Step, divide_step
+from revinst.model.micro_batch import StepSetup, divide_step
 from revinst.planning.speed import predict_speed
 from revinst.training.strategies import is_sharding
 from revinst.training.trainer import precision_name
@@ -115,7 +115,7 @@ def first_change(choices: Choices, available_gib: float) -> str:
     return "a smaller data.seq_len, model.lora.r or model.base: micro-batches of one row do not fit either"
 
 
-def milder_steps(step: Step) -> Iterator[tuple[str, Step]]:
+def milder_steps(step: StepSetup) -> Iterator[tuple[str, StepSetup]]:
     """(change of the config, step after it)."""
     least = replace(step, settings=replace(step.settings, activation_memory_gib=0))
     by_auto = replace(step.rows, micro_batch_size="auto")

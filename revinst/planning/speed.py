@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from revinst.model.memory import Shape, flop_per_token
-from revinst.model.micro_batch import Step
+from revinst.model.micro_batch import StepSetup
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ SPEEDS = (
 DATA_SHEETS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "4090": 165, "3090": 71}
 
 
-def predict_speed(shape: Shape, recomputed: int, step: Step) -> tuple[float | None, str]:
+def predict_speed(shape: Shape, recomputed: int, step: StepSetup) -> tuple[float | None, str]:
     """Tokens/s over all devices, and where it comes from: the measured speed of the base nearest in size."""
     kind = "cuda" if step.hardware.on_gpu else "cpu"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden

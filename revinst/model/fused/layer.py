@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Pass:
+class LayerPass:
     """One forward and backward of one layer: its circumstances, and what forward left for backward."""
 
     blocks: "Blocks"
@@ -99,7 +99,7 @@ class FusedLayer:
         # With the adapters switched off nothing is trained: such a pass leaves nothing behind for a backward.
         record = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_states, *parameters))
         at = Segments(position_embeddings[0][0], position_embeddings[1][0], cu_seqlens, seq_lens)
-        now = Pass(blocks, at, masks, record)
+        now = LayerPass(blocks, at, masks, record)
         return LayerFunction.apply(hidden_states[0], self, now, *parameters)[None]
 
     def read_blocks(self) -> Blocks | None:
@@ -111,7 +111,7 @@ class FusedLayer:
             self.blocks = Blocks(self.layer, projections, self.kernel, self.ops)
         return self.blocks
 
-    def forward(self, x: Tensor, now: Pass, adapters: list[Adapter]) -> Tensor:
+    def forward(self, x: Tensor, now: LayerPass, adapters: list[Adapter]) -> Tensor:
         """x [T, h] -> out [T, h]; leaves in `now` what backward needs."""
         attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
@@ -130,7 +130,7 @@ class FusedLayer:
             now.offloaded = self.host.offload(self.number, [x, x1])
         return out
 
-    def backward(self, grad: Tensor, now: Pass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
+    def backward(self, grad: Tensor, now: LayerPass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
         """Gradient of out [T, h] -> gradients of x [T, h] and of `parameters`, those of B still to be scaled."""
         attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
@@ -157,10 +157,10 @@ class FusedLayer:
 
 
 class LayerFunction(torch.autograd.Function):
-    """(x [T, h], FusedLayer, Pass, adapter parameters) -> out [T, h]."""
+    """(x [T, h], FusedLayer, LayerPass, adapter parameters) -> out [T, h]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: FusedLayer, now: Pass, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: FusedLayer, now: LayerPass, *parameters: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             out = layer.forward(x.detach(), now, cast_adapters(now.blocks.groups, list(parameters), x))
         ctx.layer, ctx.now = layer, now
