@@ -10,7 +10,7 @@ from revinst.data.examples import Example
 from revinst.data.overlap import THRESHOLD, find_nearest_texts, normalise
 from revinst.data.split import PARTS, Split, counts_as_shared, select_examples, split_examples
 
-# All held-out against all training rows of 15,000: 18 million, a few seconds. Far beyond, a sample stands for all.
+# All held-out against all training examples of 15,000: 18 million, a few seconds. Far beyond, a sample stands for all.
 MAX_PAIRS = 100_000_000
 
 

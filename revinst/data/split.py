@@ -20,9 +20,9 @@ from revinst.data.overlap import near_duplicates, normalise
 from revinst.errors import UserError
 from revinst.runs.files import read_json
 
-MIN_RESPONSE_WORDS = 4  # shorter responses may be labels ("Yes", "Positive"), shared by unrelated rows ...
+MIN_RESPONSE_WORDS = 4  # shorter responses may be labels ("Yes", "Positive"), shared by unrelated examples ...
 MIN_RESPONSE_CHARACTERS = 5
-MAX_SHARED_SHORT = 10  # ... unless few rows give them: "George Washington" twice is one question asked twice
+MAX_SHARED_SHORT = 10  # ... unless few give them: "George Washington" twice is one question asked twice
 # A script without spaces has a word in each character.
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 PARTS = ("heldout", "val", "train")

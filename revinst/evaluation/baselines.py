@@ -15,16 +15,16 @@ MIN_CHOOSING = 20
 
 
 def random_instruction(responses: Sequence[str], train_instructions: Sequence[str], seed: int = 0) -> list[str]:
-    """Another row's instruction, drawn from the training part."""
+    """Another example's instruction, drawn from the training part."""
     picks = np.random.default_rng(seed).integers(len(train_instructions), size=len(responses))
     return [train_instructions[pick] for pick in picks]
 
 
 def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[str] = (), seed: int = 0) -> str:
-    """The one training instruction with the highest mean ROUGE-L on validation rows.
+    """The one training instruction with the highest mean ROUGE-L on validation examples.
 
-    Chosen on training rows (never on itself) where there are fewer than MIN_CHOOSING validation rows, and always on
-    samples of at most MAX_CONSTANTS instructions and MAX_CHOOSING rows.
+    Chosen on training examples (never on itself) below MIN_CHOOSING validation examples, and always on
+    samples of at most MAX_CONSTANTS instructions and MAX_CHOOSING examples.
     """
     generator = np.random.default_rng(seed)
     judges = val_instructions if len(val_instructions) >= MIN_CHOOSING else train_instructions
@@ -57,7 +57,7 @@ def nearest_response(
 ) -> list[str]:
     """The instruction of the most similar training response; `otherwise` where none is similar at all."""
     nearest, _ = find_nearest_texts(responses, train_responses)
-    return [train_instructions[row] if row >= 0 else otherwise for row in nearest]
+    return [train_instructions[place] if place >= 0 else otherwise for place in nearest]
 
 
 def build_baselines(

@@ -44,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars over one axis that ends at `top`; `left_out`: how many labels had too few rows to be among them."""
+    """Bars over one axis that ends at `top`; `left_out`: how many labels had too few examples to be among them."""
 
     title: str
     top: float
@@ -61,9 +61,9 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
     allow_long_csv_fields()
     with suppress(OSError, csv.Error), path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
-            step = read_number(row.pop("step", None))
-            for name, text in row.items():
+        for line in csv.DictReader(file):
+            step = read_number(line.pop("step", None))
+            for name, text in line.items():
                 value = read_number(text)
                 if name and value is not None and step is not None and math.isfinite(step):
                     curves.setdefault(name, []).append((int(step), value))

@@ -62,19 +62,19 @@ def has_ids(file: Path, ids: set[str]) -> bool:
 
 
 def read_scored_predictions(path: Path) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
+    predictions: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            row = json.loads(line)
-            example_id, _ = row["id"], row["reference"]
+            prediction = json.loads(line)
+            example_id, _ = prediction["id"], prediction["reference"]
             for name in TEXTS:
-                if not isinstance(row.get(name, ""), str):
+                if not isinstance(prediction.get(name, ""), str):
                     raise TypeError(f"{name} must be text")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
-        if example_id in rows:
+        if example_id in predictions:
             raise UserError(f"{path}:{number}: a second row with the id {example_id}")
-        rows[example_id] = row
-    if not rows:
+        predictions[example_id] = prediction
+    if not predictions:
         raise UserError(f"{path}: no rows in it")
-    return rows
+    return predictions

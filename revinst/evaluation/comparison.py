@@ -1,4 +1,4 @@
-"""Paired comparison of evaluations of the same rows: what `revinst compare` prints."""
+"""Paired comparison of evaluations of the same examples: what `revinst compare` prints."""
 
 import json
 import sys
@@ -21,13 +21,13 @@ MAX_NAMED_IDS = 3
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Prediction rows of one system by id, one dict for each of its seeds."""
+    """Scored predictions of one system by id, one dict for each of its seeds."""
 
     name: str
     seeds: list[dict[str, dict[str, Any]]]
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
-        """float64 `[seeds, rows]`; NaN where a row has no such value; UserError where no row of a seed has one."""
+        """float64 `[seeds, examples]`; NaN where one has no such value; UserError where none of a seed has one."""
         rows = [[seed[example_id].get(metric) for example_id in ids] for seed in self.seeds]
         if wrong := [value for seed in rows for value in seed if not is_score(value)]:
             raise UserError(f"--metric {metric}: no score; {self.name} has {json.dumps(wrong[0])[:40]} there")
@@ -77,7 +77,7 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
 
     rank: the best one first, as for checkpoints of one run or trials of a sweep.
 
-    Several seeds of a system count as their mean on each row. p values are adjusted by Holm's method: over the
+    Several seeds of a system count as their mean on each example. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
     ids = check_same_examples(systems)

@@ -1,10 +1,10 @@
 """Which folder an evaluation lies in. Two that can differ in a prediction never share one.
 
-RUN/evaluation/                     the defaults on the held-out rows
+RUN/evaluation/                     the defaults on the held-out examples
 RUN/evaluation/LABEL/               other options, e.g. `val`, `limit-8`, `base-limit-8`
 RUN/evaluation/LABEL-1f2e3d4c/      where another evaluation lies there already; one of an adapter that the run had
-                                    before it was trained on makes room and moves here itself
-any of these/base/                  what the untouched base wrote for the same rows
+                                    before it was trained on gives way and moves here itself
+any of these/base/                  what the untouched base wrote for the same examples
 """
 
 import os

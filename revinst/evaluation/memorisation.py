@@ -11,7 +11,7 @@ from revinst.progress import Stage
 
 WINDOW = 5  # words; shorter runs are everybody's
 MAX_PLACES = 64  # of one window that are followed up
-WARNING_WORDS = 12  # a verbatim run of this length gets a row into the warning list
+WARNING_WORDS = 12  # a verbatim run of this length gets a text into the warning list
 
 
 def find_memorised(
@@ -23,11 +23,11 @@ def find_memorised(
     """
     with Stage("passages from training texts", brief=True):
         index = VerbatimIndex(train)
-        runs = [index.longest_run(row.prediction) for row in made]
+        runs = [index.longest_run(each.prediction) for each in made]
         lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
     warnings = [
-        {"id": row.id, "words": length, "run": run}
-        for row, length, run in zip(made, lengths, runs, strict=True)
+        {"id": each.id, "words": length, "run": run}
+        for each, length, run in zip(made, lengths, runs, strict=True)
         if length >= WARNING_WORDS
     ]
     return runs, {
@@ -37,7 +37,7 @@ def find_memorised(
         "own_mean": float(np.mean(usual)),
         "counted_from_words": WINDOW,
         "warned_from_words": WARNING_WORDS,
-        "warnings": sorted(warnings, key=lambda row: -row["words"]),
+        "warnings": sorted(warnings, key=lambda each: -each["words"]),
     }
 
 

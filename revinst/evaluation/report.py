@@ -44,7 +44,7 @@ def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
 
 
 def name_uses(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Each way to use the samples of a row -> its scores; empty for one sample a row."""
+    """Each way to use the samples of an example -> its scores; empty for one sample an example."""
     if "samples" not in scores:
         return {}
     found, k = scores["samples"], scores["samples"]["k"]
@@ -94,13 +94,13 @@ def write_report(
     path: Path,
     title: str,
     scores: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Mapping[str, Any]],
     curves: Mapping[str, Sequence[tuple[int, float]]] | None = None,
     tuned: str = "tuned",
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    rows: prediction rows with their scores. curves: logged name -> (step, value).
+    predictions: with their scores. curves: logged name -> (step, value).
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -124,13 +124,17 @@ def write_report(
         uses=name_uses(scores),
         curves=[curve for curve in built if curve],
         bars=[build_bars(name, parts, "rougeL") for name, parts in divisions.items() if parts],
-        audit=audit_leakage(rows),
+        audit=audit_leakage(predictions),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
         script=folder.joinpath("report.js").read_text(encoding="utf-8"),
-        rows=embed_json([{name: row[name] for name in REPORTED_FIELDS if row.get(name) is not None} for row in rows]),
-        categories=sorted({row["category"] for row in rows}),
+        rows=embed_json([pick_reported(each) for each in predictions]),
+        categories=sorted({each["category"] for each in predictions}),
     )
     write_text(path, html)
+
+
+def pick_reported(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: prediction[name] for name in REPORTED_FIELDS if prediction.get(name) is not None}
 
 
 def embed_json(value: object) -> str:
@@ -141,9 +145,9 @@ def embed_json(value: object) -> str:
     return text
 
 
-def audit_leakage(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many rows are how similar to some training row, and the most similar one; `known` is 0 without an audit."""
-    similar = [(row["max_similarity"], row["id"]) for row in rows if row.get("max_similarity") is not None]
+def audit_leakage(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many examples are how similar to a training one, and the most similar one; `known` is 0 without an audit."""
+    similar = [(each["max_similarity"], each["id"]) for each in predictions if each.get("max_similarity") is not None]
     return {
         "known": len(similar),
         "at_least": {edge: sum(value >= edge for value, _ in similar) for edge in (0.3, 0.5, 0.7, 0.9)},

@@ -14,10 +14,12 @@ from revinst.runs.files import write_text
 RESPONSE_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 
 
-def write_response_report(path: Path, title: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_response_report(
+    path: Path, title: str, scores: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
+) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    rows: prediction rows with `verbatim` and, in `base`, what the base wrote for the same instruction.
+    predictions: with `verbatim` and, in `base`, what the base wrote for the same instruction.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -28,7 +30,7 @@ def write_response_report(path: Path, title: str, scores: Mapping[str, Any], row
         title=title,
         scores=scores,
         metrics=RESPONSE_METRICS,
-        rows=rows,
+        rows=predictions,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
     write_text(path, html)

@@ -61,7 +61,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     scores: dict[str, Any] = {"n": len(own), "num_groups": int(groups.max()) + 1}
     values = {}
     for name, predictions in made.items():
-        texts = [row.prediction for row in predictions]
+        texts = [each.prediction for each in predictions]
         values[name] = {
             metric: found for metric, found in score_predictions(texts, own).items() if metric in RESPONSE_METRICS
         }
@@ -87,7 +87,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
     written = write_predictions(folder, key, made["tuned"], extras)
     write_json(folder / "scores.json", scores)
-    for row, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
-        row |= {"instruction": example.instruction, "base": untouched.prediction}
+    for each, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
+        each |= {"instruction": example.instruction, "base": untouched.prediction}
     write_response_report(folder / "report.html", predictor.title, scores, written)
     return scores

@@ -69,7 +69,7 @@ def score_evaluation(
         settings["gain"] = describe_gain(predictor, responder)
     with Stage("confidence intervals", brief=True):
         scores = summarise_scores(own, label_examples(evaluated, nearest), baselines, settings)
-    scores["corpus"] = score_corpus([row.prediction for row in first], [row.reference for row in first])
+    scores["corpus"] = score_corpus([each.prediction for each in first], [each.reference for each in first])
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
         {"group": group} | audit | values
@@ -85,7 +85,8 @@ def score_evaluation(
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [
-            {"group": group} | row for group, row in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
+            {"group": group} | found
+            for group, found in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
         ]
         write_predictions(base_folder, predictor.key(False), made.base, of_base)
     write_json(folder / "scores.json", scores)
@@ -113,7 +114,7 @@ def score_systems(
 ) -> dict[str, ExampleScores]:
     """Scores of the model that is evaluated (`own`) and of each baseline."""
     first = made.samples[0]
-    texts = {"own": [row.prediction for row in first], "base": [row.prediction for row in made.base]}
+    texts = {"own": [each.prediction for each in first], "base": [each.prediction for each in made.base]}
     texts |= evaluated.build_baselines()
     systems = {
         name: score_texts(found, predictor) for name, found in track(texts.items(), "scores", "systems", brief=True)
@@ -121,18 +122,18 @@ def score_systems(
     systems["own"] |= score_ends(first) | made.likelihoods
     systems["base"] |= score_ends(made.base)
     if encoder is not None:
-        for name, meaning in measure_meaning(encoder, texts, [row.reference for row in first]).items():
+        for name, meaning in measure_meaning(encoder, texts, [each.reference for each in first]).items():
             systems[name]["semantic"] = meaning
     return systems
 
 
 def place_base(predictor: Predictor, folder: Path) -> Path:
-    """The subfolder for what the untouched base writes for the same rows."""
+    """The subfolder for what the untouched base writes for the same examples."""
     return predictor.ranks.on_first(lambda: place_evaluation(predictor.key(False), folder, "base"))
 
 
-def score_ends(rows: Sequence[Prediction]) -> ExampleScores:
-    return {"eos": np.array([float(row.stopped == "eos") for row in rows])}
+def score_ends(predictions: Sequence[Prediction]) -> ExampleScores:
+    return {"eos": np.array([float(each.stopped == "eos") for each in predictions])}
 
 
 def score_texts(texts: list[str], predictor: Predictor) -> ExampleScores:
@@ -152,30 +153,30 @@ def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list
 def label_examples(evaluated: EvaluatedExamples, nearest: Sequence[dict[str, Any]]) -> ExampleLabels:
     strata = {"response_length": label_lengths([example.response for example in evaluated.examples])}
     if evaluated.train is not None:
-        strata["similarity"] = label_similarities([row["max_similarity"] for row in nearest])
+        strata["similarity"] = label_similarities([each["max_similarity"] for each in nearest])
     return ExampleLabels([example.category for example in evaluated.examples], evaluated.groups, strata)
 
 
 def by_example(scores: ExampleScores) -> list[dict[str, Any]]:
     """`{"a": [1, 2]}` -> `[{"a": 1}, {"a": 2}]`; NaN becomes None."""
-    rows = zip(*(values.tolist() for values in scores.values()), strict=True)
-    return [dict(zip(scores, map(none_if_nan, row), strict=True)) for row in rows]
+    lines = zip(*(values.tolist() for values in scores.values()), strict=True)
+    return [dict(zip(scores, map(none_if_nan, line), strict=True)) for line in lines]
 
 
 def write_predictions(
     folder: Path, key: PredictionKey, predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    rows = [asdict(row) | extra for row, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / FILE, key.to_json()).replace(rows)
-    return rows
+    scored = [asdict(each) | extra for each, extra in zip(predictions, extras, strict=True)]
+    PredictionFile(folder / FILE, key.to_json()).replace(scored)
+    return scored
 
 
 def write_report_of(
-    predictor: Predictor, folder: Path, scores: dict[str, Any], rows: list[dict[str, Any]], tuned: str
+    predictor: Predictor, folder: Path, scores: dict[str, Any], predictions: list[dict[str, Any]], tuned: str
 ) -> None:
     run = predictor.trained.run
     curves = read_curves(run.metrics) if run else {}
-    write_report(folder / "report.html", predictor.title, scores, rows, curves, tuned=tuned)
+    write_report(folder / "report.html", predictor.title, scores, predictions, curves, tuned=tuned)
 
 
 def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
@@ -189,12 +190,12 @@ def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder
 
 def measure_samples(predictor: Predictor, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
     """log p of every sample, [samples, examples]."""
-    return np.stack([predictor.log_p(use_adapter, [row.prediction for row in sample]) for sample in made])
+    return np.stack([predictor.log_p(use_adapter, [each.prediction for each in sample]) for sample in made])
 
 
 def pick_samples(made: list[list[Prediction]], log_p: np.ndarray) -> SampleScores:
-    texts = [[row.prediction for row in sample] for sample in made]
-    return score_samples(texts, [row.reference for row in made[0]], log_p)
+    texts = [[each.prediction for each in sample] for sample in made]
+    return score_samples(texts, [each.reference for each in made[0]], log_p)
 
 
 def summarise_samples(found: SampleScores, groups: list[str], count: int) -> dict[str, Any]:

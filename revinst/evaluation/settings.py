@@ -10,11 +10,11 @@ from revinst.model.hardware import choose_dtype, pick_device
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """Which rows, which model, and what is measured beside one prediction a row.
+    """Which examples, which model, and what is measured beside one prediction an example.
 
-    source: rows of a file in place of the run's `part`, heldout or val. limit: the first so many. allow_trained: also
-    rows that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
-    False: the untouched base. samples: predictions of a row. likelihood: also log p of the predictions, and how much
+    source: a file's in place of the run's `part`, heldout or val. limit: the first so many. allow_trained: also
+    those that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
+    False: the untouched base. samples: predictions of each. likelihood: also log p of the predictions, and how much
     they help to write the text. forward: a run that writes responses, for that; by default the base does. semantic: the
     folder of a sentence encoder.
     """
@@ -55,7 +55,7 @@ class EvaluationSettings:
             raise UserError(f"{run} writes responses: {given} can't be used with it")
 
     def label(self, generation: GenerationSettings, rows_hash: str) -> str:
-        """What is not the default, for people: `val-step-000200-max-60`. rows_hash: of the rows of `source`."""
+        """What is not the default, for people: `val-step-000200-max-60`. rows_hash: of the examples of `source`."""
         parts = [] if self.use_adapter else ["base"]
         parts += [f"{Path(self.source).stem[:40]}-{rows_hash[:8]}"] if self.source else []
         parts += [self.part] if self.part != "heldout" else []

@@ -1,8 +1,8 @@
-"""Intervals, p values and detectable differences for means over rows that come in groups.
+"""Intervals, p values and detectable differences for means over examples that come in groups.
 
 Rows of one group (near-duplicates of each other) rise and fall together, so groups are what is resampled and whose
-signs are flipped. Values are `[rows]` or `[rows, metrics]` in float64; NaN is a value that does not exist and is left
-out. `groups` holds the group's number of each row; None makes each row its own group.
+signs are flipped. Values are `[n]` or `[n, metrics]` in float64; NaN is a value that does not exist and is left
+out. `groups` holds the group's number of each example; None makes each its own group.
 """
 
 from collections.abc import Hashable, Sequence
@@ -38,7 +38,7 @@ def sum_by_group(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndar
 def bootstrap_intervals(
     values: np.ndarray, groups: np.ndarray | None = None, num_samples: int = 2000, seed: int = 0
 ) -> np.ndarray:
-    """95 % bootstrap intervals of the mean over rows, groups resampled whole: float64 `[metrics, 2]`.
+    """95 % bootstrap intervals of the mean over examples, groups resampled whole: float64 `[metrics, 2]`.
 
     Percentile intervals, widened for few groups as a t interval is (Hesterberg 2015, "What Teachers Should Know About
     the Bootstrap", 3.3; https://arxiv.org/abs/1411.5279). Of paired differences they are paired intervals. NaN below

@@ -131,7 +131,7 @@ def add_drift(card: str, drift: Mapping[str, Any]) -> str:
 
 
 def format_bounds(value: Mapping[str, Any] | float | None) -> str:
-    """Of a mean with its interval, or a mean alone; `-` where no row has this metric, or an older version had not."""
+    """Of a mean with its interval, or a mean alone; `-` where nothing has this metric, or an older version had not."""
     if not isinstance(value, Mapping):
         return "-" if value is None else f"{value:.3f}"
     low, high = value["ci95"]

@@ -26,7 +26,7 @@ Load = Callable[[], Network]
 
 
 class Drift:
-    """Rows encoded once, and what the adapter on its base makes of them."""
+    """Examples encoded once, and what the adapter on its base makes of them."""
 
     def __init__(self, trained: Trained, evaluated: EvaluatedExamples, dtype: torch.dtype, device: torch.device):
         self.trained, self.dtype, self.device = trained, dtype, device
@@ -68,13 +68,16 @@ class Drift:
         return Network(load_gguf(file, self.device, self.attention, self.dtype))
 
     def write_texts(self, network: Network) -> list[str]:
-        """Greedy, one a row."""
+        """Greedy, one an example."""
         generated = {}
         with Stage("drift: greedy texts", len(self.encoded.ids)) as stage:
-            for row, made in generate_batches(network, self.trained.tokenizer, self.encoded.ids, self.settings):
-                generated[row] = made
+            for number, made in generate_batches(network, self.trained.tokenizer, self.encoded.ids, self.settings):
+                generated[number] = made
                 stage.advance(tokens=len(made.token_ids))
-        return [self.trained.tokenizer.decode(generated[row].token_ids).strip() for row in range(len(self.encoded.ids))]
+        return [
+            self.trained.tokenizer.decode(generated[number].token_ids).strip()
+            for number in range(len(self.encoded.ids))
+        ]
 
     def measure(self, forms: Mapping[str, Load]) -> dict[str, Any]:
         """The report. forms: name -> loader; one network at a time is in memory."""
@@ -103,7 +106,7 @@ class Drift:
 
 
 def choose_drift_examples(trained: Trained, source: str | None, limit: int) -> EvaluatedExamples | None:
-    """Held-out rows, or those of `source`. None, with a line that says why, where there are none."""
+    """Held-out examples, or those of `source`. None, with a line that says why, where there are none."""
     if limit == 0:
         return None
     try:
