@@ -116,6 +116,8 @@ class ModelSettings:
     """so many steps with a non-finite loss or gradient in a row stop the run."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.activation_memory_gib, str) and self.activation_memory_gib != "auto":
+            raise UserError(f"model.activation_memory_gib {self.activation_memory_gib!r}: a number of GiB, or auto")
         betas = list(self.betas)
         checks = {  # not a number fails every comparison
             "lr": (0 < self.lr < math.inf, "above 0"),
