@@ -1,13 +1,15 @@
 """Options that several commands share: which adapter, how to decode, on what, and where to upload."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import Stated
-from revinst.launch.ranks import Ranks, launch, open_ranks
+from revinst.launch.agent import check_devices, launch
+from revinst.launch.ranks import Ranks, is_of_agent, open_ranks
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
@@ -76,7 +78,10 @@ def run_on_devices(
     command: str, args: list[str], options: argparse.Namespace, work: Callable[[argparse.Namespace, Ranks], int]
 ) -> int:
     """`work` in this process, as one of those that torchrun started, or in the processes that --devices asks for."""
-    if options.devices != 1:
+    if options.devices != 1 and not is_of_agent():
+        if "RANK" in os.environ:
+            raise UserError(f"--devices {options.devices}: torchrun has started the processes already; leave it out")
+        check_devices(options.devices)
         return launch(command, args, options.devices)
     with open_ranks() as ranks:
         return work(options, ranks)

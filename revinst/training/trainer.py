@@ -1,5 +1,6 @@
 """The Trainer of a config, with our loggers, callbacks and checkpoint writer."""
 
+import logging
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ from revinst.training.checkpoint import Checkpoints
 from revinst.training.lines import ProgressLines
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
-from revinst.training.stop import DeadRanks, StopSignals
+from revinst.training.stop import StopSignals
 from revinst.training.strategies import check_strategy
 from revinst.training.throughput import Throughput
 
@@ -53,7 +54,6 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
         loggers = [*as_list(options["logger"]), metrics]
     checkpoints = Checkpoints(run, config.checkpoint, text, metrics, signals)
     ours = [
-        DeadRanks(),
         RunFolder(run, text, metrics),
         Throughput(),
         Samples(config.samples),
@@ -76,12 +76,31 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
         "precision": precision,
         "default_root_dir": str(run.path),
     }
-    try:
-        trainer = L.Trainer(**options)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+    trainer = make_trainer(options)
     check_launcher(trainer.num_devices, trainer.num_nodes)
     return trainer
+
+
+def count_ranks_to_start(config: Config) -> int:
+    """The processes on this machine, where Lightning would have to start them; else 1."""
+    options = make_classes(config.trainer)
+    names = ("accelerator", "devices", "num_nodes", "strategy")
+    logging.disable(logging.INFO)  # its lines on the hardware, which the run's own Trainer says
+    trainer = make_trainer({name: options[name] for name in names} | {"logger": False, "enable_progress_bar": False})
+    logging.disable(logging.NOTSET)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.num_devices == 1 or environment is None or environment.creates_processes_externally:
+        return 1
+    if trainer.num_nodes > 1:
+        raise UserError(f"trainer.num_nodes {trainer.num_nodes}: start it on each machine with torchrun, or with srun")
+    return trainer.num_devices
+
+
+def make_trainer(options: dict[str, Any]) -> L.Trainer:
+    try:
+        return L.Trainer(**options)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
 
 
 def make_classes(trainer: Namespace) -> dict[str, Any]:
