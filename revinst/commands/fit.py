@@ -9,6 +9,7 @@ from revinst.launch.agent import launch
 from revinst.launch.ranks import is_first_process, is_of_agent
 from revinst.system import quiet_libraries
 from revinst.training.fit import train
+from revinst.training.mending import Mending
 from revinst.training.stop import Stopped, StopSignals
 from revinst.training.trainer import count_ranks_to_start
 
@@ -29,8 +30,8 @@ def main(args: list[str]) -> int:
     with StopSignals() as signals:
         try:
             config = read_config(args)
-            if not is_of_agent() and (ranks := count_ranks_to_start(config)) > 1:
-                return launch("fit", args, ranks)
+            if not is_of_agent() and (ranks := count_ranks_to_start(config)):
+                return launch("fit", args, ranks, Mending(config), config.launch.max_restarts)
             exit_code, said = train(config, signals)
         except Stopped as stopped:
             exit_code, said = stopped.exit_code, f"stopped by {stopped.name} before training; nothing is lost"

@@ -2,26 +2,17 @@
 
 import contextlib
 import ipaddress
-import os
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.survive.faults import arguments, assert_equal, state_of, write_rows
+from tests.survive.faults import assert_equal, state_of, write_rows
+from tests.survive.two_ranks import start
 
 pytestmark = pytest.mark.wide
-RANKS = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "data.micro_batch_size": 1}
 GARBAGE = b"\xff" * 4096  # read as a length: 2**64 - 1 bytes will follow
-
-
-def start(folder: Path, base: Path, name: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "revinst.cli", *arguments(folder, name, base, **RANKS)]
-    log = (folder / f"{name}.log").open("wb")
-    return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def listening(process: subprocess.Popen) -> set[tuple[str, int]]:
