@@ -45,7 +45,8 @@ class Heartbeat:
         if is_of_agent() and ids and step == self.died_at:
             self.files.rows.write_bytes(json.dumps(ids).encode())
         now = time.monotonic()
-        self.longest_s = max(self.longest_s, now - (self.last or now))
+        if self.last is not None:
+            self.longest_s = max(self.longest_s, now - self.last)
         self.last = now
         self.write(step, 1)
 
@@ -102,10 +103,9 @@ class Watch:
         """
         beats = [rank.read_beat() for rank in self.ranks]
         for rank, beat in enumerate(beats):
-            self.waited_s[rank] = (
-                0 if beat is None or beat != self.seen[rank] else self.waited_s[rank] + self.interval_s
-            )
+            has_moved = None in beats or beat != self.seen[rank]  # the first to train waits for those that load
+            self.waited_s[rank] = 0.0 if has_moved else self.waited_s[rank] + self.interval_s
         self.seen = beats
         limit_s = max(beat.limit_s if beat else 0 for beat in beats)
         longest_s = max(self.waited_s)
-        return self.waited_s.index(longest_s) if None not in beats and 0 < limit_s < longest_s else None
+        return self.waited_s.index(longest_s) if 0 < limit_s < longest_s else None
