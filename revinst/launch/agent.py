@@ -61,7 +61,7 @@ Mend = Callable[[Failure], Verdict]
 class Agent(LocalElasticAgent):
     """Runs `revinst COMMAND ARGS` in each rank. What ranks other than the first print goes to files of `folder`.
 
-    mend: is asked after a failure that is neither the user's mistake nor a stop, at most `max_restarts` times and once.
+    mend: is asked after each failure that is neither the user's mistake nor a stop.
     """
 
     def __init__(self, args: list[str], devices: int, folder: Path, mend: Mend | None = None, max_restarts: int = 0):
@@ -163,20 +163,22 @@ class Agent(LocalElasticAgent):
     def report(self, failure: Failure, note: str) -> None:
         """What the first rank has not said itself."""
         has_spoken = failure.rank == 0 and failure.code > 0 and not failure.stacks
-        if self.stop_signal or (has_spoken and not note):
+        if self.has_obeyed(failure) or (has_spoken and not note):
             return
         if failure.rank:
             log = Path(self._pcontext.stderrs[failure.rank]).read_bytes()  # type: ignore[union-attr]
             sys.stderr.write(log.decode(errors="replace")[-4000:])
         print(f"revinst {self.command}: {failure}{note}", file=sys.stderr)
 
+    def has_obeyed(self, failure: Failure) -> bool:
+        """Whether it is the stop that all were told; a rank that can't listen yet ends by the signal itself."""
+        return self.stop_signal > 0 and failure.code in (-self.stop_signal, *STOPPED)
+
     @property
     def exit_code(self) -> int:
-        if self.failure is None:
-            return 0
-        if self.stop_signal and self.failure.code < 0:  # a rank that was told before it could listen
-            return STOP_SIGNALS[signal.Signals(self.stop_signal)]
-        return self.failure.code if self.failure.code > 0 else 1
+        if self.failure is None or self.failure.code > 0:
+            return self.failure.code if self.failure else 0
+        return STOP_SIGNALS[signal.Signals(self.stop_signal)] if self.has_obeyed(self.failure) else 1
 
 
 def for_torch(args: list[str]) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Mending:
 
     def __call__(self, failure: Failure) -> Verdict:
         for rank, stack in failure.stacks.items():
-            write_text(self.run.path / "hangs" / f"{len(self.steps)}-rank-{rank}.txt", stack)
+            write_text(self.run.path / "hangs" / f"step-{failure.step or 0:06d}-rank-{rank}.txt", stack)
         note = f"; where each rank stood is in {self.run.path / 'hangs'}" if failure.stacks else ""
         if len(self.steps) == self.config.launch.max_restarts:
             return Verdict(None, note)

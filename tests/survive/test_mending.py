@@ -48,9 +48,9 @@ def test_a_rank_that_hangs(folder, tiny_llama, whole_ranks, fault, how):
         assert_equal(state_of(run), whole_ranks)
     (restart,) = json.loads((run / "manifest.json").read_text())["restarts"]
     assert "has not moved for" in restart["reason"] and restart["step"] == 5
-    assert {path.name for path in (run / "hangs").iterdir()} == {"0-rank-0.txt", "0-rank-1.txt"}
-    assert "optimizer_step" in (run / "hangs" / "0-rank-1.txt").read_text()
-    assert "distributed_c10d.py" in (run / "hangs" / "0-rank-0.txt").read_text(), "waits for the other"
+    assert {path.name for path in (run / "hangs").iterdir()} == {f"step-000005-rank-{rank}.txt" for rank in (0, 1)}
+    assert "optimizer_step" in (run / "hangs" / "step-000005-rank-1.txt").read_text()
+    assert "distributed_c10d.py" in (run / "hangs" / "step-000005-rank-0.txt").read_text(), "waits for the other"
 
 
 def test_a_hang_without_restarts_ends(folder, tiny_llama, whole_ranks):
@@ -59,13 +59,16 @@ def test_a_hang_without_restarts_ends(folder, tiny_llama, whole_ranks):
     wait_for_steps(process, folder / "hung", 2)
     ranks = ranks_of(process)
     assert process.wait(120) == 1 and not psutil.wait_procs(ranks, timeout=10)[1]
-    assert "hangs" in (folder / "hung.log").read_text() and (folder / "hung" / "hangs" / "0-rank-1.txt").is_file()
+    assert (
+        "hangs" in (folder / "hung.log").read_text()
+        and (folder / "hung" / "hangs" / "step-000003-rank-1.txt").is_file()
+    )
     assert start(folder, tiny_llama, "hung", **options).wait(240) == 0
     assert_equal(state_of(folder / "hung"), whole_ranks)
 
 
 def test_twice_at_the_same_step(folder, tiny_llama):
-    """It stops, and names the rows: of a run without dropout of rows they are those of the data's order."""
+    """It stops, and names the rows."""
     options = bad_rank(folder, "twice", "die", 5, 9) | {"launch.max_restarts": 5}
     assert start(folder, tiny_llama, "twice", **options).wait(240) == 1
     said = (folder / "twice.log").read_text().splitlines()
