@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from revinst.data.examples import FIELDS, REQUIRED, Example, build_example, check_columns, make_unique
-from revinst.data.sources import BadRecord, read_records
+from revinst.data.formats import BadRecord
+from revinst.data.sources import read_records
 from revinst.errors import UserError
 from revinst.progress import Stage
 from revinst.system import IS_WINDOWS

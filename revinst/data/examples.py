@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from revinst.data.sources import MAX_RECORD_BYTES, BadRecord
+from revinst.data.formats import MAX_RECORD_BYTES, BadRecord
 from revinst.errors import UserError
 
 FIELDS = ("instruction", "context", "response", "category")

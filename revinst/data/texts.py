@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
-from revinst.data.sources import BadRecord, read_file
+from revinst.data.formats import TO_UTF_8, BadRecord, read_file
 from revinst.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -21,14 +21,14 @@ def read_texts(
     strip_citations: without marks such as [12].
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in TEXT_SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_SUFFIXES)
         if not files:
             raise UserError(f"{path}: no {' or '.join(TEXT_SUFFIXES)} files in this folder")
         for file in files:
             yield read_text_file(file, strip_citations)
     elif not path.is_file():
         raise UserError(f"{path}: no such file or folder")
-    elif path.suffix in TEXT_SUFFIXES:
+    elif path.suffix.lower() in TEXT_SUFFIXES:
         yield read_text_file(path, strip_citations)
     else:
         yield from read_text_records(path, column, dict(columns or check_columns({})), strip_citations)
@@ -38,7 +38,7 @@ def read_text_file(path: Path, strip_citations: bool) -> Example:
     try:
         return build_text(path.read_text(encoding="utf-8-sig"), strip_citations, path.name)
     except (UnicodeDecodeError, BadRecord) as error:
-        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else 'not UTF-8'}") from None
+        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else f'not UTF-8; {TO_UTF_8}'}") from None
 
 
 def read_text_records(

@@ -148,7 +148,7 @@ def test_sources_of_the_wrong_kind_are_named(tmp_path):
     (tmp_path / "cut.json").write_text('[{"instruction": "a"')
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 nonsense")
     for name, reason in {
-        "empty": "empty: no .jsonl, .json, .csv, .parquet file in this folder",
+        "empty": "empty: no .jsonl, .json, .csv, .parquet, .ndjson, .tsv file in this folder",
         "rows.txt": "rows.txt: unknown kind of file '.txt'",
         "rows.json": "rows.json: a .json file must hold one list of rows",
         "cut.json": "cut.json: not JSON",
