@@ -7,6 +7,7 @@ from pathlib import Path
 
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
 from revinst.data.formats import TO_UTF_8, BadRecord, read_file
+from revinst.data.messages import has_column
 from revinst.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -50,10 +51,14 @@ def read_text_records(
             if isinstance(record, BadRecord):
                 raise record
             names = find_columns(record, columns) | ({"response": column} if column else {})
-            if not isinstance(record, dict) or not isinstance(record.get(names["response"]), str):
+            if not isinstance(record, dict) or not has_text(record, names["response"]):
                 has = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
                 raise BadRecord(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
             text = build_example(record, names, ("response",), strip_citations)
         except BadRecord as reason:
             raise UserError(f"{where}: {reason}") from None
         yield replace(text, id=make_unique(text.id, repeats))
+
+
+def has_text(record: dict[str, object], name: str) -> bool:
+    return isinstance(record.get(name), str) or (name not in record and has_column(record, name))

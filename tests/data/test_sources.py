@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from revinst.data.example_table import load_examples
+from revinst.data.example_table import count_categories, load_examples
 from revinst.data.sources import part_of
+from revinst.data.split import split_examples
 from revinst.errors import UserError
 
 ROWS = [{"instruction": f"What is {n}?", "response": f"It is {n}, é 中."} for n in range(4)]
@@ -50,6 +51,44 @@ def instructions(source: object) -> list[str]:
 def check_is_whole(path: str) -> None:
     examples, discarded = load_examples(path)
     assert examples.texts("response") == [row["response"] for row in ROWS] and not discarded
+
+
+# ---- what once came out wrong ----------------------------------------------------------------------------------------
+
+
+def write_cases(folder: Path) -> dict[str, tuple[str, int]]:
+    """60 rows of the quickstart in forms that people have: path and how many rows it gives."""
+    pairs = [{"instruction": row.instruction, "response": row.response} for row in load_examples("quickstart")[0][:60]]
+    contexts = ("N/A", "NaN", "<noinput>", "none", "-", "n.a.")
+    placeholders = [row | {"context": contexts[n // 10]} for n, row in enumerate(pairs)]
+    quoted = [[cell.replace('"', '""') for cell in row.values()] for row in pairs]
+    table = "instruction;response\n" + "".join(f'"{i}";"{r}"\n' for i, r in quoted)
+    numbered = pa.Table.from_pylist([row | {"category": n % 2} for n, row in enumerate(pairs)])
+    pq.write_table(numbered, folder / "int-category.parquet")
+    for name, content in {
+        "placeholders.jsonl": in_lines(placeholders),
+        "split/train.jsonl": in_lines(pairs[:48]),
+        "split/test.jsonl": in_lines(pairs[48:]),
+        "mixed/part1.jsonl": in_lines(pairs[:20]),
+        "mixed/PART2.JSONL": in_lines(pairs[20:40]),
+        "mixed/part3.jsonl.gz": gzip.compress(in_lines(pairs[40:])),
+        "lines.json": in_lines(pairs),
+        "semicolon.csv": table,
+    }.items():
+        write(folder / name, content)
+    sizes = {"placeholders.jsonl": 60, "split": 48, "mixed": 60, "lines.json": 60, "semicolon.csv": 60}
+    return {name: (str(folder / name), size) for name, size in (sizes | {"int-category.parquet": 60}).items()}
+
+
+def test_forms_that_people_have(tmp_path):
+    for name, (path, size) in write_cases(tmp_path).items():
+        examples, discarded = load_examples(path)
+        split = split_examples(examples, 0.3, 0.05, seed=42)
+        assert (len(examples), len(discarded), split.groups) == (size, 0, []), name
+        assert len(split.heldout) == round(0.3 * size) and {*examples.texts("context")} == {""}, name
+    assert count_categories(load_examples(str(tmp_path / "int-category.parquet"))[0]) == {"0": 30, "1": 30}
+    test = instructions(str(tmp_path / "split" / "test.jsonl"))
+    assert len(test) == 12 and not {*test} & {*instructions(str(tmp_path / "split"))}
 
 
 # ---- one file --------------------------------------------------------------------------------------------------------
@@ -198,6 +237,14 @@ def test_parts_of_a_folder_saved_by_datasets(tmp_path):
     DatasetDict({"validation": Dataset.from_list(ROWS)}).save_to_disk(tmp_path / "other")
     with pytest.raises(UserError, match="other: validation named as another part than training; name the files"):
         load_examples(str(tmp_path / "other"))
+
+
+def test_a_folder_of_llamafactory_is_its_rows(tmp_path):
+    write(tmp_path / "dataset_info.json", json.dumps({"own": {"file_name": "own.json"}}))
+    rows = [{"instruction": row["instruction"], "input": "<noinput>", "output": row["response"]} for row in ROWS]
+    write(tmp_path / "own.json", json.dumps(rows))
+    examples, _ = load_examples(str(tmp_path), {"context": "input", "response": "output"})
+    assert examples.texts("response") == [row["response"] for row in ROWS] and {*examples.texts("context")} == {""}
 
 
 PARTS = {
