@@ -22,7 +22,8 @@ class DataSettings:
     """quickstart, a hub id, a file, a folder, or a list of them; `{source: FILE, weight: 2}` in place of a name trains
     the rows of FILE twice an epoch (a weight below 1: that share of them)."""
     columns: dict[str, str] | None = None
-    """our field -> the source's column, where they differ."""
+    """our field -> the source's column, where they differ; COLUMN.ROLE is what a role says in a list of messages, as in
+    `{instruction: messages.user, response: messages.assistant}`."""
     template: str = "blog"
     """blog, alpaca, chat, forward, or the path of a template file."""
     context: str = "drop"
