@@ -94,6 +94,9 @@ def list_files(path: Path) -> list[str]:
             )
     if not rows:
         raise UserError(f"{path}: no {', '.join(FILE_SUFFIXES)} file in this folder")
+    twice = next((name for name in rows if str(Path(name).with_suffix("")) in rows), None)
+    if twice:
+        raise UserError(f"{path}: {twice} lies there unpacked too, and its rows would count twice; move one away")
     if beside:
         say(f"{path}: {shorten(beside)} beside the rows, not read")
     return rows

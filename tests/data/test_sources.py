@@ -191,6 +191,13 @@ def test_a_file_that_can_not_be_read_stops_the_folder(tmp_path, name):
         load_examples(str(tmp_path), on_bad_row="skip")
 
 
+def test_a_file_that_is_there_packed_and_unpacked_is_no_two_files(tmp_path):
+    write(tmp_path / "rows.jsonl", in_lines())
+    write(tmp_path / "rows.jsonl.gz", gzip.compress(in_lines()))
+    with pytest.raises(UserError, match=r"rows.jsonl.gz lies there unpacked too, and its rows would count twice"):
+        load_examples(str(tmp_path))
+
+
 SPLITS = {
     "plain": (["train.jsonl"], ["test.jsonl", "validation.jsonl"]),
     "hub": (["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"], ["data/test-00000-of-00001.jsonl"]),
