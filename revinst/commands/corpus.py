@@ -20,7 +20,7 @@ from revinst.corpus.corpus import Corpus
 from revinst.corpus.filters import parse_thresholds
 from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
-from revinst.corpus.rounds import build_rounds
+from revinst.corpus.rounds import build_rounds, check_rounds
 from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
 from revinst.errors import UserError
 from revinst.export.publish import push
@@ -46,6 +46,7 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     selection = Selection(limits, options.heldout, options.val, order, options.seed)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
+    check_rounds(trained, options.rounds)
     ranks.on_first(lambda: check_ours(options.output))
     with Run(options.output).lock() if ranks.is_first else nullcontext():
         corpus = Corpus(options.output, trained, generation, reading, writing, selection, ranks=ranks)
@@ -71,9 +72,8 @@ def build_options() -> ArgumentParser:
     address = "you write mail from it; repeat it"
     parser.add_argument("--me", action="append", default=[], metavar="ADDRESS", help=address)
     parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
-    parser.add_argument(
-        "--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names"
-    )
+    redact = "placeholders for addresses, phones, links, numbers, names"
+    parser.add_argument("--redact", action="store_true", help=redact)
     parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
     parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
     parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")

@@ -11,7 +11,7 @@ from revinst.system import quiet_libraries
 from revinst.training.fit import train
 from revinst.training.mending import Mending
 from revinst.training.stop import Stopped, StopSignals
-from revinst.training.trainer import count_ranks_to_start
+from revinst.training.trainer import check_trainer_flags, count_ranks_to_start
 
 
 def main(args: list[str]) -> int:
@@ -31,6 +31,7 @@ def main(args: list[str]) -> int:
     with StopSignals() as signals:
         try:
             config = read_config(args)
+            check_trainer_flags(config)
             if not is_of_agent() and (ranks := count_ranks_to_start(config)):
                 return launch("fit", args, ranks, Mending(config), config.launch.max_restarts)
             exit_code, said = train(config, signals)

@@ -30,8 +30,6 @@ def build_rounds(corpus: Corpus, rounds: int) -> dict[str, Any]:
     before. On all ranks together. rounds: after the first writing; 0: none.
     """
     ranks = corpus.ranks
-    if rounds and corpus.trained.run is None:
-        raise UserError(f"--rounds {rounds}: {corpus.trained.path} is no run folder, so it can't be trained again")
     card = corpus.build(corpus.trained, corpus.folder, 0)
     if not rounds:
         return card
@@ -48,6 +46,11 @@ def build_rounds(corpus: Corpus, rounds: int) -> dict[str, Any]:
     ranks.on_first(lambda: write_json(corpus.folder / "card.json", card))
     print("loss on validation rows by round: " + ", ".join(f"{loss:.4f}" for loss in losses))
     return card
+
+
+def check_rounds(trained: Trained, rounds: int) -> None:
+    if rounds and trained.run is None:
+        raise UserError(f"--rounds {rounds}: {trained.path} is no run folder, so it can't be trained again")
 
 
 def choose_work(folder: Path, lines: str) -> Path:

@@ -17,7 +17,7 @@ from revinst.training.module import InstructionModule
 from revinst.training.resume import find_checkpoint, is_finished, where_to_go_on
 from revinst.training.samples import Samples
 from revinst.training.stop import Stopped, StopSignals
-from revinst.training.trainer import build_trainer, check_trainer_flags
+from revinst.training.trainer import build_trainer
 
 
 def train(config: Config, signals: StopSignals) -> tuple[int, str]:
@@ -25,7 +25,6 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
 
     Everything a user can get wrong is looked for before the first write; every rank decides by the same files.
     """
-    check_trainer_flags(config)
     L.seed_everything(config.seed_everything, workers=True)
     data, module = build_data(config), InstructionModule(config.model)
     run = Run(Path(config.runs_dir) / config.run_name)
