@@ -20,8 +20,38 @@ NOT_TRAIN = (
 )
 # What lies beside rows and holds none.
 BESIDE = re.compile(
-    r"(readme|licen[cs]e|copying|notice|citation|changelog|authors|contributing|_success)\b.*|dataset_(info|infos)\.json|"
-    r".*\.(md|rst|txt|pdf|html?|py|ipynb|ya?ml|toml|cfg|ini|bib|cff|sh|png|jpe?g|gif|svg|lock|crc|md5|sha\d*)"
+    r"(readme|licen[cs]e|copying|notice|citation|changelog|authors|contributing|_success)\b.*|dataset_(info|infos)\.json"
+)
+BESIDE_SUFFIXES = set(
+    [
+        ".md",
+        ".rst",
+        ".txt",
+        ".pdf",
+        ".htm",
+        ".html",
+        ".py",
+        ".ipynb",
+        ".yml",
+        ".yaml",
+        ".toml",
+        ".cfg",
+        ".ini",
+        ".bib",
+        ".cff",
+        ".sh",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+        ".svg",
+        ".lock",
+        ".crc",
+        ".md5",
+        ".sha1",
+        ".sha256",
+        ".sha512",
+    ]
 )
 
 
@@ -83,9 +113,9 @@ def list_files(path: Path) -> list[str]:
         if file.is_dir():
             if file.is_symlink():
                 raise UserError(f"{file}: a link to a folder is not followed; name it in data.source")
-        elif kind_of(file) and not BESIDE.fullmatch(name.name.lower()):
+        elif kind_of(file) and not is_beside(name.name):
             rows.append(name.as_posix())
-        elif BESIDE.fullmatch(name.name.lower()):
+        elif is_beside(name.name):
             beside.append(name.as_posix())
         else:
             raise UserError(
@@ -141,3 +171,7 @@ def say(line: str) -> None:
     """Once: a source may be read several times."""
     if is_first_process():
         write(line)
+
+
+def is_beside(name: str) -> bool:
+    return bool(BESIDE.fullmatch(name.lower())) or Path(name).suffix.lower() in BESIDE_SUFFIXES
