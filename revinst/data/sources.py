@@ -22,37 +22,10 @@ NOT_TRAIN = (
 BESIDE = re.compile(
     r"(readme|licen[cs]e|copying|notice|citation|changelog|authors|contributing|_success)\b.*|dataset_(info|infos)\.json"
 )
-BESIDE_SUFFIXES = set(
-    [
-        ".md",
-        ".rst",
-        ".txt",
-        ".pdf",
-        ".htm",
-        ".html",
-        ".py",
-        ".ipynb",
-        ".yml",
-        ".yaml",
-        ".toml",
-        ".cfg",
-        ".ini",
-        ".bib",
-        ".cff",
-        ".sh",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".gif",
-        ".svg",
-        ".lock",
-        ".crc",
-        ".md5",
-        ".sha1",
-        ".sha256",
-        ".sha512",
-    ]
-)
+BESIDE_SUFFIXES = {
+    ".md", ".rst", ".txt", ".pdf", ".htm", ".html", ".py", ".ipynb", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".bib",
+    ".cff", ".sh", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".lock", ".crc", ".md5", ".sha1", ".sha256", ".sha512",
+}  # fmt: skip
 
 
 def read_records(name: str) -> Records:
