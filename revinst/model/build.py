@@ -40,14 +40,18 @@ class Choices:
 
 
 def choose(
-    network: Network, settings: ModelSettings, machine: Machine, rows: StepRows, available_gib: float | None = None
+    network: Network,
+    settings: ModelSettings,
+    machine: Machine,
+    hardware: Hardware,
+    rows: StepRows,
+    available_gib: float | None = None,
 ) -> Choices:
     """How a machine trains a network, loaded or on the meta device.
 
-    available_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was
-    asked for and can't be had.
+    hardware: of `choose_for_machine`. available_gib: what base, adapter and step may take there together; None: enough.
+    Raises UserError for what was asked for and can't be had.
     """
-    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
@@ -88,7 +92,7 @@ def build_network(
     hardware = choose_for_machine(machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
-    choices = choose(network, settings, machine, rows, available_bytes(machine.device) / GIB)
+    choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(network, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)

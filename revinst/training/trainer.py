@@ -89,13 +89,13 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
 
 def count_ranks_to_start(config: Config) -> int:
     """The processes on this machine, where no launcher has started them; 0 where this one does."""
-    options = make_classes(config.trainer)
-    names = ("accelerator", "devices", "num_nodes", "strategy")
-    logging.disable(logging.INFO)  # its lines on the hardware, which the run's own Trainer says
-    trainer = make_trainer({name: options[name] for name in names} | {"logger": False, "enable_progress_bar": False})
-    logging.disable(logging.NOTSET)
     if "WORLD_SIZE" in os.environ:
         return 0
+    names = ("accelerator", "devices", "num_nodes", "strategy")  # no logger is made twice
+    options = make_classes(Namespace(**{name: config.trainer[name] for name in names}))
+    logging.disable(logging.INFO)  # its lines on the hardware, which the run's own Trainer says
+    trainer = make_trainer(options | {"logger": False, "enable_progress_bar": False})
+    logging.disable(logging.NOTSET)
     if trainer.num_devices * trainer.num_nodes == 1:
         return min(config.launch.max_restarts, 1)
     environment = getattr(trainer.strategy, "cluster_environment", None)
