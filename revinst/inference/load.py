@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from revinst.model.adapter import load_adapter
-from revinst.model.base import dequantize_base, load_base
+from revinst.model.base import dequantize_base, load_base, read_config
 from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.network import Network
+from revinst.model.proof import prove, prove_kernel
 
 
 def load_for_inference(
@@ -28,7 +29,9 @@ def load_for_inference(
 
     memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """
-    hardware = choose_hardware(device, dtype=dtype, quantization=quantization)
+    config = read_config(base)
+    hardware = choose_hardware(device, dtype=dtype, quantization=quantization, needs=prove(base, config).needs)
+    prove_kernel(base, config, hardware.attention, device, dtype)
     if hardware.quantization != quantization:
         print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
     model = load_base(base, device, hardware.quantization, hardware.attention, dtype)

@@ -4,24 +4,27 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from revinst.config.settings import LoraSettings, ModelSettings
 from revinst.data.batch import StepRows
-from revinst.errors import UserError
 from revinst.model.attention import choose_kernel
-from revinst.model.base import load_base
+from revinst.model.base import bad_config, load_base, read_config
 from revinst.model.fused.support import choose_layers, fuse_layers
 from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes, choose_for_machine
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
+from revinst.model.proof import prove, prove_kernel
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,12 @@ def choose(
     available_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was
     asked for and can't be had.
     """
-    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
+    hardware, reasons = choose_proved(network.base.config, settings, machine)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
     division = divide_step(shape, step, available_gib)
-    reasons = hardware.reasons | {
+    reasons |= {
         "adapter": f"{shape.adapter_parameters:,} parameters are trained",
         "kernels": why_fused,
         "micro_batch": division.reason,
@@ -62,19 +65,31 @@ def choose(
 
 
 def build_empty(base: str, lora: LoraSettings) -> Network:
-    """Base and adapter without weights, on the meta device. Raises UserError as loading would."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Base and adapter without weights, on the meta device. Raises UserError as loading would, and for a base whose
+    packed rows would not be computed right.
+    """
+    from transformers import AutoModelForCausalLM
 
-    folder = Path(base).expanduser()
+    config = read_config(base)
     try:
-        config = AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:  # a wrong value fails where it is used, in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
+    except Exception as error:
+        raise bad_config(base, error) from error
+    prove(base, config)
     with torch.device("meta"):
         return Network(attach_lora(model, lora, base))
+
+
+def choose_proved(
+    config: "PreTrainedConfig", settings: ModelSettings, machine: Machine
+) -> tuple[Hardware, dict[str, str]]:
+    """(what a machine computes this base with, reasons). Raises UserError where packed rows come out wrong with it."""
+    proof = prove(settings.base, config)
+    hardware = choose_for_machine(machine, settings.attention, settings.quantization, proof.needs)
+    if machine.is_here:
+        proof = prove_kernel(settings.base, config, hardware.attention, machine.device, DTYPES[hardware.dtype])
+    return hardware, hardware.reasons | {"packed rows": proof.reason}
 
 
 def build_network(
@@ -85,7 +100,7 @@ def build_network(
     mesh: of the ranks that share the layers, where `machine.sharded`. Raises UserError for a base, an adapter or a
     choice that can't be.
     """
-    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
+    hardware, _ = choose_proved(read_config(settings.base), settings, machine)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
     choices = choose(network, settings, machine, rows, available_bytes(machine.device) / GIB)

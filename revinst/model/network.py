@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from revinst.data.batch import MicroBatch
+from revinst.model.after_head import read_after_head
 from revinst.model.fused.host_memory import HostMemory
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self.model = model
         self.host_memory: HostMemory | None = None
+        self.after_head = read_after_head(self.base.config)
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
@@ -56,7 +58,8 @@ class Network(torch.nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [n, d] -> [n, V] in fp32: the head, and what follows it."""
-        return self.head(hidden).float()
+        logits = self.head(hidden).float()
+        return logits if self.after_head is None else self.after_head(logits)
 
     def token_nll(self, batch: MicroBatch) -> Tensor:
         """-log p of each target, fp32 `[n]`, in the order of `batch.target_index`."""
@@ -113,7 +116,8 @@ class Network(torch.nn.Module):
     @property
     def layers(self) -> torch.nn.ModuleList:
         """Of the decoder."""
-        return cast(torch.nn.ModuleList, self.decoder.layers)
+        lists = (child for child in self.decoder.children() if isinstance(child, torch.nn.ModuleList))
+        return cast(torch.nn.ModuleList, getattr(self.decoder, "layers", None) or next(lists))
 
     @property
     def head(self) -> torch.nn.Module:

@@ -86,32 +86,41 @@ def test_fp32_is_not_for_kernels_of_16_bits(why_not):
     assert "fp32" in why_not(torch.device("cuda"), torch.float32)
 
 
-@pytest.mark.parametrize(("window", "refused"), [(8, True), (16, True), (17, False), (None, False)])
-def test_a_window_that_would_mask_something_is_refused(window, refused):
-    """transformers' own forward of a Mistral with that window is another function of the same tokens."""
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+@pytest.mark.parametrize("window", [1, 8, 16, 17, None])
+def test_a_window_masks_what_it_masks_in_transformers(window, backend):
     config = MistralConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, sliding_window=window, attn_implementation=register_attention("sdpa"),
+        num_key_value_heads=1, head_dim=16, sliding_window=window, attn_implementation=register_attention(backend),
     )  # fmt: skip
     torch.manual_seed(0)
-    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 64, (1, 17))
-    if refused:
-        with pytest.raises(UserError, match=rf"sliding window of {window} tokens.*data\.seq_len: {window}"):
-            packed_logits(model, ids, [17])
-        packed_logits(model, ids[:, :window], [window])  # nothing is masked in it
-        return
-    packed = packed_logits(model, ids, [17])
+    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 64, (1, 34))
+    packed = {lengths: packed_logits(model, ids, [*lengths]) for lengths in [(17, 17), (10, 24)]}
     model.set_attn_implementation("sdpa")
-    assert (packed - model(ids, use_cache=False).logits[0]).abs().max() < 1e-5
+    for lengths, logits in packed.items():
+        plain = torch.cat([model(part, use_cache=False).logits[0] for part in ids.split(lengths, dim=1)])
+        assert (logits - plain).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [({"softcap": 50.0}, "soft cap of 50"), ({"s_aux": torch.zeros(2)}, "sinks"), ({}, "later")]
+    ("what", "words"), [({"softcap": 50.0}, "soft cap"), ({"s_aux": torch.zeros(2)}, "sinks"), ({}, "later")]
 )
-def test_what_no_kernel_knows_is_refused(what, words):
+def test_what_a_kernel_does_not_know_is_refused(what, words):
     module = torch.nn.Identity()
     module.is_causal = bool(what)
     forward = AttentionInterface()[register_attention("sdpa")]
     q = torch.zeros(1, 2, 4, 8)
     with pytest.raises(UserError, match=words):
         forward(module, q, q, q, None, cu_seqlens=torch.tensor([0, 4]), seq_lens=[4], **what)
+
+
+def test_auto_takes_a_kernel_that_knows_what_the_base_has():
+    def choose(asked: str, *needs: str) -> str:
+        return choose_attention(torch.device("cpu"), asked, torch.float32, needs=frozenset(needs))[0]
+
+    assert (
+        choose("auto", "window") == "sdpa"
+        and choose("auto", "window", "soft_cap") == choose("auto", "sinks") == "eager"
+    )
+    with pytest.raises(UserError, match=r"soft cap.*which sdpa does not compute; use model\.attention: auto"):
+        choose("sdpa", "soft_cap")

@@ -18,10 +18,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
-from revinst.model.attention import register_attention
+from revinst.model.attention import choose_attention, register_attention
 from revinst.model.lora import attach_lora
 from revinst.model.memory import shape_of
 from revinst.model.network import Network
+from revinst.model.proof import prove
+from revinst.model.rope import rotate_by_document
 
 TYPES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 VOCABULARY, DOCUMENTS = 512, (60, 25, 90, 40)
@@ -124,14 +126,11 @@ def plain_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def packed_network(plain: PreTrainedModel, config: PreTrainedConfig, backend: str = "sdpa") -> Network:
-    """The same weights as `fit` takes them, with a fresh adapter. Raises UserError."""
+    """The same weights under one of our kernels."""
     options: dict[str, Any] = {"attn_implementation": register_attention(backend), "dtype": torch.float32}
     model = AutoModelForCausalLM.from_config(deepcopy(config), **options)
     model.load_state_dict(plain.state_dict())
-    model.requires_grad_(False)
-    network = Network(attach_lora(model, LoraSettings(r=2, dropout=0.0), "base"))
-    shape_of(network)
-    return network.eval()
+    return Network(rotate_by_document(model.requires_grad_(False))).eval()
 
 
 def draw_documents(lengths: Iterable[int] = DOCUMENTS) -> list[Tensor]:
@@ -164,7 +163,8 @@ def plain_nll(model: PreTrainedModel, document: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check(model_type: str, backend: str = "sdpa", **options: Any) -> Case:
+def check(model_type: str, backend: str = "auto", **options: Any) -> Case:
+    """As `fit` takes such a base: proved, or refused; then the loss, whatever the proof said of it."""
     try:
         config = tiny_config(model_type, **options)
         model = plain_model(config)
@@ -176,7 +176,9 @@ def check(model_type: str, backend: str = "sdpa", **options: Any) -> Case:
     except Untested as error:
         return Case("untested", str(error))
     try:
-        network = packed_network(model, config, backend)
+        proof = prove("base", config)
+        attention, _ = choose_attention(torch.device("cpu"), backend, torch.float32, needs=proof.needs)
+        network = packed_network(model, config, attention)
         packed = network.token_nll(pack(documents))
         alone = torch.cat([network.token_nll(pack([document])) for document in documents])
     except UserError as error:
@@ -186,6 +188,19 @@ def check(model_type: str, backend: str = "sdpa", **options: Any) -> Case:
     isolation, exactness = (((a - b).norm() / b.norm()).item() for a, b in ((packed, alone), (alone, plain)))
     status = "exact" if max(isolation, exactness) < BOUND else "wrong"
     return Case(status, f"isolation {isolation:.0e}, against plain {exactness:.0e}")
+
+
+def check_all_linear(model_type: str, **options: Any) -> Case:
+    """Whether the default adapter fits such a base, and its memory can be counted."""
+    with torch.device("meta"):
+        try:
+            model = AutoModelForCausalLM.from_config(tiny_config(model_type, **options))
+            shape_of(Network(attach_lora(model, LoraSettings(r=2), "base")))
+        except UserError as error:
+            return Case("refused", str(error))
+        except Exception as error:
+            return Case("traceback", first_line(error))
+    return Case("exact")
 
 
 def first_line(error: Exception) -> str:

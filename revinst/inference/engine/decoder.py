@@ -40,6 +40,8 @@ def why_not_decoder(network: Network) -> str:
     rope = getattr(network.decoder.rotary_emb, "rope_type", "default")
     if rope not in STATIC_ROPE:
         return f"its rotary angles are {rope}"
+    if network.after_head is not None:
+        return "its logits are scaled or capped"
     return "its head has a bias" if getattr(network.head, "bias", None) is not None else ""
 
 

@@ -1,0 +1,140 @@
+"""Packed rows of every kind of base: what plain transformers computes, or refused in one line."""
+
+import pytest
+import torch
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from revinst.config.settings import LoraSettings
+from revinst.errors import UserError
+from revinst.model import attention, network, proof
+from revinst.model.lora import attach_lora
+from revinst.model.network import Network
+from revinst.model.proof import prove
+from tests.model.base_cases import (
+    TYPES,
+    check,
+    check_all_linear,
+    draw_documents,
+    pack,
+    packed_network,
+    plain_model,
+    plain_nll,
+    tiny_config,
+)
+
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+FACTORS = [1.0 + number / 4 for number in range(8)]
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 64,
+    "factor": 32.0,
+    "short_factor": FACTORS,
+    "long_factor": [4 * factor for factor in FACTORS],
+}
+# What changes a document's numbers beside a causal softmax, in documents of 25 to 90 tokens.
+KINDS = {
+    "llama": {},
+    "mistral": {"sliding_window": 24},
+    "gemma3_text": {"sliding_window": 24},
+    "gemma2": {"sliding_window": 24, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    "gpt_oss": {"sliding_window": 24},
+    "granite": {"logits_scaling": 8.0},
+    "cohere2": {"logit_scale": 0.5, "sliding_window": 24},
+    "stablelm": {},
+    "phi3": {"rope_parameters": LONG, "original_max_position_embeddings": 64},
+    "qwen3": {"max_position_embeddings": 64, "rope_parameters": DYNAMIC},
+}
+SOON = ["llama", "mistral", "gemma3_text", "granite", "stablelm"]
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_the_packed_loss_is_that_of_plain_transformers(model_type):
+    case = check(model_type, **KINDS[model_type])
+    assert case.status == "exact", case
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "eager"])
+@pytest.mark.parametrize("model_type", SOON)
+def test_so_it_is_with_each_backend(model_type, backend):
+    assert check(model_type, backend, **KINDS[model_type]).status == "exact"
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_gradients_are_those_of_plain_transformers(model_type):
+    """Of every adapter's B, which is zero, and so is A's gradient. Cohere's layers share one norm's output."""
+    config, documents = tiny_config(model_type, **KINDS[model_type]), draw_documents()
+    plain = plain_model(config)
+    backend = "eager" if model_type in ("gemma2", "gpt_oss") else "sdpa"
+    packed = packed_network(plain, config, backend).base
+    settings, gradients = LoraSettings(r=2, dropout=0.0, target_modules=["q_proj", "o_proj"]), []
+    if model_type == "phi3":
+        settings = LoraSettings(r=2, dropout=0.0, target_modules=["qkv_proj", "o_proj"])
+    for model in (plain.requires_grad_(False), packed):
+        torch.manual_seed(1)
+        adapted = attach_lora(model, settings, "base").eval()
+        if model is packed:
+            Network(adapted).token_nll(pack(documents)).sum().backward()
+        else:
+            torch.cat([plain_nll(adapted.get_base_model(), document) for document in documents]).sum().backward()
+        gradients.append([p.grad for name, p in adapted.named_parameters() if "lora_B" in name])
+    assert len(gradients[0]) == 4 and all(gradient.any() for gradient in gradients[0])
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() < 1e-4 * b.norm()
+
+
+@pytest.mark.parametrize("model_type", ["mistral", "gemma2", "gpt_oss", "stablelm", "granite"])
+def test_generation_with_a_cache_is_that_of_plain_transformers(model_type):
+    """Left padding, and texts that outgrow the window."""
+    config = tiny_config(model_type, **KINDS[model_type])
+    plain = plain_model(config)
+    packed = packed_network(plain, config, "eager").base
+    first, second = draw_documents([40, 30])
+    ids = torch.stack([first, torch.cat([torch.zeros(10, dtype=torch.int64), second])])
+    mask = torch.ones_like(ids)
+    mask[1, :10] = 0
+    options = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False}
+    texts = [model.generate(input_ids=ids, attention_mask=mask, **options) for model in (plain, packed)]
+    assert texts[0].shape == (2, 52) and torch.equal(*texts)
+
+
+def test_the_proof_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    proof.PROVED.clear()
+    assert prove("base", CONFIG_MAPPING["mistral"]()).needs == {"window"}
+    assert torch.equal(before, torch.get_rng_state()) and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options", "lost", "says"),
+    [
+        ("mistral", {"sliding_window": 4096}, "window", "sliding windows"),
+        ("gemma2", {}, "soft_cap", "soft caps on its scores"),
+        ("gpt_oss", {}, "sinks", "its decoder"),
+        ("granite", {"logits_scaling": 8.0}, "head", "what follows its head"),
+        ("llama", {"rope_parameters": DYNAMIC}, "rope", "rotary angles"),
+        ("jamba", {}, None, "documents of one row see each other"),
+    ],
+)
+def test_the_proof_names_what_is_lost(model_type, options, lost, says, monkeypatch):
+    """As released configs have it: the window and the trained length are of thousands of tokens."""
+    monkeypatch.setattr(proof, "PROVED", {})
+    if lost == "head":
+        monkeypatch.setattr(network, "read_after_head", lambda config: None)
+    elif lost == "rope":
+        monkeypatch.setattr(proof, "rotate_by_document", lambda model: model)
+    elif lost is not None:
+        monkeypatch.delitem(attention.IN_TRANSFORMERS, lost)
+    with pytest.raises(UserError, match=says) as refused:
+        prove("a/base", CONFIG_MAPPING[model_type](**options))
+    assert str(refused.value).startswith("model.base a/base: ") and "\n" not in str(refused.value)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("model_type", TYPES)
+def test_no_base_is_wrong_or_ends_in_a_traceback(model_type):
+    case = check(model_type)
+    assert case.status in ("exact", "refused", "untested"), case
+    if case.status == "exact":
+        assert check_all_linear(model_type).status != "traceback"
