@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.attention import choose_attention, register_attention
-from revinst.model.lora import attach_lora
+from revinst.model.build import build_empty
 from revinst.model.memory import shape_of
 from revinst.model.network import Network
 from revinst.model.proof import prove
@@ -190,16 +191,15 @@ def check(model_type: str, backend: str = "auto", **options: Any) -> Case:
     return Case(status, f"isolation {isolation:.0e}, against plain {exactness:.0e}")
 
 
-def check_all_linear(model_type: str, **options: Any) -> Case:
-    """Whether the default adapter fits such a base, and its memory can be counted."""
-    with torch.device("meta"):
-        try:
-            model = AutoModelForCausalLM.from_config(tiny_config(model_type, **options))
-            shape_of(Network(attach_lora(model, LoraSettings(r=2), "base")))
-        except UserError as error:
-            return Case("refused", str(error))
-        except Exception as error:
-            return Case("traceback", first_line(error))
+def check_all_linear(config: PreTrainedConfig, folder: Path) -> Case:
+    """Whether `fit` and `plan` take such a base with the default adapter, and count its memory. Writes its config."""
+    config.save_pretrained(folder)
+    try:
+        shape_of(build_empty(str(folder), LoraSettings(r=2)))
+    except UserError as error:
+        return Case("refused", str(error))
+    except Exception as error:
+        return Case("traceback", first_line(error))
     return Case("exact")
 
 
