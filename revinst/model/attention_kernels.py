@@ -11,7 +11,6 @@ positions of a prefix that they share.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +38,7 @@ def flash(
     from flash_attn import flash_attn_varlen_func
 
     longest = max(seq_lens)
-    options: dict[str, Any] = {"softmax_scale": scale, "causal": True}
+    options: dict[str, object] = {"softmax_scale": scale, "causal": True}
     if is_deterministic():  # older ones have no such argument
         options["deterministic"] = True
     if window is not None:

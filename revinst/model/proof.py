@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from revinst.errors import UserError
 from revinst.model.attention import BACKENDS, register_recorder
 from revinst.model.network import Network
 from revinst.model.rope import BY_LENGTH, rotate_by_document
-from revinst.model.tiny_copy import WINDOW, tiny_copy
+from revinst.model.tiny_copy import WINDOW, Values, tiny_copy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -142,8 +142,8 @@ class Plain:
     def network(self, attention: str) -> Network:
         from transformers import AutoModelForCausalLM
 
-        options: dict[str, Any] = {"attn_implementation": attention, "dtype": torch.float32}
-        model = AutoModelForCausalLM.from_config(deepcopy(self.config), **options)
+        config = deepcopy(self.config)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
         model.load_state_dict(self.model.state_dict())
         return Network(rotate_by_document(model.to(self.model.device))).eval()
 
@@ -167,12 +167,12 @@ class Plain:
 
 def without_each(config: "PreTrainedConfig") -> Iterator[tuple[str, "PreTrainedConfig"]]:
     """Tiny copies without a kind of what may differ."""
-    values: dict[str, Any] = config.to_dict()
+    values: Values = config.to_dict()
     wide = {name: 10**4 for name, value in values.items() if value == WINDOW and ("window" in name or "chunk" in name)}
     caps = {name: None for name, value in values.items() if "attn" in name and "softcap" in name and value}
     rope = values.get("rope_parameters") or {}
     by_length = {"rope_parameters": rope | {"rope_type": "default"}} if rope.get("rope_type") in BY_LENGTH else {}
-    kinds: dict[str, dict[str, Any]] = {
+    kinds: dict[str, Values] = {
         "its sliding windows": wide,
         "soft caps on its scores": caps,
         "rotary angles of texts beyond the trained length": by_length,
@@ -190,8 +190,8 @@ def build_random(config: "PreTrainedConfig") -> "PreTrainedModel":
         size = sum(p.numel() for p in AutoModelForCausalLM.from_config(deepcopy(config)).parameters())
     if size > LARGEST:
         raise NoCopy(f"it has {size / 1e6:.0f} million parameters")
-    options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
-    model = AutoModelForCausalLM.from_config(deepcopy(config), **options).eval()
+    config = deepcopy(config)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
     for name, p in model.named_parameters():
         if p.dim() == 1 and any(part in name for part in ("norm", "bias", "sink")):
             p.add_((0.1 if "norm" in name else 0.3) * torch.randn_like(p))

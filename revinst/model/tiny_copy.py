@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+Values = dict[str, Any]  # of a config's JSON
+
 HEADS, HEAD_SIZE, MOST_LAYERS = 4, 32, 12
 WINDOW, TRAINED_LENGTH = 8, 24  # tokens: documents of the proof are longer, one of them than the trained length too
 SOFT_CAP, CAPS = 2.0, ("attn_logit_softcapping", "final_logit_softcapping", "logits_soft_cap")
@@ -66,7 +68,7 @@ def tiny_copy(config: "PreTrainedConfig") -> "PreTrainedConfig":
     return type(config).from_dict(tiny)
 
 
-def count_layers(values: dict[str, Any], number: int) -> int:
+def count_layers(values: Values, number: int) -> int:
     """The least first layers that show every kind of every list with an entry a layer, two at least."""
     kinds = [value for value in values.values() if isinstance(value, list) and len(value) == number]
     shown = [1 + max(map(kind.index, kind)) for kind in kinds if kind and not isinstance(kind[0], dict)]
@@ -74,7 +76,7 @@ def count_layers(values: dict[str, Any], number: int) -> int:
     return min(number or 2, max([2, *shown]) + (1 if dense else 0), MOST_LAYERS)
 
 
-def shrink(values: dict[str, Any], layers: int, of_layers: int) -> dict[str, Any]:
+def shrink(values: Values, layers: int, of_layers: int) -> Values:
     tiny = dict(values)
     for name, value in values.items():
         if isinstance(value, list) and len(value) == of_layers:
@@ -92,7 +94,7 @@ def shrink(values: dict[str, Any], layers: int, of_layers: int) -> dict[str, Any
     return tiny
 
 
-def shrink_heads(tiny: dict[str, Any], values: dict[str, Any]) -> None:
+def shrink_heads(tiny: Values, values: Values) -> None:
     """As many key heads as query heads, or one, or some, as the base has."""
     heads = next((values[name] for name in QUERY_HEADS if isinstance(values.get(name), int)), 0)
     for name in QUERY_HEADS:
@@ -107,7 +109,7 @@ def shrink_heads(tiny: dict[str, Any], values: dict[str, Any]) -> None:
         tiny["mamba_n_heads"] = values.get("mamba_expand", 2) * HIDDEN // values["mamba_d_head"]
 
 
-def lower_trained_length(tiny: dict[str, Any]) -> None:
+def lower_trained_length(tiny: Values) -> None:
     rope = tiny.get("rope_parameters") or {}
     kinds = [rope] if "rope_type" in rope else [kind for kind in rope.values() if isinstance(kind, dict)]
     for kind in kinds:

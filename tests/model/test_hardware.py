@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from revinst.errors import UserError
+from revinst.model import build
 from revinst.model.attention import BACKENDS, choose_attention
 from revinst.model.hardware import choose_hardware
 from tests.tiny import run_in_process
@@ -74,8 +75,11 @@ def test_flash_attn_is_asked(flash_attn, restored):
 
 @pytest.mark.parametrize("flash_attn", [old_flash_attn_varlen_func], ids=["old"], indirect=True)
 @pytest.mark.parametrize("deterministic", ["true", "warn"])
-def test_fit_is_refused_in_one_line(flash_attn, restored, tiny_llama, tmp_path, capsys, deterministic):
+@pytest.mark.usefixtures("restored")
+def test_fit_is_refused_in_one_line(flash_attn, tiny_llama, tmp_path, capsys, deterministic, monkeypatch):
     """`warn` promises nothing, and is not refused for this."""
+    # The stand-in computes no attention, and would be found out.
+    monkeypatch.setattr(build, "prove_kernel", lambda base, config, *machine: build.prove(base, config))
     settings = {
         "model.base": tiny_llama,
         "model.attention": "flash",
