@@ -113,8 +113,12 @@ def shape_of(network: Network) -> Shape:
 
 
 def find(config: "PreTrainedConfig", *names: str) -> int | None:
-    """The first that it has; architectures call the same by many names."""
-    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+    """The first that it has; architectures call the same by many names. As it was written: some of it may differ by
+    layer, and is refused as an attribute.
+    """
+    values = config.to_dict()
+    written = (values.get(config.attribute_map.get(name, name)) for name in names)
+    return next((value for value in written if isinstance(value, int)), None)
 
 
 def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:

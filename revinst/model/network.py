@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from revinst.data.batch import MicroBatch
+from revinst.errors import UserError
 from revinst.model.after_head import read_after_head
 from revinst.model.fused.host_memory import HostMemory
 
@@ -117,7 +118,10 @@ class Network(torch.nn.Module):
     def layers(self) -> torch.nn.ModuleList:
         """Of the decoder."""
         lists = (child for child in self.decoder.children() if isinstance(child, torch.nn.ModuleList))
-        return cast(torch.nn.ModuleList, getattr(self.decoder, "layers", None) or next(lists))
+        found = getattr(self.decoder, "layers", None) or next(lists, None)
+        if found is None:
+            raise UserError(f"model.base: the decoder of a {type(self.base).__name__} is no list of layers")
+        return cast(torch.nn.ModuleList, found)
 
     @property
     def head(self) -> torch.nn.Module:
