@@ -8,8 +8,8 @@ import time
 
 import revinst
 from revinst.errors import UserError
-from revinst.launch.ranks import is_first_process
-from revinst.system import forgive_encodings, is_child_of
+from revinst.launch.ranks import follow_agent, is_first_process, is_of_agent
+from revinst.system import forgive_encodings
 
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
@@ -41,13 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     forgive_encodings()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a log of both streams then has their lines in order
         sys.stdout.reconfigure(line_buffering=True)
-    parent = os.getppid()
+    follow_agent()
     try:
         status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
     except (UserError, OSError) as error:
         # OSError: missing permissions, a full disk, a read-only folder; the path and the reason are in the error.
-        if is_first_process() or is_alone_with_it(parent):
-            print(f"revinst {args[0]}: {error}", file=sys.stderr)
+        wait_for_first()
+        print(f"revinst {args[0]}: {error}", file=sys.stderr)
         sys.exit(2)
     except (RuntimeError, MemoryError) as error:
         from revinst.model.memory import advise, is_out_of_memory  # late: `--help` shall not load PyTorch
@@ -63,10 +63,10 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def is_alone_with_it(parent: int) -> bool:
-    """Whether a rank's mistake is not the first one's too, which ends by it, and this process through the launcher."""
-    time.sleep(3)
-    return is_child_of(parent)  # Lightning's launcher is the first rank
+def wait_for_first() -> None:
+    """A mistake that all ranks make is the first one's to say; its end then ends this process, through the launcher."""
+    if not is_first_process() and not is_of_agent():
+        time.sleep(3)
 
 
 def print_usage() -> None:

@@ -42,15 +42,6 @@ def allow_long_csv_fields() -> None:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
 
-def is_child_of(parent: int) -> bool:
-    """Whether the process with this id is still our parent. On Windows an orphan keeps the id of the one it had."""
-    if os.getppid() != parent or not IS_WINDOWS:
-        return os.getppid() == parent
-    import psutil
-
-    return psutil.pid_exists(parent)
-
-
 def count_processors() -> int:
     """That this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

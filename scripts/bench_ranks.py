@@ -154,12 +154,12 @@ def kill_a_rank(options: argparse.Namespace) -> bool:
         process.wait(LIMIT_S)
         psutil.wait_procs(ranks, timeout=LIMIT_S)
         ended_s = time.perf_counter() - since
-        said = [line for line in log.read_text().splitlines() if line.startswith("revinst:")]
+        said = [line for line in log.read_text().splitlines() if line.startswith("revinst fit:")]
         again = fit(options, name, run_name)
         away = distance(again["losses"], whole["losses"])
         passed.append(away <= options.bound)
         adapter, is_equal = compare_adapters(options.work / run_name, options.work / name)
-        reason = said[-1].removeprefix("revinst: ") if said else ""
+        reason = said[-1].removeprefix("revinst fit: ") if said else ""
         print_row(name, f"{ended_s:.1f} s", reason, f"{away:.1e}", f"{adapter:.1e}", is_equal)
     return all(passed)
 

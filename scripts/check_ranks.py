@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from revinst.launch.ranks import wait_for
 from revinst.options import Parser
 
 JOBS = {"one": ("auto", 1), "fsdp2 of 1": ("fsdp2", 1), "ddp of 2": ("ddp", 2), "fsdp2 of 2": ("fsdp2", 2)}
@@ -79,6 +78,17 @@ def run(jobs: list[str], folder: Path) -> dict[str, dict[str, Any]]:
         job, rank = ranks[failed]
         sys.exit(f"{(folder / f'{job} {rank}.log').read_text()[-4000:]}\n{job}: rank {rank} failed")
     return {job: torch.load(folder / job, weights_only=True) for job in jobs}
+
+
+def wait_for(processes: list[subprocess.Popen]) -> int | None:
+    """The one that failed first; None when all have ended well."""
+    while True:
+        codes = [process.poll() for process in processes]
+        if any(codes):
+            return next(number for number, code in enumerate(codes) if code)
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(0.1)
 
 
 def free_port() -> int:

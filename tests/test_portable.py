@@ -194,17 +194,6 @@ def test_rows_are_not_mapped_on_windows(monkeypatch):
     assert there.table.equals(here.table) and len(there) > 50
 
 
-def test_a_rank_whose_parent_is_gone(monkeypatch):
-    """Windows goes on naming the parent that a process had."""
-    assert system.is_child_of(os.getppid()) and not system.is_child_of(os.getpid())
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    monkeypatch.setattr(os, "getppid", lambda: process.pid)
-    assert system.is_child_of(process.pid)
-    monkeypatch.setattr(system, "IS_WINDOWS", True)
-    assert not system.is_child_of(process.pid)
-
-
 def text_files(tree: ast.AST) -> list[tuple[int, set[str], bool]]:
     """(line, keywords, whether it writes) of each call that opens a file as text.
 

@@ -1,15 +1,18 @@
 """`revinst corpus`: somebody's own texts to a filtered instruction data set."""
 
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from revinst.commands.options import (
+    add_devices_option,
     add_generation_options,
     add_push_options,
     check_push_options,
     read_generation_settings,
+    run_on_devices,
 )
 from revinst.corpus.build import placeholder_file
 from revinst.corpus.candidates import PICKS
@@ -17,18 +20,22 @@ from revinst.corpus.corpus import Corpus
 from revinst.corpus.filters import parse_thresholds
 from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
-from revinst.corpus.rounds import build_rounds
+from revinst.corpus.rounds import build_rounds, check_rounds
 from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
 from revinst.errors import UserError
 from revinst.export.publish import push
-from revinst.inference.trained import open_trained
+from revinst.inference.trained import open_on_all
+from revinst.launch.ranks import Ranks
 from revinst.options import Parser
 from revinst.runs.folder import Run
 from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
-    options = build_options().parse_args(args)
+    return run_on_devices("corpus", args, build_options().parse_args(args), build_corpus)
+
+
+def build_corpus(options: Namespace, ranks: Ranks) -> int:
     generation = read_generation_settings(options)
     check_options(options)
     reading = Reading(options.input, read_addresses(options.me), options.column, options.redact, options.limit)
@@ -38,15 +45,14 @@ def main(args: list[str]) -> int:
     limits, order = parse_thresholds(options.filter), options.split_by or ""
     selection = Selection(limits, options.heldout, options.val, order, options.seed)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished)
-    if options.rounds and trained.run is None:
-        raise UserError(f"--rounds {options.rounds}: {options.run} is no run folder, so it can't be trained again")
-    check_ours(options.output)
-    with Run(options.output).lock():
-        corpus = Corpus(options.output, trained, generation, reading, writing, selection)
-        card = corpus.build(trained, corpus.folder, 0)
-        if options.rounds:
-            card = build_rounds(corpus, card, options.rounds)
+    trained = open_on_all(ranks, options.run, options.unfinished)
+    check_rounds(trained, options.rounds)
+    ranks.on_first(lambda: check_ours(options.output))
+    with Run(options.output).lock() if ranks.is_first else nullcontext():
+        corpus = Corpus(options.output, trained, generation, reading, writing, selection, ranks=ranks)
+        card = build_rounds(corpus, options.rounds)
+    if not ranks.is_first:
+        return 0
     Console().print(build_card_table(card))
     if options.redact:
         print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
@@ -58,22 +64,16 @@ def main(args: list[str]) -> int:
 
 def build_options() -> ArgumentParser:
     parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
-    parser.add_argument(
-        "input",
-        metavar="INPUT",
-        type=Path,
-        help="mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these",
-    )
+    kinds = "mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these"
+    parser.add_argument("input", metavar="INPUT", type=Path, help=kinds)
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="an unfinished one is completed")
     parser.add_argument("--run", required=True, help="the run (or PEFT adapter folder) that writes the instructions")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    parser.add_argument(
-        "--me", action="append", default=[], metavar="ADDRESS", help="you write mail from it; repeat it"
-    )
+    address = "you write mail from it; repeat it"
+    parser.add_argument("--me", action="append", default=[], metavar="ADDRESS", help=address)
     parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
-    parser.add_argument(
-        "--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names"
-    )
+    redact = "placeholders for addresses, phones, links, numbers, names"
+    parser.add_argument("--redact", action="store_true", help=redact)
     parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
     parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
     parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
@@ -87,6 +87,7 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
     add_push_options(parser)
     add_generation_options(parser)
+    add_devices_option(parser)
     parser.set_defaults(temperature=0.8)
     return parser
 

@@ -10,7 +10,7 @@ from revinst.commands.options import build_run_parser, read_stated
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
-from revinst.data.sources import BadRecord
+from revinst.data.formats import BadRecord
 from revinst.data.split import read_split, select_examples
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings

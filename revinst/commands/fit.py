@@ -5,10 +5,13 @@ import warnings
 
 from revinst.config.parser import read_config
 from revinst.errors import UserError
-from revinst.launch.ranks import is_first_process
+from revinst.launch.agent import launch
+from revinst.launch.ranks import is_first_process, is_of_agent
 from revinst.system import quiet_libraries
 from revinst.training.fit import train
+from revinst.training.mending import Mending
 from revinst.training.stop import Stopped, StopSignals
+from revinst.training.trainer import check_trainer_flags, count_ranks_to_start
 
 
 def main(args: list[str]) -> int:
@@ -27,7 +30,11 @@ def main(args: list[str]) -> int:
         raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
     with StopSignals() as signals:
         try:
-            exit_code, said = train(read_config(args), signals)
+            config = read_config(args)
+            check_trainer_flags(config)
+            if not is_of_agent() and (ranks := count_ranks_to_start(config)):
+                return launch("fit", args, ranks, Mending(config), config.launch.max_restarts)
+            exit_code, said = train(config, signals)
         except Stopped as stopped:
             exit_code, said = stopped.exit_code, f"stopped by {stopped.name} before training; nothing is lost"
     if is_first_process():

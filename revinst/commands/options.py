@@ -7,7 +7,8 @@ from collections.abc import Callable
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import AdapterOptions
-from revinst.launch.ranks import Ranks, launch, open_ranks
+from revinst.launch.agent import check_devices, launch
+from revinst.launch.ranks import Ranks, is_of_agent, open_ranks
 from revinst.model.base import QUANTIZATIONS
 from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
@@ -50,13 +51,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--devices",
-        type=int,
-        default=1,
-        metavar="N",
-        help="share the rows among N GPUs (or CPU processes); torchrun too",
-    )
+    shared = "share the rows among N GPUs (or CPU processes); torchrun too"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -76,7 +72,8 @@ def run_on_devices(
     command: str, args: list[str], options: argparse.Namespace, work: Callable[[argparse.Namespace, Ranks], int]
 ) -> int:
     """`work` in this process, as one of those that torchrun started, or in the processes that --devices asks for."""
-    if options.devices != 1:
+    if options.devices != 1 and not is_of_agent():
+        check_devices(options.devices)
         return launch(command, args, options.devices)
     with open_ranks() as ranks:
         return work(options, ranks)

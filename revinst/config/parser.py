@@ -16,6 +16,7 @@ from revinst.config.settings import (
     CheckpointSettings,
     Config,
     DataSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     SampleSettings,
@@ -30,6 +31,7 @@ GROUPS: dict[str, Any] = {
     "data": DataSettings,
     "checkpoint": CheckpointSettings,
     "samples": SampleSettings,
+    "launch": LaunchSettings,
 }
 TRAINER_DEFAULTS = {
     "trainer.enable_checkpointing": False,
@@ -56,6 +58,7 @@ def build_parser() -> LightningArgumentParser:
     parser.add_class_arguments(DataSettings, "data", sub_configs=True)
     parser.add_class_arguments(CheckpointSettings, "checkpoint")
     parser.add_class_arguments(SampleSettings, "samples")
+    parser.add_class_arguments(LaunchSettings, "launch")
     return parser
 
 

@@ -22,7 +22,8 @@ class DataSettings:
     """quickstart, a hub id, a file, a folder, or a list of them; `{source: FILE, weight: 2}` in place of a name trains
     the rows of FILE twice an epoch (a weight below 1: that share of them)."""
     columns: dict[str, str] | None = None
-    """our field -> the source's column, where they differ."""
+    """our field -> the source's column, where they differ; COLUMN.ROLE is what a role says in a list of messages, as in
+    `{instruction: messages.user, response: messages.assistant}`."""
     template: str = "blog"
     """blog, alpaca, chat, forward, or the path of a template file."""
     context: str = "drop"
@@ -116,6 +117,8 @@ class ModelSettings:
     """so many steps with a non-finite loss or gradient in a row stop the run."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.activation_memory_gib, str) and self.activation_memory_gib != "auto":
+            raise UserError(f"model.activation_memory_gib {self.activation_memory_gib!r}: a number of GiB, or auto")
         betas = list(self.betas)
         checks = {  # not a number fails every comparison
             "lr": (0 < self.lr < math.inf, "above 0"),
@@ -171,6 +174,22 @@ class SampleSettings:
             raise UserError(f"samples.count {self.count}: must be at least 1; for no samples, samples.every_steps: 0")
 
 
+@dataclass(frozen=True)
+class LaunchSettings:
+    """What becomes of ranks that revinst has started itself when one of them fails."""
+
+    max_restarts: int = 0
+    """when a rank dies or hangs, all start again from the newest checkpoint, so many times."""
+    hang_s: float | str = "auto"
+    """seconds in which a rank must end a step; auto (20 times the longest one, 5 minutes at least); 0: any time."""
+
+    def __post_init__(self) -> None:
+        if self.max_restarts < 0:
+            raise UserError(f"launch.max_restarts {self.max_restarts}: must be at least 0")
+        if self.hang_s != "auto" and (isinstance(self.hang_s, str) or not 0 <= self.hang_s < math.inf):
+            raise UserError(f"launch.hang_s {self.hang_s}: must be auto, or seconds (0: no limit)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole config, as a YAML file and the command line say it; the fields stand in the order of the file."""
@@ -195,6 +214,8 @@ class Config:
     """when to save, and what to keep."""
     samples: SampleSettings
     """instructions that are written while it trains."""
+    launch: LaunchSettings
+    """what happens when a rank dies or hangs."""
 
     def __post_init__(self) -> None:
         folder = Path(self.run_name)

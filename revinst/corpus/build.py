@@ -23,6 +23,7 @@ from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading, Selection, Writing
 from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
 from revinst.errors import UserError
+from revinst.launch.ranks import Ranks
 from revinst.progress import Stage
 
 
@@ -71,14 +72,20 @@ def describe_discarded(records: Iterable[NotKept], redaction: Redaction | None) 
         yield {name: redaction.redact(text) for name, text in texts.items()} if redaction else texts
 
 
-def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], writing: Writing) -> int:
-    """Stages 2 and 3: instructions and scores, a shard at a time; returns how many texts had none yet."""
-    size, count = writing.shard_rows, 0
-    missing = [number for number in range(count_shards(len(texts), size)) if not shard_path(folder, number).is_file()]
-    if not missing:
-        return 0
-    num_texts = sum(len(range(len(texts))[number * size : (number + 1) * size]) for number in missing)
-    loaded = writer()
+def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], writing: Writing, ranks: Ranks) -> int:
+    """Stages 2 and 3: instructions and scores, a shard at a time, which ranks share; returns how many texts had none
+    yet. A shard does not depend on who makes it.
+    """
+    numbers = range(count_shards(len(texts), writing.shard_rows))
+    missing = ranks.on_first(lambda: [number for number in numbers if not shard_path(folder, number).is_file()])
+    if mine := ranks.share(missing):
+        build_shards_of(mine, folder, texts, writer(), writing)
+    ranks.wait()
+    return count_texts(len(texts), missing, writing.shard_rows)
+
+
+def build_shards_of(missing: list[int], folder: Path, texts: RecordFile, loaded: Writer, writing: Writing) -> None:
+    size, num_texts = writing.shard_rows, count_texts(len(texts), missing, writing.shard_rows)
     with Stage("candidates and their scores", num_texts * writing.candidates) as stage:
         loaded.on_candidate = stage.advance
         for number in missing:
@@ -88,8 +95,12 @@ def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], 
                 ratings = rate_records(loaded, records)
                 check_unparsable(ratings, writing.max_unparsable)
                 records = [record | {"rating": rating} for record, rating in zip(records, ratings, strict=True)]
-            count += write_records(shard_path(folder, number), records)
-    return count
+            write_records(shard_path(folder, number), records)
+
+
+def count_texts(num_texts: int, shards: Sequence[int], shard_rows: int) -> int:
+    """Of these shards; the last one may have fewer."""
+    return sum(min(shard_rows, num_texts - number * shard_rows) for number in shards)
 
 
 def count_shards(num_texts: int, shard_rows: int) -> int:

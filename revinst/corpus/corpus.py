@@ -15,11 +15,12 @@ from revinst.export.licences import public_name
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.key import PredictionKey
 from revinst.inference.trained import Trained
+from revinst.launch.ranks import Ranks
 from revinst.model.hardware import pick_device
 
 
 class Corpus:
-    """One output folder and how it is made; `build` does so with the run of one round.
+    """One output folder and how it is made; `build` does so with the run of one round, on all ranks together.
 
     Raises UserError for a folder that was made in another way, and for a run that writes no instructions.
     """
@@ -32,13 +33,16 @@ class Corpus:
         reading: Reading,
         writing: Writing,
         selection: Selection,
+        *,
+        ranks: Ranks | None = None,
     ):
+        self.ranks = ranks or Ranks()
         self.folder, self.trained, self.generation = folder, trained, generation
         self.reading, self.selection = reading, selection
         self.writing = replace(writing, shard_rows=writing.shard_rows or choose_shard_rows(folder, pick_device().type))
         trained.check_writes_instructions()
         self.settings = self.describe()
-        keep_settings(folder, self.settings)
+        self.ranks.on_first(lambda: keep_settings(folder, self.settings))
 
     def describe(self) -> dict[str, Any]:
         writing = asdict(self.writing)
@@ -49,19 +53,20 @@ class Corpus:
 
     def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:
         """Writes all files with this run's instructions; shards lie in `work`. Returns the card."""
-        texts = build_texts(self.folder, self.reading)
+        self.ranks.on_first(lambda: bool(build_texts(self.folder, self.reading)))
+        texts = build_texts(self.folder, self.reading)  # the same, on every rank
 
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
             return Writer(trained, trained.load(self.generation), self.generation)
 
         started = time.monotonic()
-        count = build_shards(work, texts, load_writer, self.writing)
+        count = build_shards(work, texts, load_writer, self.writing, self.ranks)
         written = time.monotonic()
         base = public_name(trained.base)
         run = {"name": trained.path.name, "adapter": trained.key.adapter, "base": base, "round": number}
         lines = prompt_lines(trained.template)
-        card = build_dataset(self.folder, work, self.selection, self.settings, run, lines)
+        card = self.ranks.on_first(lambda: build_dataset(self.folder, work, self.selection, self.settings, run, lines))
         write_s, files_s = written - started, time.monotonic() - written
         print(f"{count} texts got instructions in {write_s:.1f} s, {len(texts)} were filtered in {files_s:.1f} s")
         return card

@@ -18,7 +18,7 @@ from revinst.corpus.mail import read_mail
 from revinst.corpus.mbox import is_mbox, split_mbox
 from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
 from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
-from revinst.data.sources import FILE_SUFFIXES, BadRecord, read_file
+from revinst.data.formats import BadRecord, kind_of, read_file
 from revinst.data.texts import TEXT_SUFFIXES
 from revinst.errors import UserError
 from revinst.progress import Stage
@@ -107,7 +107,7 @@ class Ingest:
             yield from self.read_tweets(path, where)
         elif path.suffix.lower() in TEXT_SUFFIXES:
             yield read_note(path, where)
-        elif path.suffix.lower() in FILE_SUFFIXES:
+        elif kind_of(path):
             yield from self.read_table(path, where)
         elif is_mbox(path):
             yield from self.read_mail_file(path, where)

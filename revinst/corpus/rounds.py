@@ -7,6 +7,7 @@ validation rows (held-out rows where it has none) is not lower than before, and 
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,32 @@ from revinst.launch.ranks import run_command
 from revinst.runs.files import write_json, write_text
 
 
-def build_rounds(corpus: Corpus, card: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Returns the card of the last round that was better than the one before."""
+def build_rounds(corpus: Corpus, rounds: int) -> dict[str, Any]:
+    """Builds the corpus, and again with each round's run; the card of the last round that was better than the one
+    before. On all ranks together. rounds: after the first writing; 0: none.
+    """
+    ranks = corpus.ranks
+    card = corpus.build(corpus.trained, corpus.folder, 0)
+    if not rounds:
+        return card
     losses = [measure_loss(corpus, corpus.trained)]
     for number in range(1, rounds + 1):
         lines = "".join(training_lines(corpus.folder, corpus.trained))
-        work = choose_work(corpus.folder / "rounds" / str(number), lines)
+        work = ranks.on_first(partial(choose_work, corpus.folder / "rounds" / str(number), lines))
         trained = train_again(corpus, work, lines)
         losses.append(measure_loss(corpus, trained))
         if losses[-1] >= losses[-2]:
             break
         card = corpus.build(trained, work, number)
     card["rounds"] = {"loss": losses, "kept": card["run"]["round"]}
-    write_json(corpus.folder / "card.json", card)
+    ranks.on_first(lambda: write_json(corpus.folder / "card.json", card))
     print("loss on validation rows by round: " + ", ".join(f"{loss:.4f}" for loss in losses))
     return card
+
+
+def check_rounds(trained: Trained, rounds: int) -> None:
+    if rounds and trained.run is None:
+        raise UserError(f"--rounds {rounds}: {trained.path} is no run folder, so it can't be trained again")
 
 
 def choose_work(folder: Path, lines: str) -> Path:
@@ -51,12 +63,18 @@ def choose_work(folder: Path, lines: str) -> Path:
 
 def train_again(corpus: Corpus, work: Path, lines: str) -> Trained:
     """A run like the first, from the base, on its training examples and on the corpus' training part."""
-    assert corpus.trained.run is not None
+    corpus.ranks.on_first(lambda: run_fit(corpus, work, lines))
+    return open_trained(str(work / "run"))
+
+
+def run_fit(corpus: Corpus, work: Path, lines: str) -> None:
+    """In processes of its own, on as many devices as there are ranks, which wait."""
     if not (work / "config.yaml").is_file():
         write_config(corpus, work, lines)
-    if code := run_command("fit", "--config", work / "config.yaml"):
+    count = corpus.ranks.world_size
+    devices = ("--trainer.devices", count, "--trainer.num_nodes", 1) if count > 1 else ()
+    if code := run_command("fit", "--config", work / "config.yaml", *devices):
         raise SystemExit(code)
-    return open_trained(str(work / "run"))
 
 
 def write_config(corpus: Corpus, work: Path, lines: str) -> None:
@@ -99,6 +117,6 @@ def measure_loss(corpus: Corpus, trained: Trained) -> float:
     ids = split.val or split.heldout
     if not ids:
         raise UserError(f"--rounds: {corpus.trained.run.path} has no validation or held-out rows to judge a round by")
-    predictor = Predictor(trained, select_examples(trained.load_examples(), ids), corpus.generation)
+    predictor = Predictor(trained, select_examples(trained.load_examples(), ids), corpus.generation, corpus.ranks)
     loss = loss_per_token(predictor, predictor.log_p(use_adapter=True))
     return loss if loss is not None else float(np.inf)

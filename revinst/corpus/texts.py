@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from revinst.data.examples import check_text
-from revinst.data.sources import BadRecord
+from revinst.data.formats import BadRecord
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 

@@ -81,7 +81,7 @@ def informative(texts: Sequence[str], train: Sequence[str]) -> np.ndarray:
     for text in (*normalised, *map(normalise, train)):
         if text in shared:
             shared[text] += 1
-    return np.array([counts_as_shared(text, "response", shared[text]) for text in normalised], dtype=bool)
+    return np.array([counts_as_shared(text, "response", shared[text], len(shared)) for text in normalised], dtype=bool)
 
 
 def count_moved(examples: Examples, split: Split, seed: int) -> int:

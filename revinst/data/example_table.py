@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from revinst.data.examples import FIELDS, REQUIRED, Example, build_example, check_columns, make_unique
-from revinst.data.sources import BadRecord, read_records
+from revinst.data.formats import BadRecord
+from revinst.data.messages import count_requests
+from revinst.data.sources import read_records, say
 from revinst.errors import UserError
 from revinst.progress import Stage
 from revinst.system import IS_WINDOWS
@@ -111,10 +113,10 @@ def load_examples(
 ) -> tuple[Examples, list[Discarded]]:
     """Reads every record of `source`, and what was left out.
 
-    source: `quickstart` (the rows shipped with revinst), a jsonl, json, csv or parquet file, a folder of them,
-        a `datasets` folder, a hub id, or a list of these; `{source: FILE, weight: 2}` trains its rows twice an epoch,
-        a weight below 1 that share of them.
-    columns: our field -> the source's column, where they differ, e.g. `{"instruction": "prompt"}`.
+    source: `quickstart` (the rows shipped with revinst), a file, a folder, a hub id (docs/sources.md), or a list of
+        these; `{source: FILE, weight: 2}` trains its rows twice an epoch, a weight below 1 that share of them.
+    columns: our field -> the source's column, where they differ, e.g. `{"instruction": "prompt"}`, or COLUMN.ROLE for
+        a list of messages.
     on_bad_row: `stop` raises at the first bad record; `skip` leaves it out and returns it in the second list.
     needs: the fields that may not be empty.
     context: `exclude_rows` leaves out records that have one.
@@ -188,7 +190,7 @@ class CheckedRecords:
         self.discarded: list[Discarded] = []
 
     def read(self, name: str) -> Iterator[Example]:
-        number = -1
+        number, longer = -1, 0
         for number, (where, record) in enumerate(read_records(name)):  # noqa: B007
             try:
                 if isinstance(record, BadRecord):
@@ -202,7 +204,10 @@ class CheckedRecords:
             if self.context == "exclude_rows" and example.context:
                 self.discarded.append(Discarded(where, "has a context"))
                 continue
+            longer += count_requests(record, self.columns) > 1
             yield replace(example, id=make_unique(example.id, self.repeats))
+        if longer:
+            say(f"{name}: conversations of more than one request, cut after the first answer: {longer:,}")
         if number < 0:
             raise UserError(f"{name}: no rows in it; give a file with at least one")
 

@@ -4,8 +4,14 @@ import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from math import isfinite
 
-from revinst.data.sources import MAX_RECORD_BYTES, BadRecord
+from revinst.data.formats import MAX_RECORD_BYTES, BadRecord
+from revinst.data.invisible import clean_name, is_blank
+from revinst.data.messages import has_column, open_messages, suggest_columns
+from revinst.data.placeholders import is_placeholder
 from revinst.errors import UserError
 
 FIELDS = ("instruction", "context", "response", "category")
@@ -49,7 +55,8 @@ def make_unique(example_id: str, repeats: Counter[str]) -> str:
 
 
 def check_columns(columns: dict[str, str]) -> dict[str, str]:
-    """Field -> column for every field; unknown fields are refused."""
+    """Field -> column for every field, named as it reads; unknown fields are refused."""
+    columns = {field: clean_name(name) for field, name in columns.items()}
     unknown = set(columns) - {*FIELDS, "id"}
     if unknown:
         raise UserError(f"data.columns: unknown field {sorted(unknown)[0]!r}; choose from {', '.join(FIELDS)}, id")
@@ -58,7 +65,7 @@ def check_columns(columns: dict[str, str]) -> dict[str, str]:
 
 def find_columns(record: object, columns: dict[str, str]) -> dict[str, str]:
     """The columns that a record of another file has: those of `columns`, or where it lacks one the field's own name."""
-    return {field: name if isinstance(record, dict) and name in record else field for field, name in columns.items()}
+    return {field: name if has_column(record, name) else field for field, name in columns.items()}
 
 
 def build_example(
@@ -70,32 +77,63 @@ def build_example(
     """
     if not isinstance(record, dict):
         raise BadRecord(f"a row must be an object with named fields, this is {type(record).__name__}")
+    row = open_messages(record, columns)
     texts = {}
     for field in FIELDS:
         column = columns[field]
-        value = record.get(column)
-        if value is None:
-            # a column that the config names must exist; one that is only Dolly's may be missing
-            if column not in record and (field in needs or column != field):
-                found = ", ".join(map(str, record)) or "none"
-                raise BadRecord(
-                    f"no column {column!r} (it has {found}); name the file's own in data.columns, "
-                    "as in --data.columns '{instruction: prompt, response: text}'"
-                )
-            value = ""
-        if not isinstance(value, str):
-            raise BadRecord(f"{column!r} must be text, is {type(value).__name__}")
-        texts[field] = check_text(value.strip(), column)
+        # a column that the config names must exist; one that is only Dolly's may be missing
+        if column not in row and (field in needs or column != field):
+            found = ", ".join(map(str, record)) or "none"
+            raise BadRecord(
+                f"no column {column!r} (it has {found}); name the file's own in data.columns, "
+                f"as in --data.columns '{suggest_columns(record)}'"
+            )
+        texts[field] = read_text(row.get(column), field, column)
     for field in needs:
         if not texts[field]:
             raise BadRecord(f"{columns[field]!r} is empty")
-    given_id = record.get(columns["id"])
-    if given_id is not None and not isinstance(given_id, str | int):
-        raise BadRecord(f"{columns['id']!r} must be text or a whole number")
-    has_id = given_id is not None and given_id != ""  # an empty cell of a CSV file is no id
-    example_id = check_text(str(given_id), columns["id"]) if has_id else content_id(texts)
+    example_id = read_id(row.get(columns["id"]), columns["id"]) or content_id(texts)
+    if is_placeholder(texts["context"]):
+        texts["context"] = ""
     example = Example(id=example_id, **texts)
     return strip_marks(example) if strip_citations else example
+
+
+def read_text(value: object, field: str, column: str) -> str:
+    """A field's text; "" where nothing is to be seen. An optional field's numbers, dates and lists are spelt."""
+    if field not in REQUIRED:
+        value = spell(value, ", " if field == "category" else "\n")
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRecord(f"{column!r} must be text, is {type(value).__name__}")
+    text = check_text(value.strip(), column)
+    return "" if is_blank(text) else text
+
+
+def spell(value: object, between: str) -> object:
+    """`3.0` -> `"3"`, `["a", None, 2]` -> `"a, 2"`; not a number -> None; what has no such spelling stays."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float | Decimal | date):
+        return str(value)
+    if isinstance(value, list):
+        parts = [part for part in (spell(each, between) for each in value) if part is not None]
+        return between.join(map(str, parts)) if all(isinstance(part, str) for part in parts) else value
+    return value
+
+
+def read_id(value: object, column: str) -> str:
+    """ "" where there is none: null, an empty cell of a CSV file, or what a table of numbers has instead."""
+    if isinstance(value, float) and (not isfinite(value) or value.is_integer()):
+        value = spell(value, "")
+    if value is None:
+        return ""
+    if not isinstance(value, str | int):
+        raise BadRecord(f"{column!r} must be text or a whole number")
+    return check_text(str(value), column)
 
 
 def check_text(text: str, column: str) -> str:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from revinst.data.invisible import drop_invisible
 from revinst.progress import Stage
 
 SHINGLE = 5
@@ -25,8 +26,11 @@ FACTORS = np.random.default_rng(0).integers(0, 2**63, size=1024, dtype=np.uint64
 
 
 def normalise(text: str) -> str:
-    """Lower case, letters and digits only, single spaces: `"What's  THIS?"` -> `"what s this"`."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+    """Lower case, letters and digits only, single spaces: `"What's  THIS?"` -> `"what s this"`.
+
+    What nobody sees is not there: a word with a zero-width space in it is one word.
+    """
+    return " ".join(re.findall(r"[^\W_]+", drop_invisible(text).lower()))
 
 
 def hash_windows(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

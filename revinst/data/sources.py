@@ -1,23 +1,34 @@
-"""Records as they lie in a hub data set, a folder or a file: (where, record) pairs, unchecked."""
+"""Records of a hub data set, a folder or a file as (where, record), unchecked; which files of a folder are read."""
 
-import csv
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from revinst.data.formats import FILE_SUFFIXES, Records, clean_columns, kind_of, read_file
+from revinst.data.unpacked import PACKED_SUFFIXES
 from revinst.errors import UserError
-from revinst.system import allow_long_csv_fields
+from revinst.launch.ranks import is_first_process
+from revinst.progress import write
 
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-MAX_RECORD_BYTES = 10_000_000
+# As in test-00000-of-00002, train_sft, TestSet: no letter before or after.
+TRAIN = r"(?<![a-z])train(?:ing)?(?:set|split|data)?(?![a-z])"
+NOT_TRAIN = (
+    r"(?<![a-z])(?:test(?:s|ing)?|valid(?:ation)?|val|dev(?:el|elopment)?|eval(?:uation)?|held[-_ ]?out|hold[-_ ]?out)"
+    r"(?:set|split|data)?(?![a-z])"
+)
+# What lies beside rows and holds none.
+BESIDE = re.compile(
+    r"(readme|licen[cs]e|copying|notice|citation|changelog|authors|contributing|_success)\b.*|dataset_(info|infos)\.json"
+)
+BESIDE_SUFFIXES = {
+    ".md", ".rst", ".txt", ".pdf", ".htm", ".html", ".py", ".ipynb", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".bib",
+    ".cff", ".sh", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".lock", ".crc", ".md5", ".sha1", ".sha256", ".sha512",
+}  # fmt: skip
 
 
-class BadRecord(ValueError):
-    """Why a record can't become an `Example`; whoever reads it adds where."""
-
-
-def read_records(name: str) -> Iterator[tuple[str, object]]:
+def read_records(name: str) -> Records:
     """Yields (where, record) for each record of one source; what can't be parsed comes as a BadRecord."""
     if name == "quickstart":
         yield from read_file(Path(str(files("revinst.data").joinpath("quickstart.jsonl"))))
@@ -27,31 +38,13 @@ def read_records(name: str) -> Iterator[tuple[str, object]]:
         yield from read_file(path)
     elif path.is_dir():
         yield from read_folder(path)
-    elif path.suffix in FILE_SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    elif kind_of(path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(f"{name}: no such file or folder; check data.source")
     else:
         yield from read_hub(name)
 
 
-def read_folder(path: Path) -> Iterator[tuple[str, object]]:
-    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-        from datasets import DatasetDict, load_from_disk
-
-        dataset = load_from_disk(str(path))
-        parts = dict(dataset) if isinstance(dataset, DatasetDict) else {"train": dataset}
-        if "train" in parts:  # a test part is somebody else's held-out part, as on the hub
-            parts = {"train": parts["train"]}
-        for part, records in parts.items():
-            yield from ((f"{path}[{part}]:{number}", record) for number, record in enumerate(records))
-        return
-    found = sorted(file for file in path.iterdir() if file.suffix in FILE_SUFFIXES)
-    if not found:
-        raise UserError(f"{path}: no {', '.join(FILE_SUFFIXES)} file in this folder")
-    for file in found:
-        yield from read_file(file)
-
-
-def read_hub(name: str) -> Iterator[tuple[str, object]]:
+def read_hub(name: str) -> Records:
     from datasets import load_dataset
 
     try:
@@ -59,73 +52,99 @@ def read_hub(name: str) -> Iterator[tuple[str, object]]:
     except Exception as error:  # the hub client raises many kinds: offline, unknown id, gated, no such split
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{name}: neither a file nor a data set that the hub gave ({reason})") from error
-    yield from ((f"{name}:{number}", record) for number, record in enumerate(records))
+    yield from ((f"{name}:{number}", clean_columns(record)) for number, record in enumerate(records))
 
 
-def read_file(path: Path) -> Iterator[tuple[str, object]]:
-    readers = {".jsonl": read_jsonl, ".json": read_json_list, ".csv": read_csv, ".parquet": read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; give {', '.join(FILE_SUFFIXES)}")
-    try:
-        yield from reader(path)
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())  # pyarrow's have several lines
-        raise UserError(f"{path}: can't be read ({reason})") from error
+def read_folder(path: Path) -> Records:
+    """All files of a folder and of those in it, in order of their paths; of parts named as such the training part."""
+    if (path / "dataset_dict.json").is_file() or all(
+        (path / name).is_file() for name in ("dataset_info.json", "state.json")
+    ):
+        yield from read_saved(path)
+        return
+    for name in choose_parts(path, list_files(path)):
+        yield from read_file(path / name)
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, object]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", parse_json_line(line)
+def read_saved(path: Path) -> Records:
+    """A folder that `datasets` saved."""
+    from datasets import DatasetDict, load_from_disk
+
+    dataset = load_from_disk(str(path))
+    parts = dict(dataset) if isinstance(dataset, DatasetDict) else {"train": dataset}
+    for part in choose_parts(path, list(parts)):
+        yield from ((f"{path}[{part}]:{number}", clean_columns(record)) for number, record in enumerate(parts[part]))
 
 
-def parse_json_line(line: bytes) -> object:
-    if len(line) > MAX_RECORD_BYTES:
-        return BadRecord(f"the line is {len(line):,} bytes long, more than {MAX_RECORD_BYTES:,}")
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return BadRecord(f"not UTF-8 (byte {error.start})")
-    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
-        return BadRecord(f"not JSON ({error})")
+def list_files(path: Path) -> list[str]:
+    """Files with rows, relative to the folder. Raises UserError for one that can't be read; hidden ones don't count."""
+    rows, beside = [], []
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if any(part.startswith((".", "__")) for part in name.parts):
+            continue
+        if file.is_dir():
+            if file.is_symlink():
+                raise UserError(f"{file}: a link to a folder is not followed; name it in data.source")
+        elif kind_of(file) and not is_beside(name.name):
+            rows.append(name.as_posix())
+        elif is_beside(name.name):
+            beside.append(name.as_posix())
+        else:
+            raise UserError(
+                f"{file}: no kind of file that rows are read from ({', '.join(FILE_SUFFIXES)}, as they are or with "
+                f"{', '.join(PACKED_SUFFIXES)}); convert it or move it out of the folder"
+            )
+    if not rows:
+        raise UserError(f"{path}: no {', '.join(FILE_SUFFIXES)} file in this folder")
+    twice = next((name for name in rows if str(Path(name).with_suffix("")) in rows), None)
+    if twice:
+        raise UserError(f"{path}: {twice} lies there unpacked too, and its rows would count twice; move one away")
+    if beside:
+        say(f"{path}: {shorten(beside)} beside the rows, not read")
+    return rows
 
 
-def read_json_list(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        records = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(records, list):
-        raise UserError(f"{path}: a .json file must hold one list of rows; one row a line belongs in .jsonl")
-    yield from ((f"{path}[{number}]", record) for number, record in enumerate(records))
+def choose_parts(path: Path, names: list[str]) -> list[str]:
+    """The names to train on: of train and test the first; all where no name says that it is another part."""
+    parts: dict[str, list[str]] = {"train": [], "other": [], "": []}
+    for name in names:
+        parts[part_of(name)].append(name)
+    if not parts["other"]:
+        return names
+    if not parts["train"] or parts[""]:
+        unnamed = f", and {shorten(parts[''])} as none" if parts[""] else ""
+        raise UserError(
+            f"{path}: {shorten(parts['other'])} named as another part than training{unnamed}; "
+            "name the files to train on in data.source"
+        )
+    say(f"{path}: {shorten(parts['train'])} read; {shorten(parts['other'])} left out as another part than training")
+    return parts["train"]
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, object]]:
-    allow_long_csv_fields()
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            _ = reader.fieldnames  # reads the header
-            first_line = reader.line_num + 1  # a quoted field may span several lines: a record is named by its first
-            for record in reader:
-                where, first_line = f"{path}:{first_line}", reader.line_num + 1
-                short_or_long = None in record or None in record.values()
-                yield where, BadRecord("another number of columns than the header") if short_or_long else record
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}:{reader.line_num}: not a CSV file in UTF-8 ({error})") from None
+def part_of(name: str) -> str:
+    """`train`, `other` or "": by the file's name, or else by the folder nearest to it that says it."""
+    for each in reversed(name.lower().split("/")):
+        if re.search(NOT_TRAIN, each):
+            return "other"
+        if re.search(TRAIN, each):
+            return "train"
+    return ""
 
 
-def read_parquet(path: Path) -> Iterator[tuple[str, object]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def shorten(names: Iterable[str]) -> str:
+    """At most three of them."""
+    listed = list(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
 
-    try:
-        number = 0
-        for batch in pq.ParquetFile(path).iter_batches():
-            for record in batch.to_pylist():
-                yield f"{path}[{number}]", record
-                number += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+@cache
+def say(line: str) -> None:
+    """Once: a source may be read several times."""
+    if is_first_process():
+        write(line)
+
+
+def is_beside(name: str) -> bool:
+    return bool(BESIDE.fullmatch(name.lower())) or Path(name).suffix.lower() in BESIDE_SUFFIXES

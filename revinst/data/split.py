@@ -17,12 +17,15 @@ import numpy as np
 from revinst.data.example_table import Examples, build_examples
 from revinst.data.examples import Example
 from revinst.data.overlap import near_duplicates, normalise
+from revinst.data.placeholders import is_placeholder
 from revinst.errors import UserError
 from revinst.runs.files import read_json
 
-MIN_RESPONSE_WORDS = 4  # shorter responses may be labels ("Yes", "Positive"), shared by unrelated examples ...
+MIN_SHARED_WORDS = 4  # shorter texts may be labels ("Yes", "Positive"), shared by unrelated examples ...
 MIN_RESPONSE_CHARACTERS = 5
 MAX_SHARED_SHORT = 10  # ... unless few give them: "George Washington" twice is one question asked twice
+# A context so short is what a tool writes into every row where it has nothing, or a label, if most rows have it.
+MIN_CONTEXT_WORDS = 20
 # A script without spaces has a word in each character.
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 PARTS = ("heldout", "val", "train")
@@ -82,7 +85,9 @@ def group_duplicates(examples: Sequence[Example]) -> list[list[int]]:
     """Groups of numbers of examples that belong together, transitively.
 
     Those belong together that share a context, or whose instructions, or whose responses, are equal or near-duplicates
-    (`overlap.near_duplicates`) once normalised. A response of less than four words counts only if few share it.
+    (`overlap.near_duplicates`) once normalised. A response or context of less than four words counts only if few share
+    it, a context of less than twenty only if most rows have another or none; what only says that there is nothing
+    ("N/A", "no input") never counts as an instruction or a context.
     """
     examples = examples if isinstance(examples, Examples) else build_examples(examples)
     groups = DuplicateGroups(len(examples))
@@ -123,7 +128,8 @@ def join_equal(examples: Examples, groups: DuplicateGroups, name: str) -> np.nda
     keys = np.fromiter((int.from_bytes(text_key(text)) for text in texts), np.uint64, len(texts))
     _, first, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     shared = zip(NormalisedTexts(examples.take(first), name), counts.tolist(), strict=True)
-    counting = np.fromiter((counts_as_shared(text, name, count) for text, count in shared), bool, len(first))
+    total = len(examples)
+    counting = np.fromiter((counts_as_shared(text, name, count, total) for text, count in shared), bool, len(first))
     for number in np.flatnonzero(counting[inverse] & (counts[inverse] > 1)).tolist():
         groups.join(number, int(first[inverse[number]]))
     return np.sort(first[counting])
@@ -133,13 +139,19 @@ def text_key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def counts_as_shared(text: str, name: str, num_sharing: int) -> bool:
-    """Whether examples that share this normalised text belong together."""
+def counts_as_shared(text: str, name: str, num_sharing: int, total: int) -> bool:
+    """Whether examples that share this normalised text, `num_sharing` of `total`, belong together."""
     if not text:
         return False
-    if name != "response" or len(WORD.findall(text)) >= MIN_RESPONSE_WORDS:
+    words = len(WORD.findall(text))
+    if name == "response":
+        few = len(text) >= MIN_RESPONSE_CHARACTERS and num_sharing <= MAX_SHARED_SHORT
+        return words >= MIN_SHARED_WORDS or few
+    if is_placeholder(text):
+        return False
+    if name == "instruction" or words >= MIN_CONTEXT_WORDS or num_sharing <= MAX_SHARED_SHORT:
         return True
-    return len(text) >= MIN_RESPONSE_CHARACTERS and num_sharing <= MAX_SHARED_SHORT
+    return words >= MIN_SHARED_WORDS and 2 * num_sharing <= total
 
 
 def split_examples(

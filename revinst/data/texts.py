@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
-from revinst.data.sources import BadRecord, read_file
+from revinst.data.formats import TO_UTF_8, BadRecord, read_file
+from revinst.data.messages import has_column
 from revinst.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -21,14 +22,14 @@ def read_texts(
     strip_citations: without marks such as [12].
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in TEXT_SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_SUFFIXES)
         if not files:
             raise UserError(f"{path}: no {' or '.join(TEXT_SUFFIXES)} files in this folder")
         for file in files:
             yield read_text_file(file, strip_citations)
     elif not path.is_file():
         raise UserError(f"{path}: no such file or folder")
-    elif path.suffix in TEXT_SUFFIXES:
+    elif path.suffix.lower() in TEXT_SUFFIXES:
         yield read_text_file(path, strip_citations)
     else:
         yield from read_text_records(path, column, dict(columns or check_columns({})), strip_citations)
@@ -38,7 +39,7 @@ def read_text_file(path: Path, strip_citations: bool) -> Example:
     try:
         return build_text(path.read_text(encoding="utf-8-sig"), strip_citations, path.name)
     except (UnicodeDecodeError, BadRecord) as error:
-        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else 'not UTF-8'}") from None
+        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else f'not UTF-8; {TO_UTF_8}'}") from None
 
 
 def read_text_records(
@@ -50,10 +51,14 @@ def read_text_records(
             if isinstance(record, BadRecord):
                 raise record
             names = find_columns(record, columns) | ({"response": column} if column else {})
-            if not isinstance(record, dict) or not isinstance(record.get(names["response"]), str):
+            if not isinstance(record, dict) or not has_text(record, names["response"]):
                 has = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
                 raise BadRecord(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
             text = build_example(record, names, ("response",), strip_citations)
         except BadRecord as reason:
             raise UserError(f"{where}: {reason}") from None
         yield replace(text, id=make_unique(text.id, repeats))
+
+
+def has_text(record: dict[str, object], name: str) -> bool:
+    return isinstance(record.get(name), str) or (name not in record and has_column(record, name))

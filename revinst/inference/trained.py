@@ -13,8 +13,9 @@ from revinst.data.datamodule import build_data
 from revinst.data.encoding import encode_to_generate
 from revinst.data.example_table import Examples, load_examples
 from revinst.data.examples import Example, check_columns, find_columns, strip_marks
+from revinst.data.formats import BadRecord
 from revinst.data.prompt import Prompt, Template, load_template, render_prompt
-from revinst.data.sources import BadRecord, read_records
+from revinst.data.sources import read_records
 from revinst.data.tokenizer import Tokenizer, load_tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings

@@ -1,31 +1,70 @@
-"""Several processes, one for each device, that share the rows of `evaluate` and `generate`.
+"""This process among the ranks that our agent, torchrun or srun started: who is first, how they meet and share.
 
-`--devices N` starts them on this machine; torchrun starts them anywhere. Each loads the model for itself, so
-nothing crosses ranks but rows and results, as Python objects over gloo.
+The ranks of `evaluate` and `generate` load the model each for itself, so nothing crosses ranks but rows and results, as
+Python objects over gloo.
 """
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from revinst.errors import UserError
 
 T = TypeVar("T")
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")  # of torchrun, srun and Lightning; the first's: 0
+# In the environment of our own agent's ranks alone: its process id, and the folder where they find each other.
+AGENT, AGENT_FOLDER = "REVINST_AGENT", "REVINST_AGENT_FOLDER"
+# All that says to a process that it is a rank; a command that one starts is none.
+OF_A_RANK = re.compile(f"{AGENT}.*|((GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_.*|TORCHELASTIC_.*)")
+STOP_SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}  # and the exit code of what they stop
+if hasattr(signal, "SIGUSR1"):  # SLURM's; not on Windows
+    STOP_SIGNALS[signal.SIGUSR1] = 143
 TIMEOUT = timedelta(days=7)  # a rank may wait long for a slower one; one that died is noticed at once
 
 
 def is_first_process() -> bool:
     """Whether no launcher has given this process another rank than the first. Asks its environment alone."""
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
+
+
+def is_of_agent() -> bool:
+    """Whether our own agent started this rank. It shows what others than the first print only where they fail first."""
+    return AGENT in os.environ
+
+
+def follow_agent() -> None:
+    """A rank is told to stop when its agent is gone, however it died (Linux)."""
+    if not is_of_agent():
+        return
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+    _prctl_pr_set_pdeathsig(signal.SIGTERM)
+    if os.getppid() != int(os.environ[AGENT]):
+        sys.exit(143)  # it was gone before
+
+
+@contextmanager
+def process_group(backend: str, **options: Any) -> Iterator[None]:
+    """The group of all ranks: those of our agent meet by a file, others as their launcher says.
+
+    It is left in order alone: after an error NCCL's would wait for ranks that are gone.
+    """
+    import torch.distributed as dist
+
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if is_of_agent():
+        meeting = Path(os.environ[AGENT_FOLDER]) / f"ranks-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+        options["store"] = dist.FileStore(str(meeting), world_size)
+    dist.init_process_group(backend, rank=rank, world_size=world_size, **options)
+    yield
+    dist.destroy_process_group()
 
 
 class Ranks:
@@ -84,7 +123,7 @@ class Ranks:
 
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
-    """The ranks that torchrun or `launch` started, as their environment says; only the first one prints."""
+    """The ranks that torchrun or our agent started, as their environment says; only the first one prints."""
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "RANK" not in os.environ:
         raise UserError("srun started several tasks, and each would do all rows: start one a machine, with torchrun")
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -92,28 +131,24 @@ def open_ranks() -> Iterator[Ranks]:
         yield Ranks()
         return
     import torch
-    import torch.distributed as dist
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=TIMEOUT)
-    try:
+    with process_group("gloo", timeout=TIMEOUT):
         if rank == 0:
             yield Ranks(rank, world_size)
         else:
             with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield Ranks(rank, world_size)
-    finally:
-        dist.destroy_process_group()
 
 
 def run_command(command: str, *args: object) -> int:
-    """`revinst COMMAND ARGS` in a process of its own; its exit code. A signal to stop lets that one stop first.
-
-    `fit` runs so out of other commands: Lightning starts further ranks by the command line of the first process, and
-    leaves its job in that one's environment.
+    """`revinst COMMAND ARGS` in a process of its own, which is no rank; its exit code. A signal to stop lets that one
+    stop first.
     """
-    process = subprocess.Popen([sys.executable, "-m", "revinst.cli", command, *map(str, args)])
+    environment = {name: value for name, value in os.environ.items() if not OF_A_RANK.fullmatch(name)}
+    line = [sys.executable, "-m", "revinst.cli", command, *map(str, args)]
+    process = subprocess.Popen(line, env=environment)
     with ending([process]):
         code = process.wait()
     if code < 0:
@@ -137,71 +172,12 @@ def ending(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
             signal.signal(name, handler)
 
 
-def launch(command: str, args: list[str], devices: int) -> int:
-    """Runs `revinst COMMAND ARGS`, which asks for so many devices, once for each of them. Returns the first exit code
-    that is not 0, and ends the others then.
-
-    What ranks other than the first write is shown only when one of them is the first to fail. SIGTERM ends them too.
-    """
-    if "RANK" in os.environ:
-        raise UserError(f"--devices {devices}: torchrun has started the processes already; leave it out")
-    check_devices(devices)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {"WORLD_SIZE": str(devices), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with tempfile.TemporaryFile() as log:
-        processes = []
-        for rank in range(devices):
-            environment = os.environ | job | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            output = {"stdout": log, "stderr": log} if rank else {}
-            line = [sys.executable, "-m", "revinst.cli", command, *without_devices(args)]
-            processes.append(subprocess.Popen(line, env=environment, **output))  # type: ignore[call-overload]
-        with ending(processes):
-            failed = wait_for(processes)
-        if failed is None:
-            return 0
-        code = processes[failed].returncode
-        if failed:
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace")[-4000:])
-            print(f"revinst {command}: rank {failed} ended with {describe_exit(code)}", file=sys.stderr)
-        return code if code > 0 else 1
-
-
-def check_devices(devices: int) -> None:
-    """Raises UserError for more GPUs than the machine has."""
-    import torch
-
-    there = torch.cuda.device_count()
-    if devices < 1 or (there and devices > there):
-        raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
-
-
-def without_devices(args: list[str]) -> list[str]:
-    """The command line of one of the processes that --devices starts.
-
-    >>> without_devices(["RUN", "--devices", "2", "--limit", "3"])
-    ['RUN', '--limit', '3', '--devices', '1']
-    """
-    kept = [arg for arg in args if not arg.startswith("--devices=")]
-    if "--devices" in kept:
-        place = kept.index("--devices")
-        del kept[place : place + 2]
-    return [*kept, "--devices", "1"]
-
-
-def wait_for(processes: list[subprocess.Popen]) -> int | None:
-    """The rank that failed first, the first one of several; None when all have ended well."""
-    while True:
-        codes = [process.poll() for process in processes]
-        if any(codes):
-            time.sleep(1)  # the same mistake ends all of them: let the first one say it
-            return next(rank for rank, process in enumerate(processes) if process.poll())
-        if all(code == 0 for code in codes):
-            return None
-        time.sleep(0.1)
-
-
 def describe_exit(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    """
+    >>> describe_exit(-9)
+    'SIGKILL: killed, or out of memory'
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}: killed, or out of memory" if name == "SIGKILL" else name

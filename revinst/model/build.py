@@ -3,7 +3,7 @@
 `fit` builds the network and chooses for it; `revinst plan` makes the same choices for one without weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,19 +43,23 @@ class Choices:
 
 
 def choose(
-    network: Network, settings: ModelSettings, machine: Machine, rows: StepRows, available_gib: float | None = None
+    network: Network,
+    settings: ModelSettings,
+    machine: Machine,
+    hardware: Hardware,
+    rows: StepRows,
+    available_gib: float | None = None,
 ) -> Choices:
     """How a machine trains a network, loaded or on the meta device.
 
-    available_gib: what base, adapter and step may take there together; None: enough. Raises UserError for what was
-    asked for and can't be had.
+    hardware: of `choose_proved`. available_gib: what base, adapter and step may take there together; None: enough.
+    Raises UserError for what was asked for and can't be had.
     """
-    hardware, reasons = choose_proved(network.base.config, settings, machine)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
     division = divide_step(shape, step, available_gib)
-    reasons |= {
+    reasons = hardware.reasons | {
         "adapter": f"{shape.adapter_parameters:,} parameters are trained",
         "kernels": why_fused,
         "micro_batch": division.reason,
@@ -81,15 +85,13 @@ def build_empty(base: str, lora: LoraSettings) -> Network:
         return Network(attach_lora(model, lora, base))
 
 
-def choose_proved(
-    config: "PreTrainedConfig", settings: ModelSettings, machine: Machine
-) -> tuple[Hardware, dict[str, str]]:
-    """(what a machine computes this base with, reasons). Raises UserError where packed rows come out wrong with it."""
+def choose_proved(config: "PreTrainedConfig", settings: ModelSettings, machine: Machine) -> Hardware:
+    """What a machine computes this base with. Raises UserError where packed rows come out wrong with it."""
     proof = prove(settings.base, config)
     hardware = choose_for_machine(machine, settings.attention, settings.quantization, proof.needs)
     if machine.is_here:
         proof = prove_kernel(settings.base, config, hardware.attention, machine.device, DTYPES[hardware.dtype])
-    return hardware, hardware.reasons | {"packed rows": proof.reason}
+    return replace(hardware, reasons=hardware.reasons | {"packed rows": proof.reason})
 
 
 def build_network(
@@ -100,10 +102,10 @@ def build_network(
     mesh: of the ranks that share the layers, where `machine.sharded`. Raises UserError for a base, an adapter or a
     choice that can't be.
     """
-    hardware, _ = choose_proved(read_config(settings.base), settings, machine)
+    hardware = choose_proved(read_config(settings.base), settings, machine)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
-    choices = choose(network, settings, machine, rows, available_bytes(machine.device) / GIB)
+    choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(network, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from revinst.errors import UserError
 from revinst.model.network import Network
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ def count_recomputed_layers(
     layer_bytes: what a layer keeps of the largest micro-batch. free_gib: None: not known, or a CPU's; as if there were
     enough.
     """
-    if isinstance(activation_memory_gib, str) and activation_memory_gib != "auto":
-        raise UserError(f"model.activation_memory_gib {activation_memory_gib!r}: a number of GiB, or auto")
     if activation_memory_gib == "auto" and free_gib is None:
         return 0
     budget = AUTO_SHARE * (free_gib or 0.0) if activation_memory_gib == "auto" else float(activation_memory_gib)

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
-from revinst.model.build import Choices, build_empty, choose
+from revinst.model.build import Choices, build_empty, choose, choose_proved
 from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
 from revinst.model.micro_batch import StepSetup, divide_step
@@ -58,8 +58,9 @@ def build_plan(
     """JSON. memory_gib: of the device; None: this machine's, where it has such a device."""
     available_gib = available_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
     model = build_empty(config.model.base, config.model.lora)
-    choices = choose(model, config.model, machine, data.step_rows(machine.ranks), available_gib)
-    shape, step, hardware, division = choices.shape, choices.step, choices.hardware, choices.division
+    hardware = choose_proved(model.base.config, config.model, machine)
+    choices = choose(model, config.model, machine, hardware, data.step_rows(machine.ranks), available_gib)
+    shape, step, division = choices.shape, choices.step, choices.division
     speed, source = predict_speed(shape, division.recomputed, step)
     steps = count_steps(config.trainer, data.steps_per_epoch)
     documents = data.train_documents

@@ -1,6 +1,6 @@
 """A run, from its config to its adapter: starts, goes on where it stopped, or says that it has finished."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +9,7 @@ import torch
 from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.errors import UserError
+from revinst.launch.ranks import is_of_agent, process_group
 from revinst.model.base import check_folder
 from revinst.model.build import build_empty
 from revinst.runs.folder import Run
@@ -16,7 +17,7 @@ from revinst.training.module import InstructionModule
 from revinst.training.resume import find_checkpoint, is_finished, where_to_go_on
 from revinst.training.samples import Samples
 from revinst.training.stop import Stopped, StopSignals
-from revinst.training.trainer import build_trainer, check_trainer_flags
+from revinst.training.trainer import build_trainer
 
 
 def train(config: Config, signals: StopSignals) -> tuple[int, str]:
@@ -24,7 +25,6 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
 
     Everything a user can get wrong is looked for before the first write; every rank decides by the same files.
     """
-    check_trainer_flags(config)
     L.seed_everything(config.seed_everything, workers=True)
     data, module = build_data(config), InstructionModule(config.model)
     run = Run(Path(config.runs_dir) / config.run_name)
@@ -39,12 +39,22 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
         trainer.ckpt_path = find_checkpoint(run, config, data)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe
         try:
-            trainer.fit(module, datamodule=data, weights_only=True)
+            with meeting_ranks(trainer):
+                trainer.fit(module, datamodule=data, weights_only=True)
         except Stopped as stopped:
-            # Lightning kills the first rank when one that it launched ends with another code than 0.
+            # The others end in order: by another code than 0 a launcher would end the first one before it has spoken.
             exit_code = stopped.exit_code if trainer.is_global_zero else 0
             return exit_code, f"stopped by {stopped.name} at step {module.step}; {where_to_go_on(run)}"
     return 0, f"{run.path}: {module.step} steps done; adapter in {run.adapter}"
+
+
+def meeting_ranks(trainer: L.Trainer) -> AbstractContextManager[None]:
+    """The process group of our agent's ranks, which Lightning then finds; other launchers' it makes itself."""
+    if trainer.world_size == 1 or not is_of_agent():
+        return nullcontext()
+    device, strategy = trainer.strategy.root_device, trainer.strategy
+    backend = getattr(strategy, "process_group_backend", None) or ("nccl" if device.type == "cuda" else "gloo")
+    return process_group(backend, device_id=device if device.type == "cuda" else None)
 
 
 def check_against_data(trainer: L.Trainer, config: Config, data: InstructionDataModule) -> None:

@@ -17,6 +17,7 @@ from revinst.data.examples import Example
 from revinst.data.prompt import Prompt, render_prompt
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings, generate_batches
+from revinst.launch.heartbeat import Heartbeat
 from revinst.model.sharding import is_sharded
 from revinst.progress import as_written
 from revinst.training.module import InstructionModule, data_of
@@ -25,8 +26,8 @@ from revinst.training.module import InstructionModule, data_of
 class Samples(L.Callback):
     """Every N steps writes instructions for a few validation texts, beside their references."""
 
-    def __init__(self, settings: SampleSettings, max_new_tokens: int = 64):
-        self.settings, self.max_new_tokens = settings, max_new_tokens
+    def __init__(self, settings: SampleSettings, heart: Heartbeat | None = None, max_new_tokens: int = 64):
+        self.settings, self.heart, self.max_new_tokens = settings, heart, max_new_tokens
         self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -36,7 +37,11 @@ class Samples(L.Callback):
         self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int
     ) -> None:
         if self.settings.every_steps and module.step % self.settings.every_steps == 0:
+            if self.heart:
+                self.heart.rest(module.step)  # many tokens one by one: no hang, neither here nor where others wait
             self.show(trainer, module)
+            if self.heart:
+                self.heart.beat(module.step)
 
     def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
         """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""

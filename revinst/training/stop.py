@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SLURM's SIGUSR1: finish the step, save, stop. And the end of all ranks when one dies."""
+"""SIGTERM, SIGINT and SLURM's SIGUSR1: finish the step, save, stop."""
 
 import os
 import signal
@@ -7,26 +7,18 @@ from collections.abc import Callable
 from types import FrameType
 
 import lightning as L
-from lightning.pytorch.strategies import ParallelStrategy
 
-from revinst.launch.watch import RankWatch
+from revinst.launch.ranks import STOP_SIGNALS
 
 Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-if hasattr(signal, "SIGUSR1"):  # not on Windows
-    EXIT_CODES[signal.SIGUSR1] = 143
 
 
 class Stopped(BaseException):
-    """The run was told to stop. Not an Exception, as KeyboardInterrupt is not: nothing on the way may swallow it.
+    """The run was told to stop. Not an Exception, as KeyboardInterrupt is not: nothing on the way may swallow it."""
 
-    is_alone: the other ranks don't know of it, since it did not wait for the end of a step.
-    """
-
-    def __init__(self, signum: int, is_alone: bool = False):
+    def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
-        self.is_alone = is_alone
-        self.name, self.exit_code = signal.Signals(signum).name, EXIT_CODES[signal.Signals(signum)]
+        self.name, self.exit_code = signal.Signals(signum).name, STOP_SIGNALS[signal.Signals(signum)]
 
 
 class StopSignals(L.Callback):
@@ -41,7 +33,7 @@ class StopSignals(L.Callback):
         self.handlers: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopSignals":
-        self.handlers = {signum: signal.getsignal(signum) for signum in EXIT_CODES}
+        self.handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
         self.install()
         return self
 
@@ -52,12 +44,12 @@ class StopSignals(L.Callback):
 
     def install(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for signum in EXIT_CODES:
+            for signum in STOP_SIGNALS:
                 signal.signal(signum, self.handle)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if not self.is_training or (signum == self.received == signal.SIGINT):
-            raise Stopped(signum, is_alone=True)
+            raise Stopped(signum)
         if not self.received:
             self.received = signum
             note = f"\n{signal.Signals(signum).name}: stopping after this step; SIGINT twice stops at once\n"
@@ -66,29 +58,3 @@ class StopSignals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.install()  # Lightning has put its own in their place
         self.is_training = True
-
-
-class DeadRanks(L.Callback):
-    """No rank waits for one that has died; see `watch.py`. From before the base is loaded to the end."""
-
-    def __init__(self) -> None:
-        self.watch: RankWatch | None = None
-
-    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        strategy = trainer.strategy
-        if isinstance(strategy, ParallelStrategy) and trainer.world_size > 1 and self.watch is None:
-            assert strategy.cluster_environment is not None
-            address = strategy.cluster_environment.main_address
-            self.watch = RankWatch(trainer.global_rank, trainer.world_size, address, strategy.broadcast)
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        if self.watch is None:
-            return
-        if isinstance(exception, Exception) or getattr(exception, "is_alone", False):
-            self.watch.fail(f"{type(exception).__name__}: {str(exception)[:500]}")
-        else:
-            self.watch.close()  # a signal that all ranks stop at together
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        if self.watch is not None:
-            self.watch.close()

@@ -1,5 +1,6 @@
 """The Trainer of a config, with our loggers, callbacks and checkpoint writer."""
 
+import logging
 import os
 import re
 import sys
@@ -12,19 +13,22 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from revinst.config.parser import build_parser, dump_config
 from revinst.config.settings import Config
 from revinst.errors import UserError
+from revinst.launch.heartbeat import Heartbeat
 from revinst.model.hardware import check_precision, choose_precision, device_of
 from revinst.progress import on_terminal
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
 from revinst.training.checkpoint import Checkpoints
 from revinst.training.lines import ProgressLines
+from revinst.training.mending import Beats
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
-from revinst.training.stop import DeadRanks, StopSignals
+from revinst.training.stop import StopSignals
 from revinst.training.strategies import check_strategy
 from revinst.training.throughput import Throughput
 
@@ -53,11 +57,12 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     elif options["logger"]:
         loggers = [*as_list(options["logger"]), metrics]
     checkpoints = Checkpoints(run, config.checkpoint, text, metrics, signals)
+    heart = Heartbeat(config.launch.hang_s)
     ours = [
-        DeadRanks(),
+        Beats(heart),
         RunFolder(run, text, metrics),
         Throughput(),
-        Samples(config.samples),
+        Samples(config.samples, heart),
         signals,  # before what validates on resuming: Lightning's own handlers would answer in a collective
         checkpoints,  # after what logs: a checkpoint vouches for the rows before it
     ]
@@ -77,12 +82,39 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
         "precision": precision,
         "default_root_dir": str(run.path),
     }
-    try:
-        trainer = L.Trainer(**options)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+    trainer = make_trainer(options)
     check_launcher(trainer.num_devices, trainer.num_nodes)
     return trainer
+
+
+def count_ranks_to_start(config: Config) -> int:
+    """The processes on this machine, where no launcher has started them; 0 where this one does."""
+    if "WORLD_SIZE" in os.environ:
+        return 0
+    names = ("accelerator", "devices", "num_nodes", "strategy")  # no logger is made twice
+    options = make_classes(Namespace(**{name: config.trainer[name] for name in names}))
+    logging.disable(logging.INFO)  # its lines on the hardware, which the run's own Trainer says
+    trainer = make_trainer(options | {"logger": False, "enable_progress_bar": False})
+    logging.disable(logging.NOTSET)
+    if trainer.num_devices * trainer.num_nodes == 1:
+        return min(config.launch.max_restarts, 1)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    one_task = isinstance(environment, SLURMEnvironment) and os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1"
+    is_launched = environment is None or (environment.creates_processes_externally and not one_task)
+    if trainer.num_devices == 1 or is_launched:
+        return 0
+    if trainer.num_nodes > 1:
+        raise UserError(f"trainer.num_nodes {trainer.num_nodes}: start it on each machine with torchrun, or with srun")
+    return trainer.num_devices
+
+
+def make_trainer(options: dict[str, Any]) -> L.Trainer:
+    if "GROUP_WORLD_SIZE" in os.environ:  # torchrun's machines: with `--nnodes 1:4` they may become fewer or more
+        options |= {"num_nodes": int(os.environ["GROUP_WORLD_SIZE"])}
+    try:
+        return L.Trainer(**options)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
 
 
 def make_classes(trainer: Namespace) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def test_missing_config(capsys):
         ({"model__warmup_frac": 1.5}, "model.warmup_frac"),
         ({"model__max_grad_norm": 0}, "model.max_grad_norm"),
         ({"model__max_bad_steps": 0}, "model.max_bad_steps"),
+        ({"model__activation_memory_gib": "some"}, "model.activation_memory_gib"),
         ({"samples": {"count": 0}}, "samples.count 0"),
         ({"data__seq_len": 48}, "48"),
         ({"checkpoint__every_steps": 0}, "checkpoint.every_steps 0"),

@@ -60,7 +60,8 @@ def test_json_of_planted_rows(config, tmp_path, capsys):
     assert set(KEYS) <= set(summary) and all(isinstance(summary[key], int | float) for key in KEYS)
     assert summary["examples"] == num_lines == 363 and summary["groups"] == 300
     assert (summary["train"], summary["val"], summary["heldout"], summary["dropped"]) == (252, 36, 72, 3)
-    assert sum(summary["dropped_by_reason"].values()) == 3 and "not UTF-8 (byte N)" in summary["dropped_by_reason"]
+    assert sum(summary["dropped_by_reason"].values()) == 3
+    assert any(reason.startswith("not UTF-8 (byte N)") for reason in summary["dropped_by_reason"])
     assert summary["max_similarity"] < 0.7 and summary["leaked"] == 0
     assert summary["leaked_in_random_split"] > 2 and summary["moved_by_grouping"] > 10
     assert summary["documents_per_row"] * summary["rows"] == pytest.approx(252, abs=0.5)

@@ -40,12 +40,6 @@ def test_every_command_names_the_nearest(command, capsys, monkeypatch):
     assert said == f"revinst {command}: {wrong}: no such option; did you mean --{nearest}?\n"
 
 
-def test_corpus_takes_no_devices(capsys):
-    """It would write on one all the same."""
-    assert run_in_process("corpus", "x", "y", "--run", "RUN", "--devices", 2) == 2
-    assert "--devices: no such option" in capsys.readouterr().err
-
-
 def test_a_value_that_can_not_be_is_one_line_too(capsys):
     assert run_in_process("evaluate", "RUN", "--part", "train") == 2
     said = capsys.readouterr().err

@@ -11,8 +11,8 @@ from revinst.corpus.candidates import Writer
 from revinst.corpus.dropped import KEPT, filter_records
 from revinst.corpus.filters import Thresholds
 from revinst.data.datamodule import build_data
+from revinst.data.formats import BadRecord
 from revinst.data.prompt import render_prompt
-from revinst.data.sources import BadRecord
 from revinst.data.texts import read_texts
 from revinst.errors import UserError
 from revinst.inference import trained as opening

@@ -18,6 +18,7 @@ from revinst.config.settings import (
     CheckpointSettings,
     Config,
     DataSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     SampleSettings,
@@ -62,9 +63,11 @@ OTHERS: dict[str, dict[str, Any]] = {  # of every key, a value that is not its d
     },
     "checkpoint": {"every_steps": None, "every_epochs": 2, "every_minutes": None, "keep_last": 4, "keep_best": 0},
     "samples": {"every_steps": 9, "count": 1},
+    "launch": {"max_restarts": 2, "hang_s": 90.0},
 }
 WHOLE = {"seed_everything": 7, "run_name": "other", "runs_dir": "here", "resume": "never", "resume_force": True}
-KINDS = (DataSettings, LoraSettings, ModelSettings, CheckpointSettings, SampleSettings, Config)
+PLAIN = {"data": DataSettings, "checkpoint": CheckpointSettings, "samples": SampleSettings, "launch": LaunchSettings}
+KINDS = (*PLAIN.values(), LoraSettings, ModelSettings, Config)
 
 
 def test_every_field_has_a_docstring_that_help_shows():
@@ -83,7 +86,7 @@ def test_every_field_has_a_docstring_that_help_shows():
 
 
 def test_every_key_of_a_file_reaches_its_field(tmp_path):
-    for name, kind in {"data": DataSettings, "checkpoint": CheckpointSettings, "samples": SampleSettings}.items():
+    for name, kind in PLAIN.items():
         assert OTHERS[name].keys() == {field.name for field in fields(kind)}
         assert all(asdict(kind())[key] != value for key, value in OTHERS[name].items())
     model = OTHERS["model"] | {"lora": LoraSettings(**OTHERS["model"]["lora"]), "betas": (0.75, 0.5)}
@@ -100,6 +103,7 @@ def test_every_key_of_a_file_reaches_its_field(tmp_path):
         model=ModelSettings(**model),
         checkpoint=CheckpointSettings(**OTHERS["checkpoint"]),
         samples=SampleSettings(**OTHERS["samples"]),
+        launch=LaunchSettings(**OTHERS["launch"]),
         **WHOLE,
     )
     assert config.trainer.max_steps == 3 and config.trainer.use_distributed_sampler is False

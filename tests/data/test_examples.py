@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from datetime import date
 from importlib.resources import files
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_sources_of_the_wrong_kind_are_named(tmp_path):
     (tmp_path / "cut.json").write_text('[{"instruction": "a"')
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 nonsense")
     for name, reason in {
-        "empty": "empty: no .jsonl, .json, .csv, .parquet file in this folder",
+        "empty": "empty: no .jsonl, .json, .csv, .parquet, .ndjson, .tsv file in this folder",
         "rows.txt": "rows.txt: unknown kind of file '.txt'",
         "rows.json": "rows.json: a .json file must hold one list of rows",
         "cut.json": "cut.json: not JSON",
@@ -214,6 +215,39 @@ def test_an_empty_own_id_is_no_id(tmp_path):
     assert own == none and len(own[0].id) == 16
 
 
+def test_optional_columns_of_other_types_are_spelt(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"category": 3, "context": ["p", None, "q"], "id": 7.0},
+        {"category": 3.0, "context": 1.5, "id": float("nan")},
+        {"category": ["x", 2], "context": [], "id": None},
+        {"category": True, "context": None},
+        {"category": float("nan"), "context": ""},
+    ]
+    write_rows(path, [{"instruction": f"i{n}", "response": "r"} | row for n, row in enumerate(rows)])
+    examples, _ = load_examples(str(path))
+    assert examples.texts("category") == ["3", "3", "x, 2", "True", ""]
+    assert examples.texts("context") == ["p\nq", "1.5", "", "", ""]
+    assert examples[0].id == "7" and examples[1].id == hashlib.sha256(b"i1\x001.5\0r").hexdigest()[:16]
+
+
+def test_typed_columns_of_parquet(tmp_path):
+    columns = {"instruction": ["i", "j"], "response": ["r", "s"], "category": [0, None], "context": [None, None]}
+    dates = {"day": [date(2024, 5, 1), None]}
+    pq.write_table(pa.table(columns | dates), tmp_path / "rows.parquet")
+    assert load_examples(str(tmp_path / "rows.parquet"))[0].texts("category") == ["0", ""]
+    found = load_examples(str(tmp_path / "rows.parquet"), {"category": "day"})[0]
+    assert found.texts("category") == ["2024-05-01", ""] and found.texts("context") == ["", ""]
+
+
+def test_columns_names_are_read_as_they_look(tmp_path):
+    row = {"\ufeffmy\u00a0text": "i", "res\u200bponse ": "r\u200b", "\u202econtext": "c"}
+    found = load_examples(write_rows(tmp_path / "rows.jsonl", [row]), {"instruction": "my text"})[0]
+    assert list(found) == list(load_examples(str(tmp_path / "rows.jsonl"), {"instruction": "\u2060my text"})[0])
+    assert (found[0].instruction, found[0].context) == ("i", "c")
+    assert found[0].response == "r\u200b", "a text stays as it is"
+
+
 # ---- bad rows --------------------------------------------------------------------------------------------------------
 
 BAD_LINES = {
@@ -228,6 +262,15 @@ BAD_LINES = {
     "NUL": (b'{"instruction": "a", "response": "b\\u0000c"}', "'response' holds a NUL byte"),
     "lone surrogate": (b'{"instruction": "a\\ud83d", "response": "b"}', "'instruction' is not valid Unicode"),
     "empty": (b'{"instruction": " \\n", "response": "b"}', "'instruction' is empty"),
+    "invisible": (b'{"instruction": "a", "response": "\\u200b \\u2060\\ufeff\\u3164"}', "'response' is empty"),
+    "an object as context": (
+        b'{"instruction": "a", "response": "b", "context": {}}',
+        "'context' must be text, is dict",
+    ),
+    "two columns": (
+        b'{"instruction": "a", "response": "b", "response\\u200b": "c"}',
+        "two columns are named 'response'",
+    ),
     "null": (b'{"instruction": "a", "response": null}', "'response' is empty"),
     "missing": (b'{"instruction": "a", "output": "b"}', r"no column 'response' \(it has instruction, output\)"),
     "an object as id": (b'{"instruction": "a", "response": "b", "id": {}}', "'id' must be text or a whole number"),

@@ -37,6 +37,6 @@ def test_bench_ranks_on_the_cpu(tiny_llama, tmp_path):
     distances = [float(rows[name, 8][5]) for name in ("one", "ddp", "fsdp2")]
     assert distances[0] == 0 and all(0 < distance < 1e-4 for distance in distances[1:])
     for name in ("ddp", "fsdp2"):
-        assert "rank 1 is gone" in rows[name, 6][2] and rows[name, 6][-1] == "True"
+        assert "rank 1 ended with SIGKILL" in rows[name, 6][2] and rows[name, 6][-1] == "True"
     assert [rows[precision, 7][1:3] for precision in ("bf16", "fp32")] == [["12", "12"]] * 2
     assert run("--parts", "speed", "--bound", 1e-9)[0] == 1

@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import count
+from argparse import Namespace
 
 import pytest
 
 from revinst import cli
+from revinst.commands.evaluate import evaluate
+from revinst.commands.options import run_on_devices
 from revinst.errors import UserError
-from revinst.launch.ranks import ending, launch, open_ranks, run_command
+from revinst.launch.ranks import AGENT, ending, open_ranks, run_command
 from revinst.training.trainer import check_launcher
 
 SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml\n"
@@ -18,19 +20,21 @@ SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml
 
 @pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])
 @pytest.mark.parametrize(
-    ("rank", "parent_ends", "said", "waited"),
-    [("0", False, SAID, []), ("3", False, SAID, [3]), ("3", True, "", [3])],
+    ("rank", "agent", "waited"), [("0", "", []), ("3", "", [3]), ("3", str(os.getppid()), [])], ids=str
 )
-def test_who_says_it(capsys, monkeypatch, name, rank, parent_ends, said, waited):  # noqa: PLR0917
-    parents, waits = count(100), []
-    for variable in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
+def test_who_says_it(capsys, monkeypatch, name, rank, agent, waited):
+    """A launcher ends the others while they wait; our agent hides what they say."""
+    waits = []
+    for variable in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK", AGENT):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv(name, rank)
-    monkeypatch.setattr(os, "getppid", lambda: next(parents) if parent_ends else 100)
+    if agent:
+        monkeypatch.setenv(AGENT, agent)
+        monkeypatch.setattr(cli, "follow_agent", lambda: None)
     monkeypatch.setattr(cli.time, "sleep", waits.append)
     with pytest.raises(SystemExit) as ended:
         cli.main(["fit"])
-    assert ended.value.code == 2 and capsys.readouterr().err == said and waits == waited
+    assert ended.value.code == 2 and capsys.readouterr().err == SAID and waits == waited
 
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
@@ -39,14 +43,14 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}
 
 @pytest.fixture
 def environment(monkeypatch):
-    for name in (*TORCHRUN, *SRUN):
+    for name in (*TORCHRUN, *SRUN, AGENT):
         monkeypatch.delenv(name, raising=False)
     return lambda values: [monkeypatch.setenv(*item) for item in values.items()]
 
 
 @pytest.mark.parametrize("started", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
 def test_a_launcher_that_started_other_processes(environment, started):
-    check_launcher(8, 4)  # nothing was started: Lightning starts them
+    check_launcher(8, 4)  # nothing was started
     environment(started)
     check_launcher(2, 2)
     for devices, nodes in ((1, 1), (4, 1), (1, 4), (4, 2)):
@@ -61,10 +65,12 @@ def test_rows_are_not_shared_twice(environment):
         pass
     environment(TORCHRUN)
     with pytest.raises(UserError, match="leave it out"):
-        launch("evaluate", [], 2)
+        run_on_devices("evaluate", [], Namespace(devices=2), evaluate)
 
 
-def test_a_command_in_a_process_of_its_own(capfd):
+def test_a_command_in_a_process_of_its_own(capfd, environment):
+    """It is no rank, whatever started this one."""
+    environment(TORCHRUN | {AGENT: "1"})
     assert run_command("--version") == 0 and capfd.readouterr().out.startswith("revinst ")
     assert run_command("fly", 3) == 2 and "unknown command 'fly'" in capfd.readouterr().err
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.survive.faults import arguments, run_process, state_of, write_rows
+from tests.survive.two_ranks import start
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,13 @@ def whole(folder, tiny_llama) -> tuple[dict, list[str]]:
     )
     assert sum(bool(row["val/loss"]) for row in state["rows"]) >= 4 and state["manifest"]["val_loss"] > 5
     return state, events
+
+
+@pytest.fixture(scope="session")
+def whole_ranks(folder, tiny_llama) -> dict:
+    """The uninterrupted run of two ranks."""
+    assert start(folder, tiny_llama, "ranks", resume="never").wait(240) == 0, (folder / "ranks.log").read_text()[-3000:]
+    return state_of(folder / "ranks")
 
 
 @pytest.fixture(scope="session")

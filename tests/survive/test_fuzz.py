@@ -3,6 +3,7 @@ or a file that was changed.
 """
 
 import csv
+import gzip
 import json
 import random
 import shutil
@@ -168,7 +169,10 @@ ROWS = [
 
 def write_data(path: Path) -> Path:
     """ROWS as a file of the path's kind."""
-    if path.suffix == ".parquet":
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(write_data(path.with_suffix("")).read_bytes()))
+        path.with_suffix("").unlink()
+    elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(ROWS), path)
     elif path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -182,7 +186,9 @@ def write_data(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("suffix", "seed"), [(".jsonl", 11), (".json", 12), (".csv", 13), (".parquet", 14)])
+@pytest.mark.parametrize(
+    ("suffix", "seed"), [(".jsonl", 11), (".json", 12), (".csv", 13), (".parquet", 14), (".jsonl.gz", 15)]
+)
 def test_data_files(tmp_path, fault, suffix, seed):
     path = write_data(tmp_path / f"rows{suffix}")
     with fault("malformed data file") as counts:

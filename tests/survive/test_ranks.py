@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -14,21 +13,9 @@ import torch
 from revinst.runs.metrics import read_rows
 from tests.invariants.two_ranks import free_port
 from tests.survive.faults import arguments, assert_equal, count_lost, state_of
+from tests.survive.two_ranks import RANKS, ranks_of, start, wait_for_steps
 
 pytestmark = pytest.mark.wide
-RANKS = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "data.micro_batch_size": 1}
-
-
-def start(folder: Path, base: Path, name: str, **options: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "revinst.cli", *arguments(folder, name, base, **RANKS | options)]
-    log = (folder / f"{name}.log").open("ab")
-    return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-@pytest.fixture(scope="module")
-def whole_ranks(folder, tiny_llama) -> dict:
-    assert start(folder, tiny_llama, "ranks", resume="never").wait(240) == 0, (folder / "ranks.log").read_text()[-3000:]
-    return state_of(folder / "ranks")
 
 
 def test_never_with_two_ranks(folder, whole_ranks):
@@ -39,23 +26,37 @@ def test_never_with_two_ranks(folder, whole_ranks):
     assert whole_ranks["manifest"]["completed"]
 
 
-def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks, fault):
-    process = start(folder, tiny_llama, "stopped-ranks")
-    metrics = folder / "stopped-ranks" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 4):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    log = folder / "stopped-ranks.log"
+@pytest.mark.parametrize("to", ["the agent", "rank 0", "rank 1"])
+def test_sigterm_to_one_rank_stops_both(folder, tiny_llama, whole_ranks, fault, to):
+    name = f"stopped-ranks-{to.replace(' ', '-')}"
+    process, log = start(folder, tiny_llama, name), folder / f"{name}.log"
+    wait_for_steps(process, folder / name, 4)
     with fault("SIGTERM to one of two ranks") as counts:
-        process.send_signal(signal.SIGTERM)
+        {"the agent": process, **dict(zip(("rank 0", "rank 1"), ranks_of(process), strict=True))}[to].send_signal(
+            signal.SIGTERM
+        )
         counts["injected"] += 1
         assert process.wait(120) == 143, log.read_text()[-3000:]
-        assert log.read_text().count("stopped by SIGTERM") == 1
-        assert start(folder, tiny_llama, "stopped-ranks").wait(240) == 0, log.read_text()[-3000:]
-        state = state_of(folder / "stopped-ranks")
+        assert log.read_text().count("stopped by SIGTERM") == 1 and "Traceback" not in log.read_text()
+        assert start(folder, tiny_llama, name).wait(240) == 0, log.read_text()[-3000:]
+        state = state_of(folder / name)
         counts["bytes_lost"] += count_lost(state, whole_ranks)
         assert_equal(state, whole_ranks)
+
+
+def test_an_agent_that_is_killed_leaves_nobody(folder, tiny_llama, whole_ranks, fault):
+    """Its ranks finish their step and save."""
+    process, run = start(folder, tiny_llama, "no-agent"), folder / "no-agent"
+    wait_for_steps(process, run, 4)
+    ranks = ranks_of(process)
+    with fault("SIGKILL of the agent") as counts:
+        process.kill()
+        counts["injected"] += 1
+        assert not psutil.wait_procs(ranks, timeout=60)[1]
+        assert run.with_suffix(".log").read_text().count("stopped by SIGTERM") == 1
+        assert start(folder, tiny_llama, "no-agent").wait(240) == 0
+        counts["bytes_lost"] += count_lost(state_of(run), whole_ranks)
+        assert_equal(state_of(run), whole_ranks)
 
 
 def test_on_more_devices_it_goes_on_at_the_same_row(folder, tiny_llama, stopped, copy_of):
@@ -75,21 +76,17 @@ def test_a_killed_rank_ends_the_run(folder, tiny_llama, fault, strategy, victim)
     """SIGKILL in training: no process is left within a minute, and the reason is in the output once."""
     name = f"dead-{strategy}-{victim}"
     options = {"trainer.strategy": strategy, "model.optimizer": "adamw", "trainer.max_epochs": 200}
-    process = start(folder, tiny_llama, name, **options)
-    metrics, log = folder / name / "metrics.csv", folder / f"{name}.log"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 4):
-        assert time.monotonic() < deadline and process.poll() is None, log.read_text()[-3000:]
-        time.sleep(0.02)
-    (child,) = [each for each in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(each.cmdline())]
+    process, log = start(folder, tiny_llama, name, **options), folder / f"{name}.log"
+    wait_for_steps(process, folder / name, 4)
+    ranks = ranks_of(process)
     with fault("SIGKILL of one of two ranks") as counts:
-        (child if victim else process).send_signal(signal.SIGKILL)
+        ranks[victim].send_signal(signal.SIGKILL)
         counts["injected"] += 1
         since = time.monotonic()
-        assert process.wait(60) != 0
-        psutil.wait_procs([child], timeout=60)
-        assert not child.is_running() and time.monotonic() - since < 60
-        assert log.read_text().count(f"revinst: rank {victim} is gone without a word") == 1
+        assert process.wait(60) == 1
+        psutil.wait_procs(ranks, timeout=60)
+        assert not any(rank.is_running() for rank in ranks) and time.monotonic() - since < 60
+        assert log.read_text().count(f"revinst fit: rank {victim} ended with SIGKILL") == 1
 
 
 def test_ranks_that_see_other_files_do_not_train(folder, tiny_llama, stopped, copy_of):
@@ -122,13 +119,13 @@ def test_a_signal_before_training_ends_the_other_rank_too(folder, tiny_llama, fa
     """SIGTERM to the first rank while the base is loaded."""
     process = start(folder, tiny_llama, "early")
     deadline = time.monotonic() + 120
-    while "distributed_backend" not in (folder / "early.log").read_text():
+    while "You have overridden" not in (folder / "early.log").read_text():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    (child,) = [each for each in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(each.cmdline())]
+    ranks = ranks_of(process)
     with fault("SIGTERM to one of two ranks") as counts:
-        process.send_signal(signal.SIGTERM)
+        ranks[0].send_signal(signal.SIGTERM)
         counts["injected"] += 1
-        assert process.wait(30) == 143
-        psutil.wait_procs([child], timeout=15)
-        assert not child.is_running()
+        assert process.wait(60) == 143
+        psutil.wait_procs(ranks, timeout=15)
+        assert not any(rank.is_running() for rank in ranks)

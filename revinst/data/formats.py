@@ -1,0 +1,180 @@
+"""Files of rows: which kinds there are, how one is unpacked and decoded, and its records, unchecked."""
+
+import codecs
+import csv
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from revinst.data.invisible import clean_name
+from revinst.data.unpacked import PACKED_SUFFIXES, UTF_8, open_text, open_unpacked, read_lines
+from revinst.errors import UserError
+from revinst.system import allow_long_csv_fields
+
+FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".ndjson", ".tsv")
+MAX_RECORD_BYTES = 10_000_000
+TO_UTF_8 = "convert the file: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"  # nobody can be certain which it is
+Records = Iterator[tuple[str, object]]
+
+
+class BadRecord(ValueError):
+    """Why a record can't become an `Example`; whoever reads it adds where."""
+
+
+def kind_of(path: Path) -> str:
+    """`part.JSONL.gz` -> `.jsonl`; "" for what holds no rows."""
+    name = Path(path.name.lower())
+    suffix = (name.with_suffix("") if name.suffix in PACKED_SUFFIXES else name).suffix
+    return suffix if suffix in FILE_SUFFIXES else ""
+
+
+def read_file(path: Path) -> Records:
+    """Yields (where, record) for each record; what can't be parsed comes as a BadRecord."""
+    reader = READERS.get(kind_of(path))
+    if reader is None:
+        raise UserError(
+            f"{path}: unknown kind of file {path.suffix!r}; give {', '.join(FILE_SUFFIXES)}, as they are or packed "
+            f"({', '.join(PACKED_SUFFIXES)})"
+        )
+    try:
+        for where, record in reader(path):
+            yield where, clean_columns(record)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or " ".join(str(error).split())
+        raise UserError(f"{path}: can't be read ({reason})") from error  # pyarrow's reasons have several lines
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not {error.encoding} (byte {error.start}); {TO_UTF_8}") from None
+
+
+def clean_columns(record: object) -> object:
+    """The record with its columns' names as they read."""
+    if not isinstance(record, dict):
+        return record
+    names = [clean_name(name) for name in record]
+    if names == list(record):
+        return record
+    if len({*names}) < len(names):
+        return BadRecord(f"two columns are named {next(name for name in names if names.count(name) > 1)!r}")
+    return dict(zip(names, record.values(), strict=True))
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def look_ahead(path: Path) -> tuple[bytes, bool]:
+    """(first line that is not blank, whether there are more)."""
+    with closing(read_lines(path)) as lines:
+        filled = filter(None, (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines))
+        return next(filled, b""), next(filled, None) is not None
+
+
+def read_jsonl(path: Path) -> Records:
+    """One record a line; a file that begins with a bracket and is one list, as that list."""
+    if look_ahead(path)[0].startswith(b"["):
+        try:
+            records = parse_list(path)
+        except UserError:  # then its lines say what is wrong
+            pass
+        else:
+            yield from records
+            return
+    yield from read_json_lines(path)
+
+
+def read_json(path: Path) -> Records:
+    """One list of records; or one record a line, if there are several."""
+    first, has_more = look_ahead(path)
+    is_lines = has_more and first.startswith(b"{") and not isinstance(parse_json_line(first), BadRecord)
+    yield from read_json_lines(path) if is_lines else parse_list(path)
+
+
+def read_json_lines(path: Path) -> Records:
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.removeprefix(codecs.BOM_UTF8).strip():
+            yield f"{path}:{number}", parse_json_line(line)
+
+
+def parse_json_line(line: bytes) -> object:
+    if len(line) > MAX_RECORD_BYTES:
+        return BadRecord(f"the line is {len(line):,} bytes long, more than {MAX_RECORD_BYTES:,}")
+    try:
+        return json.loads(line.decode(UTF_8))
+    except UnicodeDecodeError as error:
+        return BadRecord(f"not UTF-8 (byte {error.start}); {TO_UTF_8}")
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
+        return BadRecord(f"not JSON ({error})")
+
+
+def parse_list(path: Path) -> Records:
+    try:
+        records = json.loads(b"".join(read_lines(path)).decode(UTF_8))
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(records, list):
+        raise UserError(f"{path}: a .json file must hold one list of rows, or one row a line")
+    return ((f"{path}[{number}]", record) for number, record in enumerate(records))
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path: Path) -> Records:
+    allow_long_csv_fields()
+    reader = None
+    try:
+        delimiter = find_delimiter(path)
+        with open_text(path) as text:
+            reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+            _ = reader.fieldnames  # reads the header
+            first_line = reader.line_num + 1  # a quoted field may span several lines: a record is named by its first
+            for record in reader:
+                where, first_line = f"{path}:{first_line}", reader.line_num + 1
+                short_or_long = None in record or None in record.values()
+                yield where, BadRecord("another number of columns than the header") if short_or_long else record
+    except (csv.Error, UnicodeDecodeError) as error:
+        advice = f"; {TO_UTF_8}" if isinstance(error, UnicodeDecodeError) else ""
+        line = reader.line_num if reader else 0
+        raise UserError(f"{path}:{line}: not a CSV file in UTF-8 ({error}){advice}") from None
+
+
+def find_delimiter(path: Path) -> str:
+    """The one that makes the most columns of the header."""
+
+    def count_columns(delimiter: str) -> int:
+        with open_text(path) as text:
+            return len(next(csv.reader(text, delimiter=delimiter), []))
+
+    return max(",;\t|", key=count_columns)
+
+
+def read_parquet(path: Path) -> Records:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        number = 0
+        source = path
+        if path.suffix.lower() in PACKED_SUFFIXES:
+            with open_unpacked(path) as file:
+                source = pa.BufferReader(file.read())
+        for batch in pq.ParquetFile(source).iter_batches():
+            for record in batch.to_pylist():
+                yield f"{path}[{number}]", record
+                number += 1
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+READERS: dict[str, Callable[[Path], Records]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+}
