@@ -48,15 +48,25 @@ def flash(
     return flash_attn_varlen_func(q, k, v, cu_seqlens, cu_seqlens, longest, longest, **options)
 
 
-def flash_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, lengths: list[int]) -> Tensor:
+def flash_after_prefix(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    cu_seqlens: Tensor,
+    lengths: list[int],
+    *,
+    window: int | None = None,
+) -> Tensor:
     """flash-attn aligns the ends of queries and keys, so that each query sees the prefix and what is before it."""
     from flash_attn import flash_attn_varlen_func
 
     prefix = (len(k) - len(q)) // len(lengths)
     cu_keys = cu_seqlens + prefix * torch.arange(len(cu_seqlens), dtype=torch.int32, device=q.device)
     longest = max(lengths)
+    options: dict[str, object] = {} if window is None else {"window_size": (window - 1, 0)}
     return flash_attn_varlen_func(
-        q, k, v, cu_seqlens, cu_keys, longest, longest + prefix, softmax_scale=scale, causal=True
+        q, k, v, cu_seqlens, cu_keys, longest, longest + prefix, softmax_scale=scale, causal=True, **options
     )
 
 
@@ -124,10 +134,21 @@ def reads_shared_heads(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def sdpa_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, lengths: list[int]) -> Tensor:
+def sdpa_after_prefix(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    cu_seqlens: Tensor,
+    lengths: list[int],
+    *,
+    window: int | None = None,
+) -> Tensor:
     """A call a document."""
     prefix = (len(k) - len(q)) // len(lengths)
     mask = torch.ones(max(lengths), max(lengths) + prefix, dtype=torch.bool, device=q.device).tril(prefix)
+    if window is not None:
+        mask = mask.triu(prefix - window + 1)
     longer = [length + prefix for length in lengths]
     outputs = []
     for q_part, k_part, v_part in zip(q.split(lengths), k.split(longer), v.split(longer), strict=True):
