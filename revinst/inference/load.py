@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from revinst.model.adapter import load_adapter
-from revinst.model.base import dequantize_base, load_base, read_config
-from revinst.model.hardware import choose_hardware, free_bytes
+from revinst.model.base import dequantize_base, load_base
+from revinst.model.hardware import Machine, free_bytes
 from revinst.model.network import Network
-from revinst.model.proof import prove, prove_kernel
+from revinst.model.proof import choose_proved
 
 
 def load_for_inference(
@@ -29,9 +29,7 @@ def load_for_inference(
 
     memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """
-    config = read_config(base)
-    hardware = choose_hardware(device, dtype=dtype, quantization=quantization, needs=prove(base, config).needs)
-    prove_kernel(base, config, hardware.attention, device, dtype)
+    hardware = choose_proved(base, Machine(device=device, dtype=dtype), quantization=quantization)
     if hardware.quantization != quantization:
         print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
     model = load_base(base, device, hardware.quantization, hardware.attention, dtype)

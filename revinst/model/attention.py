@@ -12,14 +12,16 @@ All kernels are causal and scaled. A window, a soft cap or sinks, where a base h
 
 `register_attention` puts a backend under transformers' interface, so that any of its models runs packed rows. A call
 that carries `cu_seqlens`, or has them for a mask, runs it on documents; one that does not (generation with a cache and
-left padding) runs transformers' own SDPA, so no mode has to be switched.
+left padding) runs transformers' own SDPA, unless it is one of packed rows (`told_of_documents`): that is refused.
 
 Shapes: T tokens of all documents, H query heads, K key/value heads (K divides H), D head size; n documents, and P
 positions of the prefix that they share.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -46,8 +48,8 @@ from revinst.model.attention_kernels import (
 @dataclass(frozen=True, slots=True)
 class Backend:
     """packed: q [T, H, D], k and v [T, K, D], scale, cu_seqlens, seq_lens -> [T, H, D]. after_prefix: the same with
-    k and v [T + n P, K, D], the prefix before each document. why_not: (device, dtype) -> why it can't run there, or "".
-    knows: of `EXTRAS`, what `packed` takes by these names.
+    k and v [T + n P, K, D], the prefix before each document; it takes a window. why_not: (device, dtype) -> why it
+    can't run there, or "". knows: of `EXTRAS`, what `packed` takes by these names.
     """
 
     packed: Kernel
@@ -149,9 +151,11 @@ def rows_by_sdpa(kernel: Kernel) -> Kernel:
     On Hopper SDPA is cuDNN's: 1.9 ms forward and backward for 6 rows of 2,048 where flash-attn 2 takes 2.9 ms.
     """
 
-    def choose(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
-        same = len(set(seq_lens)) == 1
-        return (BACKENDS["sdpa"].packed if same else kernel)(q, k, v, scale, cu_seqlens, seq_lens)
+    def choose(
+        q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int], **extras: Extra
+    ) -> Tensor:
+        same = len(set(seq_lens)) == 1 and not extras  # with a window it would compute whole matrices
+        return (BACKENDS["sdpa"].packed if same else kernel)(q, k, v, scale, cu_seqlens, seq_lens, **extras)
 
     return choose
 
@@ -174,6 +178,19 @@ def read_extras(
     return found
 
 
+HAS_PACKED_ROWS = ContextVar("packed rows are computed", default=False)
+
+
+@contextmanager
+def told_of_documents() -> Iterator[None]:
+    """Every attention in it must be told where documents end: a base that does not hand that on is refused."""
+    before = HAS_PACKED_ROWS.set(True)
+    try:
+        yield
+    finally:
+        HAS_PACKED_ROWS.reset(before)
+
+
 def attention_forward(
     module: torch.nn.Module,
     query: Tensor,
@@ -188,9 +205,13 @@ def attention_forward(
     seq_lens: list[int] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]."""
+    """query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]. Raises UserError for packed rows of a base that
+    hands on neither `cu_seqlens` nor the mask.
+    """
     if cu_seqlens is None or seq_lens is None:
         if not names_documents(attention_mask):
+            if HAS_PACKED_ROWS.get():
+                raise UserError("model.base: its attention is not told where documents end, and they would be one text")
             return unpacked_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         # A base that hands on the mask alone, which is `cu_seqlens`; each of its layers waits for the device.
         cu_seqlens = cast(Tensor, attention_mask)[0, 0, 0]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from revinst.errors import UserError
-from revinst.model.rope import rotate_by_document
 from revinst.progress import Stage, on_terminal
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def load_base(
     model.generation_config = GenerationConfig(**ids)
     model.config.use_cache = False  # a cache in the forward would undo the isolation of packed documents
     keep_cpu_training_exact(model)
-    return rotate_by_document(model)
+    return model
 
 
 @contextmanager

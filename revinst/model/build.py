@@ -3,7 +3,7 @@
 `fit` builds the network and chooses for it; `revinst plan` makes the same choices for one without weights.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,20 +11,21 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from revinst.config.settings import LoraSettings, ModelSettings
 from revinst.data.batch import StepRows
+from revinst.errors import UserError
 from revinst.model.attention import choose_kernel
 from revinst.model.base import bad_config, load_base, read_config
 from revinst.model.fused.support import choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes, choose_for_machine
+from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
-from revinst.model.proof import prove, prove_kernel
+from revinst.model.proof import choose_proved, prove
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ def choose(
     return Choices(shape, step, fused, division, reasons)
 
 
-def build_empty(base: str, lora: LoraSettings) -> Network:
+def build_empty(base: str, lora: LoraSettings, quantization: str = "none") -> Network:
     """Base and adapter without weights, on the meta device. Raises UserError as loading would, and for a base whose
-    packed rows would not be computed right.
+    packed rows would not be computed right, or whose weights would not be in 4 bits where they are asked for.
     """
     from transformers import AutoModelForCausalLM
 
@@ -81,17 +82,20 @@ def build_empty(base: str, lora: LoraSettings) -> Network:
     except Exception as error:
         raise bad_config(base, error) from error
     prove(base, config)
+    if quantization == "nf4" and (share := share_of_experts(model)):
+        raise UserError(
+            f"model.base {base}: {100 * share:.0f} % of its weights are experts in one tensor a layer, which "
+            "bitsandbytes leaves in 16 bits; set model.quantization: none, or take a base without experts"
+        )
     with torch.device("meta"):
         return Network(attach_lora(model, lora, base))
 
 
-def choose_proved(config: "PreTrainedConfig", settings: ModelSettings, machine: Machine) -> Hardware:
-    """What a machine computes this base with. Raises UserError where packed rows come out wrong with it."""
-    proof = prove(settings.base, config)
-    hardware = choose_for_machine(machine, settings.attention, settings.quantization, proof.needs)
-    if machine.is_here:
-        proof = prove_kernel(settings.base, config, hardware.attention, machine.device, DTYPES[hardware.dtype])
-    return replace(hardware, reasons=hardware.reasons | {"packed rows": proof.reason})
+def share_of_experts(model: "PreTrainedModel") -> float:
+    """Of a model's parameters: those in tensors [experts, out, in]."""
+    others = (module for module in model.modules() if not isinstance(module, torch.nn.modules.conv._ConvNd))
+    own = {p for module in others for p in module.parameters(recurse=False) if p.dim() == 3}
+    return sum(p.numel() for p in own) / sum(p.numel() for p in model.parameters())
 
 
 def build_network(
@@ -102,7 +106,7 @@ def build_network(
     mesh: of the ranks that share the layers, where `machine.sharded`. Raises UserError for a base, an adapter or a
     choice that can't be.
     """
-    hardware = choose_proved(read_config(settings.base), settings, machine)
+    hardware = choose_proved(settings.base, machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
     choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)

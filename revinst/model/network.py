@@ -14,7 +14,9 @@ from torch import Tensor
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.after_head import read_after_head
+from revinst.model.attention import told_of_documents
 from revinst.model.fused.host_memory import HostMemory
+from revinst.model.rope import rotate_by_document
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -41,21 +43,23 @@ class Network(torch.nn.Module):
         self.model = model
         self.host_memory: HostMemory | None = None
         self.after_head = read_after_head(self.base.config)
+        rotate_by_document(self.base)
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
     def hidden(self, batch: MicroBatch) -> Tensor:
         """[1, T, d] after the decoder's last norm; no document sees another."""
-        return self.decoder(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            cu_seqlens=batch.cu_seqlens,
-            seq_lens=batch.seq_lens,
-            # Of four dimensions, and read by nobody: without a mask transformers (5.23) looks whether rows are packed,
-            # and waits for the device.
-            attention_mask=batch.cu_seqlens[None, None, None],
-            use_cache=False,
-        ).last_hidden_state
+        with told_of_documents():
+            return self.decoder(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                cu_seqlens=batch.cu_seqlens,
+                seq_lens=batch.seq_lens,
+                # Of four dimensions, so that transformers (5.23) makes none of its own; for bases that hand on this
+                # alone.
+                attention_mask=batch.cu_seqlens[None, None, None],
+                use_cache=False,
+            ).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [n, d] -> [n, V] in fp32: the head, and what follows it."""

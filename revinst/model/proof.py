@@ -10,7 +10,7 @@ What it can't see is a file that was read wrong: that is transformers' own loadi
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.attention import BACKENDS, register_recorder
+from revinst.model.base import read_config
+from revinst.model.hardware import DTYPES, Hardware, Machine, choose_for_machine
 from revinst.model.network import Network
-from revinst.model.rope import BY_LENGTH, rotate_by_document
+from revinst.model.rope import BY_LENGTH
 from revinst.model.tiny_copy import WINDOW, Values, tiny_copy
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ class Proof:
 
 class NoCopy(Exception):
     """Why there is no tiny copy of a base."""
+
+
+def choose_proved(base: str, machine: Machine, attention: str = "auto", quantization: str = "none") -> Hardware:
+    """What a machine computes a base with. attention, quantization: as asked for. Raises UserError where it can't, or
+    where packed rows come out wrong with it; of a GPU that is not here, with the textbook.
+    """
+    config = read_config(base)
+    proof = prove(base, config)
+    hardware = choose_for_machine(machine, attention, quantization, proof.needs)
+    if machine.is_here:
+        in_fp32 = not BACKENDS[hardware.attention].why_not(machine.device, torch.float32)
+        dtype = torch.float32 if in_fp32 else DTYPES[hardware.dtype]
+        proof = prove(base, config, hardware.attention, machine.device, dtype)
+    return replace(hardware, reasons=hardware.reasons | {"packed rows": proof.reason})
 
 
 def prove(
@@ -75,14 +91,6 @@ def prove(
     if isinstance(verdict := PROVED[asked], str):
         raise UserError(f"{told} would not be what plain transformers computes: {verdict}")
     return verdict
-
-
-def prove_kernel(
-    base: str, config: "PreTrainedConfig", attention: str, device: torch.device, dtype: torch.dtype
-) -> Proof:
-    """`prove` with what computes there, in fp32 where it can, else in `dtype`."""
-    in_fp32 = not BACKENDS[attention].why_not(device, torch.float32)
-    return prove(base, config, attention, device, torch.float32 if in_fp32 else dtype)
 
 
 PROVED: dict[tuple[str, str, str, torch.dtype], "Proof | str"] = {}  # or what differs
@@ -145,7 +153,7 @@ class Plain:
         config = deepcopy(self.config)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
         model.load_state_dict(self.model.state_dict())
-        return Network(rotate_by_document(model.to(self.model.device))).eval()
+        return Network(model.to(self.model.device)).eval()
 
     def what_differs(self, attention: str, dtype: torch.dtype, error: float) -> str:
         for what, config in without_each(self.config):

@@ -14,16 +14,16 @@ BY_LENGTH = ("dynamic", "longrope")
 Angles = tuple[Tensor, Tensor]  # cos and sin, [1, T, D]
 
 
-def rotate_by_document(model: "PreTrainedModel") -> "PreTrainedModel":
+def rotate_by_document(model: "PreTrainedModel") -> None:
     """Makes each document of a packed row get the angles that it would have alone; transformers (5.23) takes those of
     the longest, and `dynamic` those of the longest text that it has seen. In place; other bases stay as they are.
     """
     for module in model.modules():
         rope_type = getattr(module, "rope_type", None)
         kinds = rope_type.values() if isinstance(rope_type, dict) else [rope_type]
-        if hasattr(module, "inv_freq") and any(kind in BY_LENGTH for kind in kinds):
+        by_length = hasattr(module, "inv_freq") and any(kind in BY_LENGTH for kind in kinds)
+        if by_length and not isinstance(module.forward, partial):
             module.forward = partial(angles_by_document, module, module.forward)
-    return model
 
 
 def angles_by_document(

@@ -24,7 +24,6 @@ from revinst.model.build import build_empty
 from revinst.model.memory import shape_of
 from revinst.model.network import Network
 from revinst.model.proof import prove
-from revinst.model.rope import rotate_by_document
 
 TYPES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 VOCABULARY, DOCUMENTS = 512, (60, 25, 90, 40)
@@ -131,7 +130,7 @@ def packed_network(plain: PreTrainedModel, config: PreTrainedConfig, backend: st
     options: dict[str, Any] = {"attn_implementation": register_attention(backend), "dtype": torch.float32}
     model = AutoModelForCausalLM.from_config(deepcopy(config), **options)
     model.load_state_dict(plain.state_dict())
-    return Network(rotate_by_document(model.requires_grad_(False))).eval()
+    return Network(model.requires_grad_(False)).eval()
 
 
 def draw_documents(lengths: Iterable[int] = DOCUMENTS) -> list[Tensor]:

@@ -9,6 +9,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
 from revinst.model import attention, network, proof
+from revinst.model.build import build_empty
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.model.proof import prove
@@ -125,7 +126,7 @@ def test_the_proof_names_what_is_lost(model_type, options, lost, says, monkeypat
     if lost == "head":
         monkeypatch.setattr(network, "read_after_head", lambda config: None)
     elif lost == "rope":
-        monkeypatch.setattr(proof, "rotate_by_document", lambda model: model)
+        monkeypatch.setattr(network, "rotate_by_document", lambda model: None)
     elif lost is not None:
         monkeypatch.delitem(attention.IN_TRANSFORMERS, lost)
     with pytest.raises(UserError, match=says) as refused:
@@ -153,6 +154,33 @@ def test_fit_and_plan_take_it_or_refuse_it_in_one_line(model_type, says, tmp_pat
     case = check_all_linear(CONFIG_MAPPING[model_type](), tmp_path)
     assert case.status == ("refused" if says else "exact"), case
     assert re.search(says, case.what) and "\n" not in case.what
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "gpt_oss"])
+def test_experts_in_16_bits_are_refused_where_4_are_asked_for(model_type, tmp_path):
+    tiny_config(model_type).save_pretrained(tmp_path)
+    lora = LoraSettings(target_modules=["q_proj", "v_proj"])
+    assert build_empty(str(tmp_path), lora, "none").has_adapter
+    with pytest.raises(UserError, match=r"\d\d % of its weights are experts .* model\.quantization: none"):
+        build_empty(str(tmp_path), lora, "nf4")
+
+
+def test_a_base_that_does_not_say_where_documents_end_is_refused(monkeypatch):
+    """By its first attention, whatever a proof said."""
+    packed = packed_network(plain_model(tiny_config("llama")), tiny_config("llama"))
+    for layer in packed.layers:
+        drop_documents(layer.self_attn, monkeypatch)
+    with pytest.raises(UserError, match="not told where documents end"):
+        packed.token_nll(pack(draw_documents()))
+    assert packed.base(input_ids=draw_documents([30])[0][None]).logits.isfinite().all()
+
+
+def drop_documents(attention, monkeypatch):
+    def forward(hidden_states, position_embeddings, attention_mask=None, **kwargs):
+        return plain(hidden_states, position_embeddings, attention_mask=None)
+
+    plain = attention.forward
+    monkeypatch.setattr(attention, "forward", forward)
 
 
 @pytest.mark.wide
