@@ -47,19 +47,18 @@ class Network(torch.nn.Module):
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
+    @told_of_documents()
     def hidden(self, batch: MicroBatch) -> Tensor:
         """[1, T, d] after the decoder's last norm; no document sees another."""
-        with told_of_documents():
-            return self.decoder(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                cu_seqlens=batch.cu_seqlens,
-                seq_lens=batch.seq_lens,
-                # Of four dimensions, so that transformers (5.23) makes none of its own; for bases that hand on this
-                # alone.
-                attention_mask=batch.cu_seqlens[None, None, None],
-                use_cache=False,
-            ).last_hidden_state
+        return self.decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            cu_seqlens=batch.cu_seqlens,
+            seq_lens=batch.seq_lens,
+            # Of four dimensions, so that transformers (5.23) makes none of its own; for bases that hand on this alone.
+            attention_mask=batch.cu_seqlens[None, None, None],
+            use_cache=False,
+        ).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [n, d] -> [n, V] in fp32: the head, and what follows it."""
