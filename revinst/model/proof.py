@@ -74,7 +74,9 @@ def prove(
     device, told = device or torch.device("cpu"), f"model.base {base}: packed rows of {config.model_type}"
     try:
         if config.get_text_config() is not config:
-            raise UserError(f"{told} are not computed: it reads more than text; give a base of its text part alone")
+            raise UserError(
+                f"{told} are not computed: it reads more than text; scripts/write_text_part.py writes its part"
+            )
         tiny = tiny_copy(config)
         asked = (tiny.to_json_string(use_diff=False), attention, str(device), dtype)
         if asked not in PROVED:
