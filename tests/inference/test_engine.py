@@ -197,7 +197,8 @@ def test_what_the_slots_do_not_know_goes_to_transformers(tiny_llama, capsys):
 
 
 @pytest.mark.parametrize("window", [1, 5, 16, 64])
-def test_a_window_is_that_of_transformers(smollm, window):
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)], ids=str)
+def test_a_window_is_that_of_transformers(smollm, window, device):
     """Of a Mistral: prompts that share a prefix, alone and beside others, and texts that outgrow the window."""
     values = tiny_config(vocab_size=512, initializer_range=0.2).to_dict() | {"sliding_window": window}
     config = MistralConfig.from_dict(values | {"model_type": "mistral", "architectures": None})
@@ -206,11 +207,11 @@ def test_a_window_is_that_of_transformers(smollm, window):
     options = {"attn_implementation": register_attention("sdpa"), "dtype": torch.float32}
     model = AutoModelForCausalLM.from_config(MistralConfig.from_dict(config.to_dict()), **options)
     model.load_state_dict(plain.state_dict())
-    network = Network(model.requires_grad_(False)).eval()
+    network = Network(model.requires_grad_(False)).to(device).eval()
     assert not why_not_decoder(network)
     first = torch.randint(10, 512, (12,)).tolist()  # of all of them: a prefix
     prompts = [first + torch.randint(10, 512, (n,)).tolist() for n in (3, 9, 20, 31, 40)]
-    settings = GenerationSettings(max_new_tokens=20, engine="slots")
+    settings = GenerationSettings(max_new_tokens=20, engine="slots", precision="fp32")
     for some in (prompts, prompts[-1:]):
         for number, made in generate_batches(network, smollm, some, settings):
             ids = torch.tensor([some[number]])

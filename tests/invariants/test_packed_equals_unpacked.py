@@ -95,6 +95,29 @@ def test_windows_and_caps_are_the_textbooks(backend, extras):
         assert (got.float() - expected).norm() < 3e-2 * expected.norm() + 1e-3
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 1, 16, 40])
+@pytest.mark.parametrize("backend", ["flash", "sdpa"])
+def test_a_window_after_a_prefix_is_the_textbooks(backend, window):
+    """The last tokens of each document beside keys and values of all of it."""
+    device, prefix, results = torch.device("cuda"), 24, []
+    if BACKENDS[backend].why_not(device, torch.bfloat16):
+        pytest.skip(f"{backend} does not run here")
+    extras = {} if window is None else {"window": window}
+    longer = [length + prefix for length in SEQ_LENS]
+    for name, dtype in [(backend, torch.bfloat16), ("eager", torch.float32)]:
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(sum(longer), heads, 64).to(device, dtype) for heads in (4, 2, 2))
+        last = torch.cat([torch.arange(length) >= prefix for length in longer]).to(device)
+        lengths = longer if name == "eager" else SEQ_LENS
+        ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device=device)
+        if name == "eager":
+            results.append(BACKENDS[name].packed(q, k, v, 0.125, ends, lengths, **extras)[last])
+        else:
+            results.append(BACKENDS[name].after_prefix(q[last], k, v, 0.125, ends, lengths, **extras).float())
+    assert (results[0] - results[1]).norm() < 2e-2 * results[1].norm()
+
+
 def test_choice_is_explained():
     backend, reason = choose_attention(torch.device("cpu"), "auto", torch.bfloat16)
     assert backend == "sdpa" and "GPU" in reason

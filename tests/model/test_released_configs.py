@@ -3,9 +3,11 @@
 import time
 
 import pytest
+import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from revinst.model import proof
+from revinst.model.attention import BACKENDS
 from revinst.model.proof import prove
 
 PHI_3 = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -128,3 +130,26 @@ def test_a_released_base_is_proved(name, monkeypatch):
     since = time.perf_counter()
     assert " ".join(sorted(prove("it", config).needs)) == needs
     print(f"{name}: {time.perf_counter() - since:.2f} s")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", RELEASED)
+def test_it_is_with_each_kernel_of_a_gpu(name, backend, monkeypatch):
+    """As `fit` asks, within two seconds; `-s` shows them. What a kernel does not know is not asked of it."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    model_type, needs, values = RELEASED[name]
+    device, dtype = torch.device("cuda"), torch.bfloat16 if backend in ("flash", "varlen") else torch.float32
+    if (obstacle := BACKENDS[backend].why_not(device, dtype)) or not {*needs.split()} <= BACKENDS[backend].knows:
+        pytest.skip(obstacle or f"{backend} does not compute {needs}")
+    config = CONFIG_MAPPING[model_type].from_dict(values)
+    prove("it", config)  # what a process does but once, on the CPU and on the GPU
+    prove("it", config, backend, device, dtype)
+    monkeypatch.setattr(proof, "PROVED", {})
+    since = time.perf_counter()
+    prove("it", config)
+    reason = prove("it", config, backend, device, dtype).reason
+    seconds = time.perf_counter() - since
+    print(f"{name}, {backend}: {seconds:.2f} s, {reason}")
+    assert seconds < 2
