@@ -18,6 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from revinst.errors import UserError
 from revinst.model.proof import prove
+from revinst.options import Parser
 from tests.model.base_cases import TYPES, Case, check, check_all_linear, tiny_config
 from tests.model.base_chain import BASES, Figures, run_chain
 
@@ -96,7 +97,7 @@ def stop(*_: object) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer", type=Path, help="a folder with the quickstart model's")
     parser.add_argument("types", nargs="*")
     args = parser.parse_args()

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from revinst.options import Parser
+
 
 def write_text_part(base: str, folder: Path) -> None:
     """With the base's tokenizer. Raises ValueError where transformers has no class for the part alone."""
@@ -27,7 +29,7 @@ def write_text_part(base: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
