@@ -1,7 +1,7 @@
 """Writes docs/bases.md: what becomes of the bases that people train, and of each causal type of the installed
-transformers. With types it prints their lines alone.
+transformers. With names it writes their lines alone anew.
 
-PYTHONPATH=. python scripts/check_bases.py models/smollm2-135m [TYPE ...]
+PYTHONPATH=. python scripts/check_bases.py models/smollm2-135m [NAME ...]
 """
 
 import argparse
@@ -55,29 +55,19 @@ def in_words(case: Case) -> str:
     return f"{case.status}: {(what or case.what).replace('|', '/')[:170]}"
 
 
-def table_of_types(types: list[str]) -> tuple[list[str], Counter[str]]:
-    lines, counts = [], Counter[str]()
-    for model_type in types:
-        signal.alarm(TIMEOUT_S)
-        try:
-            case, adapter = check_type(model_type)
-        except TimeoutError as error:
-            case, adapter = Case("untested", str(error)), Case("")
-        signal.alarm(0)
-        counts[case.status] += 1
-        lines.append(f"| {model_type} | {in_words(case)} | {in_words(adapter).replace('exact', 'yes')} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    return lines, counts
-
-
-def table_of_bases(tokenizer: Path) -> list[str]:
-    lines = []
-    for name, base in BASES.items():
+def line_of(name: str, tokenizer: Path) -> str:
+    """Of a type or of one of `BASES`."""
+    if name in BASES:
         with TemporaryDirectory() as folder:
-            figures = run_chain(base, Path(folder), tokenizer)
-        lines.append(f"| {name} | {base.model_type} | {' | '.join(cells(figures))} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    return lines
+            figures = run_chain(BASES[name], Path(folder), tokenizer)
+        return f"| {name} | {BASES[name].model_type} | {' | '.join(cells(figures))} |"
+    signal.alarm(TIMEOUT_S)
+    try:
+        case, adapter = check_type(name)
+    except TimeoutError as error:
+        case, adapter = Case("untested", str(error)), Case("")
+    signal.alarm(0)
+    return f"| {name} | {in_words(case)} | {in_words(adapter).replace('exact', 'yes')} |"
 
 
 def cells(figures: Figures) -> list[str]:
@@ -87,7 +77,7 @@ def cells(figures: Figures) -> list[str]:
     same, of = figures.texts or (0, 0)
     texts = f"{figures.engine}, {same} of {of}" if of else ""
     if figures.refused:
-        return [number(figures.loss), texts, figures.refused, "", "", ""]
+        return [number(figures.loss), texts, figures.refused.replace("|", "/"), "", "", ""]
     kls = (figures.kl_nf4, figures.kl_16bit, figures.kl_adapter)
     return [number(figures.loss), texts, number(figures.isolation), *map(number, kls)]
 
@@ -99,20 +89,22 @@ def stop(*_: object) -> None:
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer", type=Path, help="a folder with the quickstart model's")
-    parser.add_argument("types", nargs="*")
+    parser.add_argument("names", nargs="*", help="types, or bases of the first table; default: all")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, stop)
-    types, counts = table_of_types(args.types or TYPES)
-    if args.types:
-        return
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in PAGE.read_text().splitlines() if "|" in line}
+    for name in args.names or [*TYPES, *BASES]:
+        lines[name] = line_of(name, args.tokenizer)
+        print(lines[name], file=sys.stderr, flush=True)
+    counts = Counter(lines[name].split(" | ")[1].split(":")[0].split(" ")[0] for name in TYPES)
     found = {
         "version": transformers.__version__,
         "counts": ", ".join(f"{number} {status}" for status, number in counts.most_common()),
-        "types": "\n".join(types),
-        "bases": "\n".join(table_of_bases(args.tokenizer)),
+        "types": "\n".join(lines[name] for name in TYPES),
+        "bases": "\n".join(lines[name] for name in BASES),
     }
     PAGE.write_text(TEXT.read_text().format(**found))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BY_LENGTH = ("dynamic", "longrope")
-Angles = tuple[Tensor, Tensor]  # cos and sin, [1, T, D]
+Angles = tuple[Tensor, Tensor]  # cos and sin, [1, T, D] or [B, T, D]
 
 
 def rotate_by_document(model: "PreTrainedModel") -> None:
@@ -29,15 +29,21 @@ def rotate_by_document(model: "PreTrainedModel") -> None:
 def angles_by_document(
     rotary: torch.nn.Module, plain: Callable[..., Angles], x: Tensor, position_ids: Tensor, **kwargs: object
 ) -> Angles:
-    """x: of the dtype and device that angles get. position_ids [1, T] of documents, which begin at 0, or a batch's."""
-    starts = (position_ids[0] == 0).nonzero()[:, 0].tolist() if len(position_ids) == 1 else []
-    ends = [*starts[1:], position_ids.shape[1]]
-    lengths = [end - start for start, end in zip(starts, ends, strict=True)] if len(starts) > 1 else ends
+    """x: of the dtype and device that angles get. position_ids [1, T] of documents, which begin at 0, or a batch's
+    [B, T], each row of which is a text.
+    """
+    if len(position_ids) > 1:
+        parts, along = position_ids.split(1), 0
+    else:
+        starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
+        ends = [*starts[1:], position_ids.shape[1]]
+        lengths = [end - start for start, end in zip(starts, ends, strict=True)] if len(starts) > 1 else ends
+        parts, along = position_ids.split(lengths, dim=1), 1
     angles = []
-    for positions in position_ids.split(lengths, dim=1):
+    for positions in parts:
         forget_longest(rotary)
         angles.append(plain(x, positions, **kwargs))
-    cos, sin = (torch.cat(parts, dim=1) for parts in zip(*angles, strict=True))
+    cos, sin = (torch.cat(of_each, dim=along) for of_each in zip(*angles, strict=True))
     return cos, sin
 
 

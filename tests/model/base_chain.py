@@ -156,7 +156,7 @@ def run_chain(base: Base, folder: Path, tokenizer: Path) -> Figures:
         with torch.no_grad():
             measure_run(figures, folder)
     except (Refused, UserError) as refused:
-        figures.refused = str(refused)
+        figures.refused = str(refused).replace(f"{folder}/", "")
     return figures
 
 

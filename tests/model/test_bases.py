@@ -101,6 +101,20 @@ def test_generation_with_a_cache_is_that_of_plain_transformers(model_type):
     assert texts[0].shape == (2, 52) and torch.equal(*texts)
 
 
+@pytest.mark.parametrize("model_type", ["phi3", "qwen3"])
+def test_angles_by_length_are_each_texts_own_in_a_batch(model_type):
+    """One text grows beyond the trained length of 64, beside one that does not: as if written alone."""
+    config = tiny_config(model_type, **KINDS[model_type])
+    plain = plain_model(config)
+    packed, texts = packed_network(plain, config).base, draw_documents([58, 30])
+    options = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False}
+    alone = [plain.generate(text[None], **options)[0, len(text) :] for text in texts]
+    ids = torch.stack([texts[0], torch.cat([torch.zeros(28, dtype=torch.int64), texts[1]])])
+    mask = torch.ones_like(ids)
+    mask[1, :28] = 0
+    assert torch.equal(packed.generate(input_ids=ids, attention_mask=mask, **options)[:, 58:], torch.stack(alone))
+
+
 def test_the_proof_leaves_the_random_state_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
