@@ -24,6 +24,8 @@ from revinst.model.attention import register_attention
 from revinst.model.base import dequantize_base, is_quantized, load_base
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
+from tests.model.base_cases import KINDS, draw_documents, packed_network, plain_model
+from tests.model.base_cases import tiny_config as case_config
 from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -221,6 +223,18 @@ def test_a_window_is_that_of_transformers(smollm, window, device):
             )
             new = expected[0, ids.shape[1] :].tolist()
             assert made.token_ids == (new[:-1] if new[-1] == smollm.eos_id else new)
+
+
+@pytest.mark.parametrize("model_type", ["phi3", "qwen3"])
+def test_angles_by_length_are_each_texts_own(smollm, model_type):
+    """Texts that grow beyond the trained length of 64, that are beyond it, and that do not reach it: as if alone."""
+    config = case_config(model_type, **KINDS[model_type])
+    plain = plain_model(config)
+    network, texts = packed_network(plain, config), draw_documents([58, 30, 90])
+    made = dict(generate_batches(network, smollm, [text.tolist() for text in texts], GenerationSettings(20)))
+    for number, text in enumerate(texts):
+        new = plain.generate(text[None], do_sample=False, max_new_tokens=20, eos_token_id=smollm.eos_id)[0, len(text) :]
+        assert made[number].token_ids == [token for token in new.tolist() if token != smollm.eos_id]
 
 
 def test_every_mode_is_restored(network, smollm, prompts):

@@ -75,6 +75,30 @@ WHERE_KNOWN: dict[str, Any] = {
     "rotary_dim": 16,
 }
 
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+FACTORS = [1.0 + number / 4 for number in range(8)]
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 64,
+    "factor": 32.0,
+    "short_factor": FACTORS,
+    "long_factor": [4 * factor for factor in FACTORS],
+}
+# What changes a document's numbers beside a causal softmax, in documents of 25 to 90 tokens.
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 24},
+    "gemma3_text": {"sliding_window": 24},
+    "gemma2": {"sliding_window": 24, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    "gpt_oss": {"sliding_window": 24},
+    "granite": {"logits_scaling": 8.0},
+    "cohere2": {"logit_scale": 0.5, "sliding_window": 24},
+    "stablelm": {},
+    "phi3": {"rope_parameters": LONG, "original_max_position_embeddings": 64},
+    "qwen3": {"max_position_embeddings": 64, "rope_parameters": DYNAMIC},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

@@ -14,6 +14,8 @@ from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.model.proof import prove
 from tests.model.base_cases import (
+    DYNAMIC,
+    KINDS,
     TYPES,
     check,
     check_all_linear,
@@ -25,29 +27,6 @@ from tests.model.base_cases import (
     tiny_config,
 )
 
-DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
-FACTORS = [1.0 + number / 4 for number in range(8)]
-LONG = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "original_max_position_embeddings": 64,
-    "factor": 32.0,
-    "short_factor": FACTORS,
-    "long_factor": [4 * factor for factor in FACTORS],
-}
-# What changes a document's numbers beside a causal softmax, in documents of 25 to 90 tokens.
-KINDS = {
-    "llama": {},
-    "mistral": {"sliding_window": 24},
-    "gemma3_text": {"sliding_window": 24},
-    "gemma2": {"sliding_window": 24, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
-    "gpt_oss": {"sliding_window": 24},
-    "granite": {"logits_scaling": 8.0},
-    "cohere2": {"logit_scale": 0.5, "sliding_window": 24},
-    "stablelm": {},
-    "phi3": {"rope_parameters": LONG, "original_max_position_embeddings": 64},
-    "qwen3": {"max_position_embeddings": 64, "rope_parameters": DYNAMIC},
-}
 SOON = ["llama", "mistral", "gemma3_text", "granite", "stablelm"]
 
 
@@ -99,20 +78,6 @@ def test_generation_with_a_cache_is_that_of_plain_transformers(model_type):
     options = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False}
     texts = [model.generate(input_ids=ids, attention_mask=mask, **options) for model in (plain, packed)]
     assert texts[0].shape == (2, 52) and torch.equal(*texts)
-
-
-@pytest.mark.parametrize("model_type", ["phi3", "qwen3"])
-def test_angles_by_length_are_each_texts_own_in_a_batch(model_type):
-    """One text grows beyond the trained length of 64, beside one that does not: as if written alone."""
-    config = tiny_config(model_type, **KINDS[model_type])
-    plain = plain_model(config)
-    packed, texts = packed_network(plain, config).base, draw_documents([58, 30])
-    options = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False}
-    alone = [plain.generate(text[None], **options)[0, len(text) :] for text in texts]
-    ids = torch.stack([texts[0], torch.cat([torch.zeros(28, dtype=torch.int64), texts[1]])])
-    mask = torch.ones_like(ids)
-    mask[1, :28] = 0
-    assert torch.equal(packed.generate(input_ids=ids, attention_mask=mask, **options)[:, 58:], torch.stack(alone))
 
 
 def test_the_proof_leaves_the_random_state_alone():
