@@ -40,7 +40,9 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
+    parser.add_argument(
+        "--engine", default="auto", help="auto, slots (ours, for Llama and Mistral) or hf (transformers' generate)"
+    )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     parser.add_argument(
         "--precision",

@@ -13,7 +13,7 @@ from revinst.progress import Stage, on_terminal
 
 if TYPE_CHECKING:
     from bitsandbytes.nn import Linear4bit, Params4bit
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 QUANTIZATIONS = ("nf4", "none")
 
@@ -100,6 +100,22 @@ def check_folder(base: str) -> str:
     if not list(path.glob("*.safetensors")):
         raise UserError(f"model.base {base}: no *.safetensors weights in this folder (pickled weights are not loaded)")
     return str(path)
+
+
+def read_config(base: str) -> "PreTrainedConfig":
+    """Raises UserError for one that transformers can't read."""
+    from transformers import AutoConfig
+
+    folder = Path(base).expanduser()
+    try:
+        return AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        raise bad_config(base, error) from error
+
+
+def bad_config(base: str, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return UserError(f"model.base {base}: its config can't be read ({reason})")
 
 
 def keep_cpu_training_exact(model: torch.nn.Module) -> None:

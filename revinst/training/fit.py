@@ -34,7 +34,7 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
     trainer = build_trainer(run, config, signals)
     with run.lock() if trainer.is_global_zero else nullcontext():
         data.setup()
-        build_empty(config.model.base, config.model.lora)  # refuses an adapter that the base has no layers for
+        build_empty(config.model.base, config.model.lora, config.model.quantization)  # refuses what can't be trained
         check_against_data(trainer, config, data)
         trainer.ckpt_path = find_checkpoint(run, config, data)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe

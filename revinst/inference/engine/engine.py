@@ -16,6 +16,7 @@ from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
 from revinst.model.network import Network
+from revinst.model.rope import trained_length
 
 ENGINES = ("auto", "slots", "hf")
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
@@ -33,7 +34,7 @@ class GenerationSettings:
         top_k: only this many of the likeliest tokens are; 0: all.
         seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
         batch_size: sequences decoded together, at most; None: what the device is best at.
-        engine: auto, slots (ours, for Llama) or hf.
+        engine: auto, slots (ours, for Llama and Mistral) or hf.
         memory_gib: what weights and cache may take; None: what is free.
         precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
             them.
@@ -135,6 +136,8 @@ class Engine:
                 )
             else:
                 given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
+                if max(len(prompt) + limit for prompt, limit, _ in given) > trained_length(self.network.base.config):
+                    size = 1
                 ended = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
             for sequence in ended:
                 yield sequence.number, Generated(sequence.new_ids, sequence.stopped, sequence.log_p)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 CHOICES = ("auto", "fused", "plain")
+LIKE_LLAMA = ("LlamaDecoderLayer", "MistralDecoderLayer")  # with a window or without: `attention_block.window_of`
 
 
 def choose_layers(
@@ -74,7 +75,7 @@ def load_ops(device: torch.device) -> ModuleType:
 
 def why_not(module: torch.nn.Module) -> str:
     """Why a decoder layer can't be fused; empty if it can."""
-    if type(module).__name__ != "LlamaDecoderLayer":
+    if type(module).__name__ not in LIKE_LLAMA:
         return f"{type(module).__name__} is not Llama's"
     layer = cast("LlamaDecoderLayer", module)
     attention, mlp = layer.self_attn, layer.mlp
