@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from revinst.corpus.texts import Record
-from revinst.data.overlap import normalise
+from revinst.data.words import split_words
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
 
@@ -122,7 +122,7 @@ def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: b
         at_most(
             "copy",
             limits.copy_rate,
-            lambda pair: copy_rate(normalise(pair["instruction"]).split(), pair["text"]),
+            lambda pair: copy_rate(split_words(pair["instruction"]), pair["text"]),
             "of it copied from the text",
         ),
         Filter("looping", limits.looping, lambda pair: "it repeats itself" if is_looping(pair["instruction"]) else ""),
@@ -172,7 +172,7 @@ def quote_match(pattern: re.Pattern[str], text: str) -> str:
 
 
 def is_looping(text: str) -> bool:
-    return is_degenerate(normalise(text).split(), text, ())
+    return is_degenerate(split_words(text), text, ())
 
 
 def why_wrong_language(pair: Record) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from revinst.data.audit import audit_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import normalise
 from revinst.data.split import group_duplicates, read_split, select_examples
+from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.baselines import build_baselines
 from revinst.inference.trained import Trained

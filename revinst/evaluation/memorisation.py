@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.overlap import FACTORS, normalise
+from revinst.data.overlap import FACTORS
+from revinst.data.words import split_words
 from revinst.inference.predictions import Prediction
 from revinst.progress import Stage
 
@@ -48,7 +49,7 @@ class VerbatimIndex:
         self.numbers: dict[str, int] = {}
         flat: list[int] = []
         for text in texts:
-            flat.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in normalise(text).split())
+            flat.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in split_words(text))
             flat.append(0)  # no word: a run does not go on in the next text
         self.words = np.array(flat + [0] * WINDOW, dtype=np.int64)
         hashes = hash_word_windows(self.words)
@@ -57,7 +58,7 @@ class VerbatimIndex:
 
     def longest_run(self, text: str) -> str:
         """The longest run of the text's words that stands in a training text, "" below WINDOW words."""
-        names = normalise(text).split()
+        names = split_words(text)
         words = np.array([self.numbers.get(name, -1) for name in names] + [-1], dtype=np.int64)
         best, start = 0, 0
         for place, value in enumerate(hash_word_windows(words)):

@@ -6,7 +6,7 @@ from math import fsum
 
 import numpy as np
 
-from revinst.data.overlap import normalise
+from revinst.data.words import split_words
 from revinst.evaluation.rouge import score_rouge_l, split_stems
 from revinst.evaluation.scores import HEAD_METRICS, ExampleScores, score_predictions
 
@@ -58,7 +58,7 @@ def agree(texts: Sequence[str]) -> list[float]:
     """
     if len(texts) == 1:
         return [1.0]
-    words = [split_stems(text) or normalise(text).split() for text in texts]
+    words = [split_stems(text) or split_words(text) for text in texts]
     return [
         fsum(score_rouge_l(ours, theirs) for place, theirs in enumerate(words) if place != own) / (len(texts) - 1)
         for own, ours in enumerate(words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from revinst.data.overlap import normalise
+from revinst.data.words import normalise, split_words
 from revinst.evaluation.rouge import ROUGE_METRICS, ROUGE_SETTINGS, count_shared, f_measure, score_rouge
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def score_predictions(
     assert len(predictions) == len(references), f"{len(predictions)} predictions, {len(references)} references"
     assert responses is None or len(responses) == len(references), f"{len(responses or ())} responses"
     scores = dict(zip(ROUGE_METRICS, columns(map(score_rouge, predictions, references), 4), strict=True))
-    words, reference_words = ([normalise(text).split() for text in texts] for texts in (predictions, references))
+    words, reference_words = ([split_words(text) for text in texts] for texts in (predictions, references))
     pairs = list(zip(words, reference_words, strict=True))
     scores["token_f1"] = to_array(f_measure(count_shared(p, r), len(p), len(r)) for p, r in pairs)
     scores["bleu"], scores["chrf"] = columns(score_sacrebleu(predictions, references), 2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.overlap import normalise
+from revinst.data.words import normalise, split_words
 
 NUM_FUNCTION_WORDS = 50  # the most frequent words of a person's texts are mostly function words
 MAX_LINE_WORDS = 4  # of a greeting or a sign-off
@@ -15,7 +15,7 @@ MAX_LINE_WORDS = 4  # of a greeting or a sign-off
 
 def describe_style(texts: Sequence[str]) -> dict[str, Any]:
     """Words a text (mean, sd), words a sentence, and the share of texts with a greeting and with a sign-off."""
-    words = np.array([len(normalise(text).split()) for text in texts], dtype=np.float64)
+    words = np.array([len(split_words(text)) for text in texts], dtype=np.float64)
     sentences = [len(re.findall(r"[.!?]+(?=\s|$)|\n\n", text.strip())) or 1 for text in texts]
     return {
         "words": float(words.mean()),
@@ -31,7 +31,7 @@ def find_greeting(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or len(lines[0].split()) > MAX_LINE_WORDS or lines[0].rstrip()[-1] in ".?:;":
         return ""
-    return (normalise(lines[0]).split() or [""])[0]
+    return (split_words(lines[0]) or [""])[0]
 
 
 def find_sign_off(text: str) -> str:
@@ -51,11 +51,11 @@ def compare_styles(texts: Sequence[str], own: Sequence[str]) -> dict[str, float]
     function_words: over the own texts' most frequent words. greetings, sign_offs: over which ones are used, none
     included. Each is half the summed absolute difference of relative frequencies.
     """
-    counts = Counter(word for text in own for word in normalise(text).split())
+    counts = Counter(word for text in own for word in split_words(text))
     known = {word for word, _ in counts.most_common(NUM_FUNCTION_WORDS)}
 
     def words_of(some: Sequence[str]) -> list[str]:
-        return [word for text in some for word in normalise(text).split() if word in known]
+        return [word for text in some for word in split_words(text) if word in known]
 
     return {
         "function_words": distance(words_of(texts), words_of(own)),

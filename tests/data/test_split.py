@@ -11,8 +11,9 @@ import pytest
 from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.example_table import build_examples, load_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import ROUNDS, find_nearest_texts, near_duplicates, normalise
+from revinst.data.overlap import ROUNDS, find_nearest_texts, near_duplicates
 from revinst.data.split import Split, group_duplicates, select_examples, split_examples
+from revinst.data.words import normalise
 from revinst.errors import UserError
 
 PARTS = ("train", "val", "heldout")
@@ -107,19 +108,6 @@ def test_unrelated_rows_may_share_a_short_response_and_an_empty_context():
     rows = [replace(row, response="Yes, it is") for row in build_rows(20)]
     assert len(group_duplicates(rows)) == 20
     assert len(group_duplicates([replace(row, response="Yes, it certainly is") for row in rows])) == 1
-
-
-NORMALISED = [
-    ("What's  THIS?", "what s this"),
-    ("a_b\n\tc", "a b c"),
-    ("É 中!", "é 中"),
-    ("\ufeffso\u00adme\u200bthing\u00a0\u202eelse", "something else"),
-]
-
-
-@pytest.mark.parametrize(("text", "same"), NORMALISED)
-def test_normalise(text, same):
-    assert normalise(text) == same
 
 
 @pytest.mark.parametrize(
