@@ -8,16 +8,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from revinst.corpus.texts import Record
+from revinst.data.language import UNKNOWN_LANGUAGE, find_language
 from revinst.data.words import split_words
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
 
 META = re.compile(
     r"\b(?:the (?:input|text|passage|response|following text|e-?mail|message) (?:above|below)|"
@@ -34,8 +31,6 @@ DANGLING = re.compile(
     r"according to the (?:text|article|passage|author|e-?mail|message))\b",
     re.IGNORECASE,
 )
-SURE = 0.9  # probability of a language; English lists of names are Latin with 0.4
-UNKNOWN_LANGUAGE = "und"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +179,3 @@ def why_wrong_language(pair: Record) -> str:
     if UNKNOWN_LANGUAGE in (expected, found) or expected == found:
         return ""
     return f"the text is in {expected}, the instruction in {found}"
-
-
-@cache
-def load_identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
-
-
-def find_language(text: str) -> str:
-    """ISO 639-1 code, or UNKNOWN_LANGUAGE."""
-    return load_identifier().classify(text)[0]

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from revinst.data.overlap import find_nearest_texts
-from revinst.evaluation.rouge import score_rouge_l, split_stems
+from revinst.evaluation.rouge import score_rouge_l
+from revinst.evaluation.unicode_rouge import split_by_script
 
 NUM_WORDS = 7
 BASELINES = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
@@ -21,7 +22,8 @@ def random_instruction(responses: Sequence[str], train_instructions: Sequence[st
 
 
 def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[str] = (), seed: int = 0) -> str:
-    """The one training instruction with the highest mean ROUGE-L on validation examples.
+    """The one training instruction with the highest mean ROUGE-L on validation examples, over the words that
+    `split_by_script` finds.
 
     Chosen on training examples (never on itself) below MIN_CHOOSING validation examples, and always on
     samples of at most MAX_CONSTANTS instructions and MAX_CHOOSING examples.
@@ -31,10 +33,10 @@ def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[
     judges = [judges[pick] for pick in generator.permutation(len(judges))[:MAX_CHOOSING]]
     picks = generator.permutation(len(train_instructions))[:MAX_CONSTANTS]
     candidates = sorted({train_instructions[pick] for pick in picks})
-    stems = [split_stems(judge) for judge in judges]
+    stems = list(map(split_by_script, judges))
 
     def mean_score(candidate: str) -> float:
-        ours = split_stems(candidate)
+        ours = split_by_script(candidate)
         return sum(
             score_rouge_l(ours, theirs) for judge, theirs in zip(judges, stems, strict=True) if judge != candidate
         )

@@ -14,8 +14,9 @@ from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import place_evaluation
 from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
+from revinst.evaluation.sacrebleu_scores import score_corpus
 from revinst.evaluation.samples import SampleScores, score_samples
-from revinst.evaluation.scores import ExampleScores, metric_settings, score_corpus, score_predictions
+from revinst.evaluation.scores import ExampleScores, metric_settings, score_predictions
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.summary import (
@@ -180,7 +181,8 @@ def write_report_of(
 
 
 def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
-    described = metric_settings(prompt_lines(predictor.trained.template))
+    references = [example.instruction for example in predictor.examples]
+    described = metric_settings(prompt_lines(predictor.trained.template), references)
     # floors: what older files call the baselines
     described["floors"] = {"from": "training rows" if evaluated.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}

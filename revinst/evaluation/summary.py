@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from revinst.evaluation.baselines import check_baselines, strongest_baseline
-from revinst.evaluation.scores import HEAD_METRICS, ExampleScores
+from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.scores import ExampleScores
 from revinst.evaluation.statistics import (
     bootstrap_intervals,
     detectable_difference,
@@ -71,11 +72,15 @@ def summarise_scores(
 
 
 def summarise_metrics(scores: ExampleScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
-    """Metric -> mean and ci95."""
+    """Metric -> mean, ci95, and n, the rows that have it."""
     intervals = bootstrap_intervals(np.stack(list(scores.values()), axis=1), groups, seed=seed)
     means = mean_scores(scores)
     return {
-        metric: {"mean": means[metric], "ci95": [none_if_nan(bound) for bound in interval]}
+        metric: {
+            "mean": means[metric],
+            "ci95": [none_if_nan(bound) for bound in interval],
+            "n": int((~np.isnan(scores[metric])).sum()),
+        }
         for metric, interval in zip(scores, intervals, strict=True)
     }
 

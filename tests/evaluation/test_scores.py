@@ -12,8 +12,12 @@ from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
 from revinst.data.example_table import load_examples
 from revinst.evaluation.baselines import BASELINES, best_constant, build_baselines
-from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_predictions
+from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.sacrebleu_scores import choose_tokenizer, score_corpus
+from revinst.evaluation.scores import TEXT_METRICS, metric_settings, score_predictions
 from revinst.evaluation.summary import ExampleLabels, label_lengths, label_ranges, range_order, summarise_scores
+
+READ_ALL = ("bleu", "chrf", "copy_rate", "degenerate")  # and a metric of words is null where a reference has none
 
 
 def score_one(prediction: str, reference: str, response: str = "", lines: tuple[str, ...] = ()) -> dict[str, float]:
@@ -63,11 +67,14 @@ def test_degenerate(prediction, degenerate):
 def test_bleu_and_chrf_are_sacrebleus(pairs):
     predictions, references = zip(*pairs, strict=True)
     scores = score_predictions(predictions, references, references)
-    bleu, chrf = BLEU(effective_order=True), CHRF()
+    chrf = CHRF()
     for row, (prediction, reference) in enumerate(pairs):
+        bleu = BLEU(effective_order=True, tokenize=choose_tokenizer(reference))
         assert scores["bleu"][row] == pytest.approx(bleu.sentence_score(prediction, [reference]).score / 100)
         assert scores["chrf"][row] == pytest.approx(chrf.sentence_score(prediction, [reference]).score / 100)
-        assert all(0 <= scores[name][row] <= 1 + 1e-9 for name in TEXT_METRICS if name != "length_ratio")
+        for name in TEXT_METRICS:
+            value = scores[name][row]
+            assert name == "length_ratio" or 0 <= value <= 1 + 1e-9 or (np.isnan(value) and name not in READ_ALL)
 
 
 def test_corpus_level_is_torchmetrics_too():
@@ -82,21 +89,21 @@ def test_corpus_level_is_torchmetrics_too():
 
 
 def test_settings_name_the_packages():
-    described = metric_settings(["### Input:"])
+    described = metric_settings(["### Input:"], ["What is it?"])
     assert "nrefs:1" in described["chrf"]["sacrebleu"] and "version:" in described["bleu"]["sacrebleu"]
     assert described["degenerate"]["prompt_lines"] == ["### Input:"]
-    assert {"rouge", "eos", *TEXT_METRICS[4:]} <= set(described)
+    assert {"rouge", "eos", *TEXT_METRICS[7:]} <= set(described)
 
 
-def test_15000_rows_in_under_20_s():
+def test_15000_rows_in_under_10_s():
     examples = list(load_examples("quickstart")[0])
     examples = (examples * (3000 // len(examples) + 1))[:3000]
     references = [example.instruction for example in examples]
     responses = [example.response for example in examples]
     predictions = references[1:] + references[:1]
-    start = time.perf_counter()
+    start = time.process_time()  # a laden machine is no slower program
     score_predictions(predictions, references, responses)
-    assert time.perf_counter() - start < 20 / 5
+    assert time.process_time() - start < 10 / 5
 
 
 TRAIN = ["How do I cook rice?", "What is a comet?", "What is a sun?"]
@@ -135,7 +142,8 @@ def test_summary_has_means_intervals_and_parts():
     assert result["macro"]["rougeL"] == pytest.approx(0.6)
     assert result["gains"]["what_is"]["rougeL"]["difference"] == pytest.approx(0.5 / 3)
     assert set(result["detectable"]) == set(HEAD_METRICS)
-    assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None]}
+    assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None], "n": 0}
+    assert result["metrics"]["rougeL"]["n"] == 3
     assert list(result["by_response_length"]) == ["0-30 words"]
     assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 
