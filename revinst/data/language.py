@@ -1,7 +1,8 @@
 """Which script and which language a text is in; offline, and nothing is said where it is not plain."""
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,22 @@ def find_language(text: str) -> str:
     if script in ("kana", "han"):
         return "ja" if script == "kana" else "zh"
     return LANGUAGE_OF.get(script) or identify(text[:MAX_CHARACTERS])
+
+
+def find_languages(texts: Sequence[str]) -> list[str]:
+    """Of texts that belong together: one whose language is not plain is in that of most others in its script.
+
+    Where that is not plain either, Latin is English.
+    """
+    languages, scripts = list(map(find_language, texts)), list(map(find_script, texts))
+    plain: dict[str, Counter[str]] = defaultdict(Counter)
+    for language, script in zip(languages, scripts, strict=True):
+        plain[script][language] += language != UNKNOWN_LANGUAGE
+    usual = {"latin": "en"} | {script: found.most_common(1)[0][0] for script, found in plain.items() if found.total()}
+    return [
+        usual.get(script, UNKNOWN_LANGUAGE) if language == UNKNOWN_LANGUAGE else language
+        for language, script in zip(languages, scripts, strict=True)
+    ]
 
 
 def identify(text: str) -> str:

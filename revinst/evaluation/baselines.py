@@ -1,14 +1,24 @@
 """Baselines: what no trained model is needed for. A score means something only above them."""
 
+# ruff: noqa: RUF001  # other scripts are meant
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from revinst.data.language import find_languages
 from revinst.data.overlap import find_nearest_texts
+from revinst.data.words import find_first_words
 from revinst.evaluation.rouge import score_rouge_l
 from revinst.evaluation.unicode_rouge import split_by_script
 
 NUM_WORDS = 7
+# The question in the languages whose speakers ask it about what a text begins with; {} stands for that.
+WHAT_IS = {
+    "en": "What is {}?", "de": "Was ist {}?", "fr": "Qu'est-ce que {} ?", "es": "¿Qué es {}?", "it": "Che cos'è {}?",
+    "pt": "O que é {}?", "nl": "Wat is {}?", "pl": "Co to jest {}?", "ru": "Что такое {}?", "uk": "Що таке {}?",
+    "tr": "{} nedir?", "el": "Τι είναι {};", "ar": "ما هو {}؟", "he": "מה זה {}?", "hi": "{} क्या है?", "th": "{}คืออะไร",
+    "zh": "{}是什么？", "ja": "{}とは何ですか？", "ko": "{}이란 무엇인가요?",
+}  # fmt: skip
 BASELINES = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
 MAX_CONSTANTS = 1000
 MAX_CHOOSING = 200
@@ -45,13 +55,17 @@ def best_constant(train_instructions: Sequence[str], val_instructions: Sequence[
 
 
 def lead_words(responses: Sequence[str]) -> list[str]:
-    """The response's first words."""
-    return [" ".join(response.split()[:NUM_WORDS]) for response in responses]
+    """The response's first words, or as much of it as says what seven English ones say."""
+    return [find_first_words(response, NUM_WORDS) for response in responses]
 
 
 def what_is(responses: Sequence[str]) -> list[str]:
-    """`What is` and the response's first words: most instructions are questions about what the text names first."""
-    return [f"What is {lead}?" for lead in lead_words(responses)]
+    """`What is` in the response's language and its first words, or these alone where WHAT_IS has no such language.
+
+    Most instructions are questions about what the text names first.
+    """
+    pairs = zip(lead_words(responses), find_languages(responses), strict=True)
+    return [WHAT_IS.get(language, "{}").replace("{}", lead) for lead, language in pairs]
 
 
 def nearest_response(

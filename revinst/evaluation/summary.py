@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from revinst.data.words import count_words
 from revinst.evaluation.baselines import check_baselines, strongest_baseline
 from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.scores import ExampleScores
@@ -149,7 +150,7 @@ def none_if_nan(value: float) -> float | None:
 
 def label_lengths(responses: Sequence[str]) -> list[str]:
     """Each response's number of words as one of a few ranges; the names sort by length."""
-    return label_ranges([len(response.split()) for response in responses], LENGTH_EDGES, " words")
+    return label_ranges([count_words(response) for response in responses], LENGTH_EDGES, " words")
 
 
 def label_similarities(similarities: Sequence[float]) -> list[str]:

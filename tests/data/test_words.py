@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-from revinst.data.words import normalise, split_words
+from revinst.data.words import count_words, find_first_words, normalise, split_words
 
 WORDS = [
     ("What's  THIS?", "what s this"),
@@ -62,3 +62,30 @@ joined = st.text(st.sampled_from("абשאबक्ाγم٣٤٫٬·״׳ "), max
 def test_other_words_are_those_of_unicodes_boundaries(text):
     pieces = regex.split(r"(?w)\b", text.replace("׳", "'").replace("״", '"'))
     assert split_words(text) == [piece for piece in pieces if regex.match(r"[\p{L}\p{N}]", piece)]
+
+
+# The same sentence; translators add or leave out a word, so lengths are near, not equal.
+SENTENCES = [
+    "Comets are balls of ice and dust that move around the sun.",
+    "Kometen sind Kugeln aus Eis und Staub, die um die Sonne kreisen.",
+    "Кометы это шары изо льда и пыли, которые движутся вокруг Солнца.",
+    "المذنبات كرات من الجليد والغبار تدور حول الشمس.",
+    "כוכבי שביט הם כדורים של קרח ואבק שנעים סביב השמש.",
+    "彗星是围绕太阳运行的由冰和尘埃组成的球。",
+    "彗星は太陽の周りを回っている氷と塵でできた球です。",
+    "혜성은 태양 주위를 도는 얼음과 먼지로 된 공입니다.",
+    "ดาวหางคือก้อนน้ำแข็งและฝุ่นที่โคจรรอบดวงอาทิตย์",
+]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_lengths_mean_the_same_in_every_script(sentence):
+    assert count_words(sentence) == pytest.approx(12, abs=3)
+    beginning = find_first_words(sentence, 7)
+    assert sentence.startswith(beginning) and 5.5 < count_words(beginning) <= 7 + 1e-6
+    assert find_first_words(sentence, 100) == sentence
+
+
+def test_english_lengths_are_words_between_spaces():
+    for text in ("What is - a  comet?", "It’s – nice", "", "..."):
+        assert count_words(text) == len(text.split()) and find_first_words(text, 2) == " ".join(text.split()[:2])

@@ -1,5 +1,6 @@
 """Every metric on texts small enough to count; equal to the reference packages; fast; no figure without baselines."""
 
+# ruff: noqa: RUF001  # other scripts are meant
 import json
 import time
 
@@ -11,6 +12,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
 from revinst.data.example_table import load_examples
+from revinst.data.language import find_languages
 from revinst.evaluation.baselines import BASELINES, best_constant, build_baselines
 from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.sacrebleu_scores import choose_tokenizer, score_corpus
@@ -119,6 +121,45 @@ def test_baselines_are_what_they_say():
     assert set(baselines["random_instruction"]) <= set(TRAIN)
     assert set(baselines["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
     assert baselines["nearest_response"] == ["What is a comet?", baselines["best_constant"][0], "How do I cook rice?"]
+
+
+@pytest.mark.parametrize(
+    ("response", "lead", "question"),
+    [
+        ("彗星是围绕太阳运行的冰和尘埃的球体，它们非常古老。", "彗星是围绕太阳运行的", "彗星是围绕太阳运行的是什么？"),
+        (
+            "彗星は太陽の周りを回る氷と塵の塊です。",
+            "彗星は太陽の周りを回る氷と",
+            "彗星は太陽の周りを回る氷ととは何ですか？",
+        ),
+        (
+            "혜성은 태양 주위를 도는 얼음과 먼지 덩어리입니다.",
+            "혜성은 태양 주위를 도는",
+            "혜성은 태양 주위를 도는이란 무엇인가요?",
+        ),
+        (
+            "Кометы представляют собой шары изо льда и пыли, которые вращаются вокруг Солнца.",
+            "Кометы представляют собой шары изо льда и",
+            "Что такое Кометы представляют собой шары изо льда и?",
+        ),
+        ("Halley Kuyruklu Yıldızı güneşin etrafında döner ve bazen görülür.", None, "{} nedir?"),
+        ("ისინი ძალიან ძველია და მზის გარშემო ბრუნავენ ყოველთვის", None, "{}"),
+    ],
+)
+def test_floors_are_in_the_language_of_the_text(response, lead, question):
+    lead = lead or " ".join(response.split()[:7])
+    baselines = build_baselines([response] * 2, TRAIN_RESPONSES, TRAIN)
+    assert baselines["lead_words"] == [lead] * 2 and baselines["what_is"] == [question.replace("{}", lead)] * 2
+
+
+def test_a_text_whose_language_is_not_plain_is_asked_about_as_the_others():
+    assert find_languages(["Paris", "Paris ist die Hauptstadt von Frankreich", "Лёд", "东京"]) == [
+        "de",
+        "de",
+        "und",
+        "zh",
+    ]
+    assert find_languages(["Paris"]) == ["en"]
 
 
 def test_best_constant_is_chosen_on_validation_rows():
