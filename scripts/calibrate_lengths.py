@@ -4,8 +4,8 @@
         libreoffice-help-en-us libreoffice-help-hi ... libreoffice-l10n-ar ... && cd ..
     python scripts/calibrate_lengths.py debs
 
-reads translated manual pages and help pages by paragraphs, and messages of programs of four words or more, and prints for
-each language: paragraphs, words as `count_words` gives them for each English one, and by how many points the share of
+reads translated manual and help pages by paragraphs, and messages of programs of four words or more. It prints for each
+language paragraphs, words as `count_words` gives them for each English one, and by how many points the share of
 paragraphs with at least (at most) so many words differs from the English one's, each with its 95 % interval over pages.
 """
 

@@ -1,7 +1,7 @@
 """Baselines: what no trained model is needed for. A score means something only above them."""
 
 # ruff: noqa: RUF001  # other scripts are meant
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -103,7 +103,10 @@ def strongest_baseline(means: Mapping[str, Mapping[str, float | None]], metric: 
     return max(means, key=mean)
 
 
-def check_baselines(names: Sequence[str]) -> None:
-    """A figure without its baselines says nothing, so no summary and no table is made without all of them."""
-    missing = set(BASELINES) - set(names)
+def check_baselines(names: Collection[str], with_base: bool) -> None:
+    """A figure without its baselines says nothing, so no summary and no table is made without all of them.
+
+    with_base: False where no model was at hand, as in `revinst score`.
+    """
+    missing = set(BASELINES) - set(names) - (set() if with_base else {"base"})
     assert not missing, f"no scores without the baselines {', '.join(sorted(missing))}"

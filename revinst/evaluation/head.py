@@ -4,12 +4,22 @@ metrics: metric -> mean, ci95 and n, the rows that have it, as `summarise_metric
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 GOOGLES = ("rouge1", "rouge2", "rougeL", "chrf")
 UNICODES = ("rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "chrf")
 HEAD_METRICS = tuple(dict.fromkeys([*GOOGLES, *UNICODES]))
-Metrics = Mapping[str, Mapping[str, Any]]
+
+
+class Mean(TypedDict, total=False):
+    """Of a metric; `n` is missing in files of older versions."""
+
+    mean: float | None
+    ci95: list[float | None]
+    n: int
+
+
+Metrics = Mapping[str, Mean]
 
 
 def choose_head(metrics: Metrics, n: int) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
     """Tuned model, its samples and the baselines by head metric, in 80 columns; lines below say what else is known."""
-    check_baselines(list(scores["baselines"]))
+    check_baselines(scores["baselines"], "base" in scores["settings"])
     table = Table(
         title=f"{scores['n']} rows, 0-1; ± reaches the farther end of the 95 % interval",
         caption="\n".join(describe_findings(scores, tuned)),
@@ -35,8 +35,8 @@ def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
     head = choose_head(scores["metrics"], scores["n"])
     for metric in head:
         table.add_column(metric.replace("_", "_\n"), justify="right", no_wrap=True)
-    for name, means in scores["baselines"].items():
-        table.add_row(name, *(format_number(means[metric]) for metric in head))
+    for name in filter(scores["baselines"].__contains__, BASELINES):
+        table.add_row(name, *(format_number(scores["baselines"][name][metric]) for metric in head))
     table.add_section()
     table.add_row(tuned, *(format_interval(scores["metrics"][metric]) for metric in head), style="bold")
     for label, use in name_uses(scores).items():
@@ -109,7 +109,7 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
-    check_baselines(list(scores["baselines"]))
+    check_baselines(scores["baselines"], "base" in scores["settings"])
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": format_number, "half_width": format_half_width}
     folder = files("revinst.evaluation").joinpath("report_files")
@@ -125,7 +125,7 @@ def write_report(
         title=title,
         tuned=tuned,
         scores=scores,
-        baselines=BASELINES,
+        baselines=[name for name in BASELINES if name in scores["baselines"]],
         head=choose_head(metrics, scores["n"]),
         lead=lead,
         why=say_why(metrics, scores["n"]),

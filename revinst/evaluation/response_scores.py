@@ -3,6 +3,7 @@
 Its template is `forward`, named after the way it goes: from the instruction to the text, where all others go back.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
 from revinst.evaluation.response_report import write_response_report
 from revinst.evaluation.scores import score_predictions
-from revinst.evaluation.scoring import place_base, write_predictions
+from revinst.evaluation.scoring import place_base
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_metrics
+from revinst.evaluation.systems import write_predictions
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.runs.files import read_json, write_json
@@ -86,7 +88,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     ]
     for number, extra in enumerate(extras):
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
-    written = write_predictions(folder, key, made["tuned"], extras)
+    written = write_predictions(folder, key.to_json(), list(map(asdict, made["tuned"])), extras)
     write_json(folder / "scores.json", scores)
     for each, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
         each |= {"instruction": example.instruction, "base": untouched.prediction}

@@ -8,7 +8,6 @@ read a row's reference has none for it, whatever the prediction is.
 import re
 from collections.abc import Iterable, Sequence
 from itertools import starmap
-from typing import Any
 
 import numpy as np
 
@@ -102,7 +101,7 @@ def is_degenerate(words: list[str], prediction: str, prompt_lines: Sequence[str]
     return any(len(loop[0].split()) >= LOOP_WORDS for loop in LOOP.finditer(" ".join(words) + " "))
 
 
-def metric_settings(prompt_lines: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+def metric_settings(prompt_lines: Sequence[str], references: Sequence[str]) -> dict[str, object]:
     """How each metric is computed: what another program needs to get the same numbers."""
     words = "Unicode's word boundaries, characters of scripts without spaces, case and compatibility forms folded"
     return {

@@ -46,10 +46,12 @@ def summarise_scores(
 ) -> dict[str, Any]:
     """Means over examples (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
 
+    settings: with the `base` where there is one.
+
     `gains` are paired differences to each baseline, `detectable` the smallest difference to the strongest one that this
     many examples could show.
     """
-    check_baselines(list(baselines))
+    check_baselines(baselines, "base" in settings)
     groups = number_groups(labels.groups)
     by_category = summarise_parts(scores, labels.categories, groups, baselines, seed)
     gains = compare_to_baselines(baselines, scores, groups, seed)
