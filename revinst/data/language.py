@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_LANGUAGE = "und"
 SURE = 0.9  # probability of a language; English lists of names are Latin with 0.4
+LIKELY = 0.05
 MAX_CHARACTERS = 2000  # of a text are enough
 # Scripts that one language is written in, mostly; kana and ideographs see `find_language`.
 LANGUAGE_OF = {
@@ -52,12 +53,25 @@ def find_script(text: str) -> str:
     return "kana" if most == "han" and scripts["kana"] >= KANA * scripts.total() else most
 
 
+def share_of_script(text: str, script: str) -> float:
+    """Of its letters; ideographs and kana are one script here. 1 without letters."""
+    scripts = count_scripts(text[:MAX_CHARACTERS])
+    wanted = ("han", "kana") if script in ("han", "kana") else (script,)
+    return sum(scripts[name] for name in wanted) / scripts.total() if scripts else 1.0
+
+
 def find_language(text: str) -> str:
     """ISO 639-1 code, or UNKNOWN_LANGUAGE. By its script where that is enough: a short text is plain then, too."""
     script = find_script(text)
     if script in ("kana", "han"):
         return "ja" if script == "kana" else "zh"
     return LANGUAGE_OF.get(script) or identify(text[:MAX_CHARACTERS])
+
+
+def find_likely(text: str) -> list[str]:
+    """Languages that a short text may be in, each with a probability of LIKELY or more."""
+    likely = load_identifier().rank(text[:MAX_CHARACTERS])
+    return list(dict.fromkeys(VARIETIES.get(name, name) for name, probability in likely if probability >= LIKELY))
 
 
 def find_languages(texts: Sequence[str]) -> list[str]:

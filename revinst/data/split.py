@@ -17,7 +17,7 @@ from revinst.data.example_table import Examples, build_examples
 from revinst.data.examples import Example
 from revinst.data.overlap import near_duplicates
 from revinst.data.placeholders import is_placeholder
-from revinst.data.words import normalise
+from revinst.data.words import count_words, normalise
 from revinst.errors import UserError
 from revinst.runs.files import read_json
 
@@ -141,7 +141,7 @@ def counts_as_shared(text: str, name: str, num_sharing: int, total: int) -> bool
     """Whether examples that share this normalised text, `num_sharing` of `total`, belong together."""
     if not text:
         return False
-    words = len(text.split())
+    words = count_words(text)
     if name == "response":
         few = len(text) >= MIN_RESPONSE_CHARACTERS and num_sharing <= MAX_SHARED_SHORT
         return words >= MIN_SHARED_WORDS or few

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from revinst.data.overlap import FACTORS
-from revinst.data.words import split_words
+from revinst.data.words import count_words, split_words
 from revinst.inference.predictions import Prediction
 from revinst.progress import Stage
 
-WINDOW = 5  # words; shorter runs are everybody's
+WINDOW = 5  # words, English ones; shorter runs are everybody's
 MAX_PLACES = 64  # of one window that are followed up
 WARNING_WORDS = 12  # a verbatim run of this length gets a text into the warning list
 
@@ -25,7 +25,7 @@ def find_memorised(
     with Stage("passages from training texts", brief=True):
         index = VerbatimIndex(train)
         runs = [index.longest_run(each.prediction) for each in made]
-        lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
+        lengths, usual = ([round(count_words(run)) for run in some] for some in (runs, map(index.longest_run, own)))
     warnings = [
         {"id": each.id, "words": length, "run": run}
         for each, length, run in zip(made, lengths, runs, strict=True)
@@ -68,7 +68,8 @@ class VerbatimIndex:
                 length = self.run_length(words, place, int(found))
                 if length > best:
                     best, start = length, place
-        return " ".join(names[start : start + best]) if best >= WINDOW else ""
+        run = " ".join(names[start : start + best])
+        return run if count_words(run) >= WINDOW else ""
 
     def run_length(self, words: np.ndarray, place: int, found: int) -> int:
         length = 0

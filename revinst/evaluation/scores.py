@@ -11,7 +11,7 @@ from itertools import starmap
 
 import numpy as np
 
-from revinst.data.words import normalise, split_words
+from revinst.data.words import count_words, normalise, split_words
 from revinst.evaluation.rouge import ROUGE_METRICS, ROUGE_SETTINGS, count_shared, f_measure, score_rouge
 from revinst.evaluation.sacrebleu_scores import describe_sacrebleu, score_sacrebleu
 from revinst.evaluation.unicode_rouge import UNICODE_METRICS, UNICODE_SETTINGS, is_readable, score_unicode_rouge
@@ -23,6 +23,7 @@ TEXT_METRICS = (
 METRICS = (*TEXT_METRICS, "eos")  # `eos` is known of generated texts only
 # A stretch of 1 to 16 words three times or more on end; shorter than LOOP_WORDS it may be meant ("very very very").
 LOOP = re.compile(r"(?<!\S)((?:\S+ ){1,16}?)\1{2,}")
+LOOP_OF_CHARACTERS = re.compile(r"(?<!\S)((?:\S+ ){1,60}?)\1{2,}")  # as much where each character is taken for a word
 LOOP_WORDS = 6
 ExampleScores = dict[str, np.ndarray]  # metric -> float64 `[examples]`
 
@@ -98,7 +99,9 @@ def is_degenerate(words: list[str], prediction: str, prompt_lines: Sequence[str]
     """Empty, looping, or an echo of the prompt's own lines."""
     if not words or any(line in prediction for line in prompt_lines):
         return True
-    return any(len(loop[0].split()) >= LOOP_WORDS for loop in LOOP.finditer(" ".join(words) + " "))
+    text = " ".join(words) + " "
+    loop = LOOP if 2 * count_words(text) > len(words) else LOOP_OF_CHARACTERS
+    return any(count_words(found[0]) >= LOOP_WORDS for found in loop.finditer(text))
 
 
 def metric_settings(prompt_lines: Sequence[str], references: Sequence[str]) -> dict[str, object]:
