@@ -101,6 +101,7 @@ def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
     assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
     assert all(name in html for name in BASELINES) and html.count("<polyline") == 1
+    assert 'made.dir = "auto"' in html, "Arabic and Hebrew run from right to left"
 
 
 def test_embedded_json_spells_what_could_end_a_script():

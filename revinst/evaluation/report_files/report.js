@@ -23,13 +23,20 @@ function element(tag, name, text) {
   return made;
 }
 
+// Somebody's text: from right to left where its own letters run so.
+function written(name, text) {
+  const made = element("div", name, text);
+  made.dir = "auto";
+  return made;
+}
+
 function spell(value) {
   return typeof value === "number" ? value.toFixed(2) : "–";
 }
 
 function cell(label, text) {
   const made = element("div", "cell");
-  made.append(element("i", "", label), element("div", "", text ?? "–"));
+  made.append(element("i", "", label), written("", text ?? "–"));
   return made;
 }
 
@@ -94,7 +101,7 @@ function open(row) {
   const numbers = Object.entries(row).filter(([, value]) => typeof value === "number");
   byId("whole").replaceChildren(
     element("p", "quiet", [row.category, row.id].filter(Boolean).join(" · ")),
-    ...parts.flatMap(([label, text]) => [element("h3", "", label), element("div", "text", text)]),
+    ...parts.flatMap(([label, text]) => [element("h3", "", label), written("text", text)]),
     element("h3", "", "scores"),
     ...numbers.map(([name, value]) => element("span", "score", `${name} ${value.toFixed(3)}`)));
   byId("detail").showModal();
