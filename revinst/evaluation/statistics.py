@@ -125,9 +125,9 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(differences: np.ndarray, groups: np.ndarray | None = None, power: float = 0.8) -> float:
-    """The smallest true mean difference that a two-sided 5 % test on these finds with `power`; NaN below 2 groups, or without a value.
+    """The smallest true mean difference that a two-sided 5 % test on these finds with `power`.
 
-    From the spread of the paired differences at hand, by groups.
+    From the spread of the paired differences at hand, by groups; NaN below 2 groups, or without a value.
     """
     sums, counts = (column[:, 0] for column in sum_by_group(differences, groups))
     num_groups = len(sums)
