@@ -11,10 +11,11 @@ from itertools import starmap
 
 import numpy as np
 
+from revinst.data.language import find_language
 from revinst.data.words import count_words, normalise, split_words
 from revinst.evaluation.rouge import ROUGE_METRICS, ROUGE_SETTINGS, count_shared, f_measure, score_rouge
 from revinst.evaluation.sacrebleu_scores import describe_sacrebleu, score_sacrebleu
-from revinst.evaluation.unicode_rouge import UNICODE_METRICS, UNICODE_SETTINGS, is_readable, score_unicode_rouge
+from revinst.evaluation.unicode_rouge import UNICODE_METRICS, UNICODE_SETTINGS, is_readable, score_split
 
 TEXT_METRICS = (
     *ROUGE_METRICS, *UNICODE_METRICS, "token_f1", "bleu", "chrf", "exact_match", "length_ratio", "copy_rate",
@@ -45,7 +46,7 @@ def score_predictions(
     words, reference_words = (list(map(split_words, texts)) for texts in (predictions, references))
     scores = dict(zip(ROUGE_METRICS, columns(starmap(score_rouge, pairs), len(ROUGE_METRICS)), strict=True))
     blank_out(scores, [not is_readable(reference) for reference in references])
-    scores |= score_words(pairs, words, reference_words)
+    scores |= score_words(words, reference_words, list(map(find_language, references)))
     scores["bleu"], scores["chrf"] = columns(score_sacrebleu(predictions, references), 2)
     if responses is None:
         scores["copy_rate"] = np.full(len(words), np.nan)
@@ -58,11 +59,14 @@ def score_predictions(
 
 
 def score_words(
-    pairs: Sequence[tuple[str, str]], words: Sequence[list[str]], reference_words: Sequence[list[str]]
+    words: Sequence[list[str]], reference_words: Sequence[list[str]], languages: Sequence[str]
 ) -> ExampleScores:
-    """What compares words of any script; NaN where the reference has none, such as an emoji alone."""
+    """What compares words of any script; NaN where the reference has none, such as an emoji alone.
+
+    languages: of the references.
+    """
     split = list(zip(words, reference_words, strict=True))
-    scores = dict(zip(UNICODE_METRICS, columns(starmap(score_unicode_rouge, pairs), 3), strict=True))
+    scores = dict(zip(UNICODE_METRICS, columns(map(score_split, words, reference_words, languages), 3), strict=True))
     scores["token_f1"] = to_array(f_measure(count_shared(p, r), len(p), len(r)) for p, r in split)
     scores["exact_match"] = to_array(float(p == r) for p, r in split)
     scores["length_ratio"] = to_array(len(p) / max(len(r), 1) for p, r in split)

@@ -37,8 +37,12 @@ def split_by_script(text: str) -> list[str]:
 
 def score_unicode_rouge(prediction: str, reference: str) -> tuple[float, float, float]:
     """F1 of ROUGE-1, -2 and -L, each in 0-1; 0 where either text has no word."""
-    language = find_language(reference)
-    ours, theirs = (stem_words(split_words(text), language) for text in (prediction, reference))
+    return score_split(split_words(prediction), split_words(reference), find_language(reference))
+
+
+def score_split(prediction: list[str], reference: list[str], language: str) -> tuple[float, float, float]:
+    """The same of texts that `split_words` has split. language: the reference's."""
+    ours, theirs = stem_words(prediction, language), stem_words(reference, language)
     return (
         score_ngrams(ours, theirs),
         score_ngrams(list(pairwise(ours)), list(pairwise(theirs))),
