@@ -18,7 +18,6 @@ from revinst.inference.trained import open_trained
 from revinst.system import quiet_libraries
 
 HOST = "127.0.0.1"  # nobody else's machine: the page has no password
-TEXT_CSS = "textarea, td { unicode-bidi: plaintext; text-align: start }"  # Arabic and Hebrew from right to left
 MAX_CANDIDATES = 16
 
 
@@ -91,10 +90,9 @@ def serve(gradio: Any, page: Any, port: int | None, block: bool = True) -> str:
     """Serves the page until interrupted, or in the background; returns its address."""
     # System fonts: the default theme asks a font server.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    where = {"server_name": HOST, "server_port": port, "share": False, "css": TEXT_CSS}
-    _, url, _ = page.launch(
-        **where, theme=theme, quiet=True, prevent_thread_lock=True, footer_links=[], show_error=True
-    )
+    css = "textarea, td { unicode-bidi: plaintext; text-align: start }"  # Arabic and Hebrew from right to left
+    where = {"server_name": HOST, "server_port": port, "share": False, "quiet": True}
+    _, url, _ = page.launch(**where, theme=theme, css=css, prevent_thread_lock=True, footer_links=[], show_error=True)
     print(f"{url}   (Ctrl-C ends it)", flush=True)
     if block:
         page.block_thread()
