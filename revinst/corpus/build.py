@@ -19,9 +19,11 @@ from revinst.corpus.dropped import KEPT, filter_records
 from revinst.corpus.ingest import UNREADABLE, Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
+from revinst.corpus.phrases import LANGUAGES, languages_of
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading, Selection, Writing
 from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
+from revinst.data.language import UNKNOWN_LANGUAGE
 from revinst.errors import UserError
 from revinst.launch.ranks import Ranks
 from revinst.progress import Stage
@@ -166,6 +168,7 @@ def build_dataset(
         },
         "discarded": dict(discarded.most_common()),
         "filters": dropped.to_json(),
+        "without_phrases": count_without_phrases(map(scored.__getitem__, numbers)),
         "unparsable_ratings": unparsable,
         "run": run,
         # the card is published: from a hash of an address anybody can tell whether a guess is right
@@ -173,6 +176,12 @@ def build_dataset(
     }
     write_card(folder, card)
     return card
+
+
+def count_without_phrases(records: Iterable[Record]) -> dict[str, int]:
+    """Language -> pairs that the filters of phrases passed without a look, since there are no lists for it."""
+    languages = (languages_of(record["instruction"], record["text"]) for record in records)
+    return dict(Counter(names[0] if names else UNKNOWN_LANGUAGE for names in languages if LANGUAGES.isdisjoint(names)))
 
 
 def read_columns(records: Sequence[Record], numbers: Sequence[int]) -> np.ndarray:

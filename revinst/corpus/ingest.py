@@ -20,6 +20,7 @@ from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
 from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
 from revinst.data.formats import BadRecord, kind_of, read_file
 from revinst.data.texts import TEXT_SUFFIXES
+from revinst.data.unpacked import read_text
 from revinst.errors import UserError
 from revinst.progress import Stage
 
@@ -211,7 +212,7 @@ def readable(name: str) -> str:
 
 def read_note(path: Path, where: str) -> Ingested:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError:
         return NotKept(where, "not UTF-8")
     return check_note(OwnText(where, text.strip(), "note", group=where))  # a file's date is often its copy's

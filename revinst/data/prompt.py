@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class Template:
 
 
 def load_template(name: str, chat_template_of: Any = None) -> Template:
-    """Loads a template shipped with revinst (`blog`, `alpaca`, `forward`), the base's own `chat`, or a text file.
+    """Loads a template shipped with revinst, the base's own `chat`, or a text file.
+
+    Shipped are `blog`, `alpaca`, `forward`, and the blog's prompt in other languages, `blog.zh` and so on.
 
     chat_template_of: the base's tokenizer as transformers loads it; read for `chat` only.
     """
@@ -94,8 +97,17 @@ def load_template(name: str, chat_template_of: Any = None) -> Template:
         except UnicodeDecodeError:
             raise UserError(f"{path}: a template must be a UTF-8 text file") from None
     else:
-        raise UserError(f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file")
+        languages = ", ".join(each.name.split(".")[1] for each in list_translations())
+        raise UserError(
+            f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file, nor blog.LANGUAGE ({languages})"
+        )
     return parse_template(name, text.rstrip("\n"))
+
+
+def list_translations() -> list[Traversable]:
+    """Files of the blog's prompt in other languages, `blog.ar.txt` first."""
+    found = files("revinst.data").joinpath("templates").iterdir()
+    return sorted((each for each in found if each.name.startswith("blog.") and each.name != "blog.txt"), key=str)
 
 
 def parse_template(name: str, text: str) -> Template:

@@ -12,6 +12,7 @@ from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.progress import write
 
+SHIPPED = ("quickstart", "multilingual")  # rows that come with revinst
 # As in test-00000-of-00002, train_sft, TestSet: no letter before or after.
 TRAIN = r"(?<![a-z])train(?:ing)?(?:set|split|data)?(?![a-z])"
 NOT_TRAIN = (
@@ -30,8 +31,8 @@ BESIDE_SUFFIXES = {
 
 def read_records(name: str) -> Records:
     """Yields (where, record) for each record of one source; what can't be parsed comes as a BadRecord."""
-    if name == "quickstart":
-        yield from read_file(Path(str(files("revinst.data").joinpath("quickstart.jsonl"))))
+    if name in SHIPPED:
+        yield from read_file(Path(str(files("revinst.data").joinpath(f"{name}.jsonl"))))
         return
     path = Path(name).expanduser()
     if path.is_file():

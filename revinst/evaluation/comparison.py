@@ -12,6 +12,7 @@ from rich.table import Table
 
 from revinst.errors import UserError
 from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
+from revinst.evaluation.head import describe_unread
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
@@ -72,15 +73,17 @@ def check_same_examples(systems: Sequence[System]) -> list[str]:
     return list(first)
 
 
-def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: bool = False) -> dict[str, Any]:
+def compare_systems(systems: Sequence[System], metric: str | None = None, *, rank: bool = False) -> dict[str, Any]:
     """Each system's mean and spread over seeds, and each against the first: overall and by category.
 
-    rank: the best one first, as for checkpoints of one run or trials of a sweep.
+    metric: None: the one that `choose_metric` takes. rank: the best one first, as for checkpoints of one
+    run or trials of a sweep.
 
     Several seeds of a system count as their mean on each example. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
     ids = check_same_examples(systems)
+    metric, why = (metric, "") if metric else choose_metric(systems)
     values = [system.values(ids, metric) for system in systems]
     if rank:
         order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
@@ -97,12 +100,23 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
         pair["p_holm"] = adjusted
     return {
         "metric": metric,
+        "why": why,
         "n": len(ids),
         "num_groups": int(groups.max()) + 1,
         "systems": [describe_seeds(system.name, found) for system, found in zip(systems, values, strict=True)],
         "against": systems[0].name,
         "pairs": pairs,
     }
+
+
+def choose_metric(systems: Sequence[System]) -> tuple[str, str]:
+    """rougeL, or rougeL_unicode where some rows have no rougeL and all systems have the other; and why, or ""."""
+    rows = [row for system in systems for seed in system.seeds for row in seed.values()]
+    unread = [row for row in rows if row.get("rougeL") is None]
+    if not unread or any("rougeL_unicode" not in row for row in rows):
+        return "rougeL", ""
+    first = systems[0].seeds[0]
+    return "rougeL_unicode", describe_unread(sum(row.get("rougeL") is None for row in first.values()), len(first))
 
 
 def describe_seeds(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -131,7 +145,10 @@ def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str,
 
 def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
     """The systems, and a table for each pair."""
-    table = Table(title=f"{result['metric']} on {result['n']} rows in {result['num_groups']} groups")
+    table = Table(
+        title=f"{result['metric']} on {result['n']} rows in {result['num_groups']} groups",
+        caption=result["why"] or None,
+    )
     for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:

@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
 from revinst.evaluation.report import format_interval, format_number
 from revinst.runs.files import write_text
-
-RESPONSE_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 
 
 def write_response_report(
@@ -29,7 +28,9 @@ def write_response_report(
     html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         scores=scores,
-        metrics=RESPONSE_METRICS,
+        metrics=HEAD_METRICS,
+        head=choose_head(scores["tuned"]["metrics"], scores["n"]),
+        why=say_why(scores["tuned"]["metrics"], scores["n"]),
         rows=predictions,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
@@ -42,8 +43,8 @@ def build_response_table(scores: dict[str, Any]) -> Table:
         table.add_column(name, justify="right" if name else "left")
     base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
     table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
-    for metric in RESPONSE_METRICS:
-        table.add_row(metric, *(f"{part['metrics'][metric]['mean']:.3f}" for part in (base, tuned)), "")
+    for metric in choose_head(tuned["metrics"], scores["n"]):
+        table.add_row(metric, *(format_number(part["metrics"][metric]["mean"]) for part in (base, tuned)), "")
     for name in ("words", "words_a_sentence", "greeting", "sign_off"):
         table.add_row(name, *(f"{part[name]:.2f}" for part in (base["style"], tuned["style"], own)))
     for name in base["style"]["distance"]:
@@ -52,4 +53,6 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     memorised = scores["memorisation"]
     table.add_row("longest verbatim run", "", str(memorised["longest"]), str(memorised["own_longest"]))
     table.caption = f"{len(memorised['warnings'])} texts hold {WARNING_WORDS} words or more of a training text"
+    if why := say_why(tuned["metrics"], scores["n"]):
+        table.caption += f"\n{why}"
     return table

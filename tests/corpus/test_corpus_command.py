@@ -19,7 +19,7 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction, restore
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import load_examples
-from revinst.data.overlap import normalise
+from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
 from revinst.export.publish import PUBLISHED
