@@ -23,8 +23,20 @@ if TYPE_CHECKING:
 FORMATS = {"bf16": ("BF16", "BF16"), "q8_0": ("Q8_0", "Q8_0"), "q4_0": ("Q4_0", "Q8_0"), "q4_1": ("Q4_1", "Q8_0")}
 FILE_TYPES = {"bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_1": "MOSTLY_Q4_1"}
 STORED = {"F32": np.float32, "F16": np.float16}  # what is no sequence of bytes
-# llama.cpp's name of a pre-tokenizer, by the steps that tokenizer.json has.
-PRE_TOKENIZERS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm", ("Split", "ByteLevel"): "llama-bpe"}
+# llama.cpp's names of what a byte-level tokenizer does with text before merging: steps of tokenizer.json, and whether a
+# word that is a token needs no merges. Any other regular expression would be split otherwise there, without a word.
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated", "invert": False}
+PRE_TOKENIZERS: dict[str, tuple[list[dict[str, object]], bool]] = {
+    "gpt-2": ([BYTES], False),
+    "smollm": ([{"type": "Digits", "individual_digits": True}, BYTES], False),
+    "llama-bpe": ([SPLIT, BYTES | {"use_regex": False}], True),
+}
+SENTENCEPIECE = "default"
 
 
 def write_gguf(
@@ -49,7 +61,7 @@ def write_gguf(
     writer = GGUFWriter(file, "llama")
     writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
     add_shape(writer, model.config)
-    add_tokenizer(writer, tokenizer, add_bos)
+    add_tokenizer(writer, tokenizer, model.config.vocab_size, add_bos)
     types = {name: choose_type(name, model.read(name).shape, kind) for name in model.files}
     for name, ggml_type in types.items():
         shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
@@ -164,46 +176,61 @@ def add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
 
 
-def split_steps(tokenizer: Tokenizer) -> tuple[str, ...] | None:
-    """How it splits text before merging, a key of PRE_TOKENIZERS; None for SentencePiece's kind, which does not.
+def split_steps(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name of how it splits text before merging: of PRE_TOKENIZERS, or SENTENCEPIECE.
 
     Raises UserError for a tokenizer that GGUF has no words for.
     """
     definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
-    if definition["model"]["type"] != "BPE":
-        raise UserError(f"GGUF: a {definition['model']['type']} tokenizer can't be exported here")
-    if definition["model"].get("byte_fallback"):
-        return None
+    model, normalizer = definition["model"], definition["normalizer"]
+    if model["type"] != "BPE":
+        raise UserError(f"GGUF: a {model['type']} tokenizer can't be exported here")
+    if model.get("byte_fallback"):
+        return SENTENCEPIECE
     pre_tokenizer = definition["pre_tokenizer"] or {}
-    steps = tuple(step.get("type", "nothing") for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]))
-    if steps not in PRE_TOKENIZERS:
-        raise UserError(f"GGUF: a tokenizer that splits text by {' and '.join(steps)} can't be exported here")
-    return steps
+    steps = [
+        {key: value for key, value in step.items() if key != "trim_offsets"}
+        for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    ]
+    names = [name for name, known in PRE_TOKENIZERS.items() if known == (steps, bool(model.get("ignore_merges")))]
+    if normalizer or not names:
+        raise UserError(
+            "GGUF: a tokenizer that splits text by its own rules can't be exported here; use llama.cpp's own converter "
+            "on the merged folder"
+        )
+    return names[0]
 
 
-def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, add_bos: bool) -> None:
+def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, add_bos: bool) -> None:
+    """rows: of the embedding. Each has a token: those that the tokenizer has none for are called `[PAD5]`."""
     from gguf import TokenType
 
-    steps = split_steps(tokenizer)
     definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
     added = {token["id"]: token for token in definition["added_tokens"]}
     pieces = {number: piece for piece, number in definition["model"]["vocab"].items()}
     pieces |= {number: token["content"] for number, token in added.items()}
-    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(max(pieces) + 1)]
-    kinds = [kind_of(number, token, added, TokenType) for number, token in enumerate(tokens)]
-    if steps is None:
-        add_sentencepiece(writer, tokenizer, tokens, kinds, TokenType)
+    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(rows)]
+    kinds = [
+        kind_of(number, token, added, TokenType) if number in pieces else TokenType.UNUSED
+        for number, token in enumerate(tokens)
+    ]
+    splitting = split_steps(tokenizer)
+    if splitting == SENTENCEPIECE:
+        add_sentencepiece(writer, tokenizer, kinds, TokenType)
     else:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(PRE_TOKENIZERS[steps])
         merges = definition["model"]["merges"]
         writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_tokenizer_pre(splitting)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     if tokenizer.bos_id is not None:
         writer.add_bos_token_id(tokenizer.bos_id)
-    writer.add_eos_token_id(tokenizer.eos_id)
-    writer.add_pad_token_id(tokenizer.hf.pad_token_id if tokenizer.hf.pad_token_id is not None else tokenizer.pad_id)
+    # llama.cpp has three names for what ends a text, and stops at any of them.
+    names = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, number in zip(names, tokenizer.eos_ids, strict=False):
+        add(number)
+    writer.add_pad_token_id(tokenizer.named_pad_id)
     writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
     writer.add_add_eos_token(False)
 
@@ -211,15 +238,11 @@ def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, add_bos: bool) -> 
 def kind_of(number: int, token: str, added: dict[int, Any], kinds: "type[TokenType]") -> int:
     if number in added:
         return kinds.CONTROL if added[number]["special"] else kinds.USER_DEFINED
-    if token.startswith("[PAD"):
-        return kinds.UNUSED
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return kinds.BYTE if is_byte else kinds.NORMAL
 
 
-def add_sentencepiece(
-    writer: "GGUFWriter", tokenizer: Tokenizer, tokens: list[str], kinds: list[int], types: "type[TokenType]"
-) -> None:
+def add_sentencepiece(writer: "GGUFWriter", tokenizer: Tokenizer, kinds: list[int], types: "type[TokenType]") -> None:
     """SentencePiece's BPE numbers its pieces in the order of its merges, which is their score."""
     unknown = tokenizer.hf.unk_token_id
     if unknown is not None:
@@ -227,7 +250,6 @@ def add_sentencepiece(
         writer.add_unk_token_id(unknown)
     first = next(number for number, kind in enumerate(kinds) if kind == types.NORMAL)
     writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
     scores = [float(first - number) if kind == types.NORMAL else 0.0 for number, kind in enumerate(kinds)]
     writer.add_token_scores(scores)
 

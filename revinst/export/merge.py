@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from revinst.data.tokenizer import Tokenizer
+from revinst.data.tokenizer_files import write_tokenizer
 from revinst.errors import UserError
+from revinst.export.config_files import write_config, write_special_ids
 from revinst.model.adapter import read_adapter_state, wrap_adapter
 from revinst.model.base import round_to_nf4
 from revinst.model.base_files import BaseFiles, build_empty_model, open_base, write_tensors
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig
 
 TARGETS = ("nf4", "16bit")
 
@@ -159,36 +161,14 @@ def write_merge(
         (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8", newline="\n")
     merge.base.config.use_cache = True
     merge.base.config.dtype = torch.bfloat16
-    merge.base.config.save_pretrained(folder)
+    write_config(merge.base.config, folder)
 
 
-def write_text_files(folder: Path, config: "PretrainedConfig", tokenizer: Tokenizer) -> None:
-    """The tokenizer and greedy generation settings, with one end and one padding token throughout.
+def write_text_files(folder: Path, config: "PretrainedConfig", tokenizer: Tokenizer, *, add_bos: bool = True) -> None:
+    """The tokenizer, and greedy generation settings with its special ids, which `config` gets too.
 
-    The end is the tokenizer's EOS, which training taught. Padding is what the tokenizer or the base says, else the
-    unknown token, as in our own batches; never a new token, which would have no embedding.
+    add_bos: as of `write_tokenizer`.
     """
-    from transformers import GenerationConfig
-
-    hf = tokenizer.hf
-    pad_id = hf.pad_token_id if hf.pad_token_id is not None else tokenizer.pad_id
-    hf.pad_token = hf.convert_ids_to_tokens(pad_id)
-    begin_with_bos(hf, tokenizer.bos_id)
-    hf.save_pretrained(str(folder))
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = tokenizer.bos_id, tokenizer.eos_id, pad_id
-    config.save_pretrained(folder)
-    GenerationConfig(
-        bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id, pad_token_id=pad_id, do_sample=False
-    ).save_pretrained(str(folder))
-
-
-def begin_with_bos(hf: "PreTrainedTokenizerFast", bos_id: int | None) -> None:
-    """Makes a tokenizer that has a BOS but adds none add it, since every prompt in training began with it."""
-    from tokenizers.processors import TemplateProcessing
-
-    if bos_id is None or hf("x").input_ids[0] == bos_id:
-        return
-    bos = hf.convert_ids_to_tokens(bos_id)
-    hf.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=[(bos, bos_id)]
-    )
+    write_tokenizer(tokenizer, folder, add_bos=add_bos)
+    write_special_ids(folder, config, tokenizer)
+    write_config(config, folder)
