@@ -118,7 +118,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_plain(config: dict[str, Any], path: Path) -> None:
+def check_plain(config: dict[str, Any], path: Path | str) -> None:
     """Refuses what merging does not do exactly, or what would change the base on loading (PiSSA, OLoRA, LoftQ)."""
     from peft import LoraConfig
 
