@@ -32,6 +32,8 @@ def main(args: list[str]) -> int:
     data = build_data(config)
     data.setup()
     plan = build_plan(config, data, machine, options.memory_gib)
+    if data.tokenizer.foreign:
+        print(f"fit refuses model.base {config.model.base}: {data.tokenizer.foreign}", file=sys.stderr)
     if options.measure:
         plan["measured"] = measure(config, data)
     if options.json:

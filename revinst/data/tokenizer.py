@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from revinst.data.fast_tokenizer import FastTokenizer, build_fast_tokenizer
-from revinst.data.vocabulary import count_rows, drop_rowless, read_ends
+from revinst.data.vocabulary import count_rows, drop_rowless, find_foreign, read_ends
 from revinst.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Tokenizer:
     other_ends: tuple[int, ...]
     fingerprint: str
     rowless: list[str] = field(default_factory=list)
+    foreign: str = ""  # why it can't be this base's; empty where it can
     fast: FastTokenizer | None = None
     reason: str = ""  # why there is no fast one
     _sentinel_ids: dict[str, list[int]] = field(default_factory=dict)
@@ -50,6 +51,11 @@ class Tokenizer:
     def named_pad_id(self) -> int:
         """What files name as padding: the tokenizer's own or ours, never a new token, which would have no embedding."""
         return self.hf.pad_token_id if self.hf.pad_token_id is not None else self.pad_id
+
+    def check_belongs(self, base: str) -> None:
+        """Before weights are loaded. Raises UserError for a tokenizer whose ids the embedding has no rows for."""
+        if self.foreign:
+            raise UserError(f"model.base {base}: {self.foreign}")
 
     def encode_fixed(self, text: str, parse_special: bool = False) -> list[int]:
         """Ids of a template's text at the start of a prompt; parse_special: for a chat template's special tokens."""
@@ -90,7 +96,7 @@ class Tokenizer:
 
 
 def load_tokenizer(base: str) -> Tokenizer:
-    """Loads the tokenizer of a hub id or local folder. Raises UserError when there is none, or not this base's."""
+    """Loads the tokenizer of a hub id or local folder. Raises UserError when there is none."""
     from transformers.utils import logging
 
     if looks_local(base) and not Path(base).expanduser().is_dir():
@@ -107,10 +113,13 @@ def load_tokenizer(base: str) -> Tokenizer:
     special = [hf.bos_token_id, hf.eos_token_id, *other_ends]
     content = json.dumps([hf.backend_tokenizer.to_str(), *special])
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
-    rowless = drop_rowless(hf, rows, base) if rows else []
+    foreign = find_foreign(hf, rows) if rows else ""
+    rowless = drop_rowless(hf, rows) if rows and not foreign else []
     pad_id = hf.unk_token_id if hf.unk_token_id is not None else hf.eos_token_id
     fast, reason = build_fast_tokenizer(hf)
-    return Tokenizer(hf, hf.bos_token_id, hf.eos_token_id, pad_id, other_ends, fingerprint, rowless, fast, reason)
+    return Tokenizer(
+        hf, hf.bos_token_id, hf.eos_token_id, pad_id, other_ends, fingerprint, rowless, foreign, fast, reason
+    )
 
 
 def load_hf(path: str, base: str) -> "PreTrainedTokenizerFast":

@@ -7,8 +7,6 @@ The two need not be of one length. Llama 2's tokenizers are known to have a `<pa
 import json
 from typing import TYPE_CHECKING
 
-from revinst.errors import UserError
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -27,23 +25,23 @@ def count_rows(base: str) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def drop_rowless(hf: "PreTrainedTokenizerFast", rows: int, base: str) -> list[str]:
-    """Takes added tokens without a row out of the tokenizer, so that their text is text like any other; their names.
-
-    Raises UserError where the tokenizer can't do without: for a token of its own vocabulary, BOS, EOS or unknown.
-    """
-    definition = json.loads(hf.backend_tokenizer.to_str())
-    added = {token["id"]: token["content"] for token in definition["added_tokens"]}
+def find_foreign(hf: "PreTrainedTokenizerFast", rows: int) -> str:
+    """Why it can't be this base's: a token that it can't do without has no row, its own, BOS, EOS or unknown."""
+    added = hf.added_tokens_decoder
     own = [number for number in hf.get_vocab().values() if number not in added]
     needed = [getattr(hf, f"{name}_id") for name in NEEDED]
     highest = max(number for number in (0, *own, *needed) if number is not None)
-    if highest >= rows:
-        raise UserError(
-            f"model.base {base}: {hf.convert_ids_to_tokens(highest)!r} of its tokenizer has id {highest} and its "
-            f"embedding {rows} rows; they don't belong together"
-        )
-    dropped = [content for number, content in added.items() if number >= rows]
+    if highest < rows:
+        return ""
+    token = hf.convert_ids_to_tokens(highest)
+    return f"{token!r} of its tokenizer has id {highest} and its embedding {rows} rows; they don't belong together"
+
+
+def drop_rowless(hf: "PreTrainedTokenizerFast", rows: int) -> list[str]:
+    """Takes added tokens without a row out of the tokenizer, so that their text is text like any other; their names."""
+    dropped = [token.content for number, token in sorted(hf.added_tokens_decoder.items()) if number >= rows]
     if dropped:
+        definition = json.loads(hf.backend_tokenizer.to_str())
         definition["added_tokens"] = [token for token in definition["added_tokens"] if token["id"] < rows]
         hf._tokenizer = type(hf.backend_tokenizer).from_str(json.dumps(definition))
         for name, token in hf.special_tokens_map.items():

@@ -35,6 +35,7 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
     trainer = build_trainer(run, config, signals)
     with run.lock() if trainer.is_global_zero else nullcontext():
         data.setup()
+        data.tokenizer.check_belongs(config.model.base)
         # Refuses an adapter that the base has no layers for, or that could not be merged.
         check_mergeable(build_empty(config.model.base, config.model.lora), config.model)
         check_against_data(trainer, config, data)

@@ -66,7 +66,7 @@ def test_a_tokenizer_that_is_not_the_bases_is_refused(sentencepiece_folder, tmp_
     folder = write_base(tmp_path / "base", sentencepiece_folder, rows, tokens)
     change(folder, "tokenizer_config.json", **named)
     with pytest.raises(UserError, match=says):
-        load_tokenizer(str(folder))
+        load_tokenizer(str(folder)).check_belongs("base")
 
 
 def test_ends_are_those_of_the_base(sentencepiece_folder, llama, tmp_path):

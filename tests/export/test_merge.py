@@ -95,7 +95,7 @@ RENAMED = {"target_modules": ["query_key_value", "dense_4h_to_h"]}
 )
 @pytest.mark.parametrize("onto", ["nf4", "16bit"])
 def test_tensors_keep_the_names_of_the_bases_files(tmp_path, model_type, options, part, onto):
-    """transformers renames tensors when it loads them, and stacks a mixture's experts; servers want the files' names."""
+    """transformers renames tensors when it loads them, and stacks a mixture's experts; servers want the files'."""
     torch.manual_seed(0)
     options = dict(options)
     targets = options.pop("target_modules")
