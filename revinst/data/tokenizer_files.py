@@ -22,6 +22,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, add_bos: bool = True)
     named = {name: str(token) for name, token in hf.special_tokens_map.items()}
     named["pad_token"] = hf.convert_ids_to_tokens(tokenizer.named_pad_id)
     others = {
+        "add_bos_token": add_bos and tokenizer.bos_id is not None,  # for what takes another class for some models
+        "add_eos_token": False,
         "additional_special_tokens": [token for token in hf.all_special_tokens if token not in named.values()],
         "clean_up_tokenization_spaces": False,
         "model_max_length": read_json(settings)["model_max_length"],
@@ -31,7 +33,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, add_bos: bool = True)
     backend = type(hf.backend_tokenizer).from_str(hf.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    if add_bos and tokenizer.bos_id is not None:
+    if others["add_bos_token"]:
         bos = hf.convert_ids_to_tokens(tokenizer.bos_id)
         backend.post_processor = TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=[(bos, tokenizer.bos_id)]

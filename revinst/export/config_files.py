@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 OLD_KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # of rotary angles, in transformers 4.56
+OWN_NAMES = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}  # GPT-NeoX's there
 
 
 def write_config(config: "PretrainedConfig", folder: Path) -> None:
@@ -17,7 +18,9 @@ def write_config(config: "PretrainedConfig", folder: Path) -> None:
     config.save_pretrained(folder)
     values = read_json(folder / "config.json")
     for part in (values, *(value for value in values.values() if isinstance(value, dict))):
-        part.update(rotary_names(part.get("rope_parameters")))
+        names = rotary_names(part.get("rope_parameters"))
+        own = OWN_NAMES if part.get("model_type", "").startswith("gpt_neox") else {}
+        part.update({own.get(name, name): value for name, value in names.items()})
     write_json(folder / "config.json", values)
 
 
