@@ -51,7 +51,7 @@ def make_base(folder: Path, layers: int) -> None:
     config = LlamaConfig(num_hidden_layers=layers, architectures=["LlamaForCausalLM"])  # its defaults are 7B's shape
     folder.mkdir(parents=True)
     weight_map: dict[str, str] = {}
-    shapes = {name: tensor.shape for name, tensor in build_empty_model(config).state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in build_empty_model(config).state_dict().items(, "made")}
     for shard in range(-1, layers // SHARD_LAYERS + 1):
         numbers = range(shard * SHARD_LAYERS, (shard + 1) * SHARD_LAYERS)
         names = [name for name in shapes if layer_of(name) in (numbers if shard >= 0 else (-1,))]

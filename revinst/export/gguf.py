@@ -46,11 +46,12 @@ def write_gguf(
     tokenizer: Tokenizer,
     *,
     add_bos: bool = True,
+    begins_with_text: bool = True,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
     """A merged model's folder as one file. Raises UserError for what can't be said in GGUF exactly.
 
-    kind: of FORMATS. add_bos: whether a prompt still lacks its BOS.
+    kind: of FORMATS. add_bos: whether a prompt still lacks its BOS. begins_with_text: or with a special token.
     """
     check_installed()
     from gguf import GGUFWriter, LlamaFileType
@@ -61,7 +62,9 @@ def write_gguf(
     writer = GGUFWriter(file, "llama")
     writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
     add_shape(writer, model.config)
-    add_tokenizer(writer, tokenizer, model.config.vocab_size, add_bos)
+    add_tokenizer(writer, tokenizer, model.config.vocab_size, begins_with_text)
+    writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
+    writer.add_add_eos_token(False)
     types = {name: choose_type(name, model.read(name).shape, kind) for name in model.files}
     for name, ggml_type in types.items():
         shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
@@ -201,7 +204,7 @@ def split_steps(tokenizer: Tokenizer) -> str:
     return names[0]
 
 
-def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, add_bos: bool) -> None:
+def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, begins_with_text: bool) -> None:
     """rows: of the embedding. Each has a token: those that the tokenizer has none for are called `[PAD5]`."""
     from gguf import TokenType
 
@@ -217,6 +220,7 @@ def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, add_bos
     splitting = split_steps(tokenizer)
     if splitting == SENTENCEPIECE:
         add_sentencepiece(writer, tokenizer, kinds, TokenType)
+        writer.add_add_space_prefix(begins_with_mark(definition, begins_with_text))
     else:
         writer.add_tokenizer_model("gpt2")
         merges = definition["model"]["merges"]
@@ -231,8 +235,14 @@ def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, add_bos
     for add, number in zip(names, tokenizer.eos_ids, strict=False):
         add(number)
     writer.add_pad_token_id(tokenizer.named_pad_id)
-    writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
-    writer.add_add_eos_token(False)
+
+
+def begins_with_mark(definition: dict[str, Any], begins_with_text: bool) -> bool:
+    """Whether llama.cpp shall put SentencePiece's word mark before a prompt, and then behind each special token too."""
+    scheme = (definition["pre_tokenizer"] or {}).get("prepend_scheme")
+    if scheme == "first":  # before the first text only, and none where the prompt begins with a special token
+        return begins_with_text
+    return scheme == "always" or '"Prepend"' in json.dumps(definition["normalizer"])
 
 
 def kind_of(number: int, token: str, added: dict[int, Any], kinds: "type[TokenType]") -> int:

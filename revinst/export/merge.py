@@ -84,7 +84,7 @@ def plan_merge(base: str, adapter: Path, onto: str) -> Merge:
     onto: `nf4`, the 4-bit weights' exact values, which a QLoRA adapter was trained against, or `16bit`, the base's own.
     """
     files = open_base(base)
-    model = build_empty_model(files.config)
+    model = build_empty_model(files.config, base)
     names = match_names(model, files.files)
     stored = {name: names.own.get(name, name) for name in model.state_dict()}
     ties = {stored.get(a, a): stored.get(b, b) for a, b in model.all_tied_weights_keys.items()}

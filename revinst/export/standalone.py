@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from revinst.data.prompt import Template, prompt_text
+from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.export.card import add_drift
@@ -65,10 +67,19 @@ def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: s
             kind,
             tokenizer,
             add_bos=not template.has_bos,
+            begins_with_text=begins_with_text(template, tokenizer),
             progress=partial(track, title=f"GGUF {kind}", unit="tensors"),
         )
     modelfile = build_modelfile(f"{name}-{formats[0]}.gguf", template, tokenizer, trained.seq_len)
     (folder / "gguf" / "Modelfile").write_text(modelfile, encoding="utf-8", newline="\n")
+
+
+def begins_with_text(template: Template, tokenizer: Tokenizer) -> bool:
+    """Of a prompt; in a chat template alone special tokens are parsed."""
+    if template.name != "chat":
+        return True
+    special = {number for number, token in tokenizer.hf.added_tokens_decoder.items() if token.special}
+    return not special.intersection(tokenizer.encode_fixed(prompt_text(template), parse_special=True)[:1])
 
 
 def measure_drift(folder: Path, trained: Trained, evaluated: EvaluatedExamples, card: str) -> dict[str, Any] | None:

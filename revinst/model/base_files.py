@@ -123,9 +123,13 @@ def write_tensors(path: Path, shapes: dict[str, torch.Size], make: Callable[[str
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
-def build_empty_model(config: "PreTrainedConfig") -> "PreTrainedModel":
-    """The architecture on the meta device: names and shapes, no memory."""
+def build_empty_model(config: "PreTrainedConfig", base: str) -> "PreTrainedModel":
+    """The architecture on the meta device: names and shapes, no memory. base: what an error names."""
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: no model can be built from its config.json ({reason})") from error

@@ -172,6 +172,7 @@ def test_shards_are_written_one_by_one_with_an_index(small, tmp_path, monkeypatc
         (lambda folder: change_config(folder, intermediate_size=256), "does not fit the model"),
         (lambda folder: change_config(folder, num_hidden_layers=3), "9 tensors are missing"),
         (lambda folder: change_config(folder, vocab_size=301), "its config.json says"),
+        (lambda folder: change_config(folder, pad_token_id=49152), "no model can be built from its config.json"),
         (lambda folder: change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4}), "quantised"),
         (lambda folder: drop_tensor(folder, "model.norm.weight"), "1 tensors are missing, the first is model.norm"),
     ],

@@ -157,6 +157,16 @@ def test_llama_cpp_reads_each_file(base, smollm, llama, sentencepiece_folder, tm
         check_greedy(here, there["logits"])
 
 
+def test_llama_cpp_reads_a_prompt_that_begins_with_a_special_token(sentencepiece_folder, tmp_path):
+    """transformers puts a word mark before text at the very beginning alone; llama.cpp would behind BOS too."""
+    folder, file = write_merged(tmp_path, "llama", sentencepiece_folder, 1000), tmp_path / "m.gguf"
+    tokenizer = load_tokenizer(str(folder))
+    write_gguf(folder, file, "bf16", tokenizer, add_bos=False, begins_with_text=False)
+    texts = ["<s>[INST] A comet's tail. [/INST]", "<s>Say hi.</s>\nthen"]
+    (there,) = read_with("llama.cpp", LLAMA_CPP, [file], texts, tmp_path)
+    assert there["ids"] == [tokenizer.encode_fixed(text, parse_special=True) for text in texts]
+
+
 @pytest.fixture(scope="module")
 def default_base(tmp_path_factory) -> Path:
     """Llama 2's tokenizer by description, 32,001 ids on 32,000 rows: a SentencePiece model of that size and kind (of
