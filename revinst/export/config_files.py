@@ -1,7 +1,7 @@
 """A merged model's config.json and generation_config.json, as transformers from 4.56 on and servers read them alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from revinst.data.tokenizer import Tokenizer
 from revinst.runs.files import read_json, write_json
@@ -24,7 +24,7 @@ def write_config(config: "PretrainedConfig", folder: Path) -> None:
     write_json(folder / "config.json", values)
 
 
-def rotary_names(rope: object) -> dict[str, Any]:
+def rotary_names(rope: object) -> dict[str, object]:
     """`rope_parameters` of transformers 5 as 4.x names them; none for a kind that 4.x has not.
 
     >>> rotary_names({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e6})
