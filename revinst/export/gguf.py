@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from revinst.data.tokenizer import Tokenizer
+from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.model.base_files import BaseFiles, open_base
 
@@ -97,6 +97,18 @@ def check_gguf(config: "PretrainedConfig", shapes: Mapping[str, torch.Size], tok
     return total
 
 
+def why_not_gguf(base: str, tokenizer: Tokenizer) -> str:
+    """Why `merge --gguf` will refuse a run on this base, as far as its config and tokenizer say; empty if it won't."""
+    from transformers import AutoConfig
+
+    try:
+        check_convertible(AutoConfig.from_pretrained(Path(base).expanduser() if looks_local(base) else base))
+        split_steps(tokenizer)
+    except UserError as error:
+        return str(error).removeprefix("GGUF: ")
+    return ""
+
+
 def own_name_of(name: str, config: "PretrainedConfig") -> str:
     """llama.cpp's name of a tensor."""
     own = name_map(config.num_hidden_layers).get_name(name, (".weight",))
@@ -119,11 +131,10 @@ def check_installed() -> None:
 
 
 def check_convertible(config: "PretrainedConfig") -> None:
-    rope = (config.rope_parameters or {}).get("rope_type", "default")
     reason = ""
     if config.model_type != "llama":
         reason = f"model_type {config.model_type}"
-    elif rope not in ("default", "linear"):
+    elif (rope := (config.rope_parameters or {}).get("rope_type", "default")) not in ("default", "linear"):
         reason = f"rotary angles of type {rope}"
     elif config.attention_bias or config.mlp_bias:
         reason = "biases"

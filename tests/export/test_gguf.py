@@ -9,11 +9,11 @@ import torch
 from gguf import GGUFReader, TokenType
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as BackendTokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.export.gguf import FORMATS, load_gguf, pair_rotary_rows, split_steps, write_gguf
+from revinst.export.gguf import FORMATS, load_gguf, pair_rotary_rows, split_steps, why_not_gguf, write_gguf
 from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -119,6 +119,13 @@ def test_words_are_split_as_llama_cpp_does_or_refused(smollm, pattern, ignore_me
         return
     with pytest.raises(UserError, match="splits text by its own rules"):
         split_steps(tokenizer)
+
+
+def test_a_base_without_rotary_angles_is_refused_in_one_line(llama, tmp_path):
+    AutoConfig.for_model("opt").save_pretrained(tmp_path)
+    assert "model_type opt can't be exported here" in why_not_gguf(str(tmp_path), llama)
+    tiny_config().save_pretrained(tmp_path)
+    assert why_not_gguf(str(tmp_path), llama) == ""
 
 
 @pytest.mark.parametrize(
