@@ -12,6 +12,7 @@ from rich.table import Table
 from revinst.config.settings import Config
 from revinst.config.stored import open_config
 from revinst.data.datamodule import InstructionDataModule, build_data
+from revinst.export.gguf import why_not_gguf
 from revinst.model.hardware import choose_precision
 from revinst.options import Parser
 from revinst.planning.plan import build_plan, read_machine
@@ -32,6 +33,9 @@ def main(args: list[str]) -> int:
     data = build_data(config)
     data.setup()
     plan = build_plan(config, data, machine, options.memory_gib)
+    plan["gguf"] = why_not_gguf(config.model.base, data.tokenizer) or "yes"
+    if data.tokenizer.foreign:
+        print(f"fit refuses model.base {config.model.base}: {data.tokenizer.foreign}", file=sys.stderr)
     if options.measure:
         plan["measured"] = measure(config, data)
     if options.json:
@@ -77,6 +81,7 @@ def render_plan(plan: dict[str, Any], name: str) -> None:
     table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
     table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
     speed = f"{plan['tokens_per_s']:,} tokens/s, {plan['hours']} h" if plan["tokens_per_s"] else "unknown"
+    table.add_row("merge --gguf", plan["gguf"])
     table.add_row("time", f"{speed} ({plan['speed_from']})")
     for key, value in plan.get("measured", {}).items():
         table.add_row(f"measured: {key}", f"{value:,}")

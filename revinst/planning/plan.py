@@ -13,6 +13,7 @@ from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
 from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
+from revinst.model.mergeable import check_mergeable
 from revinst.model.micro_batch import StepSetup, divide_step
 from revinst.model.proof import choose_proved
 from revinst.planning.speed import predict_speed
@@ -59,6 +60,7 @@ def build_plan(
     """JSON. memory_gib: of the device; None: this machine's, where it has such a device."""
     available_gib = available_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
     model = build_empty(config.model.base, config.model.lora, config.model.quantization)
+    check_mergeable(model, config.model)
     hardware = choose_proved(config.model.base, machine, config.model.attention, config.model.quantization)
     choices = choose(model, config.model, machine, hardware, data.step_rows(machine.ranks), available_gib)
     shape, step, division = choices.shape, choices.step, choices.division

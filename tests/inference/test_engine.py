@@ -81,10 +81,10 @@ def test_stops_at_eos(network, smollm, prompts, engine):
     """The second token that the model writes anyway is declared EOS: one token is left, and it is not EOS."""
     whole = generate(network, smollm, prompts[:1])[0]
     assert whole[1] != whole[0]
-    stopping = replace(smollm, eos_id=whole[1])
     settings = GenerationSettings(max_new_tokens=16, engine=engine)
-    [(_, out)] = generate_batches(network, stopping, prompts[:1], settings)
-    assert (out.token_ids, out.stopped) == (whole[:1], "eos")
+    for stopping in (replace(smollm, eos_id=whole[1]), replace(smollm, other_ends=(whole[1],))):
+        [(_, out)] = generate_batches(network, stopping, prompts[:1], settings)
+        assert (out.token_ids, out.stopped) == (whole[:1], "eos")
     [(_, out)] = generate_batches(network, smollm, prompts[:1], settings, limits=[3])
     assert (out.token_ids, out.stopped) == (whole[:3], "length")
 
