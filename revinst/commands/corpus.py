@@ -18,10 +18,11 @@ from revinst.corpus.build import placeholder_file
 from revinst.corpus.candidates import PICKS
 from revinst.corpus.corpus import Corpus
 from revinst.corpus.filters import parse_thresholds
+from revinst.corpus.ingest import list_authors
 from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
 from revinst.corpus.rounds import build_rounds, check_rounds
-from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
+from revinst.corpus.settings import Selection, Writing, add_reading_options, check_ours, read_reading
 from revinst.errors import UserError
 from revinst.export.publish import push
 from revinst.inference.trained import open_on_all
@@ -32,13 +33,17 @@ from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
-    return run_on_devices("corpus", args, build_options().parse_args(args), build_corpus)
+    options = build_options().parse_args(args)
+    if options.list_authors:
+        Console().print(list_authors(options.input, options.column).table())
+        return 0
+    check_options(options)
+    return run_on_devices("corpus", args, options, build_corpus)
 
 
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
     generation = read_generation_settings(options)
-    check_options(options)
-    reading = Reading(options.input, read_addresses(options.me), options.column, options.redact, options.limit)
+    reading = read_reading(options)
     reading.check_output(options.output)
     writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
     writing.check(generation.temperature)
@@ -64,16 +69,10 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
 
 def build_options() -> ArgumentParser:
     parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
-    kinds = "mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these"
-    parser.add_argument("input", metavar="INPUT", type=Path, help=kinds)
-    parser.add_argument("output", metavar="OUT_DIR", type=Path, help="an unfinished one is completed")
-    parser.add_argument("--run", required=True, help="the run (or PEFT adapter folder) that writes the instructions")
+    add_reading_options(parser)
+    parser.add_argument("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
+    parser.add_argument("--run", help="the run (or PEFT adapter folder) that writes the instructions")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    address = "you write mail from it; repeat it"
-    parser.add_argument("--me", action="append", default=[], metavar="ADDRESS", help=address)
-    parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
-    redact = "placeholders for addresses, phones, links, numbers, names"
-    parser.add_argument("--redact", action="store_true", help=redact)
     parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
     parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
     parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
@@ -93,6 +92,9 @@ def build_options() -> ArgumentParser:
 
 
 def check_options(options: Namespace) -> None:
+    missing = [name for name, value in (("OUT_DIR", options.output), ("--run", options.run)) if value is None]
+    if missing:
+        raise UserError(f"the following arguments are required: {', '.join(missing)}")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):

@@ -24,6 +24,8 @@ MEANT = {
     "windows-874": "cp874",
 }
 WESTERN = ("utf-8", "cp1252")  # utf-8 first: what is valid in it is hardly ever anything else
+MAX_TEXT = 1_000_000  # characters that are read; nobody writes as much, what is below is quoted
+CARRIED = re.compile(r"data:[\w/.+-]{1,100};base64,[A-Za-z0-9+/=\s%]*")  # a picture inside a page
 NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}  # Python's own codecs, which no mail is in
 
 
@@ -39,10 +41,10 @@ def text_of(part: Message) -> str | None:
     if part.is_multipart():
         return text_of_parts(part, alternative=kind == "multipart/alternative")
     if kind == "text/html":
-        return html_to_text(decode_payload(part))
+        return html_to_text(CARRIED.sub("", decode_payload(part))[:MAX_TEXT])
     if kind != "text/plain":
         return None
-    text = decode_payload(part)
+    text = decode_payload(part)[:MAX_TEXT]
     if str(part.get_param("format", "")).lower() == "flowed":
         return join_flowed(text, delete_space=str(part.get_param("delsp", "")).lower() == "yes")
     return text

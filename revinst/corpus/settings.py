@@ -1,12 +1,12 @@
 """How a corpus is made: what its texts, its shards and its selection depend on, and what keeps two of these apart."""
 
 import hashlib
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, fields
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
+from revinst.corpus.authors import read_me
 from revinst.corpus.filters import Thresholds
 from revinst.corpus.parts import check_shares
 from revinst.errors import UserError
@@ -28,6 +28,11 @@ class Reading:
     column: str = "text"
     redact: bool = False
     limit: int | None = None
+    join_minutes: float = 0
+
+    def __post_init__(self):
+        if self.join_minutes < 0:
+            raise UserError(f"--join_minutes {self.join_minutes:g}: must be at least 0")
 
     def check_output(self, folder: Path) -> None:
         source, output = self.source.resolve(), folder.resolve()
@@ -42,7 +47,27 @@ class Reading:
             "column": self.column,
             "redact": self.redact,
             "limit": self.limit,
+            "join_minutes": self.join_minutes,
         }
+
+
+def add_reading_options(parser: ArgumentParser) -> None:
+    """Read back by `read_reading`."""
+    kinds = "mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these"
+    parser.add_argument("input", metavar="INPUT", type=Path, help=kinds)
+    me = "an address, name or id of yours, as the input has it; repeat it"
+    parser.add_argument("--me", action="append", default=[], metavar="NAME", help=me)
+    parser.add_argument("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
+    parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
+    joined = "make one text of messages of yours that follow each other in a chat within N minutes"
+    parser.add_argument("--join_minutes", type=float, default=0, metavar="N", help=joined)
+    redact = "placeholders for addresses, phones, links, numbers, names"
+    parser.add_argument("--redact", action="store_true", help=redact)
+
+
+def read_reading(options: Namespace) -> Reading:
+    me = read_me(options.me)
+    return Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +101,6 @@ class Selection:
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
-
-
-def read_addresses(given: Sequence[str]) -> tuple[str, ...]:
-    """`["Mara <Mara@Example.org>"]` -> `("mara@example.org",)`, sorted. Raises UserError naming what is none."""
-    for text in given:
-        if "@" not in parseaddr(text)[1]:
-            raise UserError(f"--me {text}: not a mail address")
-    return tuple(sorted({parseaddr(text)[1].lower() for text in given}))
 
 
 def hash_input(source: Path) -> str:
