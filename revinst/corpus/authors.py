@@ -66,7 +66,7 @@ class Authors:
                 more = f" and {len(counts) - EXAMPLES} more" if len(counts) > EXAMPLES else ""
                 who = "is you" if self.me else "is known to be you"
                 raise UserError(
-                    f"{where}: the {source} in it names its authors ({examples}{more}), of whom none {who}; "
+                    f"{where}: {source} in it names its authors ({examples}{more}), of whom none {who}; "
                     "give --me ADDRESS, NAME or ID as the source has it; --list_authors prints them all"
                 )
 

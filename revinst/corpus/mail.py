@@ -24,7 +24,7 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
 
     Raises nothing: a mail that can't be read has that as its reason to be left out.
     """
-    found = Message(where, "", "mail", source="mail", conversation=hashlib.sha256(content).hexdigest())
+    found = Message(where, "", "mail", source="the mail", conversation=hashlib.sha256(content).hexdigest())
     try:
         if len(content) > MAX_BYTES:
             content = BASE64.sub(lambda lines: lines[0] if len(lines[0]) <= MAX_BASE64 else b"", content)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from revinst.corpus.authors import Authors
+from revinst.corpus.chats.find import find_chat_reader
 from revinst.corpus.mail import read_mail
 from revinst.corpus.mail_kind import kind_of_maildir
 from revinst.corpus.mbox import MAX_MAIL, is_mbox, split_mbox
@@ -30,11 +31,17 @@ class Reader:
 
     def read(self, path: Path, where: str) -> Iterator[Ingested]:
         """All that is met at a path; `where` is its name in records, relative to the input."""
-        if path.is_dir():
-            yield from self.read_folder(path, where)
-        elif not path.is_file():
+        if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        elif path.suffix.lower() == ".zip":
+        if read_chat := find_chat_reader(path):
+            yield from read_chat(path, where)
+        elif path.is_dir():
+            yield from self.read_folder(path, where)
+        else:
+            yield from self.read_file(path, where)
+
+    def read_file(self, path: Path, where: str) -> Iterator[Ingested]:
+        if path.suffix.lower() == ".zip":
             yield from self.read_zip(path, where)
         elif path.suffix.lower() in MAIL_SUFFIXES:
             yield from self.read_mail_file(path, where)
@@ -91,7 +98,7 @@ class Reader:
             for nested in sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() == ".zip"):
                 yield NotKept(f"{where}/{readable(nested.relative_to(folder).as_posix())}", "an archive in an archive")
                 nested.unlink()
-            yield from self.read_folder(Path(folder), where)
+            yield from self.read(Path(folder), where)
 
     def read_mail_file(self, path: Path, where: str) -> Iterator[Ingested]:
         if path.suffix.lower() == ".eml":

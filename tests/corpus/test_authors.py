@@ -72,7 +72,7 @@ def test_mail_names_its_authors(tmp_path):
 
 def test_list_authors(tmp_path, capsys):
     write_mbox(tmp_path / "mail.mbox")
-    counts = list_authors(tmp_path / "mail.mbox", "text").counts["mail"]
+    counts = list_authors(tmp_path / "mail.mbox", "text").counts["the mail"]
     assert counts[(ME,)] == max(counts.values()) > 50
     assert run_command("corpus", tmp_path / "mail.mbox", "--list_authors") == 0
     assert ME in capsys.readouterr().out
