@@ -37,7 +37,7 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
             found.date, found.names = read_date(message), read_names(message)
             found.left_out = why_left_out(message, where, me.intersection(found.author))
             if not found.left_out:
-                found.text, found.left_out = own_text(message)
+                found.text, found.left_out = own_text(message, found.names)
     except MemoryError:
         raise
     except Exception as error:  # `email` and `lxml` raise kinds without end on what no mail program should have written
@@ -53,10 +53,10 @@ class MailPolicy(Compat32):
         return name, value[:MAX_PARAMETERS] if name.lower().startswith("content-") else value
 
 
-def own_text(message: Parsed) -> tuple[str, str]:
+def own_text(message: Parsed, names: tuple[str, ...]) -> tuple[str, str]:
     """(text, "") or ("", why there is none) of a mail that I sent."""
     body = text_of(message)
     if body is None:
         return "", "no text in it, only attachments"
-    text = strip_quotes(body)
+    text = strip_quotes(body, [name.strip() for header in names for name in re.split(r"[,;\"<>]", header)])
     return text, "" if text else "nothing of my own in it" if body.strip() else "empty"

@@ -9,10 +9,19 @@ from email.message import Message
 HTML_DROPPED = (
     "//style | //script | //head | //*[contains(@class, 'gmail_signature')] | //*[contains(@class, 'moz-signature')] | "
     "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature'] | "
-    "//*[contains(@class, 'moz-forward-container')] | //*[@id='divRplyFwdMsg'] | "
-    "//*[@id='divRplyFwdMsg']/following-sibling::*"
+    "//*[contains(@class, 'moz-forward-container')] | //*[contains(@id, 'divRplyFwdMsg')] | "
+    "//*[contains(@id, 'divRplyFwdMsg')]/following-sibling::* | "
+    "//*[contains(@id, 'appendonsend')]/following-sibling::* | "
+    "//*[@id='OLK_SRC_BODY_SECTION'] | //*[contains(@class, 'OutlookMessageHeader')] | "
+    "//hr[@id='stopSpelling']/following-sibling::* | //*[@id='mail-editor-reference-message-container'] | "
+    "//*[contains(@class, 'gmail_attr')][following-sibling::*[1][self::blockquote]] | "
+    "//*[contains(@class, 'moz-cite-prefix')][following-sibling::*[1][self::blockquote]]"
 )
-HTML_QUOTES = "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')]"
+HTML_QUOTES = (
+    "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')] | "
+    "//*[contains(@class, 'zmail_extra')] | //*[contains(@class, 'tutanota_quote')]"
+)
+RULE_LINE = "_" * 10  # in place of <hr>
 INDENT = re.compile(r"margin:\s*0(?:px)? 0(?:px)? 0(?:px)? 40px")  # Gmail's for one's own text
 # What a charset's name means in mails: the larger sets that programs write under the smaller one's name.
 MEANT = {
@@ -97,6 +106,8 @@ def html_to_text(html: str) -> str:
     for element in tree.xpath(HTML_DROPPED):
         if element.getparent() is not None:
             element.drop_tree()
+    for element in tree.xpath("//hr"):
+        element.tag, element.text = "p", RULE_LINE
     for element in tree.xpath(HTML_QUOTES):
         if not INDENT.search(element.get("style", "")) or element.get("class") or element.get("type"):
             element.clear(keep_tail=True)
