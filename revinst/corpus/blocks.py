@@ -34,18 +34,18 @@ OTHER_HEADER = re.compile(
     r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
 )
 MIN_HEADERS = 3
-KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}[:：]\**(?:\s|\Z)\s*(?P<value>.*)")
-# Mailboxes and nothing else: at most eight words beside each address.
-ADDRESSES = re.compile(
-    r"\A(?:[^\s@]{1,60}\s{1,3}){0,8}[<\[(\"']{0,2}(?:mailto:)?[^\s@<>]{1,64}@[^\s@]{2,200}(?:[\s;,]|\Z)"
-)
+KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}(?:[:：]\**(?:\s|\Z)|：|(?<=\s):)\s*(?P<value>.*)")
+MAILBOX = re.compile(
+    r"\A(?P<name>[^@\n]{1,160})@[^\s@]{2,200}(?:\s|\Z)"
+)  # a first one; a sentence has more words before it
+MAX_NAME_WORDS = 8
 OPEN_VALUE = re.compile(r"(?:[,;]|[<\[][^>\]]{0,200})\s*\Z")
 DATE = re.compile(r"\b(?:19|20)\d\d\b|\d[:.h]\d\d|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
 DASHED = re.compile(r"\A\s*[-_=]{2,}\s?[^\W\d_][^-_=\n@:]{2,60}[-_=]{2,}[\s*]*$")
 FORWARD_ON_ONE_LINE = re.compile(
     r"\A\s*-{3,}\s?[^\W\d_][^-\n@:]{2,60}-{3,}\s{0,9}[^\W\d_][^:：\n@]{0,30}[:：].{0,200}@"
 )
-RULE = re.compile(r"\A\s*[_-]{10,}\s*$")
+RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
 
 
 def cut_at_marks(lines: list[str]) -> list[str]:
@@ -103,11 +103,12 @@ def is_block(lines: list[str], is_marked: bool = False) -> bool:
             num_keys += 1
         elif not line.strip() and any(KEY_LINE.match(below) for below in lines[number + 1 : number + 2]):
             continue
-        elif num_keys and line.strip() and (line[:1] in " \t" or OPEN_VALUE.search(value)):
-            value = line
+        elif num_keys and line.strip() and (line[:1] in " \t<[" or OPEN_VALUE.search(value)):
+            value = line.strip()
         else:
             break
-        num_addresses += bool(ADDRESSES.match(value))
+        mailbox = MAILBOX.match(value)
+        num_addresses += bool(mailbox and len(mailbox["name"].split()) <= MAX_NAME_WORDS)
         has_date = has_date or bool(DATE.search(value))
     return num_keys >= MIN_HEADERS and has_date and num_addresses >= 2 - is_marked
 
@@ -116,5 +117,5 @@ def is_header_block(lines: list[str]) -> bool:
     """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML)."""
     if not SENDER_HEADER.match(lines[0]):
         return False
-    following = [line for line in lines[1:] if line.strip()]
-    return 1 + sum(1 for _ in takewhile(OTHER_HEADER.match, following)) >= MIN_HEADERS
+    block = list(takewhile(KEY_LINE.match, (line for line in lines[1:] if line.strip())))
+    return 1 + sum(map(bool, map(OTHER_HEADER.match, block))) >= MIN_HEADERS

@@ -10,13 +10,13 @@ HTML_DROPPED = (
     "//style | //script | //head | //*[contains(@class, 'gmail_signature')] | //*[contains(@class, 'moz-signature')] | "
     "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature'] | "
     "//*[contains(@class, 'moz-forward-container')] | //*[contains(@id, 'divRplyFwdMsg')] | "
-    "//*[contains(@id, 'divRplyFwdMsg')]/following-sibling::* | "
-    "//*[contains(@id, 'appendonsend')]/following-sibling::* | "
+    "//*[contains(@id, 'appendonsend')] | "
     "//*[@id='OLK_SRC_BODY_SECTION'] | //*[contains(@class, 'OutlookMessageHeader')] | "
-    "//hr[@id='stopSpelling']/following-sibling::* | //*[@id='mail-editor-reference-message-container'] | "
+    "//*[@id='mail-editor-reference-message-container'] | "
     "//*[contains(@class, 'gmail_attr')][following-sibling::*[1][self::blockquote]] | "
     "//*[contains(@class, 'moz-cite-prefix')][following-sibling::*[1][self::blockquote]]"
 )
+HTML_ENDS = "//*[contains(@id, 'divRplyFwdMsg')] | //*[contains(@id, 'appendonsend')] | //hr[@id='stopSpelling']"
 HTML_QUOTES = (
     "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')] | "
     "//*[contains(@class, 'zmail_extra')] | //*[contains(@class, 'tutanota_quote')]"
@@ -103,6 +103,10 @@ def html_to_text(html: str) -> str:
         tree = lxml.html.document_fromstring(html.encode(), parser=parser)
     except (lxml.etree.ParserError, ValueError):  # nothing but comments
         return ""
+    for element in tree.xpath(HTML_ENDS):
+        for below in list(element.itersiblings()):
+            element.getparent().remove(below)  # with the text behind it
+        element.tail = None
     for element in tree.xpath(HTML_DROPPED):
         if element.getparent() is not None:
             element.drop_tree()

@@ -7,6 +7,7 @@ and the line that introduces it go, what is written between and below stays (int
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 from revinst.corpus.blocks import DATE, MAX_LINE, cut_at_marks, is_quoted
 from revinst.corpus.signatures import cut_signature
@@ -61,6 +62,8 @@ WRAPPED_ADDRESS = re.compile(
 TIME = re.compile(r"\d[:.h]\d\d")
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
 DASHES_AROUND = re.compile(r"\A\s*-{2,}\s*(?P<inside>[^\s-].{0,400}?)\s*-{2,}\s*$")
+INITIALS = re.compile(r"\A\s{0,4}[A-Z]{1,3}>")
+WIDTHS = (62, 82)  # characters of a line that was wrapped
 MAX_WORDS = 14  # of an introduction, beside its address
 PIPED = re.compile(r"\A\s*(?:\||[A-Z]{1,3}>)(?!.*\|\s*$)")  # a table ends its lines with a bar
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
@@ -113,12 +116,19 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
 def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
     """Which lines are quoted: by `>`; by `|` or initials too, where an introduction stands above them."""
     found, above, is_open = [], "", False
-    for line in lines:
+    initials = [INITIALS.match(line) for line in lines]
+    rewrapped = find_rewrapped(lines)
+    for number, line in enumerate(lines):
         if PIPED.match(line):
             is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above], people))
         elif line.strip():
             is_open = False
-        found.append(is_quoted(line) or (is_open and bool(PIPED.match(line))))
+        prefix = initials[number]
+        neighbours = (
+            each for each in (*initials[max(number - 1, 0) : number], *initials[number + 1 : number + 2]) if each
+        )
+        is_marked = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
+        found.append(is_quoted(line) or is_marked or number in rewrapped or (is_open and bool(PIPED.match(line))))
         above = line if line.strip() else above
     return found
 
@@ -129,6 +139,19 @@ def find_next_text(lines: list[str]) -> list[int | None]:
     for number in range(len(lines) - 1, -1, -1):
         found.append(number if lines[number].strip() else found[-1])
     return found[::-1]
+
+
+def find_rewrapped(lines: list[str]) -> set[int]:
+    """Ends of quoted lines that a program wrapped: they begin small, right below a full quoted line that ends in no
+    sentence. One may be somebody's answer, so that two are needed.
+    """
+    found = {
+        number
+        for number, (above, line) in enumerate(pairwise(lines), start=1)
+        if is_quoted(above) and WIDTHS[0] <= len(above.rstrip()) <= WIDTHS[1] and above.rstrip()[-1].isalnum()
+        if line[:1].islower() and len(line) <= WIDTHS[1]
+    }
+    return found if len(found) >= 2 else set()
 
 
 def split_introduction(line: str) -> tuple[str, str]:

@@ -6,11 +6,12 @@ import re
 MAX_SIGNATURE_LINES = 12
 MAX_LINE = 2000  # no mark is longer; patterns are not tried on what is
 SIGNATURE_MARK = re.compile(r"\A--\s?$")
-RULE = re.compile(r"\A\s*[_-]{10,}\s*$")
+RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
+CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,})\s*$")  # above a list's footer or somebody's card
 PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
 LINK_BEHIND = r"(?:\s?[<(\[]{1,2}https?://\S{1,300})?"
 DEVICE = re.compile(
-    rf"\A\s*(?:Sent (?:from|with|via|using) (?:(?:my|the|a|mobile)\b|[A-Z0-9])|Sent wirelessly\b|(?:Get|Télécharger|Obtener|Ottieni|Obter) \[?Outlook (?:for|para|pour|per)\b|"
+    rf"\A\s*(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Télécharger|Obtener|Ottieni|Obter) \[?Outlook (?:for|para|pour|per)\b|"
     rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
     rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
     rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
@@ -82,7 +83,7 @@ def drop_ruled_contacts(lines: list[str]) -> list[str]:
     two and more are phones, addresses or links, and no numbered notes.
     """
     for number in range(len(lines) - 1, max(len(lines) - 2 * MAX_SIGNATURE_LINES, -1), -1):
-        if RULE.match(lines[number]):
+        if CARD_RULE.match(lines[number]):
             below = [line for line in lines[number + 1 :] if line.strip()]
             is_short = len(below) <= MAX_SIGNATURE_LINES and all(len(line) < 100 for line in below)
             contacts = [line for line in below if PHONE.search(line) or LINK.search(line)]
