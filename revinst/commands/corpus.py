@@ -10,6 +10,7 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     add_push_options,
+    add_reading_options,
     check_push_options,
     read_generation_settings,
     run_on_devices,
@@ -22,7 +23,7 @@ from revinst.corpus.ingest import list_authors
 from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import ORDERS
 from revinst.corpus.rounds import build_rounds, check_rounds
-from revinst.corpus.settings import Selection, Writing, add_reading_options, check_ours, read_reading
+from revinst.corpus.settings import Selection, Writing, check_ours, read_reading
 from revinst.errors import UserError
 from revinst.export.publish import push
 from revinst.inference.trained import open_on_all
@@ -44,11 +45,10 @@ def main(args: list[str]) -> int:
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
     generation = read_generation_settings(options)
     reading = read_reading(options)
-    reading.check_output(options.output)
     writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
     writing.check(generation.temperature)
-    limits, order = parse_thresholds(options.filter), options.split_by or ""
-    selection = Selection(limits, options.heldout, options.val, order, options.seed)
+    limits = parse_thresholds(options.filter)
+    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -77,9 +77,7 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
     parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
     parser.add_argument("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
-    parser.add_argument(
-        "--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`; repeat it"
-    )
+    parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of texts that is held out")
     parser.add_argument("--val", type=float, default=0.05, help="share of texts for validation")
     parser.add_argument("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
@@ -92,9 +90,8 @@ def build_options() -> ArgumentParser:
 
 
 def check_options(options: Namespace) -> None:
-    missing = [name for name, value in (("OUT_DIR", options.output), ("--run", options.run)) if value is None]
-    if missing:
-        raise UserError(f"the following arguments are required: {', '.join(missing)}")
+    if options.output is None or options.run is None:
+        raise UserError("the following arguments are required: OUT_DIR, --run")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):

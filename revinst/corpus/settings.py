@@ -1,7 +1,7 @@
 """How a corpus is made: what its texts, its shards and its selection depend on, and what keeps two of these apart."""
 
 import hashlib
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -51,23 +51,12 @@ class Reading:
         }
 
 
-def add_reading_options(parser: ArgumentParser) -> None:
-    """Read back by `read_reading`."""
-    kinds = "mbox, maildir, eml, jsonl, csv, parquet, txt, md, tweets.js, a ZIP or a folder of these"
-    parser.add_argument("input", metavar="INPUT", type=Path, help=kinds)
-    me = "an address, name or id of yours, as the input has it; repeat it"
-    parser.add_argument("--me", action="append", default=[], metavar="NAME", help=me)
-    parser.add_argument("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
-    parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
-    joined = "make one text of messages of yours that follow each other in a chat within N minutes"
-    parser.add_argument("--join_minutes", type=float, default=0, metavar="N", help=joined)
-    redact = "placeholders for addresses, phones, links, numbers, names"
-    parser.add_argument("--redact", action="store_true", help=redact)
-
-
 def read_reading(options: Namespace) -> Reading:
+    """From the options of the command. Raises UserError for what makes no sense."""
     me = read_me(options.me)
-    return Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
+    reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
+    reading.check_output(options.output)
+    return reading
 
 
 @dataclass(frozen=True, slots=True)
