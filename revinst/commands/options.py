@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from revinst.errors import UserError
 from revinst.inference.engine.engine import GenerationSettings
@@ -31,6 +32,17 @@ def read_stated(options: argparse.Namespace) -> AdapterOptions:
     return AdapterOptions(options.base, options.quantization, options.template, options.seq_len)
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Read back by `read_reading` of `corpus/settings.py`."""
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="a mailbox, chat, table, note, archive, or a folder of these")
+    add("--me", action="append", default=[], metavar="NAME", help="an address, name or id of yours; repeat it")
+    add("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
+    add("--column", default="text", help="the field or column that holds the text in tables")
+    add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
+    add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
+
+
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
     """`--limit` and how to decode; read back by `read_generation_settings`."""
     parser.add_argument("--limit", type=int, help="only the first N rows")
@@ -44,17 +56,17 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--engine", default="auto", help="auto, slots (ours, for Llama and Mistral) or hf (transformers' generate)"
     )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    parser.add_argument(
-        "--precision",
-        choices=DTYPES,
-        help="of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
-        "beside a row and on however many GPUs; on a GPU slower, twice the memory",
+    precision = (
+        "of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
     )
+    precision += "beside a row and on however many GPUs; on a GPU slower, twice the memory"
+    parser.add_argument("--precision", choices=DTYPES, help=precision)
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    shared = "share the rows among N GPUs (or CPU processes); torchrun too"
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
+    parser.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs (or processes)"
+    )
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -64,10 +76,8 @@ def add_push_options(parser: argparse.ArgumentParser, required: bool = False) ->
 
 
 def check_push_options(options: argparse.Namespace) -> None:
-    if options.public and not options.push_to_hub:
-        raise UserError("--public says who may read what --push_to_hub ID sends; give both")
-    if options.dry_run and not options.push_to_hub:
-        raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
+    if (options.public or options.dry_run) and not options.push_to_hub:
+        raise UserError("--public and --dry_run say how --push_to_hub ID sends; give both")
 
 
 def run_on_devices(
@@ -85,8 +95,7 @@ def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
     """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: must be at least 1")
-    names = GenerationSettings.__dataclass_fields__
-    given = {name: value for name, value in vars(options).items() if name in names}
+    given = {name: value for name, value in vars(options).items() if name in GenerationSettings.__dataclass_fields__}
     if given.get("precision") is None:
         given.pop("precision", None)
         print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)

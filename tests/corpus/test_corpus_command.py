@@ -124,7 +124,9 @@ def test_no_file_name_is_in_the_card(backward_run, tmp_path):
         (["--public"], "--push_to_hub"),
         (["--filter", "min_rating=3"], "--curate"),
         (["--filter", "min_words=nan"], "not a number"),
-        (["--me", "Mara"], "not a mail address"),
+        (["--me", " "], "give a name, an id or an address"),
+        (["--me", "Mara"], "the mail in it names its authors"),
+        (["--join_minutes", "-1"], "at least 0"),
     ],
 )
 def test_options_that_mean_nothing(backward_run, mbox, tmp_path, capsys, options, says):
