@@ -29,7 +29,7 @@ from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.launch.ranks import run_command

@@ -1,6 +1,7 @@
 """`revinst compare`: evaluations of the same rows against each other."""
 
 import json
+from argparse import ArgumentParser
 
 from rich.console import Console
 
@@ -11,6 +12,21 @@ from revinst.options import Parser
 
 
 def main(args: list[str]) -> int:
+    options = build_options().parse_args(args)
+    if len(options.systems) < 2 and "," not in options.systems[0]:
+        raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
+    files = find_files(options.systems)
+    systems = [read_system(text, files) for text in options.systems]
+    result = compare_systems(systems, options.metric, rank=options.rank)
+    if options.json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+        return 0
+    for table in build_comparison_tables(result):
+        Console().print(table)
+    return 0
+
+
+def build_options() -> ArgumentParser:
     parser = Parser(
         prog="revinst compare", description="Test each evaluation against the first, or the best, row by row."
     )
@@ -24,15 +40,4 @@ def main(args: list[str]) -> int:
     parser.add_argument("--metric", default="rougeL", help="a score that the rows have; higher counts as a win")
     parser.add_argument("--rank", action="store_true", help="sort by the mean, and test against the best")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
-    options = parser.parse_args(args)
-    if len(options.systems) < 2 and "," not in options.systems[0]:
-        raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
-    files = find_files(options.systems)
-    systems = [read_system(text, files) for text in options.systems]
-    result = compare_systems(systems, options.metric, rank=options.rank)
-    if options.json:
-        print(json.dumps(result, indent=2, allow_nan=False))
-        return 0
-    for table in build_comparison_tables(result):
-        Console().print(table)
-    return 0
+    return parser

@@ -10,40 +10,52 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     add_push_options,
+    check_generation_options,
     check_push_options,
     read_generation_settings,
     run_on_devices,
 )
-from revinst.corpus.build import placeholder_file
-from revinst.corpus.candidates import PICKS
-from revinst.corpus.corpus import Corpus
+from revinst.config.words import ORDERS, PICKS
 from revinst.corpus.filters import parse_thresholds
-from revinst.corpus.output import build_card_table
-from revinst.corpus.parts import ORDERS
-from revinst.corpus.rounds import build_rounds, check_rounds
 from revinst.corpus.settings import Reading, Selection, Writing, check_ours, read_addresses
 from revinst.errors import UserError
-from revinst.export.publish import push
-from revinst.inference.trained import open_on_all
+from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks
-from revinst.options import Parser
+from revinst.options import Parser, check_file
 from revinst.runs.folder import Run
 from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
-    return run_on_devices("corpus", args, build_options().parse_args(args), build_corpus)
+    options = build_options().parse_args(args)
+    check_generation_options(options)
+    read_options(options)
+    check_push_options(options)
+    find_run(Path(options.run), options.unfinished, AdapterOptions())
+    return run_on_devices("corpus", args, options, build_corpus)
 
 
-def build_corpus(options: Namespace, ranks: Ranks) -> int:
-    generation = read_generation_settings(options)
-    check_options(options)
+def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
+    check_file(options.input)
+    if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
+        raise UserError("--filter min_rating: ratings come from --curate; give both")
     reading = Reading(options.input, read_addresses(options.me), options.column, options.redact, options.limit)
     reading.check_output(options.output)
     writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
-    writing.check(generation.temperature)
-    limits, order = parse_thresholds(options.filter), options.split_by or ""
-    selection = Selection(limits, options.heldout, options.val, order, options.seed)
+    writing.check(options.temperature)
+    limits = parse_thresholds(options.filter)
+    return reading, writing, Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
+
+
+def build_corpus(options: Namespace, ranks: Ranks) -> int:
+    from revinst.corpus.build import placeholder_file
+    from revinst.corpus.corpus import Corpus
+    from revinst.corpus.output import build_card_table
+    from revinst.corpus.rounds import build_rounds, check_rounds
+    from revinst.export.publish import push
+    from revinst.inference.trained import open_on_all
+
+    generation, (reading, writing, selection) = read_generation_settings(options), read_options(options)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -69,18 +81,14 @@ def build_options() -> ArgumentParser:
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="an unfinished one is completed")
     parser.add_argument("--run", required=True, help="the run (or PEFT adapter folder) that writes the instructions")
     parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    address = "you write mail from it; repeat it"
-    parser.add_argument("--me", action="append", default=[], metavar="ADDRESS", help=address)
+    parser.add_argument("--me", action="append", default=[], metavar="ADDRESS", help="of your mails; repeat it")
     parser.add_argument("--column", default="text", help="the field or column that holds the text in tables")
-    redact = "placeholders for addresses, phones, links, numbers, names"
-    parser.add_argument("--redact", action="store_true", help=redact)
+    parser.add_argument("--redact", action="store_true", help="placeholders for addresses, phones, links and names")
     parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
     parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
     parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
     parser.add_argument("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
-    parser.add_argument(
-        "--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`; repeat it"
-    )
+    parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE", help="or NAME=off; repeat it")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of texts that is held out")
     parser.add_argument("--val", type=float, default=0.05, help="share of texts for validation")
     parser.add_argument("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
@@ -90,11 +98,3 @@ def build_options() -> ArgumentParser:
     add_devices_option(parser)
     parser.set_defaults(temperature=0.8)
     return parser
-
-
-def check_options(options: Namespace) -> None:
-    if options.rounds < 0:
-        raise UserError(f"--rounds {options.rounds}: must be at least 0")
-    if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
-        raise UserError("--filter min_rating: ratings come from --curate; give both")
-    check_push_options(options)

@@ -8,28 +8,36 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     build_run_parser,
+    check_generation_options,
+    check_run,
     read_generation_settings,
     read_stated,
     run_on_devices,
 )
-from revinst.data.texts import read_texts
 from revinst.errors import UserError
-from revinst.inference.predictor import Predictor
-from revinst.inference.trained import open_on_all
 from revinst.launch.ranks import Ranks
+from revinst.options import check_file
 from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
-    return run_on_devices("generate", args, build_options().parse_args(args), generate)
+    options = build_options().parse_args(args)
+    check_generation_options(options)
+    check_run(options)
+    check_file(options.input)
+    check_output(options.output, Path(options.input).expanduser())
+    return run_on_devices("generate", args, options, generate)
 
 
 def generate(options: Namespace, ranks: Ranks) -> int:
+    from revinst.data.texts import read_texts
+    from revinst.inference.predictor import Predictor
+    from revinst.inference.trained import open_on_all
+
     settings = read_generation_settings(options)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options))
     source = Path(options.input).expanduser()
-    check_output(options.output, source)
     texts = list(islice(read_texts(source, options.column, trained.columns, trained.strip_citations), options.limit))
     if not texts:
         raise UserError(f"{options.input}: no texts in it")

@@ -3,14 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from revinst.config.words import DTYPES, ENGINES, QUANTIZATIONS
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.trained import AdapterOptions
-from revinst.launch.agent import check_devices, launch
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks, is_of_agent, open_ranks
-from revinst.model.base import QUANTIZATIONS
-from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
 
 
@@ -27,8 +26,12 @@ def build_run_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def read_stated(options: argparse.Namespace) -> AdapterOptions:
-    """What is given for an adapter folder."""
     return AdapterOptions(options.base, options.quantization, options.template, options.seq_len)
+
+
+def check_run(options: argparse.Namespace, step: int | None = None) -> None:
+    """Raises UserError where RUN is nothing that can be opened, before what opens it is imported."""
+    find_run(Path(options.run), options.unfinished, read_stated(options), step)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -40,19 +43,17 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    parser.add_argument("--engine", default="auto", help="auto, slots (ours, for Llama) or hf (transformers' generate)")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="slots: ours; hf: transformers' generate")
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    parser.add_argument(
-        "--precision",
-        choices=DTYPES,
-        help="of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
-        "beside a row and on however many GPUs; on a GPU slower, twice the memory",
+    how = (
+        "of the computation (default: the hardware's, as in training). fp32: a row's text does not depend on the rows "
     )
+    how += "and GPUs beside it; slower on a GPU, twice the memory"
+    parser.add_argument("--precision", choices=DTYPES, help=how)
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    shared = "share the rows among N GPUs (or CPU processes); torchrun too"
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="so many GPUs or processes share the rows")
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -73,19 +74,27 @@ def run_on_devices(
 ) -> int:
     """`work` in this process, as one of those that torchrun started, or in the processes that --devices asks for."""
     if options.devices != 1 and not is_of_agent():
+        from revinst.launch.agent import check_devices, launch
+
         check_devices(options.devices)
         return launch(command, args, options.devices)
     with open_ranks() as ranks:
         return work(options, ranks)
 
 
-def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
-    """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
+def check_generation_options(options: argparse.Namespace) -> None:
+    """Raises UserError for values that mean nothing."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: must be at least 1")
-    names = GenerationSettings.__dataclass_fields__
-    given = {name: value for name, value in vars(options).items() if name in names}
-    if given.get("precision") is None:
-        given.pop("precision", None)
-        print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)
-    return GenerationSettings(**given)
+    read_generation_settings(options, options.precision or DTYPES[0])
+
+
+def read_generation_settings(options: argparse.Namespace, precision: str | None = None) -> GenerationSettings:
+    """Decides the precision where it is not given, and says so."""
+    if not (precision := precision or options.precision):
+        from revinst.model.hardware import choose_dtype, pick_device
+
+        precision, reason = choose_dtype(pick_device())
+        print(f"precision: {precision}: {reason}", file=sys.stderr)
+    given = {name: value for name, value in vars(options).items() if name in GenerationSettings.__dataclass_fields__}
+    return GenerationSettings(**given | {"precision": precision})

@@ -4,30 +4,32 @@ import contextlib
 import json
 import sys
 from argparse import ArgumentParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from revinst.config.settings import Config
 from revinst.config.stored import open_config
-from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.model.hardware import choose_precision
+from revinst.config.trainer_flags import check_trainer_flags
+from revinst.data.inputs import check_inputs
 from revinst.options import Parser
-from revinst.planning.plan import build_plan, read_machine
-from revinst.planning.trial import measure_step
 from revinst.system import quiet_libraries
-from revinst.training.module import InstructionModule, check_settings
-from revinst.training.trainer import check_trainer_flags
+
+if TYPE_CHECKING:
+    from revinst.data.datamodule import InstructionDataModule
 
 
 def main(args: list[str]) -> int:
     parser = build_options()
     options, overrides = parser.parse_known_args(args)
-    quiet_libraries()
-    config = open_config([options.config, *overrides], list(parser._option_string_actions))
+    config = open_config(overrides, list(parser._option_string_actions))
     check_trainer_flags(config)
-    check_settings(config.model)
+    check_inputs(config.data, config.model.base)
+    from revinst.data.datamodule import build_data
+    from revinst.planning.plan import build_plan, read_machine
+
+    quiet_libraries()
     machine = read_machine(config.trainer, options.device)
     data = build_data(config)
     data.setup()
@@ -44,9 +46,9 @@ def main(args: list[str]) -> int:
 def build_options() -> ArgumentParser:
     parser = Parser(
         prog="revinst plan",
-        description="Says what a config will cost before anything is loaded; takes the same overrides as revinst fit.",
+        usage="revinst plan CONFIG [--KEY VALUE ...] [options]",
+        description="Says what a config, or a run's, will cost; takes the same overrides as revinst fit.",
     )
-    parser.add_argument("config", metavar="CONFIG")
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], help="plan for it (default: this machine's; several devices are GPUs)"
     )
@@ -56,7 +58,11 @@ def build_options() -> ArgumentParser:
     return parser
 
 
-def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
+def measure(config: Config, data: "InstructionDataModule") -> dict[str, float]:
+    from revinst.model.hardware import choose_precision
+    from revinst.planning.trial import measure_step
+    from revinst.training.module import InstructionModule
+
     module, trainer = InstructionModule(config.model), config.trainer
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
         precision = trainer.precision or choose_precision(trainer.accelerator)

@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from revinst.config.words import TEMPLATES
 from revinst.data.examples import Example
 from revinst.errors import UserError
 
@@ -84,18 +85,20 @@ def load_template(name: str, chat_template_of: Any = None) -> Template:
     """
     if name == "chat":
         return build_chat_template(chat_template_of)
-    shipped = files("revinst.data").joinpath("templates", f"{name}.txt")
-    path = Path(name).expanduser()
-    if shipped.is_file():
-        text = shipped.read_text(encoding="utf-8")
-    elif path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: a template must be a UTF-8 text file") from None
-    else:
-        raise UserError(f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file")
+    path = find_template(name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: a template must be a UTF-8 text file") from None
     return parse_template(name, text.rstrip("\n"))
+
+
+def find_template(name: str) -> Path:
+    """The file of one that is not `chat`. Raises UserError where there is none."""
+    shipped, path = Path(str(files("revinst.data").joinpath("templates", f"{name}.txt"))), Path(name).expanduser()
+    if not shipped.is_file() and not path.is_file():
+        raise UserError(f"data.template {name!r}: neither {', '.join(TEMPLATES[:-1])}, {TEMPLATES[-1]} nor a file")
+    return shipped if shipped.is_file() else path
 
 
 def parse_template(name: str, text: str) -> Template:

@@ -81,8 +81,7 @@ def load_tokenizer(base: str) -> Tokenizer:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    if looks_local(base) and not Path(base).expanduser().is_dir():
-        raise UserError(f"model.base {base}: no such folder (for the quickstart model: make setup)")
+    check_base(base)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -98,6 +97,12 @@ def load_tokenizer(base: str) -> Tokenizer:
     pad_id = hf.unk_token_id if hf.unk_token_id is not None else hf.eos_token_id
     fast, reason = build_fast_tokenizer(hf)
     return Tokenizer(hf, hf.bos_token_id, hf.eos_token_id, pad_id, fast, reason)
+
+
+def check_base(base: str) -> None:
+    """Raises UserError for a folder that is not there."""
+    if looks_local(base) and not Path(base).expanduser().is_dir():
+        raise UserError(f"model.base {base}: no such folder (for the quickstart model: make setup)")
 
 
 def looks_local(base: str) -> bool:

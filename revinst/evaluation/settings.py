@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
-from revinst.model.hardware import choose_dtype, pick_device
+from revinst.inference.engine.settings import GenerationSettings, own_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,6 @@ class EvaluationSettings:
             parts += [f"top-{generation.top_k}"] if generation.top_k else []
         parts += [f"k{self.samples}"] if self.samples > 1 else []
         parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != 100 else []
-        parts += [generation.precision] if generation.precision != choose_dtype(pick_device())[0] else []
+        parts += [generation.precision] if generation.precision != own_precision() else []
         parts += [generation.engine] if generation.engine == "hf" else []
         return "-".join(parts)

@@ -23,8 +23,6 @@ from revinst.model.base_files import BaseFiles, build_empty_model, open_base, wr
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-TARGETS = ("nf4", "16bit")
-
 SHARD_BYTES = 2 * 10**9
 
 PREFIX = "base_model.model."

@@ -15,10 +15,9 @@ from revinst.export.gguf import check_gguf, write_gguf
 from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.inference.trained import Trained
-from revinst.model.adapter import MARKER
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.progress import track
-from revinst.runs.files import hash_adapter, whole_folder, write_json, write_text
+from revinst.runs.files import MARKER, hash_adapter, whole_folder, write_json, write_text
 
 
 def choose_target(trained: Trained, onto: str | None) -> str:

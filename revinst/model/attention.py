@@ -26,6 +26,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from revinst.config.words import check_word
 from revinst.errors import UserError
 from revinst.model.attention_kernels import (
     Kernel,
@@ -85,8 +86,7 @@ def choose_attention(
 
     Raises UserError when the asked-for one can't run there.
     """
-    if asked not in ("auto", *BACKENDS):
-        raise UserError(f"model.attention {asked!r}: choose from {', '.join(('auto', *BACKENDS))}")
+    check_word("model.attention", asked, ("auto", *BACKENDS))
     missing = {name: backend.why_not(device, dtype) for name, backend in BACKENDS.items()}
     if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
         missing["flash"] = missing["flash"] or why_not_deterministic_flash()

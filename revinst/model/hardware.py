@@ -7,21 +7,14 @@ from importlib.util import find_spec
 
 import torch
 
+from revinst.config.trainer_flags import check_precision_name
+from revinst.config.words import PRECISIONS
 from revinst.errors import UserError
 from revinst.model.attention import choose_attention
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PRECISIONS = {"bf16-mixed": "bf16", "16-mixed": "fp16", "32-true": "fp32"}  # Lightning's name -> of `DTYPES`
 # A bf16 product to an fp32 one, in speed: native ones were not seen below 1.07 on a busy machine, others above 0.23.
 NATIVE_BF16 = 0.5
-ROUNDED = "it would round the adapter's updates away"
-PRECISION_REASONS = {
-    "bf16-true": ROUNDED,
-    "16-true": ROUNDED,
-    "transformer-engine": ROUNDED,
-    "transformer-engine-float16": ROUNDED,
-    "64-true": "the base computes in bf16 or fp32",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +183,7 @@ def why_no_bitsandbytes() -> str:
 
 def check_precision(device: torch.device, precision: str) -> None:
     """Refuses what the loop does not train right in, and bf16 on a GPU that would emulate it."""
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision {precision}: {PRECISION_REASONS.get(precision, 'unknown')}; leave it out, or choose "
-            f"from {', '.join(PRECISIONS)}"
-        )
+    check_precision_name(precision)
     if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
         raise UserError(f"trainer.precision {precision}: {name} has no bf16; leave it out: the hardware decides")

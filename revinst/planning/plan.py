@@ -8,15 +8,16 @@ import torch
 from jsonargparse import Namespace
 
 from revinst.config.settings import Config
+from revinst.config.trainer_flags import precision_name
+from revinst.config.words import PRECISIONS
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
-from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, choose_for_machine, device_of
+from revinst.model.hardware import DTYPES, Machine, available_bytes, choose_for_machine, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
 from revinst.model.micro_batch import StepSetup, divide_step
 from revinst.planning.speed import predict_speed
 from revinst.training.strategies import is_sharding
-from revinst.training.trainer import precision_name
 
 CARDS_GB = (8, 12, 16, 24, 48, 80, 141)
 USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from revinst.config.settings import DataSettings
+from revinst.config.words import PICKS
 from revinst.corpus import settings as corpus_settings
-from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
+from revinst.corpus.candidates import Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction, restore
