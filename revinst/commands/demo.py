@@ -1,9 +1,12 @@
-"""`revinst demo`: a page on this machine to try a run."""
+"""`revinst demo`: a page on this machine to try a run, whichever way it writes."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
 
 from revinst.commands.options import build_run_parser, check_run, read_stated
 from revinst.config.words import DTYPES
+from revinst.data.redacted import read_placeholders
 from revinst.errors import UserError
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.system import quiet_libraries
@@ -11,21 +14,14 @@ from revinst.system import quiet_libraries
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
-    GenerationSettings(max_new_tokens=options.max_new_tokens, precision=DTYPES[0])
+    GenerationSettings(max_new_tokens=options.max_new_tokens or 1, precision=DTYPES[0])
     check_run(options)
-    from revinst.corpus.candidates import Writer
-    from revinst.data.split import read_split, select_examples
-    from revinst.inference.trained import open_trained
-    from revinst.pages.instructions import build_page
+    placeholders = read_placeholders(Path(options.placeholders)) if options.placeholders else None
     from revinst.pages.serve import load_gradio, serve
 
     gradio = load_gradio()
-    settings = GenerationSettings(max_new_tokens=options.max_new_tokens)
     quiet_libraries()
-    trained = open_trained(options.run, options.unfinished, read_stated(options))
-    trained.check_writes_instructions()
-    train = select_examples(trained.load_examples(), read_split(trained.run.split).train) if trained.run else []
-    page = build_page(gradio, Writer(trained, trained.load(settings), settings), train, options.run)
+    page = build_page(gradio, options, placeholders)
     try:
         serve(gradio, page, options.port)
     except OSError as error:
@@ -33,8 +29,27 @@ def main(args: list[str]) -> int:
     return 0
 
 
+def build_page(gradio: Any, options: Namespace, placeholders: dict[str, str] | None) -> Any:
+    from revinst.corpus.candidates import Writer
+    from revinst.data.split import read_split, select_examples
+    from revinst.inference.trained import open_trained
+    from revinst.pages import instructions, writing
+
+    trained = open_trained(options.run, options.unfinished, read_stated(options))
+    settings = GenerationSettings(max_new_tokens=options.max_new_tokens or trained.new_tokens)
+    if trained.writes_texts:
+        letters = writing.LetterWriter(trained, trained.load(settings), settings, placeholders)
+        return writing.build_page(gradio, letters, options.run)
+    if placeholders is not None:
+        raise UserError(f"--placeholders: for a run that writes texts; {options.run} writes instructions")
+    train = select_examples(trained.load_examples(), read_split(trained.run.split).train) if trained.run else []
+    return instructions.build_page(gradio, Writer(trained, trained.load(settings), settings), train, options.run)
+
+
 def build_options() -> ArgumentParser:
     parser = build_run_parser("demo", "A page on this machine (127.0.0.1) to try a run.")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
-    parser.add_argument("--max_new_tokens", type=int, default=100)
+    parser.add_argument("--max_new_tokens", type=int, help="default: 100 for instructions, 400 for texts")
+    restored = "OUT.placeholders.json of revinst corpus --redact: puts back what they stand for"
+    parser.add_argument("--placeholders", metavar="FILE", help=restored)
     return parser

@@ -96,5 +96,6 @@ def read_generation_settings(options: argparse.Namespace, precision: str | None 
 
         precision, reason = choose_dtype(pick_device())
         print(f"precision: {precision}: {reason}", file=sys.stderr)
-    given = {name: value for name, value in vars(options).items() if name in GenerationSettings.__dataclass_fields__}
+    names = GenerationSettings.__dataclass_fields__  # what was not given is as it is there
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     return GenerationSettings(**given | {"precision": precision})

@@ -151,8 +151,8 @@ def drop_context(text: str) -> str:
 
 
 def prompt_source(prompt: Prompt) -> str:
-    """The text that the prompt is about."""
-    return next((piece.text for piece in prompt.pieces if piece.source == "response"), prompt.text)
+    """The text that the prompt is about: what stands in its slot, and that is not the context."""
+    return next(piece.text for piece in prompt.pieces if piece.source and piece.source != "context")
 
 
 def prompt_lines(template: Template) -> list[str]:

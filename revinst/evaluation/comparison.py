@@ -12,6 +12,7 @@ from rich.table import Table
 
 from revinst.errors import UserError
 from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
+from revinst.evaluation.report import count
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
@@ -131,7 +132,7 @@ def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str,
 
 def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
     """The systems, and a table for each pair."""
-    table = Table(title=f"{result['metric']} on {result['n']} rows in {result['num_groups']} groups")
+    table = Table(title=f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}")
     for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:

@@ -1,7 +1,7 @@
 """From predictions to scores.json, report.html and the scored predictions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def by_example(scores: ExampleScores) -> list[dict[str, Any]]:
 def write_predictions(
     folder: Path, key: PredictionKey, predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    scored = [asdict(each) | extra for each, extra in zip(predictions, extras, strict=True)]
+    scored = [each.to_row() | extra for each, extra in zip(predictions, extras, strict=True)]
     PredictionFile(folder / FILE, key.to_json()).replace(scored)
     return scored
 

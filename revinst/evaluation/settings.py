@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revinst.errors import UserError
-from revinst.inference.engine.settings import GenerationSettings, own_precision
+from revinst.inference.engine.settings import GenerationSettings, check_samples, own_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,7 @@ class EvaluationSettings:
 
     def check(self, temperature: float) -> None:
         """Raises UserError for what means nothing."""
-        if self.samples < 1:
-            raise UserError(f"--samples {self.samples}: must be at least 1")
-        if self.samples > 1 and not temperature:
-            raise UserError(f"--samples {self.samples}: greedy samples are all the same; give --temperature, e.g. 0.8")
+        check_samples(self.samples, temperature)
         if self.source and self.part != "heldout":
             raise UserError("--part: for the run's own rows; --input names others")
         if self.semantic:

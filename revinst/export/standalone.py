@@ -68,11 +68,12 @@ def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: s
             progress=partial(track, title=f"GGUF {kind}", unit="tensors"),
         )
     prompt = SLOT.sub("{{ .Prompt }}", prompt_text(template))
+    temperature = 0.7 if trained.writes_texts else 0  # the likeliest letter is dull, and repeats itself
     lines = [
         f"FROM ./{name}-{formats[0]}.gguf",
         f'TEMPLATE """{prompt}"""',
-        "PARAMETER temperature 0",
-        "PARAMETER num_predict 100",
+        f"PARAMETER temperature {temperature}",
+        f"PARAMETER num_predict {trained.new_tokens}",
         f"PARAMETER num_ctx {trained.seq_len}",
         *(f'PARAMETER stop "{text}"' for text in (tokenizer.hf.eos_token, *template.headers)),
     ]

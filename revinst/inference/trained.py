@@ -74,6 +74,16 @@ class Trained:
     def template(self) -> Template:
         return load_template(self.template_name, self.tokenizer.hf)
 
+    @property
+    def writes_texts(self) -> bool:
+        """From an instruction, as a personal model does; all others go the other way."""
+        return self.template.target == "response"
+
+    @property
+    def new_tokens(self) -> int:
+        """That a text may have where nothing was asked for: an instruction is short, a letter is not."""
+        return min(400, self.seq_len // 2) if self.writes_texts else 100
+
     def check_writes_instructions(self) -> None:
         if self.template.target != "instruction":
             raise UserError(

@@ -17,10 +17,11 @@ from revinst.corpus import settings as corpus_settings
 from revinst.corpus.candidates import Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
-from revinst.corpus.redaction import Redaction, restore
+from revinst.corpus.redaction import Redaction
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import load_examples
 from revinst.data.overlap import normalise
+from revinst.data.redacted import restore
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
 from revinst.export.publish import PUBLISHED
