@@ -14,6 +14,7 @@ from revinst.config.stored import open_config
 from revinst.config.trainer_flags import check_trainer_flags
 from revinst.data.inputs import check_inputs
 from revinst.options import Parser
+from revinst.progress import in_words
 from revinst.system import quiet_libraries
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def measure(config: Config, data: "InstructionDataModule") -> dict[str, float]:
 
 
 def render_plan(plan: dict[str, Any], name: str) -> None:
+    from revinst.planning.plan import list_warnings
+
     table = Table(title=f"plan of {name}", show_header=False)
     names = ("device", "devices", "sharded", "dtype", "micro_batch_size", "steps", "steps_per_epoch", "tokens")
     for key in (*names, "supervised_tokens"):
@@ -82,11 +85,11 @@ def render_plan(plan: dict[str, Any], name: str) -> None:
         table.add_row("fits GPUs of", ", ".join(f"{size} GB" for size in plan["fits_gpus_of_gb"]) or "none of these")
     table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
     table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
-    speed = f"{plan['tokens_per_s']:,} tokens/s, {plan['hours']} h" if plan["tokens_per_s"] else "unknown"
+    takes = in_words(plan["seconds"]) if plan["tokens_per_s"] else "unknown"
+    speed = f"{plan['tokens_per_s']:,} tokens/s, {takes}" if plan["tokens_per_s"] else takes
     table.add_row("time", f"{speed} ({plan['speed_from']})")
     for key, value in plan.get("measured", {}).items():
         table.add_row(f"measured: {key}", f"{value:,}")
     Console().print(table)
-    if not plan["fits"]:
-        available = plan["device_memory_gib"]
-        print(f"does not fit in {available} GiB; change first: {plan['change_first']}", file=sys.stderr)
+    for line in list_warnings(plan):
+        print(line, file=sys.stderr)

@@ -114,12 +114,18 @@ def choose_dtype(device: torch.device) -> tuple[str, str]:
     return "fp32", f"this CPU has no bf16 of its own, a product takes {1 / ratio:.1f} times as long in it"
 
 
-@cache
 def bf16_speed_on_cpu() -> float:
     """How often a bf16 product is done in the time of an fp32 one: 2 to 3 where bf16 is native, 0.03 to 0.3 elsewhere.
 
     Timed, because what PyTorch says of a CPU (`mkldnn_bf16_supported`) is also true where bf16 is emulated.
     """
+    speeds = cpu_tflop_per_s()
+    return speeds[torch.bfloat16] / speeds[torch.float32]
+
+
+@cache
+def cpu_tflop_per_s() -> dict[torch.dtype, float]:
+    """Of a product of this process's threads, by dtype."""
     x, weight = torch.full((256, 576), 0.5), torch.full((1536, 576), 0.5)  # random ones would shift the run's own draws
     best = {torch.bfloat16: float("inf"), torch.float32: float("inf")}
     for _ in range(8):  # the first also sets the kernels up; in turn, so that another job's load hits both
@@ -128,7 +134,8 @@ def bf16_speed_on_cpu() -> float:
             since = time.perf_counter()
             torch.nn.functional.linear(a, b)
             best[dtype] = min(so_far, time.perf_counter() - since)
-    return best[torch.float32] / best[torch.bfloat16]
+    flop = 2 * x.shape[0] * weight.numel()
+    return {dtype: flop / seconds / 1e12 for dtype, seconds in best.items()}
 
 
 def has_triton(device: torch.device) -> bool:

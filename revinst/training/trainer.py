@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -24,7 +23,7 @@ from revinst.progress import on_terminal
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
 from revinst.training.checkpoint import Checkpoints
-from revinst.training.lines import ProgressLines
+from revinst.training.lines import ProgressLines, StepsBar
 from revinst.training.mending import Beats
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
@@ -57,7 +56,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     ]
     if options.get("enable_progress_bar") is not False:
         has_bar = on_terminal() and sys.stdout.isatty()  # Lightning's is drawn on stdout
-        ours += [RichProgressBar(leave=True)] * has_bar + [ProgressLines(beside_bar=has_bar)]
+        ours += [StepsBar(leave=True)] * has_bar + [ProgressLines(beside_bar=has_bar)]
         options["enable_progress_bar"] = has_bar
     plugins = [*as_list(options.get("plugins")), checkpoints.io]
     precision: str | None = precision_name(options.get("precision") or choose_precision(options["accelerator"]))
