@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from revinst.commands.options import build_run_parser, check_run, read_stated
@@ -29,7 +30,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def build_page(gradio: Any, options: Namespace, placeholders: dict[str, str] | None) -> Any:
+def build_page(gradio: ModuleType, options: Namespace, placeholders: dict[str, str] | None) -> Any:
     from revinst.corpus.candidates import Writer
     from revinst.data.split import read_split, select_examples
     from revinst.inference.trained import open_trained

@@ -30,7 +30,7 @@ def read_stated(options: argparse.Namespace) -> AdapterOptions:
 
 
 def check_run(options: argparse.Namespace, step: int | None = None) -> None:
-    """Raises UserError where RUN is nothing that can be opened, before what opens it is imported."""
+    """Raises UserError where RUN can't be opened, before what opens it is imported."""
     find_run(Path(options.run), options.unfinished, read_stated(options), step)
 
 
@@ -45,10 +45,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="slots: ours; hf: transformers' generate")
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    how = (
-        "of the computation (default: the hardware's, as in training). fp32: a row's text does not depend on the rows "
-    )
-    how += "and GPUs beside it; slower on a GPU, twice the memory"
+    how = "of the computation (default: the hardware's, as in training). fp32: a row's text does not depend on what is "
+    how += "decoded beside it, nor on the number of GPUs; slower on a GPU, twice the memory"
     parser.add_argument("--precision", choices=DTYPES, help=how)
 
 
@@ -96,6 +94,6 @@ def read_generation_settings(options: argparse.Namespace, precision: str | None 
 
         precision, reason = choose_dtype(pick_device())
         print(f"precision: {precision}: {reason}", file=sys.stderr)
-    names = GenerationSettings.__dataclass_fields__  # what was not given is as it is there
+    names = GenerationSettings.__dataclass_fields__
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     return GenerationSettings(**given | {"precision": precision})

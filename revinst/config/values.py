@@ -62,7 +62,7 @@ def say_what_it_takes(key: str) -> str:
     return f"must be {' or '.join(dict.fromkeys(kinds))}"
 
 
-def hint_of(key: str) -> Any:
+def hint_of(key: str) -> object:
     group, _, name = key.rpartition(".")
     return get_type_hints(GROUPS.get(group, Config)).get(name, Any)
 

@@ -1,6 +1,7 @@
 """A text in, instructions with scores and the nearest training row out."""
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from revinst.data.formats import BadRecord
 MAX_CANDIDATES = 16
 
 
-def build_page(gradio: Any, writer: Writer, train: Sequence[Example], title: str) -> Any:
+def build_page(gradio: ModuleType, writer: Writer, train: Sequence[Example], title: str) -> Any:
     """A text box, the candidates as a table, and the nearest training row."""
 
     def answer(text: str, count: float, temperature: float) -> tuple[list[list[str]], str]:

@@ -1,6 +1,7 @@
 """A page served on this machine alone, by gradio, an extra."""
 
 import os
+from types import ModuleType
 from typing import Any
 
 from revinst.errors import UserError
@@ -8,7 +9,7 @@ from revinst.errors import UserError
 HOST = "127.0.0.1"  # nobody else's machine: the page has no password
 
 
-def load_gradio() -> Any:
+def load_gradio() -> ModuleType:
     """The extra, untyped. Raises UserError where it is not installed. Its analytics are off before it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -19,7 +20,7 @@ def load_gradio() -> Any:
     return gradio
 
 
-def serve(gradio: Any, page: Any, port: int | None, block: bool = True) -> str:
+def serve(gradio: ModuleType, page: Any, port: int | None, block: bool = True) -> str:
     """Serves the page until interrupted, or in the background; returns its address."""
     # System fonts: the default theme asks a font server.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -45,14 +46,14 @@ class LetterWriter:
         return [restore(text, self.placeholders) for text in texts]
 
 
-def build_page(gradio: Any, writer: LetterWriter, title: str) -> Any:
-    def answer(instruction: str, context: str, count: float, temperature: float, tokens: float) -> list[Any]:
+def build_page(gradio: ModuleType, writer: LetterWriter, title: str) -> Any:
+    def answer(instruction: str, context: str, count: float, temperature: float, tokens: float) -> list[object]:
         try:
             with torch.inference_mode():
                 texts = writer.write(instruction, context, int(count), temperature, int(tokens))
         except (BadRecord, UserError) as reason:
             raise gradio.Error(str(reason)) from None
-        shown = [gradio.Textbox(value=text, visible=True) for text in texts]
+        shown: list[object] = [gradio.Textbox(value=text, visible=True) for text in texts]
         return shown + [gradio.Textbox(value="", visible=False)] * (MAX_TEXTS - len(texts))
 
     trained = writer.trained
