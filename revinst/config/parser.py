@@ -21,13 +21,18 @@ from revinst.config.settings import (
 )
 from revinst.config.trainer_flags import TRAINER_DEFAULTS
 from revinst.config.trainer_keys import TrainerKeys
-from revinst.config.values import GROUPS, explain
+from revinst.config.values import GROUPS, explain, say_what_it_takes
 from revinst.errors import UserError
 from revinst.options import find_unknown
 
 # Keys whose values may be of Lightning's classes, and those that have words besides.
 OF_CLASSES = ("logger", "callbacks", "plugins", "accelerator", "strategy", "profiler")
 WITH_WORDS = OF_CLASSES[3:]
+EXAMPLES = {
+    "logger": "WandbLogger, MLFlowLogger, CSVLogger or TensorBoardLogger",
+    "callbacks": "[EarlyStopping]",
+    "plugins": "[SLURMEnvironment]",
+}
 
 
 def build_parser(trainer: type = TrainerKeys) -> ArgumentParser:
@@ -75,9 +80,12 @@ def read_config(args: list[str], own: Sequence[str] = ()) -> Config:
 
 
 def names_a_class(key: str, value: object) -> bool:
-    """`CSVLogger`, `{class_path: ...}` or a list of these, and not `auto`."""
-    is_word = isinstance(value, bool | None) or (key in WITH_WORDS and isinstance(value, str) and value.islower())
-    return not is_word
+    """`CSVLogger`, `{class_path: ...}` or a list of these, and not `auto`. Raises UserError for another word."""
+    if not isinstance(value, str) or not value.islower() or "." in value:
+        return not isinstance(value, bool | None)
+    if key not in WITH_WORDS:
+        raise UserError(f"trainer.{key} {value!r}: {say_what_it_takes(f'trainer.{key}')}, as {EXAMPLES[key]}")
+    return False
 
 
 def parse(parser: ArgumentParser, args: list[str], own: Sequence[str]) -> Namespace:

@@ -34,9 +34,10 @@ NAMES: dict[object, str] = {
     list: "a list",
     tuple: "a list",
     dict: "a mapping",
-    Any: "a class_path",
+    Any: "a class of Lightning's",
 }
-# jsonargparse's words on a value that a key does not take.
+# jsonargparse's words on a class that can't be made, and on a value that a key does not take.
+CLASS_PROBLEM = re.compile(r"Problem with given class_path '(?P<name>.*?)':\s*(?P<reason>.*)")
 REFUSED = re.compile(r'Parser key "(?P<key>[\w.]+)":.*?(?:Got|Given) value: (?P<value>.*)', re.DOTALL)
 
 
@@ -71,6 +72,8 @@ def explain(message: str) -> str:
     """jsonargparse's message on one line: of a value that its key does not take, what it takes."""
     refused = REFUSED.search(message)
     if refused and refused["key"].rpartition(".")[0] in (*GROUPS, "") and hint_of(refused["key"]) is not Any:
+        if problem := CLASS_PROBLEM.search(message):
+            return f"{refused['key']}: {problem['name']}: {problem['reason'].strip()}"
         value = refused["value"].strip().splitlines()[0][:80]
         return f"{refused['key']} {value!r}: {say_what_it_takes(refused['key'])}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]

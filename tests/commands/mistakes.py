@@ -58,6 +58,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit int4.yaml --run_name half", "model.quantization 'int4': choose from nf4, none"),
     ("fit null.yaml", "model.lr is null"),
     ("fit ok.yaml --trainer.precision fp16", "choose from bf16-mixed, 16-mixed, 32-true"),
+    ("fit ok.yaml --trainer.logger wandb", "as WandbLogger, MLFlowLogger, CSVLogger or TensorBoardLogger"),
     ("fit ok.yaml --trainer.precision bf16-true", "bf16-mixed"),
     ("fit ok.yaml --trainer.strategy deepspeed", "use ddp, or fsdp2"),
     ("fit ok.yaml --trainer.accelerator tpu", "choose from auto, cpu, gpu, cuda, mps"),

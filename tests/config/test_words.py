@@ -1,5 +1,6 @@
 """What is known before anything heavy is imported is what the heavy parts obey."""
 
+import re
 import shutil
 import subprocess
 from importlib.resources import files
@@ -60,6 +61,16 @@ def test_a_class_is_parsed_by_lightning():
     assert {key for key in OF_CLASSES if not hasattr(config.trainer, key)} == set()
 
 
+def test_a_class_that_can_not_be_made_is_said_with_the_reason():
+    for value, says in {
+        "CSVLogger": "trainer.logger: lightning.pytorch.loggers.CSVLogger: the following arguments are required: save_",
+        "{class_path: my.Own}": "trainer.logger: my.Own: No module named 'my'",
+        "wandb": "trainer.logger 'wandb': must be a class of Lightning's or true or false or null, as WandbLogger, ",
+    }.items():
+        with pytest.raises(UserError, match=f"^{re.escape(says)}"):
+            read_config(["--trainer.logger", value])
+
+
 def test_words_are_those_that_are_obeyed():
     assert set(BACKENDS) == set(ATTENTION_BACKENDS)
     assert set(FORMATS) == set(GGUF_FORMATS) and set(hardware.DTYPES) == set(DTYPES)
@@ -87,7 +98,7 @@ def test_plain_python_is_checked_too(key):
         ("data.columns", "must be a mapping or null"),
         ("model.betas", "must be a list"),
         ("seed_everything", "must be a whole number"),
-        ("trainer.logger", "must be a class_path or true or false or null"),
+        ("trainer.logger", "must be a class of Lightning's or true or false or null"),
     ],
 )
 def test_what_a_key_takes(key, says):
