@@ -9,7 +9,6 @@ from revinst.config.parser import build_parser as build_options
 from revinst.config.parser import read_config
 from revinst.config.settings import Config
 from revinst.config.trainer_flags import check_trainer_flags
-from revinst.data.inputs import check_inputs
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process, is_of_agent
 from revinst.model.fingerprint import check_folder
@@ -25,6 +24,8 @@ def main(args: list[str]) -> int:
         raise UserError("give a config: revinst fit configs/quickstart.yaml")
     config = read_config(args)
     check_trainer_flags(config)
+    from revinst.data.inputs import check_inputs  # the first that takes half a second
+
     check_inputs(config.data, config.model.base)
     check_folder(config.model.base)
     Run(Path(config.runs_dir) / config.run_name).check_resume(config.resume)

@@ -4,15 +4,11 @@ import json
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from revinst.config.stored import open_config
-from revinst.data.example_table import count_categories, list_sources
-from revinst.data.inputs import check_inputs
-from revinst.data.prompt import render_prompt
 from revinst.options import Parser
 from revinst.progress import SIGNS
 from revinst.system import quiet_libraries
@@ -25,6 +21,8 @@ def main(args: list[str]) -> int:
     parser = build_options()
     options, overrides = parser.parse_known_args(args)
     config = open_config(overrides, list(parser._option_string_actions))
+    from revinst.data.inputs import check_inputs
+
     check_inputs(config.data, config.model.base)
     from revinst.data.datamodule import build_data
     from revinst.data.summary import summarise_data
@@ -51,7 +49,11 @@ def build_options() -> ArgumentParser:
 
 
 def show(data: "InstructionDataModule", summary: dict[str, Any]) -> None:
+    import numpy as np
+
+    from revinst.data.example_table import count_categories, list_sources
     from revinst.data.packed_text import render_row
+    from revinst.data.prompt import render_prompt
 
     console = Console()
     sources = (

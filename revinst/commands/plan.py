@@ -12,7 +12,6 @@ from rich.table import Table
 from revinst.config.settings import Config
 from revinst.config.stored import open_config
 from revinst.config.trainer_flags import check_trainer_flags
-from revinst.data.inputs import check_inputs
 from revinst.options import Parser
 from revinst.progress import in_words
 from revinst.system import quiet_libraries
@@ -26,6 +25,8 @@ def main(args: list[str]) -> int:
     options, overrides = parser.parse_known_args(args)
     config = open_config(overrides, list(parser._option_string_actions))
     check_trainer_flags(config)
+    from revinst.data.inputs import check_inputs
+
     check_inputs(config.data, config.model.base)
     from revinst.data.datamodule import build_data
     from revinst.planning.plan import build_plan, read_machine
