@@ -16,6 +16,7 @@ from revinst.system import forgive_encodings
 COMMANDS = {
     "fit": "train an adapter into runs/NAME",
     "evaluate": "score a run on its held-out rows, beside baselines",
+    "score": "score predictions of any system, beside baselines; no model",
     "compare": "test runs against each other on the same rows",
     "generate": "write an instruction for each text of a file or folder",
     "corpus": "own texts to a filtered instruction data set",

@@ -52,7 +52,7 @@ def make_base(folder: Path, layers: int) -> None:
     config = LlamaConfig(num_hidden_layers=layers, architectures=["LlamaForCausalLM"])  # its defaults are 7B's shape
     folder.mkdir(parents=True)
     weight_map: dict[str, str] = {}
-    shapes = {name: tensor.shape for name, tensor in build_empty_model(config).state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in build_empty_model(config, "made").state_dict().items()}
     for shard in range(-1, layers // SHARD_LAYERS + 1):
         numbers = range(shard * SHARD_LAYERS, (shard + 1) * SHARD_LAYERS)
         names = [name for name in shapes if layer_of(name) in (numbers if shard >= 0 else (-1,))]
@@ -77,7 +77,7 @@ def layer_of(name: str) -> int:
 def make_adapter(folder: Path, base: Path) -> None:
     from transformers import AutoConfig
 
-    model = build_empty_model(AutoConfig.from_pretrained(base))
+    model = build_empty_model(AutoConfig.from_pretrained(base), str(base))
     tensors = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and name != "lm_head":

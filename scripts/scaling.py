@@ -16,10 +16,10 @@ GPUS_A_MACHINE = 8
 NVLINK_GB_PER_S = 450.0  # each way, an H100 or H200 in an HGX machine (data sheet: 900 both ways)
 LINK_SHARE = 0.8  # of a link's rate that large collectives reach; an assumption
 LATENCY_S = 20e-6  # a hop of a tree; an assumption
-# Measured with two H100s, Llama 2 7B, recomputing, 2 micro-batches of 6 rows on each (dev/LOG.md): half of one GPU's
-# step took 1.642 s, DDP's 1.680, FSDP2's 1.772 with 128 gathers. The first has the slower of two GPUs in it.
-STEP_S = 0.038
-GATHER_S = 0.72e-3
+# Measured with two H200s, Llama 2 7B, recomputing, 2 micro-batches of 6 rows on each (docs/scaling.md): half of one
+# GPU's step took 1.602 s, DDP's 1.617, FSDP2's 1.713 with 128 gathers.
+STEP_S = 0.015
+GATHER_S = 0.75e-3
 BACKWARD_SHARE = 0.7  # of a micro-batch's time; with everything recomputed it would be 0.67 to 0.75
 STATISTICS = 1 / 64 + 4 / (64 * 256)  # bytes a weight that no rank sends: they are whole on each
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from revinst.evaluation.head import choose_head
 from revinst.options import Parser
 
 COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_baseline", "seconds")
@@ -49,14 +50,18 @@ def run_trial(
     run_revinst(log, gpu, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
     scores = json.loads(run_revinst(log, gpu, "evaluate", str(run), "--part", "val", "--json"))
     metrics = scores["metrics"]
+    rouge_1, rouge_2, rouge_l, _ = choose_head(metrics, scores["n"])
     return {
         "trial": name,
         "overrides": overrides,
         "val_loss": scores["heldout_loss"],
-        **{metric: metrics[metric]["mean"] for metric in ("rougeL", "rouge1", "rouge2")},
-        "low": metrics["rougeL"]["ci95"][0],
-        "high": metrics["rougeL"]["ci95"][1],
-        "strongest_baseline": max(baseline["rougeL"] for baseline in scores["baselines"].values()),
+        "metric": rouge_l,
+        "rougeL": metrics[rouge_l]["mean"],
+        "rouge1": metrics[rouge_1]["mean"],
+        "rouge2": metrics[rouge_2]["mean"],
+        "low": metrics[rouge_l]["ci95"][0],
+        "high": metrics[rouge_l]["ci95"][1],
+        "strongest_baseline": max(baseline[rouge_l] for baseline in scores["baselines"].values()),
         "seconds": time.monotonic() - start,
     }
 
@@ -81,6 +86,8 @@ def list_gpus(asked: str | None) -> list[str | None]:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
+    if unicode := [row for row in rows if row.get("metric", "rougeL") != "rougeL"]:
+        print(f"ROUGE is {unicode[0]['metric']} and its like in {len(unicode)} of {len(rows)} lines:", file=sys.stderr)
     for row in sorted(rows, key=lambda row: -row["rougeL"]):
         cells = [row[name] if name == "trial" else f"{row[name]:.{0 if name == 'seconds' else 3}f}" for name in COLUMNS]
         print("| " + " | ".join(cells) + " |")

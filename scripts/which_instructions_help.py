@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from revinst.data.example_table import Examples, load_examples
-from revinst.data.overlap import normalise
 from revinst.data.split import select_examples, split_examples
+from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests. Nothing here, and no test, goes to the network."""
+"""Fixtures shared by all tests. Nothing here goes to the network, and no test but the wide one of other readers."""
 
 import os
 import tempfile

@@ -43,7 +43,11 @@ def build_options() -> ArgumentParser:
         help="a run folder (its evaluation with the options that all runs have), an evaluation folder or a "
         "predictions.jsonl file; A1,A2,A3: one system over several seeds",
     )
-    parser.add_argument("--metric", default="rougeL", help="a score that the rows have; higher counts as a win")
+    parser.add_argument(
+        "--metric",
+        help="a score that the rows have; higher counts as a win "
+        "(default: rougeL, or rougeL_unicode where Google's ROUGE can't read all rows)",
+    )
     parser.add_argument("--rank", action="store_true", help="sort by the mean, and test against the best")
     parser.add_argument("--all_categories", action="store_true", help=f"also those of fewer than {FEWEST} rows")
     kinds = "also as a .md, .csv or .tex table, or as an .html page with the predictions side by side"

@@ -43,7 +43,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="slots: ours; hf: transformers' generate")
+    engines = "slots: ours, for Llama and Mistral; hf: transformers' generate"
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     how = "of the computation (default: the hardware's, as in training). fp32: a row's text does not depend on what is "
     how += "decoded beside it, nor on the number of GPUs; slower on a GPU, twice the memory"
@@ -61,10 +62,8 @@ def add_push_options(parser: argparse.ArgumentParser, required: bool = False) ->
 
 
 def check_push_options(options: argparse.Namespace) -> None:
-    if options.public and not options.push_to_hub:
-        raise UserError("--public says who may read what --push_to_hub ID sends; give both")
-    if options.dry_run and not options.push_to_hub:
-        raise UserError("--dry_run lists what --push_to_hub ID would send; give both")
+    if (options.public or options.dry_run) and not options.push_to_hub:
+        raise UserError("--public and --dry_run say how --push_to_hub ID sends; give both")
 
 
 def run_on_devices(

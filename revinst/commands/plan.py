@@ -29,6 +29,7 @@ def main(args: list[str]) -> int:
 
     check_inputs(config.data, config.model.base)
     from revinst.data.datamodule import build_data
+    from revinst.export.gguf import why_not_gguf
     from revinst.planning.plan import build_plan, read_machine
 
     quiet_libraries()
@@ -36,6 +37,9 @@ def main(args: list[str]) -> int:
     data = build_data(config)
     data.setup()
     plan = build_plan(config, data, machine, options.memory_gib)
+    plan["gguf"] = why_not_gguf(config.model.base, data.tokenizer) or "yes"
+    if data.tokenizer.foreign:
+        print(f"fit refuses model.base {config.model.base}: {data.tokenizer.foreign}", file=sys.stderr)
     if options.measure:
         plan["measured"] = measure(config, data)
     if options.json:
@@ -86,8 +90,8 @@ def render_plan(plan: dict[str, Any], name: str) -> None:
         table.add_row("fits GPUs of", ", ".join(f"{size} GB" for size in plan["fits_gpus_of_gb"]) or "none of these")
     table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
     table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
-    takes = in_words(plan["seconds"]) if plan["tokens_per_s"] else "unknown"
-    speed = f"{plan['tokens_per_s']:,} tokens/s, {takes}" if plan["tokens_per_s"] else takes
+    speed = f"{plan['tokens_per_s']:,} tokens/s, {in_words(plan['seconds'])}" if plan["tokens_per_s"] else "unknown"
+    table.add_row("merge --gguf", plan["gguf"])
     table.add_row("time", f"{speed} ({plan['speed_from']})")
     for key, value in plan.get("measured", {}).items():
         table.add_row(f"measured: {key}", f"{value:,}")

@@ -25,7 +25,7 @@ class DataSettings:
     """our field -> the source's column, where they differ; COLUMN.ROLE is what a role says in a list of messages, as in
     `{instruction: messages.user, response: messages.assistant}`."""
     template: str = "blog"
-    """blog, alpaca, chat, forward, or the path of a template file."""
+    """blog, alpaca, chat, forward, blog.LANGUAGE (a translation, such as blog.zh), or the path of a template file."""
     context: str = "drop"
     """drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one)."""
     strip_citations: bool = False

@@ -11,7 +11,9 @@ KERNELS = ("auto", "fused", "plain")
 # Each with the bytes of its moments, of both together, a parameter.
 OPTIMIZERS = {"paged_adamw_32bit": 8, "paged_adamw_8bit": 2 + 8 / 256, "adamw": 8}
 LR_SCHEDULES = ("constant", "linear", "cosine")
-TEMPLATES = ("blog", "alpaca", "chat", "forward")  # or a file
+# That the blog's prompt is in.
+LANGUAGES = tuple("ar de el es fr he hi it ja ko nl pl pt ru th tr uk zh".split())  # noqa: SIM905
+TEMPLATES = ("blog", "alpaca", "chat", "forward", *(f"blog.{language}" for language in LANGUAGES))  # or a file
 PRECISIONS = {"bf16-mixed": "bf16", "16-mixed": "fp16", "32-true": "fp32"}  # Lightning's name -> the dtype's
 DTYPES = tuple(PRECISIONS.values())
 ENGINES = ("auto", "slots", "hf")

@@ -16,12 +16,15 @@ import numpy as np
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_records
 from revinst.corpus.dropped import KEPT, filter_records
-from revinst.corpus.ingest import UNREADABLE, Ingest
+from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
+from revinst.corpus.phrases import LANGUAGES, languages_of
+from revinst.corpus.reading import UNREADABLE
 from revinst.corpus.redaction import Redaction
 from revinst.corpus.settings import Reading, Selection, Writing
 from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
+from revinst.data.language import UNKNOWN_LANGUAGE
 from revinst.errors import UserError
 from revinst.launch.ranks import Ranks
 from revinst.progress import Stage
@@ -37,7 +40,7 @@ def build_texts(folder: Path, reading: Reading) -> RecordFile:
     """Stage 1: texts.jsonl and discarded.jsonl."""
     path = folder / "texts.jsonl"
     if not path.is_file():
-        ingest = Ingest(reading.source, reading.me, reading.column, reading.limit)
+        ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes)
         redaction = Redaction(ingest.names) if reading.redact else None
         write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
         # texts.jsonl, by which a later call knows that this stage is done, comes last
@@ -59,9 +62,9 @@ def build_texts(folder: Path, reading: Reading) -> RecordFile:
 
 def redacted_records(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Record]:
     for text in ingest.texts():
-        record: Record = dict(text.to_record())
+        record: Record = asdict(text)
         if redaction:
-            record |= {"text": redaction.redact(record["text"]), "where": redaction.redact(record["where"])}
+            record |= {name: redaction.redact(record[name]) for name in ("text", "where", "author")}
         yield record
         stage.advance()
 
@@ -159,6 +162,7 @@ def build_dataset(
             "read": len(texts) + discarded.total(),
             "discarded": discarded.total(),
             "texts": len(texts),
+            "texts_of_no_named_author": sum(not text.get("author") for text in texts),
             "candidates": sum(len(record["candidates"]) for record in scored),
             "dropped": len(dropped),
             "kept": len(numbers),
@@ -166,6 +170,7 @@ def build_dataset(
         },
         "discarded": dict(discarded.most_common()),
         "filters": dropped.to_json(),
+        "without_phrases": count_without_phrases(map(scored.__getitem__, numbers)),
         "unparsable_ratings": unparsable,
         "run": run,
         # the card is published: from a hash of an address anybody can tell whether a guess is right
@@ -173,6 +178,12 @@ def build_dataset(
     }
     write_card(folder, card)
     return card
+
+
+def count_without_phrases(records: Iterable[Record]) -> dict[str, int]:
+    """Language -> pairs that the filters of phrases passed without a look, since there are no lists for it."""
+    languages = (languages_of(record["instruction"], record["text"]) for record in records)
+    return dict(Counter(names[0] if names else UNKNOWN_LANGUAGE for names in languages if LANGUAGES.isdisjoint(names)))
 
 
 def read_columns(records: Sequence[Record], numbers: Sequence[int]) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 from revinst.corpus.texts import Record
 from revinst.data.examples import Example, build_text
 from revinst.data.formats import BadRecord
-from revinst.data.overlap import normalise
 from revinst.data.prompt import Template, load_template
+from revinst.data.words import normalise
 from revinst.evaluation.samples import agree
 from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings

@@ -10,7 +10,8 @@ import numpy as np
 
 from revinst.corpus.filters import Filter, Thresholds, build_filters
 from revinst.corpus.texts import Record
-from revinst.data.overlap import near_duplicates, normalise
+from revinst.data.overlap import near_duplicates
+from revinst.data.words import normalise
 from revinst.progress import Stage
 from revinst.system import count_processors
 

@@ -5,46 +5,30 @@ does not fit) and, after self-curation, `rating`.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from revinst.corpus.phrases import DANGLING, META, find_phrase
 from revinst.corpus.texts import Record
-from revinst.data.overlap import normalise
+from revinst.data.language import UNKNOWN_LANGUAGE, find_language, find_script, share_of_script
+from revinst.data.words import count_words, split_words
 from revinst.errors import UserError
 from revinst.evaluation.scores import copy_rate, is_degenerate
 
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
-
-META = re.compile(
-    r"\b(?:the (?:input|text|passage|response|following text|e-?mail|message) (?:above|below)|"
-    r"(?:create|generate|write|give|make|come up with) (?:an?|the) (?:instruction|prompt)\b|"
-    r"as an ai\b|language model|i (?:cannot|can't|am unable to)\b|which could have been used to generate|"
-    r"(?:this|the) (?:instruction|prompt) (?:is|was|could))",
-    re.IGNORECASE,
-)
-DANGLING = re.compile(
-    r"\b(?:(?:this|the above|the following|the given|the provided|these|that) (?:article|text|passage|e-?mail|"
-    r"paragraph|message|letter|story|post|document|input|context|excerpt|sentence|reviews?|tweets?|conversation)s?|"
-    r"(?:article|text|passage|e-?mail|message|document) (?:above|below)|mentioned (?:above|below)|"
-    r"(?:summari[sz]e|rewrite|rephrase|paraphrase|translate|correct|shorten|edit) the (?:text|article|passage|e-?mail)|"
-    r"according to the (?:text|article|passage|author|e-?mail|message))\b",
-    re.IGNORECASE,
-)
-SURE = 0.9  # probability of a language; English lists of names are Latin with 0.4
-UNKNOWN_LANGUAGE = "und"
+MIN_PLAIN_WORDS = 6  # of a text and an instruction whose languages are compared
+SAME_SCRIPT = 0.2  # this share of an instruction's letters is enough: names and terms are often in another one
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """None switches a filter off.
 
-    min_words, max_words: of a text. min_instruction_words, max_instruction_words: of an instruction.
+    min_words, max_words: of a text. min_instruction_words, max_instruction_words: of an instruction. As `count_words`
+        has them, long as English ones.
+    meta_instruction, dangling_reference: phrases of `phrases.py`, which has lists for some languages.
     copy_rate: the longest run of words shared with the text, as a share of the instruction; above it is a copy.
-    language: the instruction must be in the text's language (or in `instruction_language`, e.g. en).
+    language: the instruction must be in the text's language and script.
     min_gain: nats a token that the instruction adds to log p(text) under the base.
     min_ifd, max_ifd: perplexity of the text with its instruction / without (Cherry LLM,
         https://arxiv.org/abs/2308.12032); above 1 the instruction misleads. max_rifd: the same of the instruction
@@ -118,17 +102,15 @@ def build_filters(limits: Thresholds, prompt_lines: Sequence[str] = (), rated: b
             "words",
         ),
         Filter("prompt_echo", limits.prompt_echo, lambda pair: find_line(pair["instruction"], prompt_lines)),
-        Filter("meta_instruction", limits.meta_instruction, lambda pair: quote_match(META, pair["instruction"])),
+        Filter("meta_instruction", limits.meta_instruction, lambda pair: quote_phrase(pair, META)),
         at_most(
             "copy",
             limits.copy_rate,
-            lambda pair: copy_rate(normalise(pair["instruction"]).split(), pair["text"]),
+            lambda pair: copy_rate(split_words(pair["instruction"]), pair["text"]),
             "of it copied from the text",
         ),
         Filter("looping", limits.looping, lambda pair: "it repeats itself" if is_looping(pair["instruction"]) else ""),
-        Filter(
-            "dangling_reference", limits.dangling_reference, lambda pair: quote_match(DANGLING, pair["instruction"])
-        ),
+        Filter("dangling_reference", limits.dangling_reference, lambda pair: quote_phrase(pair, DANGLING)),
         Filter("wrong_language", limits.language, why_wrong_language),
         at_least("low_gain", limits.min_gain, lambda pair: pair["gain"], "nats a token"),
         at_least("ifd_low", limits.min_ifd, lambda pair: pair["ifd"], "IFD"),
@@ -158,41 +140,28 @@ def why_outside(value: float | None, unit: str, low: float | None = None, high: 
     return ""
 
 
-def count_words(text: str) -> int:
-    return len(text.split())
-
-
 def find_line(text: str, lines: Sequence[str]) -> str:
     return next((f"it holds the prompt's {line!r}" for line in lines if line in text), "")
 
 
-def quote_match(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return f"{found[0]!r}" if found else ""
+def quote_phrase(pair: Record, kind: int) -> str:
+    found = find_phrase(pair["instruction"], pair["text"], kind)
+    return f"{found!r}" if found else ""
 
 
 def is_looping(text: str) -> bool:
-    return is_degenerate(normalise(text).split(), text, ())
+    return is_degenerate(split_words(text), text, ())
 
 
 def why_wrong_language(pair: Record) -> str:
-    """Short texts, and those whose language is not plain (lists of names, say), are left alone."""
+    """Another script, or another language where both are plain: short texts and lists of names are left alone."""
     text, instruction = pair["text"], pair["instruction"]
-    if count_words(text) < 6 or count_words(instruction) < 6:
+    script, found_script = find_script(text), find_script(instruction)
+    if script and found_script and share_of_script(instruction, script) < SAME_SCRIPT:
+        return f"the text is in {script} letters, the instruction in {found_script}"
+    if min(count_words(text), count_words(instruction)) < MIN_PLAIN_WORDS:
         return ""
-    expected, found = find_language(text[:2000]), find_language(instruction)
+    expected, found = find_language(text), find_language(instruction)
     if UNKNOWN_LANGUAGE in (expected, found) or expected == found:
         return ""
     return f"the text is in {expected}, the instruction in {found}"
-
-
-@cache
-def load_identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
-
-
-def find_language(text: str) -> str:
-    """ISO 639-1 code, or UNKNOWN_LANGUAGE."""
-    return load_identifier().classify(text)[0]

@@ -9,10 +9,19 @@ from email.message import Message
 HTML_DROPPED = (
     "//style | //script | //head | //*[contains(@class, 'gmail_signature')] | //*[contains(@class, 'moz-signature')] | "
     "//*[contains(@class, 'protonmail_signature')] | //*[@id='Signature'] | "
-    "//*[contains(@class, 'moz-forward-container')] | //*[@id='divRplyFwdMsg'] | "
-    "//*[@id='divRplyFwdMsg']/following-sibling::*"
+    "//*[contains(@class, 'moz-forward-container')] | //*[contains(@id, 'divRplyFwdMsg')] | "
+    "//*[contains(@id, 'appendonsend')] | "
+    "//*[@id='OLK_SRC_BODY_SECTION'] | //*[contains(@class, 'OutlookMessageHeader')] | "
+    "//*[@id='mail-editor-reference-message-container'] | "
+    "//*[contains(@class, 'gmail_attr')][following-sibling::*[1][self::blockquote]] | "
+    "//*[contains(@class, 'moz-cite-prefix')][following-sibling::*[1][self::blockquote]]"
 )
-HTML_QUOTES = "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')]"
+HTML_ENDS = "//*[contains(@id, 'divRplyFwdMsg')] | //*[contains(@id, 'appendonsend')] | //hr[@id='stopSpelling']"
+HTML_QUOTES = (
+    "//blockquote | //*[contains(@class, 'yahoo_quoted')] | //*[contains(@class, 'protonmail_quote')] | "
+    "//*[contains(@class, 'zmail_extra')] | //*[contains(@class, 'tutanota_quote')]"
+)
+RULE_LINE = "_" * 10  # in place of <hr>
 INDENT = re.compile(r"margin:\s*0(?:px)? 0(?:px)? 0(?:px)? 40px")  # Gmail's for one's own text
 # What a charset's name means in mails: the larger sets that programs write under the smaller one's name.
 MEANT = {
@@ -24,6 +33,8 @@ MEANT = {
     "windows-874": "cp874",
 }
 WESTERN = ("utf-8", "cp1252")  # utf-8 first: what is valid in it is hardly ever anything else
+MAX_TEXT = 1_000_000  # characters that are read; nobody writes as much, what is below is quoted
+CARRIED = re.compile(r"data:[\w/.+-]{1,100};base64,[A-Za-z0-9+/=\s%]*")  # a picture inside a page
 NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}  # Python's own codecs, which no mail is in
 
 
@@ -39,10 +50,10 @@ def text_of(part: Message) -> str | None:
     if part.is_multipart():
         return text_of_parts(part, alternative=kind == "multipart/alternative")
     if kind == "text/html":
-        return html_to_text(decode_payload(part))
+        return html_to_text(CARRIED.sub("", decode_payload(part))[:MAX_TEXT])
     if kind != "text/plain":
         return None
-    text = decode_payload(part)
+    text = decode_payload(part)[:MAX_TEXT]
     if str(part.get_param("format", "")).lower() == "flowed":
         return join_flowed(text, delete_space=str(part.get_param("delsp", "")).lower() == "yes")
     return text
@@ -92,9 +103,15 @@ def html_to_text(html: str) -> str:
         tree = lxml.html.document_fromstring(html.encode(), parser=parser)
     except (lxml.etree.ParserError, ValueError):  # nothing but comments
         return ""
+    for element in tree.xpath(HTML_ENDS):
+        for below in list(element.itersiblings()):
+            element.getparent().remove(below)  # with the text behind it
+        element.tail = None
     for element in tree.xpath(HTML_DROPPED):
         if element.getparent() is not None:
             element.drop_tree()
+    for element in tree.xpath("//hr"):
+        element.tag, element.text = "p", RULE_LINE
     for element in tree.xpath(HTML_QUOTES):
         if not INDENT.search(element.get("style", "")) or element.get("class") or element.get("type"):
             element.clear(keep_tail=True)

@@ -135,6 +135,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
             f"| {each['name']} | {describe_threshold(each['threshold'])} | {each['kept']} | {each['dropped']} |"
             for each in card["filters"]
         ),
+        *describe_languages(card["without_phrases"]),
         "",
         "| file | SHA-256 |",
         "| --- | --- |",
@@ -143,6 +144,16 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         "How it was made: " + json.dumps(card["settings"], ensure_ascii=False),
     ]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def describe_languages(without_phrases: dict[str, int]) -> list[str]:
+    if not without_phrases:
+        return []
+    named = ", ".join(f"{language} ({count})" for language, count in without_phrases.items())
+    return [
+        "",
+        f"Not looked at by meta_instruction and dangling_reference, which have no phrases in their language: {named}.",
+    ]
 
 
 def describe_threshold(threshold: float | bool | None) -> str:

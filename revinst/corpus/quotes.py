@@ -6,12 +6,13 @@ and the line that introduces it go, what is written between and below stays (int
 """
 
 import re
-from itertools import takewhile
+from collections.abc import Iterable
+from itertools import pairwise
+
+from revinst.corpus.blocks import DATE, MAX_LINE, cut_at_marks, is_quoted
+from revinst.corpus.signatures import cut_signature
 
 MAX_ATTRIBUTION_LINES = 5
-MAX_HEADER_LINES = 12
-MAX_SIGNATURE_LINES = 12
-MAX_LINE = 2000  # no header, mark or introduction is longer; patterns are not tried on what is
 # (how it begins, how the end of it reads): "On Mon, 2 Mar 2026 at 10:00, Ann <ann@example.org> wrote:"
 ATTRIBUTIONS = (
     (r"On\b", r"wrote"),
@@ -47,65 +48,33 @@ BARE_ATTRIBUTION = re.compile(
     r"\A(?:(?:Zitat von|Quoting|Citando|Citat från)\b.{0,200}[:：]$|.{0,200}\b(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|"
     r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$)"
 )
-ATTRIBUTION_START = re.compile(
-    r"\A(?:(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b|.*<[^<>\s]+@|.*\d)"
-)
-FORWARD_WORDS = (
-    r"forwarded message|original message|original appointment|weitergeleitete (?:nachricht|mail)|"
-    r"urspr[üu]ngliche (?:nachricht|mail)|message (?:transf[ée]r[ée]|d'origine|original)|mensaje (?:reenviado|original)|"
-    r"messaggio (?:inoltrato|originale)|mensagem (?:encaminhada|original)|(?:doorgestuurd|oorspronkelijk) bericht|"
-    r"vidarebefordrat meddelande|ursprungligt meddelande|videresendt (?:meddelelse|besked)|oprindelig meddelelse|"
-    r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
-)
-FORWARD_MARK = re.compile(
-    rf"\A[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:begin forwarded message|anfang der weitergeleiteten nachricht|"
-    r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
-    re.IGNORECASE,
-)
-SENDER_HEADER = re.compile(
-    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
-)
-OTHER_HEADER = re.compile(
-    r"\A[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
-    r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"
-    r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat|"
-    r"Lähetetty|Vastaanottaja|Kopio|Aihe|Отправлено|Дата|Кому|Копия|Тема|Надіслано|Odesláno|Komu|Kopie|Předmět|"
-    r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|제목|发送时间|收件人|主题|"
-    r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
-)
-MIN_HEADERS = 3
-SIGNATURE_MARK = re.compile(r"\A--\s?$")
-RULE = re.compile(r"\A\s*[_-]{10,}\s*$")
-PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
-DEVICE = re.compile(
-    rf"\A\s*(?:Sent (?:from|with|via) (?:(?:my|the)\b|{PRODUCT})|(?:Get|Télécharger|Obtener|Ottieni|Obter) Outlook (?:for|para|pour|per)\b|"
-    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
-    rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
-    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
-    rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
-    rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
-    r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,60}$"
-)
-DISCLAIMER = re.compile(
-    r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
-    r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
-    r"diese e-?mail (?:enthält|ist) .{0,40}vertraulich|please consider the environment)",
-    re.IGNORECASE,
-)
-PHONE = re.compile(r"\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE)
-LINK = re.compile(r"\S@[^\s@]+\.\w|https?://|\bwww\.", re.IGNORECASE)
+BEGUN = re.compile(r"\A(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b")
+ATTRIBUTION_START = re.compile(rf"{BEGUN.pattern}|\A(?:.*<[^<>\s]+@|.*\d)")
 PGP = re.compile(r"-----BEGIN PGP MESSAGE-----.*?(?:-----END PGP MESSAGE-----|\Z)", re.DOTALL)
 PGP_SIGNED, PGP_SIGNATURE = "-----BEGIN PGP SIGNED MESSAGE-----\n", "-----BEGIN PGP SIGNATURE-----"
 PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
+# An address that is wrapped before its bracket, which then looks like a quote: "<ann@example.org\n> wrote:"
+WRAPPED_ADDRESS = re.compile(
+    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,20}[:：])[ \t]*$",
+    re.MULTILINE,
+)
+TIME = re.compile(r"\d[:.h]\d\d")
+ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
+DASHES_AROUND = re.compile(r"\A\s*-{2,}\s*(?P<inside>[^\s-].{0,400}?)\s*-{2,}\s*$")
+INITIALS = re.compile(r"\A\s{0,4}[A-Z]{1,3}>")
+WIDTHS = (62, 82)  # characters of a line that was wrapped
+MAX_WORDS = 14  # of an introduction, beside its address
+PIPED = re.compile(r"\A\s*(?:\||[A-Z]{1,3}>)(?!.*\|\s*$)")  # a table ends its lines with a bar
+SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 
 
-def strip_quotes(text: str) -> str:
-    """The writer's own lines of a mail's plain text; "" where there are none."""
+def strip_quotes(text: str, people: Iterable[str] = ()) -> str:
+    """The writer's own lines of a mail's plain text; "" where there are none. people: the names in its headers."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u200b", "")
-    lines = drop_armour(text).split("\n")
-    kept = drop_quoted(cut_at_marks(lines))
-    kept = cut_signature(kept)
+    text = WRAPPED_ADDRESS.sub(r" <\g<address>> \g<end>", drop_armour(text))
+    lines = drop_quoted(cut_at_marks(text.split("\n")), [name.lower() for name in people if len(name) > 2])
+    kept = cut_signature(lines)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in kept)).strip()
 
 
@@ -117,32 +86,9 @@ def drop_armour(text: str) -> str:
     return PGP.sub("", text)
 
 
-def cut_at_marks(lines: list[str]) -> list[str]:
-    """Without all that follows a forward's mark or a header block of somebody else's message."""
-    for number, line in enumerate(lines):
-        if len(line) > MAX_LINE:
-            continue
-        if FORWARD_MARK.match(line) or is_header_block(lines[number : number + MAX_HEADER_LINES]):
-            end = number
-            while end and OTHER_HEADER.match(lines[end - 1]) and not FORWARD_MARK.match(line):
-                end -= 1  # some put the date before the sender
-            while end and (RULE.match(lines[end - 1]) or not lines[end - 1].strip()):
-                end -= 1
-            return lines[:end]
-    return lines
-
-
-def is_header_block(lines: list[str]) -> bool:
-    """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML)."""
-    if not SENDER_HEADER.match(lines[0]):
-        return False
-    following = [line for line in lines[1:] if line.strip()]
-    return 1 + sum(1 for _ in takewhile(OTHER_HEADER.match, following)) >= MIN_HEADERS
-
-
-def drop_quoted(lines: list[str]) -> list[str]:
+def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
     """Without quoted lines and what introduces them; an introduction with no quoted line after it cuts the rest."""
-    has_quotes = [is_quoted(line) for line in lines]
+    has_quotes = find_quoted(lines, people)
     next_text = find_next_text(lines)
     kept: list[str] = []
     number = 0
@@ -150,18 +96,41 @@ def drop_quoted(lines: list[str]) -> list[str]:
         if has_quotes[number]:
             number += 1
             continue
-        introduction = lines[number : number + MAX_ATTRIBUTION_LINES]
-        length = attribution_length(introduction)
+        own, line = split_introduction(lines[number])
+        introduction = [line, *lines[number + 1 : number + MAX_ATTRIBUTION_LINES]]
+        length = attribution_length(introduction, people)
         following = next_text[number + (length or 1)]
         is_above_quote = following is not None and has_quotes[following]
-        if is_above_quote and (length or BARE_ATTRIBUTION.match(INVISIBLE.sub("", lines[number]).strip()[:MAX_LINE])):
+        if is_above_quote and (length or introduces_quote(line, people)):
+            kept += [own] * bool(own)
             number += length or 1
         elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
+            kept += [own] * bool(own)
             break  # the client quotes without marks
         else:
             kept.append(lines[number])
             number += 1
     return kept
+
+
+def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
+    """Which lines are quoted: by `>`; by `|` or initials too, where an introduction stands above them."""
+    found, above, is_open = [], "", False
+    initials = [INITIALS.match(line) for line in lines]
+    rewrapped = find_rewrapped(lines)
+    for number, line in enumerate(lines):
+        if PIPED.match(line):
+            is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above], people))
+        elif line.strip():
+            is_open = False
+        prefix = initials[number]
+        neighbours = (
+            each for each in (*initials[max(number - 1, 0) : number], *initials[number + 1 : number + 2]) if each
+        )
+        is_marked = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
+        found.append(is_quoted(line) or is_marked or number in rewrapped or (is_open and bool(PIPED.match(line))))
+        above = line if line.strip() else above
+    return found
 
 
 def find_next_text(lines: list[str]) -> list[int | None]:
@@ -172,74 +141,75 @@ def find_next_text(lines: list[str]) -> list[int | None]:
     return found[::-1]
 
 
+def find_rewrapped(lines: list[str]) -> set[int]:
+    """Ends of quoted lines that a program wrapped: they begin small, right below a full quoted line that ends in no
+    sentence. One may be somebody's answer, so that two are needed.
+    """
+    found = {
+        number
+        for number, (above, line) in enumerate(pairwise(lines), start=1)
+        if is_quoted(above) and WIDTHS[0] <= len(above.rstrip()) <= WIDTHS[1] and above.rstrip()[-1].isalnum()
+        if line[:1].islower() and len(line) <= WIDTHS[1]
+    }
+    return found if len(found) >= 2 else set()
+
+
+def split_introduction(line: str) -> tuple[str, str]:
+    """(what I wrote before an introduction on its line, the introduction)."""
+    if len(line) <= MAX_LINE and line.rstrip().endswith((":", "：")) and not BEGUN.match(line.strip()):
+        for end in SENTENCE_END.finditer(line):
+            below = line[end.end() :]
+            if BEGUN.match(below) and ATTRIBUTION.match(below.rstrip()) and DATE.search(below):
+                return line[: end.start()], below
+    return "", line
+
+
+def introduces_quote(line: str, people: list[str]) -> bool:
+    """Whether a line right above quoted ones introduces them: it names who wrote, or a person or address with a date."""
+    line = bare_line(line)[:MAX_LINE]
+    if BARE_ATTRIBUTION.match(line):
+        return True
+    if not DATE.search(line) or len(ADDRESS.sub("", line).split()) > MAX_WORDS:
+        return False
+    is_dated = line.endswith((":", "：")) and bool(TIME.search(line))
+    return is_dated or bool(ADDRESS.search(line)) or any(name in line.lower() for name in people)
+
+
+def bare_line(line: str) -> str:
+    """Without marks that can't be seen and dashes around it: "---- Ann wrote ----" -> "Ann wrote:"."""
+    line = INVISIBLE.sub("", line).strip()
+    inside = DASHES_AROUND.match(line[:MAX_LINE])
+    return f"{inside['inside'].rstrip(':')}:" if inside else line
+
+
 def introduces_the_rest(introduction: str, above: str) -> bool:
     """Whether what follows without quote marks is another's: somebody's own "Bob wrote on 3 May:" is not enough."""
     found = {match[0][:1] == "@" for match in WHEN_OR_WHO.finditer(introduction)}
     return len(found) == 2 or (bool(found) and not above.strip())
 
 
-def is_quoted(line: str) -> bool:
-    return line.lstrip().startswith((">", "|>"))
-
-
-def attribution_length(lines: list[str]) -> int:
+def attribution_length(lines: list[str], people: list[str]) -> int:
     """Lines that an introduction such as `On ..., ... wrote:` at the top takes, wrapped or not; 0 for none.
 
-    It names a date or an address, so that prose ending in "wrote:" is not one.
+    It names a date or an address, so that prose ending in "wrote:" is not one; where no word for writing is known, it
+    names both, and a time.
     """
-    if len(lines[0]) > MAX_LINE or not ATTRIBUTION_START.match(lines[0].strip()):
+    if len(lines[0]) > MAX_LINE or not ATTRIBUTION_START.match(bare_line(lines[0])):
         return 0
     joined = ""
     for number, line in enumerate(lines, start=1):
         if not line.strip() or is_quoted(line) or len(line) > MAX_LINE:
             return 0
-        joined = f"{joined} {INVISIBLE.sub('', line).strip()}".strip()
+        joined = f"{joined} {bare_line(line)}".strip()
         if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
+            return number
+        if is_introduction(joined, people):
             return number
     return 0
 
 
-def cut_signature(lines: list[str]) -> list[str]:
-    """Without signature, advertisement of the device, disclaimer and contact lines at the end."""
-    lines = drop_trailing_blank(lines)
-    lefts = [bool(line.strip()) for line in lines]
-    left = sum(lefts)
-    for number, line in enumerate(lines):
-        if (
-            left - 1 <= MAX_SIGNATURE_LINES
-            and len(line) <= MAX_LINE
-            and ends_own_text(line, lines[number + 1 : number + 2])
-        ):
-            lines = lines[:number]
-            break
-        left -= lefts[number]
-    return drop_contact_lines(drop_trailing_blank(lines))
-
-
-def ends_own_text(line: str, following: list[str]) -> bool:
-    """following: the next line, if there is one. A `--` before a blank line is a rule in the text."""
-    has_text_below = bool(following and following[0].strip())
-    if SIGNATURE_MARK.fullmatch(line):
-        return line != "--" or has_text_below or not following
-    below = following[0][:MAX_LINE] if following else ""
-    return bool((DEVICE.match(line) and not has_text_below) or DISCLAIMER.match(f"{line} {below}"))
-
-
-def drop_trailing_blank(lines: list[str]) -> list[str]:
-    end = len(lines)
-    while end and (not lines[end - 1].strip() or RULE.match(lines[end - 1])):
-        end -= 1
-    return lines[:end]
-
-
-def drop_contact_lines(lines: list[str]) -> list[str]:
-    """A last paragraph that ends in lines of a phone and of an address or link loses all from the first of them."""
-    start = len(lines)
-    while start and lines[start - 1].strip():
-        start -= 1
-    short = [number for number in range(start, len(lines)) if len(lines[number]) < 80]
-    phones, links = ([number for number in short if kind.search(lines[number])] for kind in (PHONE, LINK))
-    contacts = sorted({*phones, *links})
-    if not phones or not links or len(contacts) < 2 or contacts[-1] != len(lines) - 1:
-        return lines
-    return drop_trailing_blank(lines[: contacts[0]])
+def is_introduction(text: str, people: list[str]) -> bool:
+    """By structure, in any language: it ends in a colon and holds an address, a date and a time, and little else."""
+    if not text.endswith((":", "：")) or not ADDRESS.search(text):
+        return False
+    return bool(DATE.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS

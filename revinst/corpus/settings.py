@@ -1,9 +1,7 @@
 """How a corpus is made: what its texts, its shards and its selection depend on, and what keeps two of these apart."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,11 @@ class Reading:
     column: str = "text"
     redact: bool = False
     limit: int | None = None
+    join_minutes: float = 0
+
+    def __post_init__(self):
+        if self.join_minutes < 0:
+            raise UserError(f"--join_minutes {self.join_minutes:g}: must be at least 0")
 
     def check_output(self, folder: Path) -> None:
         source, output = self.source.resolve(), folder.resolve()
@@ -42,6 +45,7 @@ class Reading:
             "column": self.column,
             "redact": self.redact,
             "limit": self.limit,
+            "join_minutes": self.join_minutes,
         }
 
 
@@ -76,14 +80,6 @@ class Selection:
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
-
-
-def read_addresses(given: Sequence[str]) -> tuple[str, ...]:
-    """`["Mara <Mara@Example.org>"]` -> `("mara@example.org",)`, sorted. Raises UserError naming what is none."""
-    for text in given:
-        if "@" not in parseaddr(text)[1]:
-            raise UserError(f"--me {text}: not a mail address")
-    return tuple(sorted({parseaddr(text)[1].lower() for text in given}))
 
 
 def hash_input(source: Path) -> str:

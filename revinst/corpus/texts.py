@@ -1,4 +1,4 @@
-"""OwnText: one text that its owner wrote, and the JSONL files that texts lie in between stages."""
+"""Message, as a source has it; OwnText, which its owner wrote; and the JSONL files that texts lie in between stages."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +8,6 @@ from typing import Any, overload
 
 import numpy as np
 
-from revinst.data.examples import check_text
-from revinst.data.formats import BadRecord
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 
@@ -17,50 +15,55 @@ Record = dict[str, Any]  # a line of a corpus' files: a text and what is known o
 
 
 @dataclass(slots=True)
-class OwnText:
-    """One text.
+class Message:
+    """One message or text as its source has it, whoever wrote it.
 
-    where: the file and place it came from. kind: mail, post, note or row (of a table).
-    date: ISO 8601 in UTC, "" where unknown. group: texts with the same one belong together (a thread).
-    names: people named in its headers, for redaction; never written to the output.
+    where: the file and place it came from. kind: mail, chat, post, note or row (of a table).
+    author: all that the source calls its writer (address, name, id), the first of them for people to read; () where it
+    names none. source: the kind of export, for people to read. date: ISO 8601 in UTC, "" where unknown.
+    conversation: messages with the same one belong together; answers: other names of it, of what this one answers.
+    names: people that it names beside its text, for redaction. left_out: why it is no text, whoever wrote it.
     """
 
     where: str
     text: str
     kind: str
+    author: tuple[str, ...] = ()
+    source: str = ""
     date: str = ""
-    group: str = ""
-    id: str = ""
+    conversation: str = ""
+    answers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    left_out: str = ""
 
-    def to_record(self) -> dict[str, str]:
-        return {
-            "id": self.id,
-            "where": self.where,
-            "kind": self.kind,
-            "date": self.date,
-            "group": self.group,
-            "text": self.text,
-        }
+
+@dataclass(slots=True)
+class OwnText:
+    """One text that is mine.
+
+    group: texts with the same one belong together (a thread). author: what its source calls me, "" where it names none.
+    context: what it answers; "", since others wrote that.
+    """
+
+    id: str
+    where: str
+    text: str
+    kind: str
+    author: str
+    date: str
+    group: str
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NotKept:
-    """A message or text that was left out, and why."""
+    """A message, text or file that was left out, and why."""
 
     where: str
     reason: str
 
 
-Ingested = OwnText | NotKept
-
-
-def check_note(text: OwnText) -> Ingested:
-    try:
-        check_text(text.text, "the text")
-    except BadRecord as error:
-        return NotKept(text.where, str(error))
-    return text if text.text else NotKept(text.where, "empty")
+Ingested = Message | NotKept
 
 
 class RecordFile(Sequence[Record]):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from revinst.corpus.texts import Ingested, NotKept, OwnText, check_note
+from revinst.corpus.texts import Ingested, Message, NotKept
 from revinst.errors import UserError
 
 TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
@@ -33,8 +33,15 @@ def read_tweet(tweet: object, where: str) -> Ingested:
     text = PICTURE.sub("", ANSWERED.sub("", text).rstrip())
     for escaped, character in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         text = text.replace(escaped, character)
-    date = read_tweet_date(tweet.get("created_at"))
-    return check_note(OwnText(where, text.strip(), "post", date, f"tweet {tweet.get('id_str', where)}"))
+    answered = tweet.get("in_reply_to_status_id_str")
+    return Message(
+        where,
+        text.strip(),
+        "post",
+        date=read_tweet_date(tweet.get("created_at")),
+        conversation=f"tweet {tweet.get('id_str', where)}",
+        answers=(f"tweet {answered}",) if answered else (),
+    )
 
 
 def read_tweet_date(value: object) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 
 from revinst.data.example_table import Examples, build_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import THRESHOLD, find_nearest_texts, normalise
+from revinst.data.overlap import THRESHOLD, find_nearest_texts
 from revinst.data.split import PARTS, Split, counts_as_shared, select_examples, split_examples
+from revinst.data.words import normalise
 
 # All held-out against all training examples of 15,000: 18 million, a few seconds. Far beyond, a sample stands for all.
 MAX_PAIRS = 100_000_000

@@ -91,8 +91,10 @@ class InstructionDataModule(L.LightningDataModule):
         """What was chosen for the data and why, one sentence each; after `setup`."""
         ordinary = f"the ordinary one: {self.tokenizer.reason}"
         fast = "gigatoken, checked against the ordinary one's ids"
+        rowless = ", ".join(self.tokenizer.rowless)
+        without = f"; the base has no row for {rowless}, which it is read without" if rowless else ""
         return {
-            "tokenizer": ordinary if self.tokenizer.reason else fast,
+            "tokenizer": (ordinary if self.tokenizer.reason else fast) + without,
             "packing": PACKING_IN_WORDS[self.settings.packing],
         }
 

@@ -113,8 +113,9 @@ def load_examples(
 ) -> tuple[Examples, list[Discarded]]:
     """Reads every record of `source`, and what was left out.
 
-    source: `quickstart` (the rows shipped with revinst), a file, a folder, a hub id (docs/sources.md), or a list of
-        these; `{source: FILE, weight: 2}` trains its rows twice an epoch, a weight below 1 that share of them.
+    source: `quickstart` or `multilingual` (rows shipped with revinst), a file, a folder, a hub id (docs/sources.md),
+        or a list of these; `{source: FILE, weight: 2}` trains its rows twice an epoch, a weight below 1 that share of
+        them.
     columns: our field -> the source's column, where they differ, e.g. `{"instruction": "prompt"}`, or COLUMN.ROLE for
         a list of messages.
     on_bad_row: `stop` raises at the first bad record; `skip` leaves it out and returns it in the second list.

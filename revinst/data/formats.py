@@ -10,18 +10,39 @@ from contextlib import closing
 from pathlib import Path
 
 from revinst.data.invisible import clean_name
+from revinst.data.language import find_script
 from revinst.data.unpacked import PACKED_SUFFIXES, UTF_8, open_text, open_unpacked, read_lines
 from revinst.errors import UserError
 from revinst.system import allow_long_csv_fields
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".ndjson", ".tsv")
 MAX_RECORD_BYTES = 10_000_000
-TO_UTF_8 = "convert the file: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"  # nobody can be certain which it is
+WESTERN = "WINDOWS-1252"
+USUAL = {
+    "": WESTERN,
+    "latin": WESTERN,
+    "cyrillic": "WINDOWS-1251",
+    "greek": "WINDOWS-1253",
+    "hebrew": "WINDOWS-1255",
+} | {"arabic": "WINDOWS-1256"}
+LOOK_AT_BYTES = 100_000  # of a file whose encoding is guessed
 Records = Iterator[tuple[str, object]]
 
 
 class BadRecord(ValueError):
     """Why a record can't become an `Example`; whoever reads it adds where."""
+
+
+def to_utf_8(path: Path) -> str:
+    """What to do about a file that is not in UTF-8; which encoding it is in nobody can be certain of."""
+    from charset_normalizer import from_bytes
+
+    with open_unpacked(path) as file:
+        found = from_bytes(file.read(LOOK_AT_BYTES)).best()
+    script = find_script(str(found)) if found is not None else ""
+    # Those of one byte a letter are told apart by letters that a file may not have, so it is the usual one.
+    name = USUAL.get(script) or (found.encoding.upper() if found is not None else WESTERN)
+    return f"convert the file: iconv -f {name} -t UTF-8 OLD > NEW (it looks like {name}; see whether NEW reads well)"
 
 
 def kind_of(path: Path) -> str:
@@ -46,7 +67,7 @@ def read_file(path: Path) -> Records:
         reason = (error.strerror if isinstance(error, OSError) else "") or " ".join(str(error).split())
         raise UserError(f"{path}: can't be read ({reason})") from error  # pyarrow's reasons have several lines
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not {error.encoding} (byte {error.start}); {TO_UTF_8}") from None
+        raise UserError(f"{path}: not {error.encoding} (byte {error.start}); {to_utf_8(path)}") from None
 
 
 def clean_columns(record: object) -> object:
@@ -87,23 +108,23 @@ def read_jsonl(path: Path) -> Records:
 def read_json(path: Path) -> Records:
     """One list of records; or one record a line, if there are several."""
     first, has_more = look_ahead(path)
-    is_lines = has_more and first.startswith(b"{") and not isinstance(parse_json_line(first), BadRecord)
+    is_lines = has_more and first.startswith(b"{") and not isinstance(parse_json_line(first, path), BadRecord)
     yield from read_json_lines(path) if is_lines else parse_list(path)
 
 
 def read_json_lines(path: Path) -> Records:
     for number, line in enumerate(read_lines(path), start=1):
         if line.removeprefix(codecs.BOM_UTF8).strip():
-            yield f"{path}:{number}", parse_json_line(line)
+            yield f"{path}:{number}", parse_json_line(line, path)
 
 
-def parse_json_line(line: bytes) -> object:
+def parse_json_line(line: bytes, path: Path) -> object:
     if len(line) > MAX_RECORD_BYTES:
         return BadRecord(f"the line is {len(line):,} bytes long, more than {MAX_RECORD_BYTES:,}")
     try:
         return json.loads(line.decode(UTF_8))
     except UnicodeDecodeError as error:
-        return BadRecord(f"not UTF-8 (byte {error.start}); {TO_UTF_8}")
+        return BadRecord(f"not UTF-8 (byte {error.start}); {to_utf_8(path)}")
     except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
         return BadRecord(f"not JSON ({error})")
 
@@ -137,7 +158,7 @@ def read_csv(path: Path) -> Records:
                 short_or_long = None in record or None in record.values()
                 yield where, BadRecord("another number of columns than the header") if short_or_long else record
     except (csv.Error, UnicodeDecodeError) as error:
-        advice = f"; {TO_UTF_8}" if isinstance(error, UnicodeDecodeError) else ""
+        advice = f"; {to_utf_8(path)}" if isinstance(error, UnicodeDecodeError) else ""
         line = reader.line_num if reader else 0
         raise UserError(f"{path}:{line}: not a CSV file in UTF-8 ({error}){advice}") from None
 

@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from unicodedata import normalize
 
 # Unicode's Default_Ignorable_Code_Point, the marks of interlinear annotation, and the empty Braille pattern.
 RANGES = (
@@ -23,5 +24,5 @@ def is_blank(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def clean_name(name: str) -> str:
-    """A column's name as it reads: `"\\ufeffmy\\u00a0column "` -> `"my column"`."""
-    return " ".join(drop_invisible(name).split())
+    """A column's name as it reads, a letter and its mark as one: `"\\ufeffmy\\u00a0column "` -> `"my column"`."""
+    return normalize("NFC", " ".join(drop_invisible(name).split()))

@@ -4,13 +4,12 @@ Shingles are the distinct 5-character windows of the normalised text, as 64-bit 
 banding (https://en.wikipedia.org/wiki/MinHash) and are then checked exactly. W windows of all texts, end to end.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import lru_cache
 
 import numpy as np
 
-from revinst.data.invisible import drop_invisible
+from revinst.data.words import normalise
 from revinst.progress import Stage
 
 SHINGLE = 5
@@ -23,14 +22,6 @@ ROUNDS = 3
 BLOCK_CHARACTERS = 1_000_000  # hashing takes some 60 times as many bytes
 SHINGLES_KEPT = 1_000  # sets: of a text of 1,500 words 70 kB
 FACTORS = np.random.default_rng(0).integers(0, 2**63, size=1024, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-
-
-def normalise(text: str) -> str:
-    """Lower case, letters and digits only, single spaces: `"What's  THIS?"` -> `"what s this"`.
-
-    What nobody sees is not there: a word with a zero-width space in it is one word.
-    """
-    return " ".join(re.findall(r"[^\W_]+", drop_invisible(text).lower()))
 
 
 def hash_windows(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

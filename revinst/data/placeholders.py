@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001  # other scripts are meant
 import re
 
-from revinst.data.overlap import normalise
+from revinst.data.words import normalise, split_words
 
 # In English, German, French, Spanish, Portuguese, Italian, Dutch, Scandinavian and Slavic languages a placeholder is
 # a short sentence of such words alone, at least one of them a denial.
@@ -51,8 +51,8 @@ NOT_ALONE = frozenset(["not", "sin", "void", "sans", "sem", "pas", "nie", "nic"]
 MAX_WORDS = 12
 # Dashes, dots, slashes, empty brackets and quotes; not signs that somebody may ask about, such as != or an emoji.
 STROKES = re.compile(r"[\s\-‐-―−_.…·/\\|()\[\]{}<>\"'“”‘’「」（）【】。]+")
-denials = frozenset(normalise(DENIALS).split())
-words_of_placeholders = denials | frozenset(normalise(FILLING).split())
+denials = frozenset(split_words(DENIALS))
+words_of_placeholders = denials | frozenset(split_words(FILLING))
 phrases = frozenset(normalise(phrase) for line in WHOLE.splitlines() for phrase in line.split("|") if phrase.strip())
 
 

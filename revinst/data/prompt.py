@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from revinst.config.words import TEMPLATES
+from revinst.config.words import LANGUAGES
 from revinst.data.examples import Example
 from revinst.errors import UserError
 
@@ -79,7 +79,9 @@ class Template:
 
 
 def load_template(name: str, chat_template_of: Any = None) -> Template:
-    """Loads a template shipped with revinst (`blog`, `alpaca`, `forward`), the base's own `chat`, or a text file.
+    """Loads a template shipped with revinst, the base's own `chat`, or a text file.
+
+    Shipped are `blog`, `alpaca`, `forward`, and the blog's prompt in other languages, `blog.zh` and so on.
 
     chat_template_of: the base's tokenizer as transformers loads it; read for `chat` only.
     """
@@ -97,7 +99,10 @@ def find_template(name: str) -> Path:
     """The file of one that is not `chat`. Raises UserError where there is none."""
     shipped, path = Path(str(files("revinst.data").joinpath("templates", f"{name}.txt"))), Path(name).expanduser()
     if not shipped.is_file() and not path.is_file():
-        raise UserError(f"data.template {name!r}: neither {', '.join(TEMPLATES[:-1])}, {TEMPLATES[-1]} nor a file")
+        languages = ", ".join(LANGUAGES)
+        raise UserError(
+            f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file, nor blog.LANGUAGE ({languages})"
+        )
     return shipped if shipped.is_file() else path
 
 

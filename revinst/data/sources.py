@@ -12,6 +12,7 @@ from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.progress import write
 
+SHIPPED = ("quickstart", "multilingual")  # rows that come with revinst
 # As in test-00000-of-00002, train_sft, TestSet: no letter before or after.
 TRAIN = r"(?<![a-z])train(?:ing)?(?:set|split|data)?(?![a-z])"
 NOT_TRAIN = (
@@ -39,8 +40,8 @@ def read_records(name: str) -> Records:
 
 def find_source(name: str) -> Path | None:
     """The file or folder; None for a data set of the hub. Raises UserError where there can be none."""
-    if name == "quickstart":
-        return Path(str(files("revinst.data").joinpath("quickstart.jsonl")))
+    if name in SHIPPED:
+        return Path(str(files("revinst.data").joinpath(f"{name}.jsonl")))
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return path

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ import numpy as np
 
 from revinst.data.example_table import Examples, build_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import near_duplicates, normalise
+from revinst.data.overlap import near_duplicates
 from revinst.data.placeholders import is_placeholder
+from revinst.data.words import count_words, normalise
 from revinst.errors import UserError
 from revinst.runs.files import read_json
 
@@ -26,8 +26,6 @@ MIN_RESPONSE_CHARACTERS = 5
 MAX_SHARED_SHORT = 10  # ... unless few give them: "George Washington" twice is one question asked twice
 # A context so short is what a tool writes into every row where it has nothing, or a label, if most rows have it.
 MIN_CONTEXT_WORDS = 20
-# A script without spaces has a word in each character.
-WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 PARTS = ("heldout", "val", "train")
 
 
@@ -143,7 +141,7 @@ def counts_as_shared(text: str, name: str, num_sharing: int, total: int) -> bool
     """Whether examples that share this normalised text, `num_sharing` of `total`, belong together."""
     if not text:
         return False
-    words = len(WORD.findall(text))
+    words = count_words(text)
     if name == "response":
         few = len(text) >= MIN_RESPONSE_CHARACTERS and num_sharing <= MAX_SHARED_SHORT
         return words >= MIN_SHARED_WORDS or few

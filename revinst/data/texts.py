@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
-from revinst.data.formats import TO_UTF_8, BadRecord, read_file
+from revinst.data.formats import BadRecord, read_file, to_utf_8
 from revinst.data.messages import has_column
+from revinst.data.unpacked import read_text
 from revinst.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -45,9 +46,11 @@ def read_texts(
 
 def read_text_file(path: Path, strip_citations: bool, field: str) -> Example:
     try:
-        return build_text(path.read_text(encoding="utf-8-sig"), strip_citations, path.name, field)
+        return build_text(read_text(path), strip_citations, path.name, field)
     except (UnicodeDecodeError, BadRecord) as error:
-        raise UserError(f"{path}: {error if isinstance(error, BadRecord) else f'not UTF-8; {TO_UTF_8}'}") from None
+        raise UserError(
+            f"{path}: {error if isinstance(error, BadRecord) else f'not UTF-8; {to_utf_8(path)}'}"
+        ) from None
 
 
 def read_text_records(

@@ -5,10 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from revinst.data.fast_tokenizer import FastTokenizer, build_fast_tokenizer
+from revinst.data.vocabulary import count_rows, drop_rowless, find_foreign, read_ends
 from revinst.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(slots=True)
@@ -16,13 +20,20 @@ class Tokenizer:
     """A tokenizer that never parses or adds special tokens by itself.
 
     `bos_id` is None for a base that has none. `pad_id` only fills the left of generation batches, always with an
-    attention mask; targets come from spans, never from `ids == pad_id`, so it may equal `eos_id`.
+    attention mask; targets come from spans, never from `ids == pad_id`, so it may equal `eos_id`. `eos_id` is
+    what training teaches; `other_ends` are the base's own. fingerprint: 16 hex digits over what
+    decides ids, the whole definition and the special ids. rowless: added tokens that were left out, for want of a row
+    of the embedding.
     """
 
     hf: Any  # transformers' own; what it says of itself are unions of all that any tokenizer could return
     bos_id: int | None
     eos_id: int
     pad_id: int
+    other_ends: tuple[int, ...]
+    fingerprint: str
+    rowless: list[str] = field(default_factory=list)
+    foreign: str = ""  # why it can't be this base's; empty where it can
     fast: FastTokenizer | None = None
     reason: str = ""  # why there is no fast one
     _sentinel_ids: dict[str, list[int]] = field(default_factory=dict)
@@ -32,11 +43,19 @@ class Tokenizer:
         return len(self.hf)
 
     @property
-    def fingerprint(self) -> str:
-        """16 hex digits over what decides ids: the whole tokenizer definition and the special ids."""
-        definition = self.hf.backend_tokenizer.to_str()
-        content = json.dumps([definition, self.bos_id, self.eos_id])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+    def eos_ids(self) -> list[int]:
+        """Each of them ends a prediction."""
+        return [self.eos_id, *self.other_ends]
+
+    @property
+    def named_pad_id(self) -> int:
+        """What files name as padding: the tokenizer's own or ours, never a new token, which would have no embedding."""
+        return self.hf.pad_token_id if self.hf.pad_token_id is not None else self.pad_id
+
+    def check_belongs(self, base: str) -> None:
+        """Before weights are loaded. Raises UserError for a tokenizer whose ids the embedding has no rows for."""
+        if self.foreign:
+            raise UserError(f"model.base {base}: {self.foreign}")
 
     def encode_fixed(self, text: str, parse_special: bool = False) -> list[int]:
         """Ids of a template's text at the start of a prompt; parse_special: for a chat template's special tokens."""
@@ -78,25 +97,44 @@ class Tokenizer:
 
 def load_tokenizer(base: str) -> Tokenizer:
     """Loads the tokenizer of a hub id or local folder. Raises UserError when there is none."""
-    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     check_base(base)
+    path = str(Path(base).expanduser()) if looks_local(base) else base
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        hf = AutoTokenizer.from_pretrained(str(Path(base).expanduser()) if looks_local(base) else base, use_fast=True)
+        hf = load_hf(path, base)
+        rows, ends = count_rows(path), read_ends(path, hf)
+    finally:
+        logging.set_verbosity(verbosity)
+    other_ends = tuple(number for number in ends if number != hf.eos_token_id)
+    special = [hf.bos_token_id, hf.eos_token_id, *other_ends]
+    content = json.dumps([hf.backend_tokenizer.to_str(), *special])
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    foreign = find_foreign(hf, rows) if rows else ""
+    rowless = drop_rowless(hf, rows) if rows and not foreign else []
+    pad_id = hf.unk_token_id if hf.unk_token_id is not None else hf.eos_token_id
+    fast, reason = build_fast_tokenizer(hf)
+    return Tokenizer(
+        hf, hf.bos_token_id, hf.eos_token_id, pad_id, other_ends, fingerprint, rowless, foreign, fast, reason
+    )
+
+
+def load_hf(path: str, base: str) -> "PreTrainedTokenizerFast":
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        hf = AutoTokenizer.from_pretrained(path, use_fast=True)
     except Exception as error:  # the hub client and the tokenizer loaders raise many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         where = "" if looks_local(base) else "; it is no folder here, so it was taken for a hub id"
         raise UserError(f"model.base {base}: no tokenizer could be loaded ({reason}){where}") from error
-    finally:
-        logging.set_verbosity(verbosity)
+    if not isinstance(hf, PreTrainedTokenizerFast):
+        raise UserError(f"model.base {base}: its tokenizer ({type(hf).__name__}) is none of the tokenizers package")
     if hf.eos_token_id is None:
         raise UserError(f"model.base {base}: its tokenizer has no end-of-sequence token, so nothing could ever stop")
-    pad_id = hf.unk_token_id if hf.unk_token_id is not None else hf.eos_token_id
-    fast, reason = build_fast_tokenizer(hf)
-    return Tokenizer(hf, hf.bos_token_id, hf.eos_token_id, pad_id, fast, reason)
+    return hf
 
 
 def check_base(base: str) -> None:

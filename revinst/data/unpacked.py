@@ -55,6 +55,12 @@ def open_text(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, find_encoding(file), newline="")
 
 
+def read_text(path: Path) -> str:
+    """All of a file, with Unix's ends of lines."""
+    with open_text(path) as file:
+        return file.read().replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_lines(path: Path) -> Generator[bytes, None, None]:
     """Lines in UTF-8, whatever the file's encoding. What is no UTF-8 in a file that should be stays as it is."""
     with open_unpacked(path) as file:

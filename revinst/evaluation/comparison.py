@@ -13,6 +13,7 @@ from rich.table import Table
 from revinst.errors import UserError
 from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
 from revinst.evaluation.differences import find_differences
+from revinst.evaluation.head import describe_unread
 from revinst.evaluation.report import count
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
@@ -54,9 +55,10 @@ class SystemMeans(TypedDict):
 
 
 class Result(TypedDict):
-    """What `revinst compare --json` prints. differences: of `find_differences`."""
+    """What `revinst compare --json` prints. why: this metric, or ""; differences: of `find_differences`."""
 
     metric: str
+    why: str
     differences: dict[str, list[str]]
     n: int
     num_groups: int
@@ -120,15 +122,17 @@ def check_same_examples(systems: Sequence[System]) -> list[str]:
     return list(first)
 
 
-def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: bool = False) -> Result:
+def compare_systems(systems: Sequence[System], metric: str | None = None, *, rank: bool = False) -> Result:
     """Each system's mean and spread over seeds, and each against the first: overall and by category.
 
-    rank: the best one first, as for checkpoints of one run or trials of a sweep.
+    metric: None: the one that `choose_metric` takes. rank: the best one first, as for checkpoints of one
+    run or trials of a sweep.
 
     Several seeds of a system count as their mean on each example. p values are adjusted by Holm's method: over the
     systems, and over the categories of each pair.
     """
     ids = check_same_examples(systems)
+    metric, why = (metric, "") if metric else choose_metric(systems)
     values = [system.values(ids, metric) for system in systems]
     if rank:
         order = sorted(range(len(systems)), key=lambda number: -np.nanmean(values[number]))
@@ -147,6 +151,7 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
     known = [system.file for system in systems if system.file]
     return {
         "metric": metric,
+        "why": why,
         "differences": find_differences(known) if len(known) == len(systems) else {},
         "n": len(ids),
         "num_groups": int(groups.max()) + 1,
@@ -154,6 +159,16 @@ def compare_systems(systems: Sequence[System], metric: str = "rougeL", *, rank: 
         "against": systems[0].name,
         "pairs": pairs,
     }
+
+
+def choose_metric(systems: Sequence[System]) -> tuple[str, str]:
+    """rougeL, or rougeL_unicode where some rows have no rougeL and all systems have the other; and why, or ""."""
+    rows = [row for system in systems for seed in system.seeds for row in seed.values()]
+    unread = [row for row in rows if row.get("rougeL") is None]
+    if not unread or any("rougeL_unicode" not in row for row in rows):
+        return "rougeL", ""
+    first = systems[0].seeds[0]
+    return "rougeL_unicode", describe_unread(sum(row.get("rougeL") is None for row in first.values()), len(first))
 
 
 def note_disagreement(pair: Pair, num_pairs: int) -> str:
@@ -195,7 +210,8 @@ def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> Part:
 
 def build_comparison_tables(result: Result, least: int = FEWEST) -> list[Table]:
     """In what the systems differ, their means, and a table for each pair. least: rows of a category that is shown."""
-    table = Table(title=f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}")
+    title = f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}"
+    table = Table(title=title, caption=result["why"] or None)
     for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:

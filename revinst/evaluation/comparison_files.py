@@ -69,6 +69,8 @@ def as_latex(result: Result, _: object) -> str:
 
 def describe(result: Result) -> Iterator[str]:
     yield f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}."
+    if result["why"]:
+        yield f"{result['why']}."
     for key, values in result["differences"].items():
         yield f"{key}: {', '.join(values)}."
     yield from (pair["note"] for pair in result["pairs"] if pair["note"])

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from revinst.data.audit import audit_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import normalise
 from revinst.data.split import group_duplicates, read_split, select_examples
+from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.baselines import build_baselines
-from revinst.inference.trained import Trained
+
+if TYPE_CHECKING:
+    from revinst.inference.trained import Trained  # not at run time: `revinst score` does without PyTorch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class EvaluatedExamples:
             return predict_baselines(self.examples, self.train, self.val)
         halves = [self.examples[0::2], self.examples[1::2]]
         if not halves[1]:
-            raise UserError("one row is too few to score: the baselines come from the other rows of --input")
+            raise UserError("one row is too few to score: the baselines come from the other rows")
         baselines: dict[str, list[str]] = {}
         for half, (ours, theirs) in enumerate([halves, halves[::-1]]):
             for name, texts in predict_baselines(ours, theirs, ()).items():
@@ -66,7 +68,7 @@ def predict_baselines(
 
 
 def choose_examples(
-    trained: Trained, source: str | None, limit: int | None, allow_trained: bool = False, part: str = "heldout"
+    trained: "Trained", source: str | None, limit: int | None, allow_trained: bool = False, part: str = "heldout"
 ) -> EvaluatedExamples:
     """Examples of a part of the run's split (heldout or val), or those of `source`.
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.overlap import FACTORS, normalise
+from revinst.data.overlap import FACTORS
+from revinst.data.words import count_words, split_words
 from revinst.inference.predictions import Prediction
 from revinst.progress import Stage
 
-WINDOW = 5  # words; shorter runs are everybody's
+WINDOW = 5  # words, English ones; shorter runs are everybody's
 MAX_PLACES = 64  # of one window that are followed up
 WARNING_WORDS = 12  # a verbatim run of this length gets a text into the warning list
 
@@ -24,7 +25,7 @@ def find_memorised(
     with Stage("passages from training texts", brief=True):
         index = VerbatimIndex(train)
         runs = [index.longest_run(each.prediction) for each in made]
-        lengths, usual = ([len(run.split()) for run in some] for some in (runs, map(index.longest_run, own)))
+        lengths, usual = ([round(count_words(run)) for run in some] for some in (runs, map(index.longest_run, own)))
     warnings = [
         {"id": each.id, "words": length, "run": run}
         for each, length, run in zip(made, lengths, runs, strict=True)
@@ -48,7 +49,7 @@ class VerbatimIndex:
         self.numbers: dict[str, int] = {}
         flat: list[int] = []
         for text in texts:
-            flat.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in normalise(text).split())
+            flat.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in split_words(text))
             flat.append(0)  # no word: a run does not go on in the next text
         self.words = np.array(flat + [0] * WINDOW, dtype=np.int64)
         hashes = hash_word_windows(self.words)
@@ -57,7 +58,7 @@ class VerbatimIndex:
 
     def longest_run(self, text: str) -> str:
         """The longest run of the text's words that stands in a training text, "" below WINDOW words."""
-        names = normalise(text).split()
+        names = split_words(text)
         words = np.array([self.numbers.get(name, -1) for name in names] + [-1], dtype=np.int64)
         best, start = 0, 0
         for place, value in enumerate(hash_word_windows(words)):
@@ -67,7 +68,8 @@ class VerbatimIndex:
                 length = self.run_length(words, place, int(found))
                 if length > best:
                     best, start = length, place
-        return " ".join(names[start : start + best]) if best >= WINDOW else ""
+        run = " ".join(names[start : start + best])
+        return run if count_words(run) >= WINDOW else ""
 
     def run_length(self, words: np.ndarray, place: int, found: int) -> int:
         length = 0

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
 from revinst.evaluation.charts import build_bars, build_curve
-from revinst.evaluation.scores import HEAD_METRICS
+from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.runs.files import write_text
 
 CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
-    "rougeL", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped", "logp_reference",
-    "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
+    "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
+    "logp_reference", "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
 )  # fmt: skip
 # Inside <script> only these could end it or be read as markup; JSON may spell any character this way.
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -25,21 +25,22 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
     """Tuned model, its samples and the baselines by head metric, in 80 columns; lines below say what else is known."""
-    check_baselines(list(scores["baselines"]))
+    check_baselines(scores["baselines"], "base" in scores["settings"])
     table = Table(
         title=f"{scores['n']} rows, 0-1; ± reaches the farther end of the 95 % interval",
         caption="\n".join(describe_findings(scores, tuned)),
         caption_justify="left",
     )
     table.add_column("system", no_wrap=True)
-    for metric in HEAD_METRICS:
-        table.add_column(metric, justify="right", no_wrap=True)
-    for name in BASELINES:
-        table.add_row(name, *(format_number(scores["baselines"][name][metric]) for metric in HEAD_METRICS))
+    head = choose_head(scores["metrics"], scores["n"])
+    for metric in head:
+        table.add_column(metric.replace("_", "_\n"), justify="right", no_wrap=True)
+    for name in filter(scores["baselines"].__contains__, BASELINES):
+        table.add_row(name, *(format_number(scores["baselines"][name][metric]) for metric in head))
     table.add_section()
-    table.add_row(tuned, *(format_interval(scores["metrics"][metric]) for metric in HEAD_METRICS), style="bold")
+    table.add_row(tuned, *(format_interval(scores["metrics"][metric]) for metric in head), style="bold")
     for label, use in name_uses(scores).items():
-        table.add_row(label, *(format_interval(use[metric]) for metric in HEAD_METRICS))
+        table.add_row(label, *(format_interval(use[metric]) for metric in head))
     return table
 
 
@@ -54,13 +55,17 @@ def name_uses(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
     """A line each: the strongest baseline, the loss, and what was asked for beside the head metrics."""
-    metrics, baseline = scores["metrics"], strongest_baseline(scores["baselines"], "rougeL")
-    gain = scores["gains"][baseline]["rougeL"]
+    metrics = scores["metrics"]
+    lead = lead_metric(metrics, scores["n"])
+    baseline = strongest_baseline(scores["baselines"], lead)
+    gain = scores["gains"][baseline][lead]
     low, high = (format_number(bound) for bound in gain["ci95"])
     yield (
-        f"{tuned} - {baseline}, rougeL: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
-        f"detectable {format_number(scores['detectable']['rougeL'])}"
+        f"{tuned} - {baseline}, {lead}: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
+        f"detectable {format_number(scores['detectable'][lead])}"
     )
+    if why := say_why(metrics, scores["n"]):
+        yield why
     if scores.get("heldout_loss") is not None:
         yield f"loss on these rows: {scores['heldout_loss']:.3f} nats a token"
     if "samples" in scores:
@@ -109,10 +114,12 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
-    check_baselines(list(scores["baselines"]))
+    check_baselines(scores["baselines"], "base" in scores["settings"])
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": format_number, "half_width": format_half_width, "count": count}
     folder = files("revinst.evaluation").joinpath("report_files")
+    metrics = scores["metrics"]
+    lead = lead_metric(metrics, scores["n"])
     built = [build_curve(name, (curves or {}).get(name, ())) for name in CURVES]
     divisions = {
         "By category": scores["by_category"],
@@ -123,12 +130,14 @@ def write_report(
         title=title,
         tuned=tuned,
         scores=scores,
-        baselines=BASELINES,
-        head=HEAD_METRICS,
-        strongest=strongest_baseline(scores["baselines"], "rougeL"),
+        baselines=[name for name in BASELINES if name in scores["baselines"]],
+        head=choose_head(metrics, scores["n"]),
+        lead=lead,
+        why=say_why(metrics, scores["n"]),
+        strongest=strongest_baseline(scores["baselines"], lead),
         uses=name_uses(scores),
         curves=[curve for curve in built if curve],
-        bars=[build_bars(name, parts, "rougeL") for name, parts in divisions.items() if parts],
+        bars=[build_bars(name, parts, lead) for name, parts in divisions.items() if parts],
         audit=audit_leakage(predictions),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
         script=folder.joinpath("report.js").read_text(encoding="utf-8"),

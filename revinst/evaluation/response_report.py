@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
 from revinst.evaluation.report import count, format_interval, format_number
 from revinst.runs.files import write_text
 
-RESPONSE_METRICS = ("rouge1", "rouge2", "rougeL", "chrf")
 STYLE = {  # of `describe_style`: what it is called, and how it is written
     "words": ("words a text", "{:.0f}"),
     "words_a_sentence": ("words a sentence", "{:.1f}"),
@@ -35,7 +35,9 @@ def write_response_report(
     html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
         title=title,
         scores=scores,
-        metrics=RESPONSE_METRICS,
+        metrics=HEAD_METRICS,
+        head=choose_head(scores["tuned"]["metrics"], scores["n"]),
+        why=say_why(scores["tuned"]["metrics"], scores["n"]),
         styles=STYLE,
         size=describe_size(scores),
         rows=predictions,
@@ -50,8 +52,8 @@ def build_response_table(scores: dict[str, Any]) -> Table:
         table.add_column(name, justify="right" if name else "left")
     base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
     table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
-    for metric in RESPONSE_METRICS:
-        table.add_row(metric, *(f"{part['metrics'][metric]['mean']:.3f}" for part in (base, tuned)), "")
+    for metric in choose_head(tuned["metrics"], scores["n"]):
+        table.add_row(metric, *(format_number(part["metrics"][metric]["mean"]) for part in (base, tuned)), "")
     for name, (label, _) in STYLE.items():
         table.add_row(label, *(format_style(part[name], name) for part in (base["style"], tuned["style"], own)))
     for name in base["style"]["distance"]:
@@ -62,6 +64,8 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     table.add_row("longest verbatim run", "", *longest)
     warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
     table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
+    if why := say_why(tuned["metrics"], scores["n"]):
+        table.caption += f"\n{why}"
     return table
 
 

@@ -3,6 +3,7 @@
 Its template is `forward`, named after the way it goes: from the instruction to the text, where all others go back.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy as np
 from revinst.errors import UserError
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import EvaluatedExamples
+from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
-from revinst.evaluation.response_report import RESPONSE_METRICS, write_response_report
+from revinst.evaluation.response_report import write_response_report
 from revinst.evaluation.scores import score_predictions
-from revinst.evaluation.scoring import place_base, write_predictions
+from revinst.evaluation.scoring import place_base
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_metrics
+from revinst.evaluation.systems import write_predictions
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.runs.files import read_json, write_json
@@ -63,7 +66,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     for name, predictions in made.items():
         texts = [each.prediction for each in predictions]
         values[name] = {
-            metric: found for metric, found in score_predictions(texts, own).items() if metric in RESPONSE_METRICS
+            metric: found for metric, found in score_predictions(texts, own).items() if metric in HEAD_METRICS
         }
         loss = loss_per_token(predictor, log_p[name])
         scores[name] = {
@@ -74,7 +77,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
         }
     per_token = {name: found / predictor.count_targets() for name, found in log_p.items()}
     pairs = {"log_p_a_token": (per_token["base"], per_token["tuned"])}
-    pairs |= {metric: (values["base"][metric], values["tuned"][metric]) for metric in RESPONSE_METRICS}
+    pairs |= {metric: (values["base"][metric], values["tuned"][metric]) for metric in HEAD_METRICS}
     scores["gain"] = {name: describe_pair(a, b, groups) for name, (a, b) in pairs.items()}
     scores["own_style"] = describe_style(own)
     runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in evaluated.train])
@@ -85,7 +88,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     ]
     for number, extra in enumerate(extras):
         extra |= {metric: float(found[number]) for metric, found in values["tuned"].items()}
-    written = write_predictions(folder, key, made["tuned"], extras)
+    written = write_predictions(folder, key.to_json(), list(map(asdict, made["tuned"])), extras)
     write_json(folder / "scores.json", scores)
     for each, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
         each |= {"instruction": example.instruction, "base": untouched.prediction}

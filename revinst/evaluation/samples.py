@@ -6,9 +6,10 @@ from math import fsum
 
 import numpy as np
 
-from revinst.data.overlap import normalise
-from revinst.evaluation.rouge import score_rouge_l, split_stems
-from revinst.evaluation.scores import HEAD_METRICS, ExampleScores, score_predictions
+from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.rouge import score_rouge_l
+from revinst.evaluation.scores import ExampleScores, score_predictions
+from revinst.evaluation.unicode_rouge import split_by_script
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def score_samples(
     values = {metric: np.stack([scores[metric] for scores in by_sample]) for metric in HEAD_METRICS}  # [K, examples]
     agreement = np.array([agree(texts) for texts in zip(*samples, strict=True)]).reshape(len(numbers), len(samples))
     picked = {
-        "best_of_k": values["rougeL"].argmax(0),
+        "best_of_k": best_samples(values),
         "consensus": agreement.argmax(1),
         "likelihood": np.where(np.isnan(log_likelihoods), -np.inf, log_likelihoods).argmax(0),
     }
@@ -46,6 +47,12 @@ def score_samples(
     return SampleScores(scores, picked, agreement.mean(1))
 
 
+def best_samples(values: ExampleScores) -> np.ndarray:
+    """Numbers of the samples with the highest ROUGE-L: Google's where it reads the example."""
+    rouge_l = np.where(np.isnan(values["rougeL"]), values["rougeL_unicode"], values["rougeL"])
+    return np.nan_to_num(rouge_l).argmax(0)
+
+
 def most_agreed(texts: Sequence[str]) -> int:
     """The number of the text most like the others, the first of several; written k times it counts k times."""
     return int(np.argmax(agree(texts)))
@@ -54,11 +61,11 @@ def most_agreed(texts: Sequence[str]) -> int:
 def agree(texts: Sequence[str]) -> list[float]:
     """Mean ROUGE-L of each text to the others, whatever their order: `agree(["a b", "a b", "c"])` -> `[0.5, 0.5, 0.0]`.
 
-    1.0 for a text alone. Texts without a letter of a-z are compared by the words of their own script.
+    1.0 for a text alone. Texts that Google's ROUGE can't read are compared by the words of `data/words.py`.
     """
     if len(texts) == 1:
         return [1.0]
-    words = [split_stems(text) or normalise(text).split() for text in texts]
+    words = list(map(split_by_script, texts))
     return [
         fsum(score_rouge_l(ours, theirs) for place, theirs in enumerate(words) if place != own) / (len(texts) - 1)
         for own, ours in enumerate(words)

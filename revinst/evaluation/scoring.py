@@ -14,20 +14,14 @@ from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import place_evaluation
 from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
+from revinst.evaluation.sacrebleu_scores import score_corpus
 from revinst.evaluation.samples import SampleScores, score_samples
-from revinst.evaluation.scores import ExampleScores, metric_settings, score_corpus, score_predictions
+from revinst.evaluation.scores import ExampleScores, metric_settings
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
-from revinst.evaluation.summary import (
-    ExampleLabels,
-    label_lengths,
-    label_similarities,
-    none_if_nan,
-    summarise_metrics,
-    summarise_scores,
-)
-from revinst.inference.key import PredictionKey
-from revinst.inference.predictions import FILE, Prediction, PredictionFile
+from revinst.evaluation.summary import summarise_metrics, summarise_scores
+from revinst.evaluation.systems import by_example, label_examples, score_texts, write_predictions
+from revinst.inference.predictions import Prediction
 from revinst.inference.predictor import Predictor
 from revinst.progress import Stage, track
 from revinst.runs.files import write_json
@@ -81,14 +75,14 @@ def score_evaluation(
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in made.samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
-    scored = write_predictions(folder, key, first, extras)
+    scored = write_predictions(folder, key.to_json(), [each.to_row() for each in first], extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [
             {"group": group} | found
             for group, found in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
         ]
-        write_predictions(base_folder, predictor.key(False), made.base, of_base)
+        write_predictions(base_folder, predictor.key(False).to_json(), [each.to_row() for each in made.base], of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
     return scores
@@ -116,8 +110,10 @@ def score_systems(
     first = made.samples[0]
     texts = {"own": [each.prediction for each in first], "base": [each.prediction for each in made.base]}
     texts |= evaluated.build_baselines()
+    lines = prompt_lines(predictor.trained.template)
     systems = {
-        name: score_texts(found, predictor) for name, found in track(texts.items(), "scores", "systems", brief=True)
+        name: score_texts(found, predictor.examples, lines)
+        for name, found in track(texts.items(), "scores", "systems", brief=True)
     }
     systems["own"] |= score_ends(first) | made.likelihoods
     systems["base"] |= score_ends(made.base)
@@ -136,39 +132,12 @@ def score_ends(predictions: Sequence[Prediction]) -> ExampleScores:
     return {"eos": np.array([float(each.stopped == "eos") for each in predictions])}
 
 
-def score_texts(texts: list[str], predictor: Predictor) -> ExampleScores:
-    references = [example.instruction for example in predictor.examples]
-    responses = [example.response for example in predictor.examples]
-    return score_predictions(texts, references, responses, prompt_lines(predictor.trained.template))
-
-
 def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
     """Similarity of each system's texts to the references; float64 `[examples]` by system."""
     from revinst.evaluation.embedding import semantic_similarity
 
     found = semantic_similarity(encoder, list(chain(*texts.values())), references * len(texts))
     return dict(zip(texts, np.split(found, len(texts)), strict=True))
-
-
-def label_examples(evaluated: EvaluatedExamples, nearest: Sequence[dict[str, Any]]) -> ExampleLabels:
-    strata = {"response_length": label_lengths([example.response for example in evaluated.examples])}
-    if evaluated.train is not None:
-        strata["similarity"] = label_similarities([each["max_similarity"] for each in nearest])
-    return ExampleLabels([example.category for example in evaluated.examples], evaluated.groups, strata)
-
-
-def by_example(scores: ExampleScores) -> list[dict[str, Any]]:
-    """`{"a": [1, 2]}` -> `[{"a": 1}, {"a": 2}]`; NaN becomes None."""
-    lines = zip(*(values.tolist() for values in scores.values()), strict=True)
-    return [dict(zip(scores, map(none_if_nan, line), strict=True)) for line in lines]
-
-
-def write_predictions(
-    folder: Path, key: PredictionKey, predictions: Sequence[Prediction], extras: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    scored = [each.to_row() | extra for each, extra in zip(predictions, extras, strict=True)]
-    PredictionFile(folder / FILE, key.to_json()).replace(scored)
-    return scored
 
 
 def write_report_of(
@@ -180,7 +149,8 @@ def write_report_of(
 
 
 def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
-    described = metric_settings(prompt_lines(predictor.trained.template))
+    references = [example.instruction for example in predictor.examples]
+    described = metric_settings(prompt_lines(predictor.trained.template), references)
     # floors: what older files call the baselines
     described["floors"] = {"from": "training rows" if evaluated.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}

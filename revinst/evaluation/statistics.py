@@ -125,13 +125,13 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(differences: np.ndarray, groups: np.ndarray | None = None, power: float = 0.8) -> float:
-    """The smallest true mean difference that a two-sided 5 % test on these finds with `power`; NaN below 2 groups.
+    """The smallest true mean difference that a two-sided 5 % test on these finds with `power`.
 
-    From the spread of the paired differences at hand, by groups.
+    From the spread of the paired differences at hand, by groups; NaN below 2 groups, or without a value.
     """
     sums, counts = (column[:, 0] for column in sum_by_group(differences, groups))
     num_groups = len(sums)
-    if num_groups < 2:
+    if num_groups < 2 or not counts.any():
         return float("nan")
     residuals = sums - counts * sums.sum() / counts.sum()
     error = np.sqrt(num_groups / (num_groups - 1) * (residuals**2).sum()) / counts.sum()

@@ -1,5 +1,6 @@
 """How a person writes, in a few numbers, and how far generated texts are from it. No language is assumed."""
 
+# ruff: noqa: RUF001  # other scripts are meant
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -7,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from revinst.data.overlap import normalise
+from revinst.data.words import count_words, normalise, split_words
 
 NUM_FUNCTION_WORDS = 50  # the most frequent words of a person's texts are mostly function words
 MAX_LINE_WORDS = 4  # of a greeting or a sign-off
+ENDS = ".?:;。？：；।؟"  # of a sentence, which is neither
 
 
 def describe_style(texts: Sequence[str]) -> dict[str, Any]:
     """Words a text (mean, sd), words a sentence, and the share of texts with a greeting and with a sign-off."""
-    words = np.array([len(normalise(text).split()) for text in texts], dtype=np.float64)
-    sentences = [len(re.findall(r"[.!?]+(?=\s|$)|\n\n", text.strip())) or 1 for text in texts]
+    words = np.array([count_words(normalise(text)) for text in texts], dtype=np.float64)
+    sentences = [len(re.findall(r"[.!?]+(?=\s|$)|[。！？।؟]+|\n\n", text.strip())) or 1 for text in texts]
     return {
         "words": float(words.mean()),
         "words_sd": float(words.std()),
@@ -29,9 +31,9 @@ def describe_style(texts: Sequence[str]) -> dict[str, Any]:
 def find_greeting(text: str) -> str:
     """The first word of a short first line above other lines: `"Hi Ann,\\n\\nno."` -> `"hi"`; else ""."""
     lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) < 2 or len(lines[0].split()) > MAX_LINE_WORDS or lines[0].rstrip()[-1] in ".?:;":
+    if len(lines) < 2 or count_words(lines[0]) > MAX_LINE_WORDS or lines[0].rstrip()[-1] in ENDS:
         return ""
-    return (normalise(lines[0]).split() or [""])[0]
+    return (split_words(lines[0]) or [""])[0]
 
 
 def find_sign_off(text: str) -> str:
@@ -39,7 +41,7 @@ def find_sign_off(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     found: list[str] = []
     for line in reversed(lines[1:][-2:]):
-        if len(line.split()) > MAX_LINE_WORDS or line[-1] in ".?:;":
+        if count_words(line) > MAX_LINE_WORDS or line[-1] in ENDS:
             break
         found.insert(0, line)
     return normalise(" ".join(found))
@@ -51,11 +53,11 @@ def compare_styles(texts: Sequence[str], own: Sequence[str]) -> dict[str, float]
     function_words: over the own texts' most frequent words. greetings, sign_offs: over which ones are used, none
     included. Each is half the summed absolute difference of relative frequencies.
     """
-    counts = Counter(word for text in own for word in normalise(text).split())
+    counts = Counter(word for text in own for word in split_words(text))
     known = {word for word, _ in counts.most_common(NUM_FUNCTION_WORDS)}
 
     def words_of(some: Sequence[str]) -> list[str]:
-        return [word for text in some for word in normalise(text).split() if word in known]
+        return [word for text in some for word in split_words(text) if word in known]
 
     return {
         "function_words": distance(words_of(texts), words_of(own)),

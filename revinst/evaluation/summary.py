@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from revinst.data.words import count_words
 from revinst.evaluation.baselines import check_baselines, strongest_baseline
-from revinst.evaluation.scores import HEAD_METRICS, ExampleScores
+from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.scores import ExampleScores
 from revinst.evaluation.statistics import (
     bootstrap_intervals,
     detectable_difference,
@@ -44,10 +46,12 @@ def summarise_scores(
 ) -> dict[str, Any]:
     """Means over examples (micro) and over categories (macro) with 95 % intervals; values that don't exist are None.
 
+    settings: with the `base` where there is one.
+
     `gains` are paired differences to each baseline, `detectable` the smallest difference to the strongest one that this
     many examples could show.
     """
-    check_baselines(list(baselines))
+    check_baselines(baselines, "base" in settings)
     groups = number_groups(labels.groups)
     by_category = summarise_parts(scores, labels.categories, groups, baselines, seed)
     gains = compare_to_baselines(baselines, scores, groups, seed)
@@ -71,11 +75,15 @@ def summarise_scores(
 
 
 def summarise_metrics(scores: ExampleScores, groups: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
-    """Metric -> mean and ci95."""
+    """Metric -> mean, ci95, and n, the rows that have it."""
     intervals = bootstrap_intervals(np.stack(list(scores.values()), axis=1), groups, seed=seed)
     means = mean_scores(scores)
     return {
-        metric: {"mean": means[metric], "ci95": [none_if_nan(bound) for bound in interval]}
+        metric: {
+            "mean": means[metric],
+            "ci95": [none_if_nan(bound) for bound in interval],
+            "n": int((~np.isnan(scores[metric])).sum()),
+        }
         for metric, interval in zip(scores, intervals, strict=True)
     }
 
@@ -144,7 +152,7 @@ def none_if_nan(value: float) -> float | None:
 
 def label_lengths(responses: Sequence[str]) -> list[str]:
     """Each response's number of words as one of a few ranges; the names sort by length."""
-    return label_ranges([len(response.split()) for response in responses], LENGTH_EDGES, " words")
+    return label_ranges([count_words(response) for response in responses], LENGTH_EDGES, " words")
 
 
 def label_similarities(similarities: Sequence[float]) -> list[str]:

@@ -11,13 +11,12 @@ from revinst.data.example_table import list_sources
 from revinst.data.prompt import Template, prompt_text
 from revinst.data.tokenizer import looks_local
 from revinst.evaluation.folders import find_evaluations
+from revinst.evaluation.head import GOOGLES, choose_head, say_why
 from revinst.export.drift_report import DRIFT_COLUMNS, drift_cells
 from revinst.export.licences import UNKNOWN_LICENCE, describe_licences, find_base_licence, public_name
 from revinst.export.snippet import snippet_of_adapter, snippet_of_merged
 from revinst.inference.trained import Trained
 from revinst.runs.files import read_json
-
-HEAD = ("rouge1", "rouge2", "rougeL")
 
 
 def build_card(trained: Trained, repository: str, onto: str | None = None) -> str:
@@ -102,14 +101,16 @@ def describe_scores(trained: Trained) -> str:
         own, baselines = scores.get("metrics", {}), scores.get("baselines", {})
     if not own:
         return ""
+    head = choose_head(own, scores["n"])[:3]
     lines = [
         f"ROUGE F1 with stemmer on {scores['n']} held-out rows, greedy; [95 % interval].",
+        *([say_why(own, scores["n"]) + "."] if head != GOOGLES[:3] else []),
         "",
-        table_line(["system", "R1", "R2", "RL"]),
+        table_line(["system", *(name.replace("ouge", "").replace("_", " ").replace("r", "R", 1) for name in head)]),
         table_line(["---"] * 4),
-        table_line(["**this adapter**", *(format_bounds(own.get(name)) for name in HEAD)]),
+        table_line(["**this adapter**", *(format_bounds(own.get(name)) for name in head)]),
         *(
-            table_line([name.replace("_", " "), *(format_bounds(baseline.get(metric)) for metric in HEAD)])
+            table_line([name.replace("_", " "), *(format_bounds(baseline.get(metric)) for metric in head)])
             for name, baseline in baselines.items()
         ),
     ]

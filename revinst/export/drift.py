@@ -18,8 +18,9 @@ from revinst.inference.engine.engine import GenerationSettings, generate_batches
 from revinst.inference.load import load_for_inference
 from revinst.inference.trained import Trained
 from revinst.model.base import load_base
-from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
+from revinst.model.hardware import DTYPES, Machine, choose_dtype, free_bytes, pick_device
 from revinst.model.network import Network
+from revinst.model.proof import choose_proved
 from revinst.progress import Stage, track
 
 Load = Callable[[], Network]
@@ -59,7 +60,7 @@ class Drift:
 
     @property
     def attention(self) -> str:
-        return choose_hardware(self.device, dtype=self.dtype).attention
+        return choose_proved(self.trained.base, Machine(device=self.device, dtype=self.dtype)).attention
 
     def load_merged(self, folder: Path) -> Network:
         return Network(load_base(str(folder), self.device, "none", self.attention, self.dtype))

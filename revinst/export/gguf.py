@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from revinst.data.tokenizer import Tokenizer
+from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
 from revinst.model.base_files import BaseFiles, open_base
 
@@ -23,8 +23,20 @@ if TYPE_CHECKING:
 FORMATS = {"bf16": ("BF16", "BF16"), "q8_0": ("Q8_0", "Q8_0"), "q4_0": ("Q4_0", "Q8_0"), "q4_1": ("Q4_1", "Q8_0")}
 FILE_TYPES = {"bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_1": "MOSTLY_Q4_1"}
 STORED = {"F32": np.float32, "F16": np.float16}  # what is no sequence of bytes
-# llama.cpp's name of a pre-tokenizer, by the steps that tokenizer.json has.
-PRE_TOKENIZERS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm", ("Split", "ByteLevel"): "llama-bpe"}
+# llama.cpp's names of what a byte-level tokenizer does with text before merging: steps of tokenizer.json, and whether a
+# word that is a token needs no merges. Any other regular expression would be split otherwise there, without a word.
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated", "invert": False}
+PRE_TOKENIZERS: dict[str, tuple[list[dict[str, object]], bool]] = {
+    "gpt-2": ([BYTES], False),
+    "smollm": ([{"type": "Digits", "individual_digits": True}, BYTES], False),
+    "llama-bpe": ([SPLIT, BYTES | {"use_regex": False}], True),
+}
+SENTENCEPIECE = "default"
 
 
 def write_gguf(
@@ -34,11 +46,12 @@ def write_gguf(
     tokenizer: Tokenizer,
     *,
     add_bos: bool = True,
+    begins_with_text: bool = True,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
     """A merged model's folder as one file. Raises UserError for what can't be said in GGUF exactly.
 
-    kind: of FORMATS. add_bos: whether a prompt still lacks its BOS.
+    kind: of FORMATS. add_bos: whether a prompt still lacks its BOS. begins_with_text: or with a special token.
     """
     check_installed()
     from gguf import GGUFWriter, LlamaFileType
@@ -49,7 +62,9 @@ def write_gguf(
     writer = GGUFWriter(file, "llama")
     writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
     add_shape(writer, model.config)
-    add_tokenizer(writer, tokenizer, add_bos)
+    add_tokenizer(writer, tokenizer, model.config.vocab_size, begins_with_text)
+    writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
+    writer.add_add_eos_token(False)
     types = {name: choose_type(name, model.read(name).shape, kind) for name in model.files}
     for name, ggml_type in types.items():
         shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
@@ -82,6 +97,18 @@ def check_gguf(config: "PretrainedConfig", shapes: Mapping[str, torch.Size], tok
     return total
 
 
+def why_not_gguf(base: str, tokenizer: Tokenizer) -> str:
+    """Why `merge --gguf` will refuse a run on this base, as far as its config and tokenizer say; empty if it won't."""
+    from transformers import AutoConfig
+
+    try:
+        check_convertible(AutoConfig.from_pretrained(Path(base).expanduser() if looks_local(base) else base))
+        split_steps(tokenizer)
+    except UserError as error:
+        return str(error).removeprefix("GGUF: ")
+    return ""
+
+
 def own_name_of(name: str, config: "PretrainedConfig") -> str:
     """llama.cpp's name of a tensor."""
     own = name_map(config.num_hidden_layers).get_name(name, (".weight",))
@@ -104,11 +131,10 @@ def check_installed() -> None:
 
 
 def check_convertible(config: "PretrainedConfig") -> None:
-    rope = (config.rope_parameters or {}).get("rope_type", "default")
     reason = ""
     if config.model_type != "llama":
         reason = f"model_type {config.model_type}"
-    elif rope not in ("default", "linear"):
+    elif (rope := (config.rope_parameters or {}).get("rope_type", "default")) not in ("default", "linear"):
         reason = f"rotary angles of type {rope}"
     elif config.attention_bias or config.mlp_bias:
         reason = "biases"
@@ -164,62 +190,80 @@ def add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
 
 
-def split_steps(tokenizer: Tokenizer) -> tuple[str, ...] | None:
-    """How it splits text before merging, a key of PRE_TOKENIZERS; None for SentencePiece's kind, which does not.
+def split_steps(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name of how it splits text before merging: of PRE_TOKENIZERS, or SENTENCEPIECE.
 
     Raises UserError for a tokenizer that GGUF has no words for.
     """
     definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
-    if definition["model"]["type"] != "BPE":
-        raise UserError(f"GGUF: a {definition['model']['type']} tokenizer can't be exported here")
-    if definition["model"].get("byte_fallback"):
-        return None
+    model, normalizer = definition["model"], definition["normalizer"]
+    if model["type"] != "BPE":
+        raise UserError(f"GGUF: a {model['type']} tokenizer can't be exported here")
+    if model.get("byte_fallback"):
+        return SENTENCEPIECE
     pre_tokenizer = definition["pre_tokenizer"] or {}
-    steps = tuple(step.get("type", "nothing") for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]))
-    if steps not in PRE_TOKENIZERS:
-        raise UserError(f"GGUF: a tokenizer that splits text by {' and '.join(steps)} can't be exported here")
-    return steps
+    steps = [
+        {key: value for key, value in step.items() if key != "trim_offsets"}
+        for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    ]
+    names = [name for name, known in PRE_TOKENIZERS.items() if known == (steps, bool(model.get("ignore_merges")))]
+    if normalizer or not names:
+        raise UserError(
+            "GGUF: a tokenizer that splits text by its own rules can't be exported here; use llama.cpp's own converter "
+            "on the merged folder"
+        )
+    return names[0]
 
 
-def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, add_bos: bool) -> None:
+def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, begins_with_text: bool) -> None:
+    """rows: of the embedding. Each has a token: those that the tokenizer has none for are called `[PAD5]`."""
     from gguf import TokenType
 
-    steps = split_steps(tokenizer)
     definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
     added = {token["id"]: token for token in definition["added_tokens"]}
     pieces = {number: piece for piece, number in definition["model"]["vocab"].items()}
     pieces |= {number: token["content"] for number, token in added.items()}
-    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(max(pieces) + 1)]
-    kinds = [kind_of(number, token, added, TokenType) for number, token in enumerate(tokens)]
-    if steps is None:
-        add_sentencepiece(writer, tokenizer, tokens, kinds, TokenType)
+    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(rows)]
+    kinds = [
+        kind_of(number, token, added, TokenType) if number in pieces else TokenType.UNUSED
+        for number, token in enumerate(tokens)
+    ]
+    splitting = split_steps(tokenizer)
+    if splitting == SENTENCEPIECE:
+        add_sentencepiece(writer, tokenizer, kinds, TokenType)
+        writer.add_add_space_prefix(begins_with_mark(definition, begins_with_text))
     else:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(PRE_TOKENIZERS[steps])
         merges = definition["model"]["merges"]
         writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    writer.add_tokenizer_pre(splitting)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     if tokenizer.bos_id is not None:
         writer.add_bos_token_id(tokenizer.bos_id)
-    writer.add_eos_token_id(tokenizer.eos_id)
-    writer.add_pad_token_id(tokenizer.hf.pad_token_id if tokenizer.hf.pad_token_id is not None else tokenizer.pad_id)
-    writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
-    writer.add_add_eos_token(False)
+    # llama.cpp has three names for what ends a text, and stops at any of them.
+    names = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, number in zip(names, tokenizer.eos_ids, strict=False):
+        add(number)
+    writer.add_pad_token_id(tokenizer.named_pad_id)
+
+
+def begins_with_mark(definition: dict[str, Any], begins_with_text: bool) -> bool:
+    """Whether llama.cpp shall put SentencePiece's word mark before a prompt, and then behind each special token too."""
+    scheme = (definition["pre_tokenizer"] or {}).get("prepend_scheme")
+    if scheme == "first":  # before the first text only, and none where the prompt begins with a special token
+        return begins_with_text
+    return scheme == "always" or '"Prepend"' in json.dumps(definition["normalizer"])
 
 
 def kind_of(number: int, token: str, added: dict[int, Any], kinds: "type[TokenType]") -> int:
     if number in added:
         return kinds.CONTROL if added[number]["special"] else kinds.USER_DEFINED
-    if token.startswith("[PAD"):
-        return kinds.UNUSED
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return kinds.BYTE if is_byte else kinds.NORMAL
 
 
-def add_sentencepiece(
-    writer: "GGUFWriter", tokenizer: Tokenizer, tokens: list[str], kinds: list[int], types: "type[TokenType]"
-) -> None:
+def add_sentencepiece(writer: "GGUFWriter", tokenizer: Tokenizer, kinds: list[int], types: "type[TokenType]") -> None:
     """SentencePiece's BPE numbers its pieces in the order of its merges, which is their score."""
     unknown = tokenizer.hf.unk_token_id
     if unknown is not None:
@@ -227,7 +271,6 @@ def add_sentencepiece(
         writer.add_unk_token_id(unknown)
     first = next(number for number, kind in enumerate(kinds) if kind == types.NORMAL)
     writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
     scores = [float(first - number) if kind == types.NORMAL else 0.0 for number, kind in enumerate(kinds)]
     writer.add_token_scores(scores)
 

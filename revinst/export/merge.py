@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 
 from revinst.data.tokenizer import Tokenizer
+from revinst.data.tokenizer_files import write_tokenizer
 from revinst.errors import UserError
+from revinst.export.config_files import write_config, write_special_ids
 from revinst.model.adapter import read_adapter_state, wrap_adapter
 from revinst.model.base import round_to_nf4
 from revinst.model.base_files import BaseFiles, build_empty_model, open_base, write_tensors
+from revinst.model.mergeable import PREFIX, check_whole, linear_weights
+from revinst.model.stored_names import match_names
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig
 
 SHARD_BYTES = 2 * 10**9
-
-PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Update:
 
 @dataclass(slots=True)
 class Merge:
-    """A merge that has been checked and not yet made.
+    """A merge that has been checked and not yet made. All names are those of the base's files.
 
     shapes: of every tensor to write. sources: where one is read from, if not under its own name. quantized: weights
     that were 4-bit in training. replaced: tensors that the adapter brings whole (PEFT's modules_to_save).
@@ -67,10 +69,6 @@ class Merge:
         if name in self.replaced:
             return self.replaced[name].to(torch.bfloat16).contiguous()
         weight = self.base.read(self.sources.get(name, name))
-        if weight.shape != self.shapes[name]:
-            raise UserError(
-                f"{self.base.folder}: {name} is {list(weight.shape)}, its config.json says {list(self.shapes[name])}"
-            )
         if self.onto == "nf4" and name in self.quantized:
             weight = round_to_nf4(weight.to(torch.bfloat16))
         if name in self.updates:
@@ -84,32 +82,43 @@ def plan_merge(base: str, adapter: Path, onto: str) -> Merge:
     onto: `nf4`, the 4-bit weights' exact values, which a QLoRA adapter was trained against, or `16bit`, the base's own.
     """
     files = open_base(base)
-    model = build_empty_model(files.config)
-    ties = dict(model.all_tied_weights_keys)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    head = model.get_output_embeddings()
-    quantized = {
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
+    model = build_empty_model(files.config, base)
+    names = match_names(model, files.files)
+    stored = {name: names.own.get(name, name) for name in model.state_dict()}
+    ties = {stored.get(a, a): stored.get(b, b) for a, b in model.all_tied_weights_keys.items()}
+    shapes = {stored[name]: tensor.shape for name, tensor in model.state_dict().items() if name not in names.made}
+    quantized = set(linear_weights(model))
     wrapped = wrap_adapter(model, adapter, low_cpu_mem_usage=True)
 
     def base_tensor(name: str) -> Tensor | None:
         name = name.removeprefix(PREFIX).replace(".base_layer.", ".")
+        name = stored.get(name, name)
         name = ties.get(name, name) if name not in files.files else name
         return files.read(name) if name in files.files else None
 
     state = read_adapter_state(wrapped, adapter, base_tensor)
     updates = find_updates(wrapped, state)
     replaced = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if "lora_" not in name}
+    touched = updates.keys() | replaced.keys()
+    check_whole(names.made & (touched | quantized if onto == "nf4" else touched), base)
+    updates = {stored[name]: update for name, update in updates.items()}
+    replaced = {stored[name]: tensor for name, tensor in replaced.items()}
     sources = untie(files.config, ties, updates.keys() | replaced.keys())
     for name in ties.keys() - sources.keys():
         shapes.pop(name, None)
-    missing = sorted(name for name in shapes if sources.get(name, name) not in files.files and name not in replaced)
+    check_shapes(files, {sources.get(name, name): shape for name, shape in shapes.items() if name not in replaced})
+    shapes |= {name: files.shape(name) for name in names.parts}
+    return Merge(files, onto, shapes, sources, {stored[name] for name in quantized}, updates, replaced)
+
+
+def check_shapes(files: BaseFiles, shapes: dict[str, torch.Size]) -> None:
+    """shapes: of the tensors that will be read. Raises UserError for one that is not there, or has another shape."""
+    missing = sorted(shapes.keys() - files.files.keys())
     if missing:
         raise UserError(f"{files.folder}: {len(missing)} tensors are missing, the first is {missing[0]}")
-    return Merge(files, onto, shapes, sources, quantized, updates, replaced)
+    for name, shape in shapes.items():
+        if (found := files.shape(name)) != shape:
+            raise UserError(f"{files.folder}: {name} is {list(found)}, its config.json says {list(shape)}")
 
 
 def find_updates(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Update]:
@@ -157,36 +166,14 @@ def write_merge(
         (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8", newline="\n")
     merge.base.config.use_cache = True
     merge.base.config.dtype = torch.bfloat16
-    merge.base.config.save_pretrained(folder)
+    write_config(merge.base.config, folder)
 
 
-def write_text_files(folder: Path, config: "PretrainedConfig", tokenizer: Tokenizer) -> None:
-    """The tokenizer and greedy generation settings, with one end and one padding token throughout.
+def write_text_files(folder: Path, config: "PretrainedConfig", tokenizer: Tokenizer, *, add_bos: bool = True) -> None:
+    """The tokenizer, and greedy generation settings with its special ids, which `config` gets too.
 
-    The end is the tokenizer's EOS, which training taught. Padding is what the tokenizer or the base says, else the
-    unknown token, as in our own batches; never a new token, which would have no embedding.
+    add_bos: as of `write_tokenizer`.
     """
-    from transformers import GenerationConfig
-
-    hf = tokenizer.hf
-    pad_id = hf.pad_token_id if hf.pad_token_id is not None else tokenizer.pad_id
-    hf.pad_token = hf.convert_ids_to_tokens(pad_id)
-    begin_with_bos(hf, tokenizer.bos_id)
-    hf.save_pretrained(str(folder))
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = tokenizer.bos_id, tokenizer.eos_id, pad_id
-    config.save_pretrained(folder)
-    GenerationConfig(
-        bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id, pad_token_id=pad_id, do_sample=False
-    ).save_pretrained(str(folder))
-
-
-def begin_with_bos(hf: "PreTrainedTokenizerFast", bos_id: int | None) -> None:
-    """Makes a tokenizer that has a BOS but adds none add it, since every prompt in training began with it."""
-    from tokenizers.processors import TemplateProcessing
-
-    if bos_id is None or hf("x").input_ids[0] == bos_id:
-        return
-    bos = hf.convert_ids_to_tokens(bos_id)
-    hf.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=[(bos, bos_id)]
-    )
+    write_tokenizer(tokenizer, folder, add_bos=add_bos)
+    write_special_ids(folder, config, tokenizer)
+    write_config(config, folder)

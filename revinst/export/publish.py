@@ -5,10 +5,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from revinst.data.tokenizer import load_tokenizer, looks_local
+from revinst.data.tokenizer import looks_local
+from revinst.data.tokenizer_files import write_tokenizer
 from revinst.errors import UserError
 from revinst.export.card import build_card
-from revinst.export.merge import begin_with_bos
 from revinst.inference.trained import Trained
 from revinst.progress import Stage
 from revinst.runs.files import write_text
@@ -106,9 +106,7 @@ def publish_adapter(trained: Trained, repository: str, *, public: bool = False, 
             if dry_run:
                 print(card, file=sys.stderr)
         if trained.run is not None:
-            tokenizer = load_tokenizer(trained.base)  # not the run's: in the folder it shall add BOS
-            begin_with_bos(tokenizer.hf, tokenizer.bos_id)
-            tokenizer.hf.save_pretrained(str(made))
+            write_tokenizer(trained.tokenizer, made, add_bos=not trained.template.has_bos)
         if dry_run:
             print_files(list_files(trained.adapter) | list_files(made, empty=True), repository)
         else:

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from revinst.data.prompt import SLOT, prompt_text
-from revinst.data.tokenizer import load_tokenizer
+from revinst.data.prompt import Template, prompt_text
+from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.export.card import add_drift
@@ -14,6 +14,7 @@ from revinst.export.drift import prepare_drift
 from revinst.export.gguf import check_gguf, write_gguf
 from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
+from revinst.export.modelfile import build_modelfile
 from revinst.inference.trained import Trained
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.progress import track
@@ -33,12 +34,12 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], ca
     """All of it or nothing, through a temporary folder beside `folder`; what takes long comes last."""
     # On the CPU, whatever the machine: merging is one pass over the weights.
     merge = plan_merge(trained.base, trained.adapter, onto)
-    tokenizer = load_tokenizer(trained.base)  # not the run's: in the folder it shall add BOS
-    gguf_bytes = sum(check_gguf(merge.base.config, merge.shapes, tokenizer, kind) for kind in formats)
+    add_bos = not trained.template.has_bos
+    gguf_bytes = sum(check_gguf(merge.base.config, merge.shapes, trained.tokenizer, kind) for kind in formats)
     with whole_folder(folder) as temporary:
         write_json(temporary / MARKER, merge_record(trained, onto))
         write_text(temporary / "README.md", card)
-        write_text_files(temporary, merge.base.config, tokenizer)
+        write_text_files(temporary, merge.base.config, trained.tokenizer, add_bos=add_bos)
         write_merge(merge, temporary, partial(track, title="merging", unit="shards"), gguf_bytes)
         write_gguf_files(temporary, trained, formats, folder.name)
 
@@ -65,19 +66,20 @@ def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: s
             kind,
             tokenizer,
             add_bos=not template.has_bos,
+            begins_with_text=begins_with_text(template, tokenizer),
             progress=partial(track, title=f"GGUF {kind}", unit="tensors"),
         )
-    prompt = SLOT.sub("{{ .Prompt }}", prompt_text(template))
-    temperature = 0.7 if trained.writes_texts else 0  # the likeliest letter is dull, and repeats itself
-    lines = [
-        f"FROM ./{name}-{formats[0]}.gguf",
-        f'TEMPLATE """{prompt}"""',
-        f"PARAMETER temperature {temperature}",
-        f"PARAMETER num_predict {trained.new_tokens}",
-        f"PARAMETER num_ctx {trained.seq_len}",
-        *(f'PARAMETER stop "{text}"' for text in (tokenizer.hf.eos_token, *template.headers)),
-    ]
-    (folder / "gguf" / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    file = f"{name}-{formats[0]}.gguf"
+    modelfile = build_modelfile(file, template, tokenizer, trained.seq_len, trained.new_tokens)
+    (folder / "gguf" / "Modelfile").write_text(modelfile, encoding="utf-8", newline="\n")
+
+
+def begins_with_text(template: Template, tokenizer: Tokenizer) -> bool:
+    """Of a prompt; in a chat template alone special tokens are parsed."""
+    if template.name != "chat":
+        return True
+    special = {number for number, token in tokenizer.hf.added_tokens_decoder.items() if token.special}
+    return not special.intersection(tokenizer.encode_fixed(prompt_text(template), parse_special=True)[:1])
 
 
 def measure_drift(folder: Path, trained: Trained, evaluated: EvaluatedExamples, card: str) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ import torch
 
 from revinst.model.adapter import load_adapter
 from revinst.model.base import dequantize_base, load_base
-from revinst.model.hardware import choose_hardware, free_bytes
+from revinst.model.hardware import Machine, free_bytes
 from revinst.model.network import Network
+from revinst.model.proof import choose_proved
 
 
 def load_for_inference(
@@ -28,7 +29,7 @@ def load_for_inference(
 
     memory_gib: what may be used; None: all that is free. A machine that can't do `quantization` says so on stderr.
     """
-    hardware = choose_hardware(device, dtype=dtype, quantization=quantization)
+    hardware = choose_proved(base, Machine(device=device, dtype=dtype), quantization=quantization)
     if hardware.quantization != quantization:
         print(f"quantization: {hardware.reasons['quantization']}", file=sys.stderr)
     model = load_base(base, device, hardware.quantization, hardware.attention, dtype)

@@ -68,7 +68,9 @@ class Trained:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.base)
+        tokenizer = load_tokenizer(self.base)
+        tokenizer.check_belongs(self.base)
+        return tokenizer
 
     @cached_property
     def template(self) -> Template:

@@ -14,7 +14,7 @@ from revinst.runs.files import MARKER, hash_adapter, whole_folder
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 # Settings of an adapter that loading and merging follow exactly.
 EXACT = {
@@ -85,12 +85,13 @@ def check_adapter_state(model: "PeftModel", state: dict[str, Tensor], source: st
 def save_adapter(
     model: "PeftModel",
     folder: Path,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    write_beside: Callable[[Path], None] | None = None,
     state: dict[str, Tensor] | None = None,
 ) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`, through a temporary folder.
 
-    state: what `adapter_state` gave, where all ranks gathered it together.
+    write_beside: writes what else the folder shall hold. state: what `adapter_state` gave, where all ranks gathered it
+    together.
     """
     from safetensors.torch import save_file
 
@@ -98,8 +99,8 @@ def save_adapter(
     with whole_folder(folder) as temporary:
         save_file(state, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         adapter_config(model).save_pretrained(str(temporary))
-        if tokenizer is not None:
-            tokenizer.save_pretrained(str(temporary))
+        if write_beside is not None:
+            write_beside(temporary)
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_plain(config: dict[str, Any], path: Path) -> None:
+def check_plain(config: dict[str, Any], path: Path | str) -> None:
     """Refuses what merging does not do exactly, or what would change the base on loading (PiSSA, OLoRA, LoftQ)."""
     from peft import LoraConfig
 

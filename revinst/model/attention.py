@@ -7,21 +7,25 @@
 | one token of each row on a cache, in our slots | `inference/engine/cached`, whatever the backend |
 | transformers' `generate` | transformers' SDPA with the mask that it built (`attention_forward`) |
 
-All kernels are causal, scaled, and nothing else: a window, a soft cap or sinks are refused (`check_mask`).
+All kernels are causal and scaled. A window, a soft cap or sinks, where a base has them, need a kernel that knows them
+(`Backend.knows`); `auto` takes one, and another is refused.
 
 `register_attention` puts a backend under transformers' interface, so that any of its models runs packed rows. A call
-that carries `cu_seqlens` runs it on documents; one that does not (generation with a cache and left padding) runs
-transformers' own SDPA, so no mode has to be switched.
+that carries `cu_seqlens`, or has them for a mask, runs it on documents; one that does not (generation with a cache and
+left padding) runs transformers' own SDPA, unless it is one of packed rows (`told_of_documents`): that is refused.
 
 Shapes: T tokens of all documents, H query heads, K key/value heads (K divides H), D head size; n documents, and P
 positions of the prefix that they share.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -29,12 +33,14 @@ from torch import Tensor
 from revinst.config.words import check_word
 from revinst.errors import UserError
 from revinst.model.attention_kernels import (
+    Extra,
     Kernel,
     by_document,
     dense_eager,
     dense_sdpa,
     flash,
     flash_after_prefix,
+    masked_eager,
     sdpa_after_prefix,
     varlen,
 )
@@ -43,12 +49,19 @@ from revinst.model.attention_kernels import (
 @dataclass(frozen=True, slots=True)
 class Backend:
     """packed: q [T, H, D], k and v [T, K, D], scale, cu_seqlens, seq_lens -> [T, H, D]. after_prefix: the same with
-    k and v [T + n P, K, D], the prefix before each document. why_not: (device, dtype) -> why it can't run there, or "".
+    k and v [T + n P, K, D], the prefix before each document; it takes a window. why_not: (device, dtype) -> why it
+    can't run there, or "". knows: of `EXTRAS`, what `packed` takes by these names.
     """
 
     packed: Kernel
     after_prefix: Kernel | None
     why_not: Callable[[torch.device, torch.dtype], str]
+    knows: frozenset[str]
+
+
+EXTRAS = {"window": "a sliding window", "soft_cap": "a soft cap on its scores", "sinks": "attention sinks"}
+WINDOW = frozenset({"window"})
+IN_TRANSFORMERS = {"window": "sliding_window", "soft_cap": "softcap", "sinks": "s_aux"}
 
 
 def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
@@ -72,22 +85,30 @@ def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:
 
 
 BACKENDS = {
-    "flash": Backend(flash, flash_after_prefix, why_not_flash),
-    "varlen": Backend(varlen, None, why_not_varlen),
-    "sdpa": Backend(partial(by_document, dense=dense_sdpa), sdpa_after_prefix, lambda device, dtype: ""),
-    "eager": Backend(partial(by_document, dense=dense_eager), None, lambda device, dtype: ""),
+    "flash": Backend(flash, flash_after_prefix, why_not_flash, WINDOW | {"soft_cap"}),
+    "varlen": Backend(varlen, None, why_not_varlen, WINDOW),
+    "sdpa": Backend(partial(by_document, dense=dense_sdpa), sdpa_after_prefix, lambda device, dtype: "", WINDOW),
+    "eager": Backend(partial(by_document, dense=dense_eager), None, lambda device, dtype: "", frozenset(EXTRAS)),
 }
 
 
 def choose_attention(
-    device: torch.device, asked: str, dtype: torch.dtype, *, deterministic: bool = False
+    device: torch.device,
+    asked: str,
+    dtype: torch.dtype,
+    *,
+    deterministic: bool = False,
+    needs: frozenset[str] = frozenset(),
 ) -> tuple[str, str]:
     """(name of a backend, reason). asked: its name, or auto. deterministic: gradients must be the same bits each time.
+    needs: of `EXTRAS`, what the base's attention has.
 
     Raises UserError when the asked-for one can't run there.
     """
     check_word("model.attention", asked, ("auto", *BACKENDS))
-    missing = {name: backend.why_not(device, dtype) for name, backend in BACKENDS.items()}
+    missing = {
+        name: backend.why_not(device, dtype) or why_not_extras(name, needs) for name, backend in BACKENDS.items()
+    }
     if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
         missing["flash"] = missing["flash"] or why_not_deterministic_flash()
     if asked != "auto":
@@ -98,7 +119,15 @@ def choose_attention(
         return "flash", "flash-attn is installed and the GPU runs it"
     if not missing["varlen"]:
         return "varlen", f"PyTorch's variable-length attention ({missing['flash']})"
+    if missing["sdpa"]:
+        return "eager", missing["sdpa"]
     return "sdpa", f"one call a document ({missing['flash']}; {missing['varlen']})"
+
+
+def why_not_extras(backend: str, needs: frozenset[str]) -> str:
+    """Why a base whose attention has these of `EXTRAS` is not computed with a backend; empty if it is."""
+    unknown = [what for name, what in EXTRAS.items() if name in needs - BACKENDS[backend].knows]
+    return f"the base has {' and '.join(unknown)}, which {backend} does not compute" if unknown else ""
 
 
 def why_not_deterministic_flash() -> str:
@@ -122,27 +151,44 @@ def rows_by_sdpa(kernel: Kernel) -> Kernel:
     On Hopper SDPA is cuDNN's: 1.9 ms forward and backward for 6 rows of 2,048 where flash-attn 2 takes 2.9 ms.
     """
 
-    def choose(q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int]) -> Tensor:
-        same = len(set(seq_lens)) == 1
-        return (BACKENDS["sdpa"].packed if same else kernel)(q, k, v, scale, cu_seqlens, seq_lens)
+    def choose(
+        q: Tensor, k: Tensor, v: Tensor, scale: float, cu_seqlens: Tensor, seq_lens: list[int], **extras: Extra
+    ) -> Tensor:
+        same = len(set(seq_lens)) == 1 and not extras  # with a window it would compute whole matrices
+        return (BACKENDS["sdpa"].packed if same else kernel)(q, k, v, scale, cu_seqlens, seq_lens, **extras)
 
     return choose
 
 
-def check_mask(longest: int, *, window: int | None, soft_cap: float | None, has_sinks: bool, is_causal: bool) -> None:
-    """Refuses what a base's attention has and the kernels here do not know; each of them changes every number.
+def read_extras(
+    module: torch.nn.Module, asked: Mapping[str, object], backend: str, longest: int | None = None
+) -> dict[str, Extra]:
+    """What a base's attention has beside the causal mask; each changes every number. asked: by transformers' names.
 
-    longest: tokens of a document; a window that holds them all masks nothing.
+    longest: tokens of a document; a window that holds them all masks nothing. Raises UserError for what the backend
+    does not compute.
     """
-    unknown = {
-        f"a sliding window of {window} tokens, and a document has {longest}": window is not None and window < longest,
-        f"a soft cap of {soft_cap} on its scores": soft_cap is not None,
-        "attention sinks": has_sinks,
-        "attention to later tokens": not is_causal,
-    }
-    if found := [what for what, is_there in unknown.items() if is_there]:
-        advice = f"; with data.seq_len: {window} the window masks nothing" if next(iter(unknown)) in found else ""
-        raise UserError(f"model.base: it has {' and '.join(found)}, which packed rows are not computed with{advice}")
+    found = {name: cast(Extra, value) for name, key in IN_TRANSFORMERS.items() if (value := asked.get(key)) is not None}
+    if longest is not None and "window" in found and cast(int, found["window"]) >= longest:
+        del found["window"]
+    if not getattr(module, "is_causal", True):
+        raise UserError("model.base: it has attention to later tokens, which packed rows are not computed with")
+    if longest is not None and (obstacle := why_not_extras(backend, frozenset(found))):
+        raise UserError(f"model.attention {backend}: {obstacle}; use model.attention: auto")
+    return found
+
+
+HAS_PACKED_ROWS = ContextVar("packed rows are computed", default=False)
+
+
+@contextmanager
+def told_of_documents() -> Iterator[None]:
+    """Every attention in it must be told where documents end: a base that does not hand that on is refused."""
+    before = HAS_PACKED_ROWS.set(True)
+    try:
+        yield
+    finally:
+        HAS_PACKED_ROWS.reset(before)
 
 
 def attention_forward(
@@ -152,44 +198,88 @@ def attention_forward(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    kernel: Kernel,
+    backend: str,
     scaling: float | None = None,
+    kernel: Kernel,
     cu_seqlens: Tensor | None = None,
     seq_lens: list[int] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]."""
+    """query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]. Raises UserError for packed rows of a base that
+    hands on neither `cu_seqlens` nor the mask.
+    """
     if cu_seqlens is None or seq_lens is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    check_mask(
-        max(seq_lens),
-        window=kwargs.get("sliding_window"),
-        soft_cap=kwargs.get("softcap"),
-        has_sinks=kwargs.get("s_aux") is not None,
-        is_causal=getattr(module, "is_causal", True),
-    )
+        if not names_documents(attention_mask):
+            if HAS_PACKED_ROWS.get():
+                raise UserError("model.base: its attention is not told where documents end, and they would be one text")
+            return unpacked_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        # A base that hands on the mask alone, which is `cu_seqlens`; each of its layers waits for the device.
+        cu_seqlens = cast(Tensor, attention_mask)[0, 0, 0]
+        seq_lens = cu_seqlens.diff().tolist()
+    extras = read_extras(module, kwargs, backend, max(seq_lens))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
     if v.dtype != q.dtype or k.dtype != q.dtype:  # under autocast RoPE leaves q and k in fp32, v in bf16
         q, k = q.to(v.dtype), k.to(v.dtype)
-    return kernel(q, k, v, scale, cu_seqlens, seq_lens)[None], None
+    return kernel(q, k, v, scale, cu_seqlens, seq_lens, **extras)[None].contiguous(), None  # some bases take a view
 
 
-def padding_mask(**kwargs) -> Tensor | None:
-    """transformers' mask interface: packed rows come without a 2D mask and need none; left padding needs SDPA's."""
-    from transformers.masking_utils import sdpa_mask
+def names_documents(attention_mask: Tensor | None) -> bool:
+    """Whether a mask is the one that `Network.hidden` gives: `cu_seqlens`, of four dimensions."""
+    return attention_mask is not None and attention_mask.dtype == torch.int32
 
-    return None if kwargs.get("attention_mask") is None else sdpa_mask(**kwargs)
+
+def unpacked_forward(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """transformers' SDPA with the mask that it built, windows and all; the textbook where SDPA can't do what a base
+    asks for. query [B, H, S, D], key and value [B, K, N, D] -> [B, S, H, D].
+    """
+    if kwargs.get("softcap") is None and kwargs.get("s_aux") is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+    ahead = k.shape[1] - q.shape[1]  # positions of the cache
+    hidden = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).triu(1 + ahead)
+    if attention_mask is not None:
+        hidden = ~attention_mask
+        hidden = hidden & ~hidden.all(-1, keepdim=True)  # a row of padding sees all: no softmax of nothing
+    extras = {name: value for name, value in read_extras(module, kwargs, "eager").items() if name != "window"}
+    scale = scaling if scaling is not None else q.shape[-1] ** -0.5
+    return masked_eager(q, k, v, scale, hidden, **extras), None  # type: ignore[arg-type]
 
 
 def register_attention(backend: str) -> str:
     """Registers a backend with transformers; returns the name for `attn_implementation`."""
-    from transformers import AttentionInterface, AttentionMaskInterface
+    # transformers takes any name with "flash" in it for one of its own kernels and tries to fetch that one, and one
+    # with "sdpa" for its own too, which it refuses for bases with a soft cap or sinks
+    name = f"revinst_{backend.replace('flash', 'fa').replace('sdpa', 'by_document')}"
+    return register(name, partial(attention_forward, backend=backend, kernel=BACKENDS[backend].packed))
 
-    # transformers takes any name with "flash" in it for one of its own kernels and tries to fetch that one
-    name = f"revinst_{backend.replace('flash', 'fa')}"
-    AttentionInterface.register(name, partial(attention_forward, kernel=BACKENDS[backend].packed))
-    AttentionMaskInterface.register(name, padding_mask)
+
+def register_recorder(backend: str, dtype: torch.dtype, needs: set[str]) -> str:
+    """The same, in `dtype` whatever the model's, and adds to `needs` what of `EXTRAS` it is asked for."""
+
+    def record(q: Tensor, k: Tensor, v: Tensor, *others: object, **extras: Extra) -> Tensor:
+        needs.update(extras)
+        parts = (x.to(dtype) for x in (q, k, v))
+        return BACKENDS[backend].packed(*parts, *others, **extras).to(q.dtype)
+
+    return register("revinst_recorder", partial(attention_forward, backend=backend, kernel=record))
+
+
+def register(name: str, forward: Callable[..., tuple[Tensor, None]]) -> str:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(name, forward)
+    AttentionMaskInterface.register(name, sdpa_mask)
     return name

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from revinst.progress import Stage, on_terminal
 
 if TYPE_CHECKING:
     from bitsandbytes.nn import Linear4bit, Params4bit
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def load_base(
@@ -86,6 +87,22 @@ def no_bar_in_files() -> Iterator[None]:
     finally:
         if is_drawn:
             logging.enable_progress_bar()
+
+
+def read_config(base: str) -> "PreTrainedConfig":
+    """Raises UserError for one that transformers can't read."""
+    from transformers import AutoConfig
+
+    folder = Path(base).expanduser()
+    try:
+        return AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        raise bad_config(base, error) from error
+
+
+def bad_config(base: str, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return UserError(f"model.base {base}: its config can't be read ({reason})")
 
 
 def keep_cpu_training_exact(model: torch.nn.Module) -> None:

@@ -24,6 +24,12 @@ class BaseFiles:
     config: "PreTrainedConfig"
     files: dict[str, Path]
 
+    def shape(self, name: str) -> torch.Size:
+        from safetensors import safe_open
+
+        with safe_open(self.files[name], framework="pt") as file:
+            return torch.Size(file.get_slice(name).get_shape())
+
     def read(self, name: str) -> Tensor:
         """One tensor, mapped only as long as it is used. Raises UserError when its file is broken."""
         from safetensors import SafetensorError, safe_open
@@ -34,6 +40,13 @@ class BaseFiles:
                 return file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{self.files[name]}: {name} can't be read ({str(error).splitlines()[0]})") from None
+
+
+def check_not_quantized(config: "PreTrainedConfig", base: str) -> None:
+    if getattr(config, "quantization_config", None):
+        raise UserError(
+            f"model.base {base}: its weights are stored quantised; name the 16-bit model they were made from (--base)"
+        )
 
 
 def open_base(base: str) -> BaseFiles:
@@ -51,10 +64,7 @@ def open_base(base: str) -> BaseFiles:
     except Exception as error:  # a wrong value fails where it is used, in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"model.base {base}: its config.json can't be read ({reason})") from None
-    if getattr(config, "quantization_config", None):
-        raise UserError(
-            f"model.base {base}: its weights are stored quantised; name the 16-bit model they were made from (--base)"
-        )
+    check_not_quantized(config, base)
     return BaseFiles(folder, config, index_tensors(folder))
 
 
@@ -113,9 +123,13 @@ def write_tensors(path: Path, shapes: dict[str, torch.Size], make: Callable[[str
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
-def build_empty_model(config: "PreTrainedConfig") -> "PreTrainedModel":
-    """The architecture on the meta device: names and shapes, no memory."""
+def build_empty_model(config: "PreTrainedConfig", base: str) -> "PreTrainedModel":
+    """The architecture on the meta device: names and shapes, no memory. base: what an error names."""
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    except Exception as error:  # a wrong value fails where it is used, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"model.base {base}: no model can be built from its config.json ({reason})") from error

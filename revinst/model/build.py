@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -13,15 +13,19 @@ from revinst.config.settings import LoraSettings, ModelSettings
 from revinst.data.batch import StepRows
 from revinst.errors import UserError
 from revinst.model.attention import choose_kernel
-from revinst.model.base import load_base
+from revinst.model.base import bad_config, load_base, read_config
 from revinst.model.fused.support import choose_layers, fuse_layers
-from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes, choose_for_machine
+from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
+from revinst.model.proof import choose_proved, prove
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def choose(
 ) -> Choices:
     """How a machine trains a network, loaded or on the meta device.
 
-    hardware: of `choose_for_machine`. available_gib: what base, adapter and step may take there together; None: enough.
+    hardware: of `choose_proved`. available_gib: what base, adapter and step may take there together; None: enough.
     Raises UserError for what was asked for and can't be had.
     """
     shape, layers = shape_of(network), network.layers
@@ -65,20 +69,33 @@ def choose(
     return Choices(shape, step, fused, division, reasons)
 
 
-def build_empty(base: str, lora: LoraSettings) -> Network:
-    """Base and adapter without weights, on the meta device. Raises UserError as loading would."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def build_empty(base: str, lora: LoraSettings, quantization: str = "none") -> Network:
+    """Base and adapter without weights, on the meta device. Raises UserError as loading would, and for a base whose
+    packed rows would not be computed right, or whose weights would not be in 4 bits where they are asked for.
+    """
+    from transformers import AutoModelForCausalLM
 
-    folder = Path(base).expanduser()
+    config = read_config(base)
     try:
-        config = AutoConfig.from_pretrained(folder if folder.is_dir() else base, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:  # a wrong value fails where it is used, in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"model.base {base}: its config can't be read ({reason})") from error
+    except Exception as error:
+        raise bad_config(base, error) from error
+    prove(base, config)
+    if quantization == "nf4" and (share := share_of_experts(model)):
+        raise UserError(
+            f"model.base {base}: {100 * share:.0f} % of its weights are experts in one tensor a layer, which "
+            "bitsandbytes leaves in 16 bits; set model.quantization: none, or take a base without experts"
+        )
     with torch.device("meta"):
         return Network(attach_lora(model, lora, base))
+
+
+def share_of_experts(model: "PreTrainedModel") -> float:
+    """Of a model's parameters: those in tensors [experts, out, in]."""
+    others = (module for module in model.modules() if not isinstance(module, torch.nn.modules.conv._ConvNd))
+    own = {p for module in others for p in module.parameters(recurse=False) if p.dim() == 3}
+    return sum(p.numel() for p in own) / sum(p.numel() for p in model.parameters())
 
 
 def build_network(
@@ -89,7 +106,7 @@ def build_network(
     mesh: of the ranks that share the layers, where `machine.sharded`. Raises UserError for a base, an adapter or a
     choice that can't be.
     """
-    hardware = choose_for_machine(machine, settings.attention, settings.quantization)
+    hardware = choose_proved(settings.base, machine, settings.attention, settings.quantization)
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
     choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)

@@ -10,7 +10,7 @@ import torch
 from revinst.config.trainer_flags import check_precision_name
 from revinst.config.words import PRECISIONS
 from revinst.errors import UserError
-from revinst.model.attention import choose_attention
+from revinst.model.attention import BACKENDS, choose_attention, why_not_extras
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # A bf16 product to an fp32 one, in speed: native ones were not seen below 1.07 on a busy machine, others above 0.23.
@@ -61,17 +61,20 @@ def choose_hardware(
     quantization: str = "none",
     *,
     deterministic: bool = False,
+    needs: frozenset[str] = frozenset(),
 ) -> Hardware:
     """Decides what depends on the device. Raises UserError when the asked-for attention can't run there.
 
     dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for. deterministic: gradients
-    must be the same bits each time.
+    must be the same bits each time. needs: what the base's attention has (`attention.EXTRAS`).
     """
     dtype_name, why_dtype = choose_dtype(device)
     asked = next((name for name, value in DTYPES.items() if value == dtype), dtype_name)
     if asked != dtype_name:
         dtype_name, why_dtype = asked, f"asked for; by itself this device takes {dtype_name} ({why_dtype})"
-    backend, why_attention = choose_attention(device, attention, DTYPES[dtype_name], deterministic=deterministic)
+    backend, why_attention = choose_attention(
+        device, attention, DTYPES[dtype_name], deterministic=deterministic, needs=needs
+    )
     chosen, why_quantization = choose_quantization(quantization, device)
     reasons = {
         "precision": f"{dtype_name}: {why_dtype}",
@@ -81,13 +84,16 @@ def choose_hardware(
     return Hardware(str(device), name_device(device), dtype_name, backend, chosen, has_triton(device), reasons)
 
 
-def choose_for_machine(machine: Machine, attention: str, quantization: str) -> Hardware:
+def choose_for_machine(
+    machine: Machine, attention: str, quantization: str, needs: frozenset[str] = frozenset()
+) -> Hardware:
     """`choose_hardware` for training. Of a GPU that is not here: one of today, with every package installed."""
     if machine.is_here:
-        asked = {"dtype": machine.dtype, "quantization": quantization, "deterministic": machine.deterministic}
-        return choose_hardware(machine.device, attention, **asked)  # type: ignore[arg-type]
+        return choose_hardware(
+            machine.device, attention, machine.dtype, quantization, deterministic=machine.deterministic, needs=needs
+        )
     dtype = next(name for name, value in DTYPES.items() if value == (machine.dtype or torch.bfloat16))
-    backend = "flash" if attention == "auto" else attention
+    backend = next(name for name in BACKENDS if not why_not_extras(name, needs)) if attention == "auto" else attention
     return Hardware(str(machine.device), "a GPU that is not here", dtype, backend, quantization, True, {})
 
 

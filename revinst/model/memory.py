@@ -13,6 +13,7 @@ from revinst.model.network import CHUNK_TARGETS, Network
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
+    from transformers import PreTrainedConfig
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
@@ -93,11 +94,12 @@ def shape_of(network: Network) -> Shape:
         for module in layers.modules()
         if hasattr(module, "lora_A") and hasattr(module, "in_features")
     ]
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_size = find(config, "head_dim") or config.hidden_size // config.num_attention_heads
+    mlp = find(config, "intermediate_size", "ffn_dim", "n_inner", "moe_intermediate_size", "expert_dim")
     return Shape(
         layers=len(layers),
         hidden=config.hidden_size,
-        mlp=config.intermediate_size,
+        mlp=mlp or 4 * config.hidden_size,
         vocabulary=config.vocab_size,
         linear_parameters=sum(module.in_features * module.out_features for module in linear),
         other_parameters=sum(p.numel() for p in frozen_parameters if id(p) not in in_linear),
@@ -105,9 +107,18 @@ def shape_of(network: Network) -> Shape:
         lora_inputs=sum(module.in_features or 0 for module in adapted) // len(layers),
         lora_ranks=sum(module.r["default"] for module in adapted) // len(layers),
         queries=head_size * config.num_attention_heads,
-        keys=head_size * config.num_key_value_heads,
+        keys=head_size * (find(config, "num_key_value_heads", "num_kv_heads") or config.num_attention_heads),
         heads=config.num_attention_heads,
     )
+
+
+def find(config: "PreTrainedConfig", *names: str) -> int | None:
+    """The first that it has; architectures call the same by many names. As it was written: some of it may differ by
+    layer, and is refused as an attribute.
+    """
+    values = config.to_dict()
+    written = (values.get(config.attribute_map.get(name, name)) for name in names)
+    return next((value for value in written if isinstance(value, int)), None)
 
 
 def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:

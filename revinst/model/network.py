@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from revinst.data.batch import MicroBatch
+from revinst.errors import UserError
+from revinst.model.after_head import read_after_head
+from revinst.model.attention import told_of_documents
 from revinst.model.fused.host_memory import HostMemory
+from revinst.model.rope import rotate_by_document
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,9 +42,12 @@ class Network(torch.nn.Module):
         super().__init__()
         self.model = model
         self.host_memory: HostMemory | None = None
+        self.after_head = read_after_head(self.base.config)
+        rotate_by_document(self.base)
 
     # ---- packed rows -------------------------------------------------------------------------------------------
 
+    @told_of_documents()
     def hidden(self, batch: MicroBatch) -> Tensor:
         """[1, T, d] after the decoder's last norm; no document sees another."""
         return self.decoder(
@@ -48,15 +55,15 @@ class Network(torch.nn.Module):
             position_ids=batch.position_ids,
             cu_seqlens=batch.cu_seqlens,
             seq_lens=batch.seq_lens,
-            # Of four dimensions, and read by nobody: without a mask transformers (5.23) looks whether rows are packed,
-            # and waits for the device.
+            # Of four dimensions, so that transformers (5.23) makes none of its own; for bases that hand on this alone.
             attention_mask=batch.cu_seqlens[None, None, None],
             use_cache=False,
         ).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [n, d] -> [n, V] in fp32: the head, and what follows it."""
-        return self.head(hidden).float()
+        logits = self.head(hidden).float()
+        return logits if self.after_head is None else self.after_head(logits)
 
     def token_nll(self, batch: MicroBatch) -> Tensor:
         """-log p of each target, fp32 `[n]`, in the order of `batch.target_index`."""
@@ -113,7 +120,11 @@ class Network(torch.nn.Module):
     @property
     def layers(self) -> torch.nn.ModuleList:
         """Of the decoder."""
-        return cast(torch.nn.ModuleList, self.decoder.layers)
+        lists = (child for child in self.decoder.children() if isinstance(child, torch.nn.ModuleList))
+        found = getattr(self.decoder, "layers", None) or next(lists, None)
+        if found is None:
+            raise UserError(f"model.base: the decoder of a {type(self.base).__name__} is no list of layers")
+        return cast(torch.nn.ModuleList, found)
 
     @property
     def head(self) -> torch.nn.Module:

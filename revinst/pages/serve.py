@@ -24,10 +24,9 @@ def serve(gradio: ModuleType, page: Any, port: int | None, block: bool = True) -
     """Serves the page until interrupted, or in the background; returns its address."""
     # System fonts: the default theme asks a font server.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    where = {"server_name": HOST, "server_port": port, "share": False}
-    _, url, _ = page.launch(
-        **where, theme=theme, quiet=True, prevent_thread_lock=True, footer_links=[], show_error=True
-    )
+    css = "textarea, td { unicode-bidi: plaintext; text-align: start }"  # Arabic and Hebrew from right to left
+    where = {"server_name": HOST, "server_port": port, "share": False, "quiet": True}
+    _, url, _ = page.launch(**where, theme=theme, css=css, prevent_thread_lock=True, footer_links=[], show_error=True)
     print(f"{url}   (Ctrl-C ends it)", flush=True)
     if block:
         page.block_thread()

@@ -13,9 +13,11 @@ from revinst.config.words import PRECISIONS
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
-from revinst.model.hardware import DTYPES, Machine, available_bytes, choose_for_machine, device_of
+from revinst.model.hardware import DTYPES, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
+from revinst.model.mergeable import check_mergeable
 from revinst.model.micro_batch import StepSetup, divide_step
+from revinst.model.proof import choose_proved
 from revinst.planning.speed import predict_speed
 from revinst.progress import in_words
 from revinst.training.strategies import is_sharding
@@ -64,8 +66,9 @@ def build_plan(
 ) -> dict[str, Any]:
     """JSON. memory_gib: of the device; None: this machine's, where it has such a device."""
     available_gib = available_bytes(machine.device) / GIB if memory_gib is None and machine.is_here else memory_gib
-    model = build_empty(config.model.base, config.model.lora)
-    hardware = choose_for_machine(machine, config.model.attention, config.model.quantization)
+    model = build_empty(config.model.base, config.model.lora, config.model.quantization)
+    check_mergeable(model, config.model)
+    hardware = choose_proved(config.model.base, machine, config.model.attention, config.model.quantization)
     choices = choose(model, config.model, machine, hardware, data.step_rows(machine.ranks), available_gib)
     shape, step, division = choices.shape, choices.step, choices.division
     speed, source = predict_speed(shape, division.recomputed, step)

@@ -12,6 +12,7 @@ from revinst.errors import UserError
 from revinst.launch.ranks import is_of_agent, process_group
 from revinst.model.build import build_empty
 from revinst.model.fingerprint import check_folder
+from revinst.model.mergeable import check_mergeable
 from revinst.runs.folder import Run
 from revinst.training.module import InstructionModule
 from revinst.training.resume import find_checkpoint, is_finished, where_to_go_on
@@ -34,7 +35,9 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
     trainer = build_trainer(run, config, signals)
     with run.lock() if trainer.is_global_zero else nullcontext():
         data.setup()
-        build_empty(config.model.base, config.model.lora)  # refuses an adapter that the base has no layers for
+        data.tokenizer.check_belongs(config.model.base)
+        # Refuses what can't be trained, an adapter that the base has no layers for, and one that could not be merged.
+        check_mergeable(build_empty(config.model.base, config.model.lora, config.model.quantization), config.model)
         check_against_data(trainer, config, data)
         trainer.ckpt_path = find_checkpoint(run, config, data)
         torch.set_float32_matmul_precision("high")  # tf32 for what is left in fp32, as in the recipe

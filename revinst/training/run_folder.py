@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import lightning as L
@@ -15,6 +16,7 @@ import revinst
 from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.split import read_split
+from revinst.data.tokenizer_files import write_tokenizer
 from revinst.model.adapter import adapter_state, save_adapter
 from revinst.runs.files import write_json, write_text
 from revinst.runs.folder import Run
@@ -101,7 +103,8 @@ class RunFolder(L.Callback):
         epochs = data.state_dict()["next_row"] / len(data.train_rows)  # how often all rows were seen
         if trainer.limit_train_batches != 1.0:
             epochs = trainer.current_epoch  # cut short on purpose
-        save_adapter(module.network.adapted, self.run.adapter, data.tokenizer.hf, state)
+        write_beside = partial(write_tokenizer, data.tokenizer, add_bos=not data.template.has_bos)
+        save_adapter(module.network.adapted, self.run.adapter, write_beside, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,

@@ -100,6 +100,7 @@ def test_rows_left_out_are_listed(tiny_llama, tmp_path):
     counts = manifest["data"]
     assert (counts["train"], counts["discarded"], counts["truncated"]) == (61, 2, 0)
     assert manifest["reasons"]["packing"].startswith("best_fit")
+    assert manifest["reasons"]["packed rows"].startswith("computed as by plain transformers")
 
 
 def test_config_of_a_run_repeats_it(runs):

@@ -20,8 +20,8 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import load_examples
-from revinst.data.overlap import normalise
 from revinst.data.redacted import restore
+from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
 from revinst.export.publish import PUBLISHED
@@ -126,7 +126,9 @@ def test_no_file_name_is_in_the_card(backward_run, tmp_path):
         (["--public"], "--push_to_hub"),
         (["--filter", "min_rating=3"], "--curate"),
         (["--filter", "min_words=nan"], "not a number"),
-        (["--me", "Mara"], "not a mail address"),
+        (["--me", " "], "give a name, an id or an address"),
+        (["--me", "Mara"], "the mail in it names its authors"),
+        (["--join_minutes", "-1"], "at least 0"),
     ],
 )
 def test_options_that_mean_nothing(backward_run, mbox, tmp_path, capsys, options, says):

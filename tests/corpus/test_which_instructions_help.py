@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from revinst.data.overlap import normalise
+from revinst.data.words import normalise
 from scripts import which_instructions_help
 from scripts.which_instructions_help import ARMS, describe, main
 from tests.commands.test_run import OPTIONS

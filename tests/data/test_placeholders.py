@@ -5,8 +5,8 @@ import json
 import pytest
 
 from revinst.data.example_table import load_examples
-from revinst.data.overlap import normalise
 from revinst.data.placeholders import is_placeholder
+from revinst.data.words import normalise
 
 PLACEHOLDERS = """N/A|n.a.|<noinput>|<No Input>|[NO CONTEXT]|None|none.|NONE!|-|--|—|…|...|NaN|null|nil|{}|[]|""|(empty)
 No context provided.|There is no input for this task.|No additional context is needed|Not applicable|no_input|No input

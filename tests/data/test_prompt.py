@@ -2,7 +2,9 @@
 
 import pytest
 
+from revinst.config.words import LANGUAGES
 from revinst.data.examples import Example
+from revinst.data.language import find_language
 from revinst.data.prompt import Piece, drop_context, load_template, parse_template, render_prompt
 from revinst.errors import UserError
 
@@ -32,6 +34,24 @@ def test_context_is_dropped_or_included(name):
     section = "### Context:\nThe bird is on the wire.\n\n"
     assert included.count(section) == 1 and included.replace(section, "") == without
     assert without.endswith("### Input:\nA bird sings.\n\n### Response:\n")
+
+
+TRANSLATIONS = "ar de el es fr he hi it ja ko nl pl pt ru th tr uk zh".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_the_blogs_prompt_in_other_languages(language):
+    """As the English one in form, with nothing of it left; each asks for the instruction in its own language."""
+    template, english = load_template(f"blog.{language}"), load_template("blog")
+    prompt = render_prompt(template, EXAMPLE, with_context=True)
+    assert prompt.target == "Who sings?" and template.hash != english.hash
+    assert len(template.headers) == 4 and not {*template.headers} & {*english.headers} - {"### Input:", "### Context:"}
+    lines, expected = template.text.splitlines(), english.text.splitlines()
+    assert len(lines) == len(expected) and find_language(lines[1]) == language
+
+
+def test_all_translations_are_tested():
+    assert list(LANGUAGES) == TRANSLATIONS
 
 
 def test_an_empty_context_leaves_no_heading():
@@ -90,7 +110,7 @@ def test_bad_templates_are_refused(text, reason):
 
 
 def test_a_template_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match="'blgo': neither blog, alpaca, chat, forward nor a file"):
+    with pytest.raises(UserError, match="'blgo': neither blog, alpaca, chat, forward nor a file, nor blog"):
         load_template("blgo")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 {response}\n{instruction}")
     with pytest.raises(UserError, match="a template must be a UTF-8 text file"):

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import json
 import lzma
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -136,9 +137,24 @@ def test_other_encodings_are_refused_with_what_to_do(tmp_path):
         path = write(tmp_path / name, text.encode("latin-1"))
         with pytest.raises(UserError, match=rf"^{path}{where}: not .*(?i:utf-8).*; convert the file: iconv "):
             load_examples(path)
+    for encoding, name, text in (
+        ("gb18030", "GB18030", "彗星是冰和尘埃的球体。"),
+        ("cp1251", "WINDOWS-1251", "Кометы из льда."),
+    ):
+        path = write(tmp_path / "rows.jsonl", json.dumps({"response": text * 9}, ensure_ascii=False).encode(encoding))
+        with pytest.raises(UserError, match=f"iconv -f {name} -t UTF-8"):
+            load_examples(path)
     path = write(tmp_path / "odd.csv", codecs.BOM_UTF16_LE + "instruction,response\na,b\n".encode("utf-16-le") + b"x")
     with pytest.raises(UserError, match=r"odd\.csv:"):
         load_examples(path)
+
+
+def test_columns_in_any_language(tmp_path):
+    """Also where the file spells a letter and its mark as two characters, and the config as one."""
+    rows = [{"指令": "什么是彗星", unicodedata.normalize("NFD", "réponse"): "彗星是冰和尘埃的球体。"}]
+    path = write(tmp_path / "rows.jsonl", json.dumps(rows[0], ensure_ascii=False).encode())
+    examples, _ = load_examples(path, {"instruction": "指令", "response": "réponse"})
+    assert (examples[0].instruction, examples[0].response) == ("什么是彗星", "彗星是冰和尘埃的球体。")
 
 
 def test_a_mark_of_utf_8_inside_is_no_part_of_a_row(tmp_path):

@@ -1,5 +1,6 @@
 """Property 8: no group of near-duplicates straddles the split, and a random split on the same rows does leak."""
 
+# other scripts are meant
 import itertools
 import random
 from collections import Counter
@@ -11,8 +12,9 @@ import pytest
 from revinst.data.audit import audit_random_split, audit_split, count_moved
 from revinst.data.example_table import build_examples, load_examples
 from revinst.data.examples import Example
-from revinst.data.overlap import ROUNDS, find_nearest_texts, near_duplicates, normalise
+from revinst.data.overlap import ROUNDS, find_nearest_texts, near_duplicates
 from revinst.data.split import Split, group_duplicates, select_examples, split_examples
+from revinst.data.words import normalise
 from revinst.errors import UserError
 
 PARTS = ("train", "val", "heldout")
@@ -96,6 +98,26 @@ def test_no_group_of_real_rows_straddles_but_a_random_split_leaks(dolly):
     assert len(split.val) == pytest.approx(299, abs=1)
 
 
+def test_near_duplicates_of_scripts_without_spaces_and_of_one_word():
+    """A long text with another character in it belongs to the first; a label that all rows share joins none."""
+    texts = {
+        "zh": "先把洋葱慢慢炒香再加入胡萝卜孜然和红扁豆最后倒入一点醋即可",
+        "ja": "玉ねぎをゆっくり炒めてからにんじんとクミンと赤レンズ豆を加え最後に酢を少し入れます",
+        "th": "ผัดหัวหอมช้าๆแล้วใส่แครอทยี่หร่าและถั่วเลนทิลแดงสุดท้ายเติมน้ำส้มสายชูเล็กน้อย",
+    }
+    rows = []
+    for name, text in texts.items():
+        rows += [
+            Example(name, f"{name}?", "", text, ""),
+            Example(f"{name}2", f"{name[::-1]}?", "", f"{text[:12]}我{text[13:]}", ""),
+        ]
+    groups = [{rows[row].id for row in group} for group in group_duplicates(rows)]
+    assert sorted(map(sorted, groups)) == [[name, f"{name}2"] for name in sorted(texts)]
+    for label in ("ポジティブ", "积极的情绪", "เชิงบวกมาก", "긍정적이다"):
+        labelled = [replace(row, response=label) for row in build_rows(20)]
+        assert len(group_duplicates(labelled)) == 20, label
+
+
 def test_groups_are_those_planted_and_no_more():
     examples, groups = plant_duplicates()
     found = [{examples[row].id for row in group} for group in group_duplicates(examples)]
@@ -107,19 +129,6 @@ def test_unrelated_rows_may_share_a_short_response_and_an_empty_context():
     rows = [replace(row, response="Yes, it is") for row in build_rows(20)]
     assert len(group_duplicates(rows)) == 20
     assert len(group_duplicates([replace(row, response="Yes, it certainly is") for row in rows])) == 1
-
-
-NORMALISED = [
-    ("What's  THIS?", "what s this"),
-    ("a_b\n\tc", "a b c"),
-    ("É 中!", "é 中"),
-    ("\ufeffso\u00adme\u200bthing\u00a0\u202eelse", "something else"),
-]
-
-
-@pytest.mark.parametrize(("text", "same"), NORMALISED)
-def test_normalise(text, same):
-    assert normalise(text) == same
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,18 @@ def test_written_for_a_reviewer(values, tmp_path, capsys):
     assert page.count("<mark>") == 12
     assert run_in_process("compare", a, b, "--output", tmp_path / "out.pdf") == 2
     assert "ends with .md, .csv, .tex, .html" in capsys.readouterr().err
+
+
+def test_leads_with_the_rouge_that_reads_all_rows(values, tmp_path):
+    paths = [write_rows(tmp_path / f"{name}.jsonl", values[:9] + shift) for name, shift in (("a", 0), ("b", 0.1))]
+    for path in paths:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row | {"rougeL_unicode": row["rougeL"]} | ({} if n else {"rougeL": None}) for n, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = compare(*paths)
+    assert result["metric"] == "rougeL_unicode" and "in 1 of 9 rows" in result["why"] and result["pairs"][0]["n"] == 9
+    console = Console(width=80, file=io.StringIO())
+    console.print(build_comparison_tables(result)[0])
+    assert "1 of 9 rows" in " ".join(console.file.getvalue().split())
+    asked = compare_systems([read_system(str(path)) for path in paths], "rougeL")
+    assert asked["metric"] == "rougeL" and asked["pairs"][0]["n"] == 8

@@ -79,6 +79,20 @@ def test_table_fits_80_columns(few):
     assert all(words in text for words in ("best of 3", "by consensus", "2.500 nats", "semantic", "round trip"))
 
 
+def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
+    rows = [row | ({"rougeL": None} if n < 10 else {}) for n, row in enumerate(few[1])]
+    values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in METRICS}
+    kinds = ExampleLabels([row["category"] for row in rows], [row["id"] for row in rows])
+    scores = summarise_scores(values, kinds, dict.fromkeys(BASELINES, values), {"base": "x"})
+    console = Console(width=80, file=io.StringIO())
+    console.print(build_table(scores))
+    text = console.file.getvalue()
+    assert "…" not in text and "rougeL_unicode:" in text and "in 10 of 30 rows" in " ".join(text.split())
+    write_report(tmp_path / "report.html", "run", scores, rows)
+    html = (tmp_path / "report.html").read_text()
+    assert "in 10 of 30 rows" in html and 'data-lead="rougeL_unicode"' in html and "ROUGE-L unicode" in html
+
+
 def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     scores, rows = few
     curves = {"train/loss": [(0, 3.0), (1, 2.0), (2, float("nan"))]}
@@ -87,6 +101,7 @@ def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
     assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
     assert all(name in html for name in BASELINES) and html.count("<polyline") == 1
+    assert 'made.dir = "auto"' in html, "Arabic and Hebrew run from right to left"
 
 
 def test_embedded_json_spells_what_could_end_a_script():

@@ -41,7 +41,7 @@ def test_longest_run_equals_brute_force():
 
 
 def normalised(text):
-    from revinst.data.overlap import normalise
+    from revinst.data.words import normalise
 
     return normalise(text).split()
 

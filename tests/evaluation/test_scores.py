@@ -1,5 +1,6 @@
 """Every metric on texts small enough to count; equal to the reference packages; fast; no figure without baselines."""
 
+# ruff: noqa: RUF001  # other scripts are meant
 import json
 import time
 
@@ -11,9 +12,14 @@ from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import chrf_score, sacre_bleu_score
 
 from revinst.data.example_table import load_examples
+from revinst.data.language import find_languages
 from revinst.evaluation.baselines import BASELINES, best_constant, build_baselines
-from revinst.evaluation.scores import HEAD_METRICS, TEXT_METRICS, metric_settings, score_corpus, score_predictions
+from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.sacrebleu_scores import choose_tokenizer, score_corpus
+from revinst.evaluation.scores import TEXT_METRICS, metric_settings, score_predictions
 from revinst.evaluation.summary import ExampleLabels, label_lengths, label_ranges, range_order, summarise_scores
+
+READ_ALL = ("bleu", "chrf", "copy_rate", "degenerate")  # and a metric of words is null where a reference has none
 
 
 def score_one(prediction: str, reference: str, response: str = "", lines: tuple[str, ...] = ()) -> dict[str, float]:
@@ -63,11 +69,14 @@ def test_degenerate(prediction, degenerate):
 def test_bleu_and_chrf_are_sacrebleus(pairs):
     predictions, references = zip(*pairs, strict=True)
     scores = score_predictions(predictions, references, references)
-    bleu, chrf = BLEU(effective_order=True), CHRF()
+    chrf = CHRF()
     for row, (prediction, reference) in enumerate(pairs):
+        bleu = BLEU(effective_order=True, tokenize=choose_tokenizer(reference))
         assert scores["bleu"][row] == pytest.approx(bleu.sentence_score(prediction, [reference]).score / 100)
         assert scores["chrf"][row] == pytest.approx(chrf.sentence_score(prediction, [reference]).score / 100)
-        assert all(0 <= scores[name][row] <= 1 + 1e-9 for name in TEXT_METRICS if name != "length_ratio")
+        for name in TEXT_METRICS:
+            value = scores[name][row]
+            assert name == "length_ratio" or 0 <= value <= 1 + 1e-9 or (np.isnan(value) and name not in READ_ALL)
 
 
 def test_corpus_level_is_torchmetrics_too():
@@ -82,21 +91,21 @@ def test_corpus_level_is_torchmetrics_too():
 
 
 def test_settings_name_the_packages():
-    described = metric_settings(["### Input:"])
+    described = metric_settings(["### Input:"], ["What is it?"])
     assert "nrefs:1" in described["chrf"]["sacrebleu"] and "version:" in described["bleu"]["sacrebleu"]
     assert described["degenerate"]["prompt_lines"] == ["### Input:"]
-    assert {"rouge", "eos", *TEXT_METRICS[4:]} <= set(described)
+    assert {"rouge", "eos", *TEXT_METRICS[7:]} <= set(described)
 
 
-def test_15000_rows_in_under_20_s():
+def test_15000_rows_in_under_10_s():
     examples = list(load_examples("quickstart")[0])
     examples = (examples * (3000 // len(examples) + 1))[:3000]
     references = [example.instruction for example in examples]
     responses = [example.response for example in examples]
     predictions = references[1:] + references[:1]
-    start = time.perf_counter()
+    start = time.process_time()  # a laden machine is no slower program
     score_predictions(predictions, references, responses)
-    assert time.perf_counter() - start < 20 / 5
+    assert time.process_time() - start < 10 / 5
 
 
 TRAIN = ["How do I cook rice?", "What is a comet?", "What is a sun?"]
@@ -112,6 +121,45 @@ def test_baselines_are_what_they_say():
     assert set(baselines["random_instruction"]) <= set(TRAIN)
     assert set(baselines["best_constant"]) == {"What is a comet?"}, "the first of the two best, by the alphabet"
     assert baselines["nearest_response"] == ["What is a comet?", baselines["best_constant"][0], "How do I cook rice?"]
+
+
+@pytest.mark.parametrize(
+    ("response", "lead", "question"),
+    [
+        ("彗星是围绕太阳运行的冰和尘埃的球体，它们非常古老。", "彗星是围绕太阳运行的", "彗星是围绕太阳运行的是什么？"),
+        (
+            "彗星は太陽の周りを回る氷と塵の塊です。",
+            "彗星は太陽の周りを回る氷と",
+            "彗星は太陽の周りを回る氷ととは何ですか？",
+        ),
+        (
+            "혜성은 태양 주위를 도는 얼음과 먼지 덩어리입니다.",
+            "혜성은 태양 주위를 도는",
+            "혜성은 태양 주위를 도는이란 무엇인가요?",
+        ),
+        (
+            "Кометы представляют собой шары изо льда и пыли, которые вращаются вокруг Солнца.",
+            "Кометы представляют собой шары изо льда и",
+            "Что такое Кометы представляют собой шары изо льда и?",
+        ),
+        ("Halley Kuyruklu Yıldızı güneşin etrafında döner ve bazen görülür.", None, "{} nedir?"),
+        ("ისინი ძალიან ძველია და მზის გარშემო ბრუნავენ ყოველთვის", None, "{}"),
+    ],
+)
+def test_floors_are_in_the_language_of_the_text(response, lead, question):
+    lead = lead or " ".join(response.split()[:7])
+    baselines = build_baselines([response] * 2, TRAIN_RESPONSES, TRAIN)
+    assert baselines["lead_words"] == [lead] * 2 and baselines["what_is"] == [question.replace("{}", lead)] * 2
+
+
+def test_a_text_whose_language_is_not_plain_is_asked_about_as_the_others():
+    assert find_languages(["Paris", "Paris ist die Hauptstadt von Frankreich", "Лёд", "东京"]) == [
+        "de",
+        "de",
+        "und",
+        "zh",
+    ]
+    assert find_languages(["Paris"]) == ["en"]
 
 
 def test_best_constant_is_chosen_on_validation_rows():
@@ -135,7 +183,8 @@ def test_summary_has_means_intervals_and_parts():
     assert result["macro"]["rougeL"] == pytest.approx(0.6)
     assert result["gains"]["what_is"]["rougeL"]["difference"] == pytest.approx(0.5 / 3)
     assert set(result["detectable"]) == set(HEAD_METRICS)
-    assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None]}
+    assert result["metrics"]["copy_rate"] == {"mean": None, "ci95": [None, None], "n": 0}
+    assert result["metrics"]["rougeL"]["n"] == 3
     assert list(result["by_response_length"]) == ["0-30 words"]
     assert "NaN" not in json.dumps(result) and json.dumps(result, allow_nan=False)
 

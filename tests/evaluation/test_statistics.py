@@ -102,6 +102,8 @@ def test_groups_make_evidence_weaker():
     groups = np.tile(np.arange(30), 10)
     assert sign_flip_p(differences) < 0.001 < sign_flip_p(differences, groups)
     assert detectable_difference(differences, groups) > 3 * detectable_difference(differences)
+    with np.errstate(all="raise"):
+        assert np.isnan(detectable_difference(np.full(9, np.nan))), "a metric that reads none of the rows"
 
 
 def test_missing_rows_are_left_out_of_a_pair():

@@ -1,14 +1,20 @@
 """GGUF files read back through transformers hold the model and the tokenizer that went in."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from gguf import GGUFReader, TokenType
+from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as BackendTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
-from revinst.export.gguf import FORMATS, load_gguf, pair_rotary_rows, write_gguf
+from revinst.export.gguf import FORMATS, load_gguf, pair_rotary_rows, split_steps, why_not_gguf, write_gguf
+from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
 BOUNDS = {"bf16": 0.0, "q8_0": 1e-3, "q4_0": 0.1, "q4_1": 0.1}  # mean KL, nats; q8_0 gave 3e-4
@@ -64,6 +70,62 @@ def test_tokenizer_is_the_same(kind, request, tmp_path):
         expected = tokenizer.hf(text, add_special_tokens=False).input_ids
         assert len(expected) > 5 and again(text, add_special_tokens=False).input_ids == expected
     assert again.eos_token_id == tokenizer.eos_id and again.bos_token_id == tokenizer.bos_id
+
+
+def test_each_row_has_a_token_and_each_end_a_name(llama, tmp_path):
+    """llama.cpp refuses a file with fewer tokens than rows."""
+    model = LlamaForCausalLM(tiny_config(vocab_size=1064)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "model")
+    write_gguf(tmp_path / "model", tmp_path / "m.gguf", "bf16", replace(llama, other_ends=(1, 0)))
+    fields = GGUFReader(tmp_path / "m.gguf").fields
+    said = {name: fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type")}
+    assert len(said["tokens"]) == len(said["token_type"]) == 1064
+    assert said["tokens"][998:1002] == [*llama.hf.convert_ids_to_tokens([998, 999]), "[PAD1000]", "[PAD1001]"]
+    assert said["token_type"][1000:] == [TokenType.UNUSED] * 64
+    ends = [fields[f"tokenizer.ggml.{name}_token_id"].contents() for name in ("eos", "eot", "eom")]
+    assert ends == [2, 1, 0] and fields["tokenizer.ggml.padding_token_id"].contents() < 1000
+
+
+# Of Llama 3's tokenizer.json.
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignore_merges", "normalizer", "name"),
+    [
+        (LLAMA_3, True, None, "llama-bpe"),
+        (LLAMA_3, False, None, None),  # llama.cpp takes whole words as tokens there
+        (LLAMA_3, True, normalizers.NFC(), None),
+        (LLAMA_3.replace("{1,3}", ""), True, None, None),  # Qwen's digits
+        (None, False, None, "gpt-2"),
+    ],
+)
+def test_words_are_split_as_llama_cpp_does_or_refused(smollm, pattern, ignore_merges, normalizer, name):
+    definition = json.loads(smollm.hf.backend_tokenizer.to_str())
+    definition["model"]["ignore_merges"] = ignore_merges
+    backend = BackendTokenizer.from_str(json.dumps(definition))
+    if pattern:
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    if normalizer:
+        backend.normalizer = normalizer
+    tokenizer = replace(smollm, hf=SimpleNamespace(backend_tokenizer=backend))
+    if name:
+        assert split_steps(tokenizer) == name
+        return
+    with pytest.raises(UserError, match="splits text by its own rules"):
+        split_steps(tokenizer)
+
+
+def test_a_base_without_rotary_angles_is_refused_in_one_line(llama, tmp_path):
+    AutoConfig.for_model("opt").save_pretrained(tmp_path)
+    assert "model_type opt can't be exported here" in why_not_gguf(str(tmp_path), llama)
+    tiny_config().save_pretrained(tmp_path)
+    assert why_not_gguf(str(tmp_path), llama) == ""
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,40 @@ def test_merged_is_what_peft_computes(small, tmp_path, kind, onto):
     assert kl(expected, merged) < 0.02 * kl(expected, untouched) and kl(expected, merged) < 1e-3
 
 
+MIXTURE = {"num_local_experts": 4, "num_experts_per_tok": 2, "target_modules": ["q_proj", "o_proj"]}
+RENAMED = {"target_modules": ["query_key_value", "dense_4h_to_h"]}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options", "part"),
+    [
+        ("mixtral", MIXTURE, "model.layers.1.block_sparse_moe.experts.3.w2.weight"),
+        ("gpt_neox", RENAMED, "embed_out.weight"),
+    ],
+)
+@pytest.mark.parametrize("onto", ["nf4", "16bit"])
+def test_tensors_keep_the_names_of_the_bases_files(tmp_path, model_type, options, part, onto):
+    """transformers renames tensors when it loads them, and stacks a mixture's experts; servers want the files'."""
+    torch.manual_seed(0)
+    options = dict(options)
+    targets = options.pop("target_modules")
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    config = AutoConfig.for_model(
+        model_type, **sizes, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, **options
+    )
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(base)
+    adapter = write_peft_adapter(base, tmp_path / "adapter", target_modules=targets)
+    merged = merge(base, adapter, tmp_path / "merged", onto)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, merged))
+    assert before.keys() == after.keys() and torch.equal(before[part], after[part])
+    quantization = "nf4" if onto == "nf4" else "none"
+    network = load_for_inference(str(base), None, CPU, quantization, dequantize=True).base.float()
+    untouched = log_p(network)
+    expected = log_p(PeftModel.from_pretrained(network, adapter))
+    assert kl(expected, log_p_of(merged)) < 0.02 * kl(expected, untouched)
+
+
 def test_every_tensor_is_rounded_once_from_fp32(small, tmp_path):
     adapter = write_peft_adapter(small, tmp_path / "adapter")
     merged = load_file(merge(small, adapter, tmp_path / "merged", "nf4") / "model.safetensors")
@@ -138,6 +172,7 @@ def test_shards_are_written_one_by_one_with_an_index(small, tmp_path, monkeypatc
         (lambda folder: change_config(folder, intermediate_size=256), "does not fit the model"),
         (lambda folder: change_config(folder, num_hidden_layers=3), "9 tensors are missing"),
         (lambda folder: change_config(folder, vocab_size=301), "its config.json says"),
+        (lambda folder: change_config(folder, pad_token_id=49152), "no model can be built from its config.json"),
         (lambda folder: change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4}), "quantised"),
         (lambda folder: drop_tensor(folder, "model.norm.weight"), "1 tensors are missing, the first is model.norm"),
     ],
@@ -148,7 +183,7 @@ def test_base_that_does_not_fit(tiny_llama, tmp_path, spoil, says):
     adapter = write_peft_adapter(base, tmp_path / "adapter")
     spoil(base)
     with pytest.raises(UserError, match=says):
-        merge(base, adapter, tmp_path / "merged", "16bit")
+        plan_merge(str(base), adapter, "16bit")  # before a shard is written
 
 
 def change_config(folder: Path, **values: object) -> None:

@@ -7,8 +7,9 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", [1, 40, 64, 150])
 @pytest.mark.parametrize("heads, key_heads, size", [(32, 32, 128), (9, 3, 64), (12, 2, 48)])
-def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, size):
+def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, size, window):
     from revinst.inference.engine.cached import kernels, plain
 
     torch.manual_seed(0)
@@ -29,7 +30,7 @@ def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, si
     for ops in (kernels, plain):
         own_cache, own = cache.clone(), joined.clone()
         ops.rotate_and_write(parts(own), angles, own_cache, owners, places)
-        results.append((own, own_cache, ops.attend(parts(own)[0][:7], own_cache, lengths, 0.1, positions)))
+        results.append((own, own_cache, ops.attend(parts(own)[0][:7], own_cache, lengths, 0.1, positions, window)))
     assert (results[0][1] != cache).sum().item() == pytest.approx(2 * tokens * key_heads * size, rel=0.01)
     for got, expected in zip(*results, strict=True):
         error = (got.double() - expected.double()).norm() / expected.double().norm()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from revinst.config.settings import LoraSettings
 from revinst.data.encoding import encode_examples, encode_to_generate
@@ -19,9 +20,13 @@ from revinst.inference.engine.sampling import Picking, pick_tokens, sequence_key
 from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.inference.likelihood import document_losses
+from revinst.model.attention import register_attention
 from revinst.model.base import dequantize_base, is_quantized, load_base
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
+from tests.model.base_cases import KINDS, draw_documents, packed_network, plain_model
+from tests.model.base_cases import tiny_config as case_config
+from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")
 
@@ -76,10 +81,10 @@ def test_stops_at_eos(network, smollm, prompts, engine):
     """The second token that the model writes anyway is declared EOS: one token is left, and it is not EOS."""
     whole = generate(network, smollm, prompts[:1])[0]
     assert whole[1] != whole[0]
-    stopping = replace(smollm, eos_id=whole[1])
     settings = GenerationSettings(max_new_tokens=16, engine=engine)
-    [(_, out)] = generate_batches(network, stopping, prompts[:1], settings)
-    assert (out.token_ids, out.stopped) == (whole[:1], "eos")
+    for stopping in (replace(smollm, eos_id=whole[1]), replace(smollm, other_ends=(whole[1],))):
+        [(_, out)] = generate_batches(network, stopping, prompts[:1], settings)
+        assert (out.token_ids, out.stopped) == (whole[:1], "eos")
     [(_, out)] = generate_batches(network, smollm, prompts[:1], settings, limits=[3])
     assert (out.token_ids, out.stopped) == (whole[:3], "length")
 
@@ -191,6 +196,45 @@ def test_what_the_slots_do_not_know_goes_to_transformers(tiny_llama, capsys):
     assert got[0].token_ids == expected[0].token_ids and "rotary angles are dynamic" in capsys.readouterr().err
     with pytest.raises(UserError, match="dynamic"):
         list(generate_batches(network, tokenizer, [[5]], GenerationSettings(engine="slots")))
+
+
+@pytest.mark.parametrize("window", [1, 5, 16, 64])
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)], ids=str)
+def test_a_window_is_that_of_transformers(smollm, window, device):
+    """Of a Mistral: prompts that share a prefix, alone and beside others, and texts that outgrow the window."""
+    values = tiny_config(vocab_size=512, initializer_range=0.2).to_dict() | {"sliding_window": window}
+    config = MistralConfig.from_dict(values | {"model_type": "mistral", "architectures": None})
+    torch.manual_seed(0)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    options = {"attn_implementation": register_attention("sdpa"), "dtype": torch.float32}
+    model = AutoModelForCausalLM.from_config(MistralConfig.from_dict(config.to_dict()), **options)
+    model.load_state_dict(plain.state_dict())
+    network = Network(model.requires_grad_(False)).to(device).eval()
+    assert not why_not_decoder(network)
+    first = torch.randint(10, 512, (12,)).tolist()  # of all of them: a prefix
+    prompts = [first + torch.randint(10, 512, (n,)).tolist() for n in (3, 9, 20, 31, 40)]
+    settings = GenerationSettings(max_new_tokens=20, engine="slots", precision="fp32")
+    for some in (prompts, prompts[-1:]):
+        for number, made in generate_batches(network, smollm, some, settings):
+            ids = torch.tensor([some[number]])
+            # without a cache: transformers (5.23) keeps a cache of all for a window of 1
+            expected = plain.generate(
+                ids, do_sample=False, use_cache=False, max_new_tokens=20, eos_token_id=smollm.eos_id
+            )
+            new = expected[0, ids.shape[1] :].tolist()
+            assert made.token_ids == (new[:-1] if new[-1] == smollm.eos_id else new)
+
+
+@pytest.mark.parametrize("model_type", ["phi3", "qwen3"])
+def test_angles_by_length_are_each_texts_own(smollm, model_type):
+    """Texts that grow beyond the trained length of 64, that are beyond it, and that do not reach it: as if alone."""
+    config = case_config(model_type, **KINDS[model_type])
+    plain = plain_model(config)
+    network, texts = packed_network(plain, config), draw_documents([58, 30, 90])
+    made = dict(generate_batches(network, smollm, [text.tolist() for text in texts], GenerationSettings(20)))
+    for number, text in enumerate(texts):
+        new = plain.generate(text[None], do_sample=False, max_new_tokens=20, eos_token_id=smollm.eos_id)[0, len(text) :]
+        assert made[number].token_ids == [token for token in new.tolist() if token != smollm.eos_id]
 
 
 def test_every_mode_is_restored(network, smollm, prompts):

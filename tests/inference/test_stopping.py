@@ -1,5 +1,7 @@
 """What ends a sequence: EOS, a header of the template in whatever tokens, or its limit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,13 @@ def test_a_header_cuts_the_text_before_it(tokenizer, gap):
     assert reason == "header" and kept < len(ids) and tokenizer.decode(ids[:kept]).strip() == text
     assert stopping.judge([*ids[:1], tokenizer.eos_id]) == (1, "eos")
     assert Stopping(tokenizer).judge(ids) is None, "without headers only EOS ends a text"
+
+
+def test_each_end_of_the_base_ends_a_text(llama):
+    stopping = Stopping(replace(llama, other_ends=(1,)))
+    assert stopping.may_end(torch.tensor([0, 1, 2, 3, 999])).tolist() == [False, True, True, False, False]
+    assert stopping.judge([500, 1]) == stopping.judge([500, 2]) == (1, "eos")
+    assert stopping.judge([500, 3]) is None
 
 
 @pytest.mark.parametrize("engine", ["slots", "hf"])

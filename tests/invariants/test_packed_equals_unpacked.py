@@ -76,6 +76,48 @@ def test_backends_agree():
             assert error < 2e-2, backend
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("extras", [{"window": 1}, {"window": 16}, {"soft_cap": 2.0}, {"window": 16, "soft_cap": 2.0}])
+@pytest.mark.parametrize("backend", ["flash", "varlen", "sdpa"])
+def test_windows_and_caps_are_the_textbooks(backend, extras):
+    """In bf16 within rounding of eager in fp32, forward and gradients; what a kernel does not know is refused."""
+    device, results = torch.device("cuda"), []
+    if BACKENDS[backend].why_not(device, torch.bfloat16) or not extras.keys() <= BACKENDS[backend].knows:
+        pytest.skip(f"{backend} does not compute it here")
+    ends = torch.tensor([0, *torch.tensor(SEQ_LENS).cumsum(0)], dtype=torch.int32, device=device)
+    for name, dtype in [(backend, torch.bfloat16), ("eager", torch.float32)]:
+        torch.manual_seed(0)
+        inputs = [torch.randn(sum(SEQ_LENS), heads, 64).to(device, dtype).requires_grad_() for heads in (4, 2, 2)]
+        out = BACKENDS[name].packed(*inputs, 0.125, ends, SEQ_LENS, **extras)
+        out.float().square().sum().backward()
+        results.append([out, *(x.grad for x in inputs)])
+    for got, expected in zip(*results, strict=True):
+        assert (got.float() - expected).norm() < 3e-2 * expected.norm() + 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 1, 16, 40])
+@pytest.mark.parametrize("backend", ["flash", "sdpa"])
+def test_a_window_after_a_prefix_is_the_textbooks(backend, window):
+    """The last tokens of each document beside keys and values of all of it."""
+    device, prefix, results = torch.device("cuda"), 24, []
+    if BACKENDS[backend].why_not(device, torch.bfloat16):
+        pytest.skip(f"{backend} does not run here")
+    extras = {} if window is None else {"window": window}
+    longer = [length + prefix for length in SEQ_LENS]
+    for name, dtype in [(backend, torch.bfloat16), ("eager", torch.float32)]:
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(sum(longer), heads, 64).to(device, dtype) for heads in (4, 2, 2))
+        last = torch.cat([torch.arange(length) >= prefix for length in longer]).to(device)
+        lengths = longer if name == "eager" else SEQ_LENS
+        ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device=device)
+        if name == "eager":
+            results.append(BACKENDS[name].packed(q, k, v, 0.125, ends, lengths, **extras)[last])
+        else:
+            results.append(BACKENDS[name].after_prefix(q[last], k, v, 0.125, ends, lengths, **extras).float())
+    assert (results[0] - results[1]).norm() < 2e-2 * results[1].norm()
+
+
 def test_choice_is_explained():
     backend, reason = choose_attention(torch.device("cpu"), "auto", torch.bfloat16)
     assert backend == "sdpa" and "GPU" in reason
@@ -86,32 +128,41 @@ def test_fp32_is_not_for_kernels_of_16_bits(why_not):
     assert "fp32" in why_not(torch.device("cuda"), torch.float32)
 
 
-@pytest.mark.parametrize(("window", "refused"), [(8, True), (16, True), (17, False), (None, False)])
-def test_a_window_that_would_mask_something_is_refused(window, refused):
-    """transformers' own forward of a Mistral with that window is another function of the same tokens."""
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+@pytest.mark.parametrize("window", [1, 8, 16, 17, None])
+def test_a_window_masks_what_it_masks_in_transformers(window, backend):
     config = MistralConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, sliding_window=window, attn_implementation=register_attention("sdpa"),
+        num_key_value_heads=1, head_dim=16, sliding_window=window, attn_implementation=register_attention(backend),
     )  # fmt: skip
     torch.manual_seed(0)
-    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 64, (1, 17))
-    if refused:
-        with pytest.raises(UserError, match=rf"sliding window of {window} tokens.*data\.seq_len: {window}"):
-            packed_logits(model, ids, [17])
-        packed_logits(model, ids[:, :window], [window])  # nothing is masked in it
-        return
-    packed = packed_logits(model, ids, [17])
+    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 64, (1, 34))
+    packed = {lengths: packed_logits(model, ids, [*lengths]) for lengths in [(17, 17), (10, 24)]}
     model.set_attn_implementation("sdpa")
-    assert (packed - model(ids, use_cache=False).logits[0]).abs().max() < 1e-5
+    for lengths, logits in packed.items():
+        plain = torch.cat([model(part, use_cache=False).logits[0] for part in ids.split(lengths, dim=1)])
+        assert (logits - plain).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [({"softcap": 50.0}, "soft cap of 50"), ({"s_aux": torch.zeros(2)}, "sinks"), ({}, "later")]
+    ("what", "words"), [({"softcap": 50.0}, "soft cap"), ({"s_aux": torch.zeros(2)}, "sinks"), ({}, "later")]
 )
-def test_what_no_kernel_knows_is_refused(what, words):
+def test_what_a_kernel_does_not_know_is_refused(what, words):
     module = torch.nn.Identity()
     module.is_causal = bool(what)
     forward = AttentionInterface()[register_attention("sdpa")]
     q = torch.zeros(1, 2, 4, 8)
     with pytest.raises(UserError, match=words):
         forward(module, q, q, q, None, cu_seqlens=torch.tensor([0, 4]), seq_lens=[4], **what)
+
+
+def test_auto_takes_a_kernel_that_knows_what_the_base_has():
+    def choose(asked: str, *needs: str) -> str:
+        return choose_attention(torch.device("cpu"), asked, torch.float32, needs=frozenset(needs))[0]
+
+    assert (
+        choose("auto", "window") == "sdpa"
+        and choose("auto", "window", "soft_cap") == choose("auto", "sinks") == "eager"
+    )
+    with pytest.raises(UserError, match=r"soft cap.*which sdpa does not compute; use model\.attention: auto"):
+        choose("sdpa", "soft_cap")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.helpers import rescale_adapter_scale
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache, MistralConfig
 
 from revinst.errors import UserError
 from revinst.model.attention import BACKENDS, register_attention, rows_by_sdpa
@@ -20,12 +20,15 @@ CPU = torch.device("cpu")
 SEQ_LENS = [30, 50, 7]
 
 
-def build(targets="all-linear", dropout: float = 0.0, **lora):
-    """A float64 Llama with grouped heads and an adapter whose every matrix counts."""
+def build(targets="all-linear", dropout: float = 0.0, window: int | None = None, **lora):
+    """A float64 Llama, or Mistral with a window, with grouped heads and an adapter whose every matrix counts."""
     torch.manual_seed(0)
     config = tiny_config(vocab_size=128, intermediate_size=160, num_hidden_layers=3)
+    if window is not None:
+        values = config.to_dict() | {"model_type": "mistral", "architectures": None, "sliding_window": window}
+        config = MistralConfig.from_dict(values)
     config._attn_implementation = register_attention("sdpa")
-    base = LlamaForCausalLM(config).double().requires_grad_(False)
+    base = AutoModelForCausalLM.from_config(config).double().requires_grad_(False)
     options = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM", **lora)
     model = get_peft_model(base, options, autocast_adapter_dtype=False)
     for name, parameter in model.named_parameters():
@@ -85,6 +88,19 @@ def test_fused_equals_plain(targets, offloaded):
         assert gradients and all(gradient.norm() > 0 for gradient in gradients.values())
         # transformers takes norms in fp32 even in a float64 model, hence not 1e-14
         assert error(fused_hidden, hidden) < 2e-6
+        assert max(error(fused_gradients[name], gradients[name]) for name in gradients) < 2e-6
+
+
+@pytest.mark.parametrize("window", [3, 20])
+def test_a_window_is_that_of_the_plain_layer(window):
+    """In documents of 7 to 50 tokens, and in full rows, which are otherwise SDPA's."""
+    for seq_lens in (SEQ_LENS, [40, 40]):
+        results = {}
+        for each, fused in ((window, False), (window, True), (4096, False)):
+            model = build(window=each)
+            results[each, fused] = run(fuse(model, 2) if fused else model, seq_lens)
+        (hidden, gradients), (fused_hidden, fused_gradients) = results[window, False], results[window, True]
+        assert error(fused_hidden, hidden) < 2e-6 and error(results[4096, False][0], hidden) > 1e-2
         assert max(error(fused_gradients[name], gradients[name]) for name in gradients) < 2e-6
 
 

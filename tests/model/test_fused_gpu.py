@@ -1,9 +1,12 @@
-"""Fused layers on a GPU with the adapter off in one pass and on in another: a penalty on the distance to the base."""
+"""Fused layers on a GPU: with the adapter off in one pass and on in another (a penalty on the distance to the base);
+with a window.
+"""
 
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, MistralConfig
 
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import collate_rows
@@ -52,3 +55,36 @@ def test_a_penalty_on_the_distance_to_the_base(base, tmp_path, recomputed):
     (plain, gradient), (penalty, of_fused) = found["plain"], found["fused"]
     assert plain > 0.01 and penalty == pytest.approx(plain, rel=0.02)
     assert (of_fused - gradient).norm() < 0.05 * gradient.norm()
+
+
+@pytest.mark.parametrize("backend", ["flash", "varlen"])
+@pytest.mark.parametrize("window", [1, 100, 4096])
+def test_a_mistrals_window(base, tmp_path, window, backend):
+    """Loss and gradient in bf16 against plain layers with the textbook's attention."""
+    cuda = torch.device("cuda")
+    if not torch.cuda.is_available() or BACKENDS[backend].why_not(cuda, torch.bfloat16):
+        pytest.skip(f"needs a CUDA GPU with {backend}")
+    llama = write_tiny_llama(tmp_path / "llama", Path(base), torch.bfloat16, num_key_value_heads=2, **LLAMA)
+    data = build_data(llama, seq_len=1024)
+    data.setup()
+    batch = collate_rows(data.train_documents, data.train_rows[:4]).to(cuda)
+    values = AutoConfig.from_pretrained(llama).to_dict()
+    values |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window}
+    MistralConfig.from_dict(values).save_pretrained(llama)
+    found = {}
+    for kernels, attention in (("plain", "eager"), ("fused", backend)):
+        torch.manual_seed(1)
+        model = attach_lora(load_base(str(llama), cuda, "nf4", attention), LoraSettings(r=8, dropout=0.0), str(llama))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        network = Network(model).train()
+        fused, _ = choose_layers(network.layers, kernels, on_gpu=True, triton=has_triton(cuda))
+        fuse_layers(network.layers, fused, 2, rows_by_sdpa(BACKENDS[attention].packed))
+        assert len(fused) == (4 if kernels == "fused" else 0)
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = network.token_nll(batch).mean()
+        loss.backward()
+        found[kernels] = loss.item(), torch.cat([p.grad.flatten() for p in network.trainable_parameters()])
+    (plain, gradient), (loss, of_fused) = found["plain"], found["fused"]
+    assert loss == pytest.approx(plain, rel=2e-3) and (of_fused - gradient).norm() < 0.05 * gradient.norm()

@@ -1,6 +1,7 @@
 "use strict";
 // Only the rows in view are in the page, so 15,000 of them scroll as 15 do. Texts go in as text nodes, never as markup.
 const rows = JSON.parse(document.getElementById("data").textContent);
+const lead = document.getElementById("data").dataset.lead;
 const byId = (id) => document.getElementById(id);
 const [list, canvas, search, order, category, count] = ["list", "canvas", "search", "order", "category", "count"].map(byId);
 const PRINTED_ROWS = 50, SPARE_ROWS = 4;
@@ -8,8 +9,8 @@ const texts = rows.map((row) =>
   [row.id, row.response, row.reference, row.prediction, row.nearest_train_instruction].join("\n").toLowerCase());
 const orders = {
   file: null,
-  worst: (row) => row.rougeL,
-  best: (row) => -row.rougeL,
+  worst: (row) => row[lead] ?? 2,
+  best: (row) => -(row[lead] ?? -1),
   copied: (row) => -(row.copy_rate ?? -1),
   similar: (row) => -(row.max_similarity ?? -1),
 };
@@ -22,20 +23,27 @@ function element(tag, name, text) {
   return made;
 }
 
+// Somebody's text: from right to left where its own letters run so.
+function written(name, text) {
+  const made = element("div", name, text);
+  made.dir = "auto";
+  return made;
+}
+
 function spell(value) {
   return typeof value === "number" ? value.toFixed(2) : "–";
 }
 
 function cell(label, text) {
   const made = element("div", "cell");
-  made.append(element("i", "", label), element("div", "", text ?? "–"));
+  made.append(element("i", "", label), written("", text ?? "–"));
   return made;
 }
 
 function marks(row) {
   const made = element("div", "marks");
-  const tone = row.rougeL >= 0.5 ? "good" : row.rougeL < 0.15 ? "bad" : "";
-  made.append(element("span", "", "ROUGE-L"), element("span", tone, spell(row.rougeL)));
+  const value = row[lead], tone = value >= 0.5 ? "good" : value < 0.15 ? "bad" : "";
+  made.append(element("span", "", "ROUGE-L"), element("span", tone, spell(value)));
   for (const [label, name] of [["chrF", "chrf"], ["copied", "copy_rate"], ["similar", "max_similarity"]])
     made.append(element("span", "", label), element("span", "", spell(row[name])));
   if (row.degenerate) made.append(element("span", "flag", "degenerate"));
@@ -93,7 +101,7 @@ function open(row) {
   const numbers = Object.entries(row).filter(([, value]) => typeof value === "number");
   byId("whole").replaceChildren(
     element("p", "quiet", [row.category, row.id].filter(Boolean).join(" · ")),
-    ...parts.flatMap(([label, text]) => [element("h3", "", label), element("div", "text", text)]),
+    ...parts.flatMap(([label, text]) => [element("h3", "", label), written("text", text)]),
     element("h3", "", "scores"),
     ...numbers.map(([name, value]) => element("span", "score", `${name} ${value.toFixed(3)}`)));
   byId("detail").showModal();

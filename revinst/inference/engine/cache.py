@@ -15,11 +15,12 @@ from revinst.inference.engine.cached import load_ops
 class Cache:
     """data: [L, 2, N, K, S, D], keys and values: what one head of one sequence attends to lies in one piece.
 
-    angles: cos and sin [S, D].
+    angles: cos and sin [S, D]. window: positions that a token sees, its own included; None: all before it.
     """
 
-    def __init__(self, data: Tensor, angles: tuple[Tensor, Tensor], scale: float):
+    def __init__(self, data: Tensor, angles: tuple[Tensor, Tensor], scale: float, window: int | None):
         self.data, self.angles, self.scale, self.ops = data, angles, scale, load_ops(data.device)
+        self.window = self.num_positions if window is None else window
         self.slots = torch.arange(data.shape[2], device=data.device)
 
     @property
@@ -43,8 +44,10 @@ class Cache:
         self.ops.rotate_and_write(parts, self.angles, self.data[layer], slots, places)
 
     def attend(self, layer: int, q: Tensor, lengths: Tensor, longest: int) -> Tensor:
-        """q [n, H, D] of slots 0 to n - 1 to their first lengths [n] + 1 positions, at most `longest` -> [n, H, D]."""
-        return self.ops.attend(q, self.data[layer], lengths, self.scale, longest)
+        """q [n, H, D] of slots 0 to n - 1 -> [n, H, D]. Each to its first lengths [n] + 1 positions, at most `longest`;
+        of them to the last `window`.
+        """
+        return self.ops.attend(q, self.data[layer], lengths, self.scale, longest, self.window)
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         """The first `length` positions of one slot to others."""

@@ -1,4 +1,4 @@
-"""A Llama laid out for writing: one pass for whole prompts, one for a token of each sequence, on the same cache.
+"""A Llama or Mistral laid out for writing: one pass for whole prompts, one for a token of each sequence, on one cache.
 
 Query, key and value weights are one matrix, gate and up another. Where memory allows they are unpacked to 16 bits once,
 the adapter added in fp32 and rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart.
@@ -19,6 +19,7 @@ from revinst.data.batch import put
 from revinst.inference.engine.cache import Cache
 from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
+from revinst.model.fused.attention_block import window_of
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
 from revinst.model.fused.support import load_ops, why_not
@@ -85,7 +86,7 @@ class Layer:
 
 class Decoder:
     """Args:
-    network: a Llama, with its adapter on or off; its weights are copied where `dense`.
+    network: a Llama or Mistral, with its adapter on or off; its weights are copied where `dense`.
     attention: one of `attention.BACKENDS`, for prompts.
     """
 
@@ -100,7 +101,7 @@ class Decoder:
         self.norm = (decoder.norm.weight, decoder.norm.variance_epsilon)
         first = layers[0].self_attn
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim, self.scale = first.head_dim, first.scaling
+        self.head_dim, self.scale, self.window = first.head_dim, first.scaling, window_of(layers[0])
 
     @property
     def cache_bytes(self) -> int:
@@ -112,7 +113,7 @@ class Decoder:
         shape = (len(self.layers), 2, slots, self.key_heads, positions, self.head_dim)
         cos, sin = self.rotary(self.like[:1, None], torch.arange(positions, device=self.device)[None])
         angles = cos[0].contiguous(), sin[0].contiguous()
-        return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), angles, self.scale)
+        return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), angles, self.scale, self.window)
 
     def shared_prefix(self, prompts: Sequence[list[int]]) -> Tensor | None:
         """Keys and values [L, 2, K, P, D] of what all prompts begin with, such as a template's first lines."""
@@ -142,17 +143,19 @@ class Decoder:
         ids, places, owners = self.put(torch.stack([ids, places, torch.tensor(slots).repeat_interleave(counts)]))
         ends = self.put(counts.cumsum(0))
         cu_seqlens = F.pad(ends, (1, 0)).int()
+        masks = self.window is not None and self.window < skip + max(lengths)
+        extras = {"window": self.window} if masks else {}
         if prefix is not None:
             cache.write_prefix(prefix, slots)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             cache.rotate_and_write(number, (q, k, v), owners, places)
             if prefix is None or self.attention.after_prefix is None:
-                return self.attention.packed(q, k, v, self.scale, cu_seqlens, lengths)
+                return self.attention.packed(q, k, v, self.scale, cu_seqlens, lengths, **extras)
             k, v = (
                 put_before(part.transpose(0, 1), x, lengths) for part, x in zip(prefix[number], (k, v), strict=True)
             )
-            return self.attention.after_prefix(q, k, v, self.scale, cu_seqlens, lengths)
+            return self.attention.after_prefix(q, k, v, self.scale, cu_seqlens, lengths, **extras)
 
         hidden = self.forward(ids, attend)
         return self.head(self.normed(hidden[ends - 1]))

@@ -16,6 +16,7 @@ from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.network import Network
+from revinst.model.rope import trained_length
 
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
 CACHE_SHARE = 0.85  # of the memory that is free beside model and decoder
@@ -81,6 +82,8 @@ class Engine:
                 )
             else:
                 given, size = list(zip(prompts, limits, samples, strict=True)), self.settings.batch_size or 16
+                if max(len(prompt) + limit for prompt, limit, _ in given) > trained_length(self.network.base.config):
+                    size = 1
                 ended = generate_with_transformers(self.network, self.tokenizer, given, picking, size)
             for sequence in ended:
                 yield sequence.number, Generated(sequence.new_ids, sequence.stopped, sequence.log_p)

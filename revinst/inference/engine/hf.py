@@ -36,7 +36,7 @@ def generate_with_transformers(
         num_beams=1,
         use_cache=True,
         bos_token_id=tokenizer.bos_id,
-        eos_token_id=picking.stopping.eos_id,
+        eos_token_id=tokenizer.eos_ids,
         pad_token_id=tokenizer.pad_id,
     )
     for start in range(0, len(order), batch_size):

@@ -40,6 +40,14 @@ class Attended:
     u_o: Tensor | None = None
 
 
+def window_of(layer: "LlamaDecoderLayer") -> int | None:
+    """Tokens that a token of this layer sees, itself included; None: all before it. What else Mistral's layers are is
+    Llama's.
+    """
+    is_mistral = type(layer).__name__ == "MistralDecoderLayer"
+    return getattr(layer.self_attn.config, "sliding_window", None) if is_mistral else None
+
+
 class AttentionBlock:
     """projections: of q, k, v and o."""
 
@@ -54,7 +62,7 @@ class AttentionBlock:
         self.qkv, self.o = Group(projections[:3], ops), Group(projections[3:], ops)
         self.norm, self.eps = norm, norm.variance_epsilon
         self.head_dim, self.scaling = attention.head_dim, attention.scaling
-        self.kernel, self.ops = kernel, ops
+        self.kernel, self.ops, self.window = kernel, ops, window_of(layer)
 
     def attend(self, x: Tensor, at: Segments, adapter: Adapter, mask: Mask | None, record: bool) -> Attended:
         """Up to attention's output. record: with a graph to differentiate attention itself by."""
@@ -67,8 +75,10 @@ class AttentionBlock:
             self.ops.rotate(y, at.cos, at.sin, y)
         for y in (q, k, v):
             y.requires_grad_(record)
+        masks = self.window is not None and self.window < max(at.seq_lens)
         with torch.set_grad_enabled(record):
-            out = self.kernel(q, k, v, self.scaling, at.cu_seqlens, at.seq_lens)
+            extras = {"window": self.window} if masks else {}
+            out = self.kernel(q, k, v, self.scaling, at.cu_seqlens, at.seq_lens, **extras)
         return Attended((q, k, v), out, u)
 
     def project(self, attended: Attended, adapter: Adapter, mask: Mask | None) -> Tensor:

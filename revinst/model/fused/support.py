@@ -16,6 +16,8 @@ from revinst.model.hardware import has_triton
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+LIKE_LLAMA = ("LlamaDecoderLayer", "MistralDecoderLayer")  # with a window or without: `attention_block.window_of`
+
 
 def choose_layers(
     layers: Iterable[torch.nn.Module], kernels: str, *, on_gpu: bool, triton: bool
@@ -72,7 +74,7 @@ def load_ops(device: torch.device) -> ModuleType:
 
 def why_not(module: torch.nn.Module) -> str:
     """Why a decoder layer can't be fused; empty if it can."""
-    if type(module).__name__ != "LlamaDecoderLayer":
+    if type(module).__name__ not in LIKE_LLAMA:
         return f"{type(module).__name__} is not Llama's"
     layer = cast("LlamaDecoderLayer", module)
     attention, mlp = layer.self_attn, layer.mlp

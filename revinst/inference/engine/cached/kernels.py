@@ -57,7 +57,7 @@ def write_kernel(
 
 @triton.jit
 def attend_kernel(
-    q, keys, values, lengths, out, scale, q_stride, out_stride, slot_stride, head_stride,
+    q, keys, values, lengths, out, scale, window, q_stride, out_stride, slot_stride, head_stride,
     GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, POSITIONS: tl.constexpr,
 ):  # fmt: skip
     """scale: of the scores, times log2 e. One program a head of a sequence, heads of one key side by side."""
@@ -70,7 +70,7 @@ def attend_kernel(
     values += start_of_slot
     highest, total = float("-inf"), 0.0
     sums = tl.zeros([SIZE_BLOCK], tl.float32)
-    for start in range(0, length, POSITIONS):
+    for start in range(tl.maximum(length - window, 0), length, POSITIONS):
         position = start + within
         inside = (position < length)[:, None] & (column < SIZE)[None, :]
         there = position[:, None] * SIZE + column[None, :]
@@ -103,12 +103,12 @@ def rotate_and_write(
     )  # fmt: skip
 
 
-def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int) -> Tensor:
+def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int, window: int) -> Tensor:
     sequences, heads, size = q.shape
     assert q.stride()[1:] == (size, 1) and cache.stride()[3:] == (size, 1)
     out = q.new_empty(q.shape)
     attend_kernel[(heads, sequences)](
-        q, cache[0], cache[1], lengths, out, scale * 1.4426950408889634, q.stride(0), out.stride(0),
+        q, cache[0], cache[1], lengths, out, scale * 1.4426950408889634, window, q.stride(0), out.stride(0),
         cache.stride(1), cache.stride(2), GROUP=heads // cache.shape[2], SIZE=size,
         SIZE_BLOCK=triton.next_power_of_2(size), POSITIONS=POSITIONS, num_warps=WARPS,
     )  # fmt: skip

@@ -28,13 +28,14 @@ def rotate_and_write(
     cache[1][slots, :, places] = v
 
 
-def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int) -> Tensor:
-    """Sequence i attends to its first lengths[i] + 1 positions -> [n, H, D].
+def attend(q: Tensor, cache: Tensor, lengths: Tensor, scale: float, longest: int, window: int) -> Tensor:
+    """Sequence i attends to the last `window` of its first lengths[i] + 1 positions -> [n, H, D].
 
     q: [n, H, D]. cache: [2, N, K, S, D]. lengths: int64 [n], all below `longest`.
     """
     keys, values = cache[:, : len(q), :, :longest]
-    visible = torch.arange(longest, device=q.device) <= lengths[:, None]
+    places, last = torch.arange(longest, device=q.device), lengths[:, None]
+    visible = (places <= last) & (places > last - window)
     groups = q.unflatten(1, (keys.shape[1], -1))  # [n, K, H / K, D]: heads of one key as queries of one attention
     mask = visible[:, None, None].expand(-1, 1, groups.shape[2], -1)
     return F.scaled_dot_product_attention(groups, keys, values, attn_mask=mask, scale=scale).flatten(1, 2)

@@ -1,0 +1,40 @@
+"""`revinst score`: scores, baselines and a report of predictions that any system made; loads no model."""
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+
+from rich.console import Console
+
+from revinst.evaluation.report import build_table
+from revinst.evaluation.score_file import OWN, read_columns, score_file
+from revinst.options import Parser
+
+
+def main(args: list[str]) -> int:
+    options = build_options().parse_args(args)
+    folder = options.output or options.file.with_name(f"{options.file.name.partition('.')[0]}-scores")
+    scores = score_file(options.file, folder, read_columns(options.columns), options.train)
+    if options.json:
+        print(json.dumps(scores, indent=2, allow_nan=False))
+    else:
+        Console().print(build_table(scores, tuned=OWN))
+        print(folder)
+    return 0
+
+
+def build_options() -> ArgumentParser:
+    parser = Parser(prog="revinst score", description="Score predictions of any system, beside baselines; no model.")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="response, reference, prediction a row; id and category if there"
+    )
+    parser.add_argument("--train", metavar="FILE", help="rows for the baselines (default: the other half of FILE's)")
+    parser.add_argument(
+        "--columns",
+        default="{}",
+        metavar="{FIELD: NAME}",
+        help="the file's own names: '{reference: gold, prediction: output}'",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write to (default: FILE-scores)")
+    parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
+    return parser

@@ -1,0 +1,121 @@
+# ruff: noqa: E501, RUF001  (patterns)
+"""Where somebody else's message begins in a mail: a block of its headers, or a forward's mark.
+
+A block is told by its structure in any language and order: three and more `Key: value` lines, with addresses and a date.
+Lists of words are for what has no structure: blocks of names without addresses, marks without a block.
+"""
+
+import re
+from itertools import takewhile
+
+MAX_HEADER_LINES = 12
+MAX_LINE = 2000  # no header or mark is longer; patterns are not tried on what is
+FORWARD_WORDS = (
+    r"forwarded message|original message|original appointment|weitergeleitete (?:nachricht|mail)|"
+    r"urspr[üu]ngliche (?:nachricht|mail)|message (?:transf[ée]r[ée]|d'origine|original)|mensaje (?:reenviado|original)|"
+    r"messaggio (?:inoltrato|originale)|mensagem (?:encaminhada|original)|(?:doorgestuurd|oorspronkelijk) bericht|"
+    r"vidarebefordrat meddelande|ursprungligt meddelande|videresendt (?:meddelelse|besked)|oprindelig meddelelse|"
+    r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
+)
+FORWARD_MARK = re.compile(
+    rf"\A[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:begin forwarded message|anfang der weitergeleiteten nachricht|"
+    r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
+    re.IGNORECASE,
+)
+SENDER_HEADER = re.compile(
+    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+)
+OTHER_HEADER = re.compile(
+    r"\A[\s*]*(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
+    r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"
+    r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat|"
+    r"Lähetetty|Vastaanottaja|Kopio|Aihe|Отправлено|Дата|Кому|Копия|Тема|Надіслано|Odesláno|Komu|Kopie|Předmět|"
+    r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|제목|发送时间|收件人|主题|"
+    r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
+)
+MIN_HEADERS = 3
+KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}(?:[:：]\**(?:\s|\Z)|：|(?<=\s):)\s*(?P<value>.*)")
+MAILBOX = re.compile(
+    r"\A(?P<name>[^@\n]{1,160})@[^\s@]{2,200}(?:\s|\Z)"
+)  # a first one; a sentence has more words before it
+MAX_NAME_WORDS = 8
+OPEN_VALUE = re.compile(r"(?:[,;]|[<\[][^>\]]{0,200})\s*\Z")
+DATE = re.compile(r"\b(?:19|20)\d\d\b|\d[:.h]\d\d|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
+DASHED = re.compile(r"\A\s*[-_=]{2,}\s?[^\W\d_][^-_=\n@:]{2,60}[-_=]{2,}[\s*]*$")
+FORWARD_ON_ONE_LINE = re.compile(
+    r"\A\s*-{3,}\s?[^\W\d_][^-\n@:]{2,60}-{3,}\s{0,9}[^\W\d_][^:：\n@]{0,30}[:：].{0,200}@"
+)
+RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
+
+
+def cut_at_marks(lines: list[str]) -> list[str]:
+    """Without all that follows a forward's mark or a header block of somebody else's message.
+
+    A mark above quoted lines (`>`) goes alone: what is written below these stays.
+    """
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        following = lines[number + 1 : number + 1 + MAX_HEADER_LINES]
+        if len(line) > MAX_LINE or not begins_message(line, following):
+            kept.append(line)
+        elif not is_mark(line) or not is_quoted(next((below for below in following if below.strip()), "")):
+            return drop_above(kept)
+    return kept
+
+
+def begins_message(line: str, following: list[str]) -> bool:
+    if FORWARD_MARK.match(line) or FORWARD_ON_ONE_LINE.match(line):
+        return True
+    if DASHED.match(line) and is_block([below for below in following if below.strip()], is_marked=True):
+        return True
+    return is_block([line, *following]) or is_header_block([line, *following])
+
+
+def is_mark(line: str) -> bool:
+    return bool(FORWARD_MARK.match(line) or DASHED.match(line))
+
+
+def is_quoted(line: str) -> bool:
+    return line.lstrip().startswith((">", "|>"))
+
+
+def drop_above(kept: list[str]) -> list[str]:
+    """Without headers (some put the date before the sender), rules and blank lines at the end."""
+    end = len(kept)
+    while end and OTHER_HEADER.match(kept[end - 1]):
+        end -= 1
+    while end and (RULE.match(kept[end - 1]) or not kept[end - 1].strip()):
+        end -= 1
+    return kept[:end]
+
+
+def is_block(lines: list[str], is_marked: bool = False) -> bool:
+    """Whether three lines and more from the top are `Key: value`, two of them with addresses and one with a date.
+
+    One address is enough below a forward's mark. Values may be wrapped and blank lines lie between (converted HTML).
+    """
+    if not KEY_LINE.match(lines[0] if lines else ""):
+        return False
+    num_keys, num_addresses, has_date, value = 0, 0, False, ""
+    for number, line in enumerate(lines):
+        if key := KEY_LINE.match(line):
+            value = key["value"]
+            num_keys += 1
+        elif not line.strip() and any(KEY_LINE.match(below) for below in lines[number + 1 : number + 2]):
+            continue
+        elif num_keys and line.strip() and (line[:1] in " \t<[" or OPEN_VALUE.search(value)):
+            value = line.strip()
+        else:
+            break
+        mailbox = MAILBOX.match(value)
+        num_addresses += bool(mailbox and len(mailbox["name"].split()) <= MAX_NAME_WORDS)
+        has_date = has_date or bool(DATE.search(value))
+    return num_keys >= MIN_HEADERS and has_date and num_addresses >= 2 - is_marked
+
+
+def is_header_block(lines: list[str]) -> bool:
+    """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML)."""
+    if not SENDER_HEADER.match(lines[0]):
+        return False
+    block = list(takewhile(KEY_LINE.match, (line for line in lines[1:] if line.strip())))
+    return 1 + sum(map(bool, map(OTHER_HEADER.match, block))) >= MIN_HEADERS

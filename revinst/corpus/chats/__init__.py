@@ -1,0 +1,1 @@
+"""Exports of chats, each told by its structure and read by author."""

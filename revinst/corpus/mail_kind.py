@@ -1,0 +1,138 @@
+"""What a mail is beside its text: a draft, deleted, spam, a chat, an automatic reply, or forged in somebody's name.
+
+Programs say so in labels, status headers, names of folders and of Maildir files.
+"""
+
+import re
+from collections.abc import Callable
+from email.message import Message as Parsed
+
+from revinst.corpus.headers import REPLY_PREFIX, raw_headers, read_header
+
+# Names of folders and labels as programs write them, by what the mails in them are.
+FOLDERS = {
+    "a draft": "draft drafts entwurf entwürfe brouillon brouillons borrador borradores bozza bozze rascunho rascunhos "
+    "concepten utkast kladder udkast luonnokset szkice robocze koncepty piszkozatok taslaklar черновики "
+    "下書き 草稿 임시보관함 templates vorlagen modèles unsent",
+    "deleted": "trash deleted bin papierkorb gelöscht corbeille papelera cestino lixeira prullenbak papperskorgen "
+    "papirkurv roskakori kosz koš kuka çöp корзина ゴミ箱 垃圾箱 휴지통",
+    "spam": "spam junk bulk spamverdacht pourriel indésirables indesiderata lixo skräppost søppel roskaposti "
+    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸",
+    "a chat": "chat chats",
+}  # fmt: skip
+KIND_OF_FOLDER = {name: kind for kind, names in FOLDERS.items() for name in names.split()}
+# Of two words and more: the kind of the folder whose name begins so.
+LONG_FOLDERS = {
+    "deleted items": "deleted", "deleted messages": "deleted", "gelöschte": "deleted", "éléments supprimés": "deleted",
+    "messages supprimés": "deleted", "elementos eliminados": "deleted", "posta eliminata": "deleted",
+    "itens excluídos": "deleted", "verwijderde items": "deleted", "unsent messages": "a draft", "junk-e-mail": "spam",
+    "junk e-mail": "spam", "junk email": "spam", "courrier indésirable": "spam", "correo no deseado": "spam",
+    "posta indesiderata": "spam", "lixo eletrônico": "spam", "ongewenste": "spam", "bulk mail": "spam",
+}  # fmt: skip
+MOZILLA_DELETED = 0x0008  # of X-Mozilla-Status, nsMsgMessageFlags::Expunged
+AUTO_SUBJECT = re.compile(
+    r"\A\s*(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|abwesenheits\w+|"
+    r"automatische antwort|r[ée]ponse automatique|respuesta autom[áa]tica|risposta automatica|automatisch antwoord|"
+    r"automatiskt svar|resposta autom[áa]tica)\b",
+    re.IGNORECASE,
+)
+RESULT = re.compile(r"\b(dmarc|spf|dkim)\s{0,9}=\s{0,9}(\w+)", re.IGNORECASE)
+# A server that knew who sent: RFC 3848's protocols with an A, a web mailer, Exchange, a local user.
+AUTHENTICATED = re.compile(
+    r"\bwith (?:e?smtps?a|http|https|mapi|lmtpa|local)\b|\bauthenticated\b|\bas user\b|\(auth[= ]|\buserid\b|"
+    r"\bwith Microsoft",
+    re.IGNORECASE,
+)
+RECEIVED_FROM = re.compile(r"\A\s*from\s", re.IGNORECASE)
+
+
+def kind_of_folder(where: str) -> str:
+    """`takeout/Mail/Spam.mbox#3` -> `spam`; "" for a folder like any other."""
+    for part in re.split(r"[/.]", where.partition("#")[0].lower()):
+        if kind := kind_of_label(part.strip("[] ")):
+            return kind
+    return ""
+
+
+def kind_of_label(label: str) -> str:
+    label = " ".join(label.lower().split())
+    return KIND_OF_FOLDER.get(label) or next(
+        (kind for name, kind in LONG_FOLDERS.items() if label.startswith(name)), ""
+    )
+
+
+def why_left_out(message: Parsed, where: str, senders: frozenset[str]) -> str:
+    """Why a mail is not one that its sender wrote and sent; "" for one that is. senders: addresses of mine in it."""
+    reasons: tuple[Callable[[], str], ...] = (
+        lambda: kind_of_folder(where),
+        lambda: kind_of_labels(message),
+        lambda: kind_of_status(message),
+        lambda: "spam" if is_spam(message) else "",
+        lambda: "an automatic reply" if is_automatic(message) else "",
+        lambda: "its sender is forged" if is_forged(message, senders) else "",
+    )
+    return next(filter(None, (reason() for reason in reasons)), "")
+
+
+def kind_of_labels(message: Parsed) -> str:
+    """By Gmail's labels, as Takeout writes them, and Thunderbird's and Yahoo's names of a folder."""
+    labels = ",".join(read_header(message, name) for name in ("X-Gmail-Labels", "X-Folder", "X-Keywords"))
+    return next(filter(None, map(kind_of_label, labels.replace('"', "").split(","))), "")
+
+
+def kind_of_status(message: Parsed) -> str:
+    """By what programs put into headers of a mail that never left or was deleted."""
+    mozilla = read_header(message, "X-Mozilla-Status").strip()
+    if re.fullmatch(r"[\da-fA-F]{1,8}", mozilla) and int(mozilla, 16) & MOZILLA_DELETED:
+        return "deleted"
+    status = read_header(message, "X-Status")
+    if "D" in status:
+        return "deleted"
+    if "T" in status or message["X-Mozilla-Draft-Info"] or read_header(message, "X-Unsent").strip() == "1":
+        return "a draft"
+    return "a draft" if read_header(message, "X-Uniform-Type-Identifier").strip() == "com.apple.mail-draft" else ""
+
+
+def kind_of_maildir(name: str) -> str:
+    """By the flags in a file's name, `1700.host:2,ST`; on Windows another character than the colon stands there."""
+    flags = re.search(r"[:;!-]2,(\w*)\Z", name)
+    return "" if not flags else "deleted" if "T" in flags[1] else "a draft" if "D" in flags[1] else ""
+
+
+def is_spam(message: Parsed) -> bool:
+    flags = (read_header(message, name).strip().lower() for name in ("X-Spam-Flag", "X-Spam-Status", "X-Spam"))
+    level = read_header(message, "X-MS-Exchange-Organization-SCL").strip()  # of 5 and more, Exchange files it as junk
+    return any(flag.startswith(("yes", "true", "spam")) for flag in flags) or level in ("5", "6", "7", "8", "9")
+
+
+def is_automatic(message: Parsed) -> bool:
+    submitted = read_header(message, "Auto-Submitted").strip().lower()
+    if (submitted and submitted != "no") or message["X-Autoreply"] or message["X-Autorespond"]:
+        return True
+    if read_header(message, "Precedence").strip().lower() == "auto_reply":
+        return True
+    return bool(AUTO_SUBJECT.match(REPLY_PREFIX.sub("", read_header(message, "Subject"))))
+
+
+def is_forged(message: Parsed, senders: frozenset[str]) -> bool:
+    """Whether it came in from outside in my name: the servers that took it say so in what they wrote above it.
+
+    A mail that I sent has none of their headers, or those of a server that knew me.
+    """
+    verdicts = [verdict for name in ("Authentication-Results", "ARC-Authentication-Results", "Received-SPF")
+                for verdict in map(str.lower, raw_headers(message, name))]  # fmt: skip
+    if verdicts:
+        # the topmost is of the server that delivered it: what stands below, the sender may have written
+        results = RESULT.findall(verdicts[0])
+        found = dict(reversed(results)) | ({"dkim": "pass"} if ("dkim", "pass") in results else {})
+        if found.get("dmarc") in ("pass", "fail"):
+            return found["dmarc"] == "fail"
+        is_fail = found.get("spf", verdicts[0].split()[0] if verdicts[0].split() else "") in ("fail", "softfail")
+        return is_fail and found.get("dkim") != "pass"
+    received = raw_headers(message, "Received")
+    is_delivered = any(message[name] for name in ("Delivered-To", "X-Original-To", "Envelope-To", "Return-Path"))
+    if not is_delivered or not any(map(RECEIVED_FROM.match, received)):
+        return False
+    trace = " ".join([*received, *raw_headers(message, "Return-Path")]).lower()
+    domains = (".".join(sender.rpartition("@")[2].split(".")[-2:]) for sender in senders)
+    return not AUTHENTICATED.search(trace) and not any(domain in trace for domain in domains)

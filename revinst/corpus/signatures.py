@@ -1,0 +1,105 @@
+# ruff: noqa: E501  (patterns)
+"""What stands below a text in a mail: signature, advertisement of the device, disclaimer, contact lines, list's footer."""
+
+import re
+
+MAX_SIGNATURE_LINES = 12
+MAX_LINE = 2000  # no mark is longer; patterns are not tried on what is
+SIGNATURE_MARK = re.compile(r"\A--\s?$")
+RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
+CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,})\s*$")  # above a list's footer or somebody's card
+PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
+LINK_BEHIND = r"(?:\s?[<(\[]{1,2}https?://\S{1,300})?"
+DEVICE = re.compile(
+    rf"\A\s*(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Télécharger|Obtener|Ottieni|Obter) \[?Outlook (?:for|para|pour|per)\b|"
+    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
+    rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
+    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
+    rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
+    rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
+    r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,80}?" + LINK_BEHIND + "$"
+)
+# In the languages whose verb stands behind the device or is inflected: "iPhoneから送信", "Lähetetty iPhonesta".
+SENT_WORD = re.compile(
+    r"отправлен|надіслан|lähetet|odesl|poslan|odoslan|trimis|elküld|gönderil|送信|傳送|传送|发自|發自|보냄|보낸|נשלח|أرسل|enviat|"
+    r"εστάλη|đã gửi|ส่งจาก|dikirim|poslano",
+    re.IGNORECASE,
+)
+DEVICE_NAME = re.compile(
+    rf"{PRODUCT}|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|айфон|телефон|手机|手機|携帯|휴대", re.IGNORECASE
+)
+DISCLAIMER = re.compile(
+    r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
+    r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
+    r"diese e-?mail (?:enthält|ist) .{0,40}vertraulich|please consider the environment)",
+    re.IGNORECASE,
+)
+PHONE = re.compile(r"\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE)
+NOTE = re.compile(r"\A\s{0,9}[\[(]?\d{1,3}[\]).:]")
+LINK = re.compile(r"\S@[^\s@]+\.\w|https?://|\bwww\.", re.IGNORECASE)
+
+
+def cut_signature(lines: list[str]) -> list[str]:
+    """Without signature, advertisement of the device, disclaimer and contact lines at the end."""
+    lines = drop_ruled_contacts(drop_trailing_blank(lines))
+    lefts = [bool(line.strip()) for line in lines]
+    left = sum(lefts)
+    for number, line in enumerate(lines):
+        if (
+            left - 1 <= MAX_SIGNATURE_LINES
+            and len(line) <= MAX_LINE
+            and ends_own_text(line, lines[number + 1 : number + 2])
+        ):
+            lines = lines[:number]
+            break
+        left -= lefts[number]
+    return drop_contact_lines(drop_trailing_blank(lines))
+
+
+def ends_own_text(line: str, following: list[str]) -> bool:
+    """following: the next line, if there is one. A `--` before a blank line is a rule in the text."""
+    has_text_below = bool(following and following[0].strip())
+    if SIGNATURE_MARK.fullmatch(line):
+        return line != "--" or has_text_below or not following
+    below = following[0][:MAX_LINE] if following else ""
+    return bool((is_device_line(line) and not has_text_below) or DISCLAIMER.match(f"{line} {below}"))
+
+
+def is_device_line(line: str) -> bool:
+    if DEVICE.match(line):
+        return True
+    return len(line.split()) <= 8 and bool(SENT_WORD.search(line[:80]) and DEVICE_NAME.search(line[:80]))
+
+
+def drop_trailing_blank(lines: list[str]) -> list[str]:
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or RULE.match(lines[end - 1])):
+        end -= 1
+    return lines[:end]
+
+
+def drop_ruled_contacts(lines: list[str]) -> list[str]:
+    """Without a rule near the end and what stands below it, if that is a card or a list's footer: short lines, of which
+    two and more are phones, addresses or links, and no numbered notes.
+    """
+    for number in range(len(lines) - 1, max(len(lines) - 2 * MAX_SIGNATURE_LINES, -1), -1):
+        if CARD_RULE.match(lines[number]):
+            below = [line for line in lines[number + 1 :] if line.strip()]
+            is_short = len(below) <= MAX_SIGNATURE_LINES and all(len(line) < 100 for line in below)
+            contacts = [line for line in below if PHONE.search(line) or LINK.search(line)]
+            if is_short and len(contacts) >= 2 and not any(map(NOTE.match, below)):
+                return drop_trailing_blank(lines[:number])
+    return lines
+
+
+def drop_contact_lines(lines: list[str]) -> list[str]:
+    """A last paragraph that ends in lines of a phone and of an address or link loses all from the first of them."""
+    start = len(lines)
+    while start and lines[start - 1].strip():
+        start -= 1
+    short = [number for number in range(start, len(lines)) if len(lines[number]) < 80]
+    phones, links = ([number for number in short if kind.search(lines[number])] for kind in (PHONE, LINK))
+    contacts = sorted({*phones, *links})
+    if not phones or not links or len(contacts) < 2 or contacts[-1] != len(lines) - 1:
+        return lines
+    return drop_trailing_blank(lines[: contacts[0]])

@@ -1,0 +1,128 @@
+# ruff: noqa: E501, RUF001  (mails as they are)
+"""Quotes are told by structure, in any language; and prose that looks a little like them is kept."""
+
+import pytest
+
+from revinst.corpus.mail_text import html_to_text
+from revinst.corpus.quotes import strip_quotes
+
+OWN = "Thank you, that suits me. I will bring the two ladders."
+THEIRS = "My knee hurts and the doctor told me to rest."
+PEOPLE = ("Kim Ode", "Alex Moreau")
+BLOCKS = {
+    "unknown language": "Avsender X: Kim Ode <kim@example.com>\nMottager Y: alex@example.com\nTid: 2. mars 2026 kl. 09.00\nRubrik Z: Tun",
+    "date first": "Dags.: 2. mars 2026 09:00\nEfni: Garður\nFrá: kim@example.com\nTil: alex@example.com",
+    "wrapped": "*From:* Kim Ode [mailto:\nkim@example.com]\n*Sent:* Monday, March 2, 2026 9:00\n*To:* Alex Moreau\n <alex@example.com>\n*Subject:* Garden",
+    "no space": "De :Kim Ode<mailto:kim@example.com>\nEnvoyé le :lundi 2 mars 2026 09:00\nÀ :alex@example.com\nObjet :Jardin",
+    "fullwidth": "送信元：Kim Ode <kim@example.com>\n日付：2026年3月2日 9:00\n件名：庭\n送信先：alex@example.com",
+    "between blank lines": "From: kim@example.com\n\nTo: alex@example.com\n\nSent: 2 March 2026\n\nSubject: Garden",
+    "names alone": "Da: Kim Ode\nRisposta: Kim Ode / Giardino\nData: lunedì 2 marzo 2026 9:00\nA: Alex Moreau\nOggetto: Giardino",
+    "unknown mark": "--------- Áframsend skeyti ---------\nHvað: Garður\nHvenær: 2. mars 2026 09:00\nHver: Kim Ode <kim@example.com>",
+    "one line": "----- Mensagem repassada ----- De: Kim Ode <kim@example.com>Para: alex@example.comEnviado: 2 de março de 2026",
+}
+INTRODUCTIONS = {
+    "unknown verb": "2. mars 2026 kl. 09:00 ritaði Kim Ode <kim@example.com>:",
+    "wrapped address": "Am Mo., 2. März 2026 um 09:00 Uhr schrieb Kim Ode <kim@example.com\n>:",
+    "wrapped before the verb": "On Mon, Mar 2, 2026 at 9:00 AM Kim Ode <kim@example.com\n> wrote:",
+    "korean": "2026. 3. 2. 오전 9:00 Kim Ode <kim@example.com> 작성:",
+    "japanese": "2026年3月2日(月) 9:00 Kim Ode <kim@example.com>:",
+}
+ABOVE_QUOTES = {
+    "hungarian": '2026.03.02. 9:00 keltezéssel, "Kim Ode" írta:',
+    "no colon": "2026/3/2 Kim Ode <kim@example.com>",
+    "dashes": "---- Kim Ode wrote ----",
+    "sent": "On 2-Mar-2026, at 9:00 AM, Kim Ode <kim@example.com> sent:",
+}
+PROSE = {
+    "a form": "Name: Alex Moreau\nMail: alex@example.com\nSize: 42\nColour: green",
+    "an invitation": "When: 2 March 2026, 10:00\nWhere: the old mill\nBring: a ladder\n\nSee you there!",
+    "an invitation with an address": "When: Monday, 2 March 2026, 10:00\nWhere: at the old mill\nAnswers: kim@example.com\n\nSee you there!",
+    "colons": "Monday: rain.\nTuesday: sun.\nWednesday 10:30: the plumber comes.\n\nWhat a week.",
+    "a recipe": "Flour: 500 g\nWater: 300 ml\nSalt: 10 g\n\nBake it at 220 degrees from 10:00 on.",
+    "written on": "I met Kim Ode on 2 March 2026 at 9:00 and she told me this:\n\nnever plant beans beside onions.",
+    "somebody wrote": "Bob wrote on 3 May:\n\nthat was all I had to say about it.",
+    "a table": "| day | who |\n| --- | --- |\n| Mon | Kim |\n\nDoes it suit you?",
+    "a rule": "First part.\n\n----------\n\nSecond part, which is as long as the first one.",
+    "notes": "As I said [1] and [2].\n\n----------\n[1] https://example.com/a\n[2] https://example.com/b",
+    "from the desk": "Here is another thought.\n\nSent from my desk, which is easier than from my phone.",
+    "love": "See you.\n\nSent with love and a hug",
+    "a device": "I never wanted it.\n\nI love my iPhone",
+    "lower case": "> can you come on Saturday to help me with the ladder in the garden\nsure, no problem\n\nBye",
+    "bold words": "Three things:\n*First:* the roof.\n*Second:* the door at 10:30.\n*Third:* me.",
+    "dashes": "We need:\n-- nails --\nand glue.",
+    "a dialogue": "Kim: are you coming?\nAlex: at 9:00.\nKim: kim@example.com is my new address.",
+    "code": "def f(a):\n    return {'to': a}\n\nIt prints 10:30.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_of_headers(name):
+    for text in (f"{OWN}\n\n{BLOCKS[name]}\n\n{THEIRS}", f"{OWN}\n\n{'_' * 20}\n{BLOCKS[name]}\n\n{THEIRS}"):
+        assert strip_quotes(text, PEOPLE) == OWN
+    assert strip_quotes(f"{BLOCKS[name]}\n\n{THEIRS}", PEOPLE) == ""
+
+
+@pytest.mark.parametrize("name", INTRODUCTIONS)
+def test_introductions(name):
+    """With and without marks of what is quoted; what is written below marked lines stays."""
+    assert strip_quotes(f"{OWN}\n\n{INTRODUCTIONS[name]}\n\n{THEIRS}", PEOPLE) == OWN
+    assert strip_quotes(f"{INTRODUCTIONS[name]}\n> {THEIRS}\n\n{OWN}", PEOPLE) == OWN
+
+
+@pytest.mark.parametrize("name", ABOVE_QUOTES)
+def test_introductions_above_quotes(name):
+    for mark in (">", "|") if name != "dashes" else (">",):
+        assert strip_quotes(f"{OWN}\n\n{ABOVE_QUOTES[name]}\n\n{mark} {THEIRS}\n{mark} Really.", PEOPLE) == OWN
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_prose_is_kept(name):
+    own = "\n".join(line for line in PROSE[name].split("\n") if not line.startswith(">"))
+    assert strip_quotes(PROSE[name], PEOPLE) == own
+    assert strip_quotes(f"{OWN}\n\n{PROSE[name]}", PEOPLE).split() == f"{OWN}\n\n{own}".split()
+
+
+def test_own_text_on_the_line_of_an_introduction():
+    text = f"{OWN} On Mon, Mar 2, 2026 at 9:00 AM, kim@example.com wrote:\n> {THEIRS}"
+    assert strip_quotes(text) == OWN
+
+
+def test_text_below_a_quoted_forward_stays():
+    text = (
+        f"Begin forwarded message:\n\n> From: Kim Ode <kim@example.com>\n> Date: 2 March 2026\n>\n> {THEIRS}\n\n{OWN}"
+    )
+    assert strip_quotes(text) == OWN
+
+
+def test_quotes_that_were_wrapped_anew():
+    quoted = "> My knee hurts a lot since Sunday and the doctor told me that I should\nrest\n"
+    assert strip_quotes(f"{OWN}\n\n{quoted}{quoted}> Bye.") == OWN
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        "__\ngarden mailing list\ngarden@lists.example.org\nhttps://lists.example.org/garden",
+        "----------------\n\nAlex Moreau\n\nt. 555-010-0702\n\nhttp://www.example.com/",
+        "Sent wirelessly from my BlackBerry device on the Example network.",
+        "Lähetetty iPhonesta", "iPhoneから送信", "Отправлено с iPhone", "Get [Outlook for iOS](https://aka.example/x)",
+        "==========",
+    ],
+)  # fmt: skip
+def test_what_stands_below(footer):
+    assert strip_quotes(f"{OWN}\n\n{footer}") == OWN
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f"<div>{OWN}<hr><b>From: </b>kim@example.com<br><b>To: </b>alex@example.com<br><b>Sent: </b>2 March 2026<br><br>{THEIRS}</div>",
+        f'<p>{OWN}</p><div><hr id="stopSpelling">From: kim@example.com<br>Date: 2 March<br>{THEIRS}</div>',
+        f'<p>{OWN}</p><div id="x_appendonsend"></div><p>Kim Ode</p>{THEIRS}',
+        f'<p>{OWN}</p><span id="OLK_SRC_BODY_SECTION"><p>{THEIRS}</p></span>',
+        f'<p>{OWN}</p><div class="gmail_quote"><div class="gmail_attr">Sun Kim, at nine:</div><blockquote>{THEIRS}</blockquote></div>',
+        f'<div class="gmail_quote"><blockquote>{THEIRS}</blockquote></div><p>{OWN}</p>',
+    ],
+)
+def test_markup(html):
+    assert strip_quotes(html_to_text(html), PEOPLE) == OWN
