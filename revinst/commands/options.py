@@ -56,17 +56,13 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--engine", default="auto", help="auto, slots (ours, for Llama and Mistral) or hf (transformers' generate)"
     )
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    precision = (
-        "of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
-    )
-    precision += "beside a row and on however many GPUs; on a GPU slower, twice the memory"
+    precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
     parser.add_argument("--precision", choices=DTYPES, help=precision)
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs (or processes)"
-    )
+    shared = "share the rows among N GPUs (or processes)"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
