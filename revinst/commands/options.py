@@ -46,13 +46,13 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     engines = "slots: ours, for Llama and Mistral; hf: transformers' generate"
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    how = "of the computation (default: the hardware's, as in training). fp32: a row's text does not depend on what is "
-    how += "decoded beside it, nor on the number of GPUs; slower on a GPU, twice the memory"
-    parser.add_argument("--precision", choices=DTYPES, help=how)
+    precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
+    parser.add_argument("--precision", choices=DTYPES, help=precision)
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="so many GPUs or processes share the rows")
+    shared = "share the rows among N GPUs (or processes)"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
