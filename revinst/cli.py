@@ -5,10 +5,12 @@ import io
 import os
 import sys
 import time
+from types import ModuleType
 
 import revinst
 from revinst.errors import UserError
 from revinst.launch.ranks import follow_agent, is_first_process, is_of_agent
+from revinst.options import say_nearest
 from revinst.system import forgive_encodings
 
 COMMANDS = {
@@ -35,8 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     if args[0] == "--version":
         print(f"revinst {revinst.__version__}")
         sys.exit(0)
+    if args[0] == "--completion":
+        from revinst.config.completion import write_completion
+
+        print(write_completion({name: command_of(name).build_options() for name in COMMANDS}))
+        sys.exit(0)
     if args[0] not in COMMANDS:
-        print(f"revinst: unknown command {args[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        meant = say_nearest(args[0], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
+        print(f"revinst: unknown command {args[0]!r}{meant}", file=sys.stderr)
         sys.exit(2)
     set_environment()
     forgive_encodings()
@@ -44,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.reconfigure(line_buffering=True)
     follow_agent()
     try:
-        status = importlib.import_module(f"revinst.commands.{args[0]}").main(args[1:])
+        status = command_of(args[0]).main(args[1:])
     except (UserError, OSError) as error:
         # OSError: missing permissions, a full disk, a read-only folder; the path and the reason are in the error.
         wait_for_first()
@@ -64,6 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(status)
 
 
+def command_of(name: str) -> ModuleType:
+    return importlib.import_module(f"revinst.commands.{name}")
+
+
 def wait_for_first() -> None:
     """A mistake that all ranks make is the first one's to say; its end then ends this process, through the launcher."""
     if not is_first_process() and not is_of_agent():
@@ -74,6 +86,7 @@ def print_usage() -> None:
     print("usage: revinst COMMAND ...   (revinst COMMAND --help for its options)\n")
     for name, purpose in COMMANDS.items():
         print(f"  {name:10} {purpose}")
+    print("\nTab completion, in bash and zsh:  source <(revinst --completion)")
 
 
 def set_environment() -> None:

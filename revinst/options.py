@@ -2,10 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NoReturn
+
+from revinst.errors import UserError
 
 LEAST_LIKENESS = 0.6  # difflib's own cutoff
 
@@ -29,10 +32,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
 
-def find_unknown(args: Iterable[str], known: Iterable[str], open_ended: Sequence[str] = ()) -> str:
+def find_unknown(
+    args: Iterable[str],
+    known: Iterable[str],
+    open_ended: Sequence[str] = (),
+    say: Callable[[str, Iterable[str]], str] | None = None,
+) -> str:
     """Of a command line: `--NAME: no such option ...` for the first option that is not known, or "".
 
     open_ended: beginnings of names that nobody can list, as `--trainer.logger.` with a logger's own arguments.
+    say: what was meant, `say_nearest` or another's word.
     """
     known = set(known)
     for arg in args:
@@ -40,8 +49,14 @@ def find_unknown(args: Iterable[str], known: Iterable[str], open_ended: Sequence
         if arg == "--":
             break
         if name.startswith("--") and " " not in name and name not in known and not name.startswith(tuple(open_ended)):
-            return f"{name}: no such option{say_nearest(name, known)}"
+            return f"{name}: no such option{(say or say_nearest)(name, known)}"
     return ""
+
+
+def check_file(name: str | Path | None, option: str = "") -> None:
+    """Raises UserError where what an option or an argument names is not there. name: None: it was not given."""
+    if name is not None and not Path(name).expanduser().exists():
+        raise UserError(f"{option} {name}: no such file or folder".lstrip())
 
 
 def say_nearest(name: str, known: Iterable[str]) -> str:

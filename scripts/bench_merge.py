@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from revinst.export.merge import TARGETS, plan_merge, write_merge
+from revinst.config.words import MERGE_TARGETS
+from revinst.export.merge import plan_merge, write_merge
 from revinst.model.base_files import build_empty_model
 from revinst.options import Parser
 from revinst.system import peak_bytes
@@ -27,7 +28,7 @@ def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--onto", choices=TARGETS, default="nf4")
+    parser.add_argument("--onto", choices=MERGE_TARGETS, default="nf4")
     options = parser.parse_args()
     base, adapter, out = (options.folder / name for name in ("base", "adapter", "merged"))
     if not (base / "config.json").is_file():

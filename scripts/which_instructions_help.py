@@ -29,7 +29,7 @@ from revinst.evaluation.baselines import lead_words
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import name_groups
 from revinst.evaluation.statistics import adjust_holm, number_groups
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.launch.ranks import run_command
@@ -142,9 +142,9 @@ def describe(
         }
         for name, found in values.items()
     }
-    pairs = [{"a": a, "b": b} | describe_pair(values[a], values[b], groups) for a, b in combinations(values, 2)]
-    for pair, adjusted in zip(pairs, adjust_holm([pair["p"] for pair in pairs]), strict=True):
-        pair["p_holm"] = adjusted
+    found = {(a, b): describe_pair(values[a], values[b], groups) for a, b in combinations(values, 2)}
+    adjusted = adjust_holm([pair["p"] for pair in found.values()])
+    pairs = [{"a": a, "b": b, **pair, "p_holm": p} for ((a, b), pair), p in zip(found.items(), adjusted, strict=True)]
     counts = {"num_train": num_train, "num_heldout": int(fits.sum()), "num_groups": int(groups.max()) + 1}
     return counts | {"systems": systems, "pairs": pairs}
 

@@ -1,16 +1,38 @@
 """`revinst compare`: evaluations of the same rows against each other."""
 
 import json
+from argparse import ArgumentParser
+from pathlib import Path
 
 from rich.console import Console
 
-from revinst.errors import UserError
-from revinst.evaluation.choice import find_files
-from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+from revinst.evaluation.choice import find_files, list_to_choose_from
+from revinst.evaluation.comparison import FEWEST, build_comparison_tables, compare_systems, read_system
+from revinst.evaluation.comparison_files import check_format, write_comparison
 from revinst.options import Parser
 
 
 def main(args: list[str]) -> int:
+    options = build_options().parse_args(args)
+    if options.output:
+        check_format(options.output)
+    if len(options.systems) < 2 and "," not in options.systems[0]:
+        list_to_choose_from(Path(options.systems[0]))
+    files = find_files(options.systems)
+    systems = [read_system(text, files) for text in options.systems]
+    result = compare_systems(systems, options.metric, rank=options.rank)
+    if options.output:
+        by_name = {system.name: system.seeds[0] for system in systems}
+        write_comparison(options.output, result, [by_name[system["name"]] for system in result["systems"]])
+    if options.json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+        return 0
+    for table in build_comparison_tables(result, 0 if options.all_categories else FEWEST):
+        Console().print(table)
+    return 0
+
+
+def build_options() -> ArgumentParser:
     parser = Parser(
         prog="revinst compare", description="Test each evaluation against the first, or the best, row by row."
     )
@@ -27,16 +49,8 @@ def main(args: list[str]) -> int:
         "(default: rougeL, or rougeL_unicode where Google's ROUGE can't read all rows)",
     )
     parser.add_argument("--rank", action="store_true", help="sort by the mean, and test against the best")
+    parser.add_argument("--all_categories", action="store_true", help=f"also those of fewer than {FEWEST} rows")
+    kinds = "also as a .md, .csv or .tex table, or as an .html page with the predictions side by side"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=kinds)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
-    options = parser.parse_args(args)
-    if len(options.systems) < 2 and "," not in options.systems[0]:
-        raise UserError("give two or more to compare, or one over several seeds (A1,A2,A3)")
-    files = find_files(options.systems)
-    systems = [read_system(text, files) for text in options.systems]
-    result = compare_systems(systems, options.metric, rank=options.rank)
-    if options.json:
-        print(json.dumps(result, indent=2, allow_nan=False))
-        return 0
-    for table in build_comparison_tables(result):
-        Console().print(table)
-    return 0
+    return parser

@@ -10,45 +10,44 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     add_push_options,
-    add_reading_options,
+    check_generation_options,
     check_push_options,
     read_generation_settings,
     run_on_devices,
 )
-from revinst.corpus.build import placeholder_file
-from revinst.corpus.candidates import PICKS
-from revinst.corpus.corpus import Corpus
-from revinst.corpus.filters import parse_thresholds
-from revinst.corpus.ingest import list_authors
-from revinst.corpus.output import build_card_table
-from revinst.corpus.parts import ORDERS
-from revinst.corpus.rounds import build_rounds, check_rounds
-from revinst.corpus.settings import Selection, Writing, check_ours, read_reading
-from revinst.errors import UserError
-from revinst.export.publish import push
-from revinst.inference.trained import open_on_all
+from revinst.config.words import ORDERS, PICKS
+from revinst.corpus.settings import check_ours, read_options
+from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks
-from revinst.options import Parser
+from revinst.options import Parser, check_file
 from revinst.runs.folder import Run
 from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
+    check_file(options.input)
     if options.list_authors:
+        from revinst.corpus.ingest import list_authors
+
         Console().print(list_authors(options.input, options.column).table())
         return 0
-    check_options(options)
+    check_generation_options(options)
+    read_options(options)
+    check_push_options(options)
+    find_run(Path(options.run), options.unfinished, AdapterOptions())
     return run_on_devices("corpus", args, options, build_corpus)
 
 
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
-    generation = read_generation_settings(options)
-    reading = read_reading(options)
-    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
-    writing.check(generation.temperature)
-    limits = parse_thresholds(options.filter)
-    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
+    from revinst.corpus.build import placeholder_file
+    from revinst.corpus.corpus import Corpus
+    from revinst.corpus.output import build_card_table
+    from revinst.corpus.rounds import build_rounds, check_rounds
+    from revinst.export.publish import push
+    from revinst.inference.trained import open_on_all
+
+    generation, (reading, writing, selection) = read_generation_settings(options), read_options(options)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -69,31 +68,27 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
 
 def build_options() -> ArgumentParser:
     parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
-    add_reading_options(parser)
-    parser.add_argument("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
-    parser.add_argument("--run", help="the run (or PEFT adapter folder) that writes the instructions")
-    parser.add_argument("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    parser.add_argument("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
-    parser.add_argument("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
-    parser.add_argument("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
-    parser.add_argument("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
-    parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
-    parser.add_argument("--heldout", type=float, default=0.1, help="share of texts that is held out")
-    parser.add_argument("--val", type=float, default=0.05, help="share of texts for validation")
-    parser.add_argument("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
-    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="a mailbox, chat, table, note, archive, or a folder of these")
+    add("--me", action="append", default=[], metavar="NAME", help="an address, name or id of yours; repeat it")
+    add("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
+    add("--column", default="text", help="the field or column that holds the text in tables")
+    add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
+    add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
+    add("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
+    add("--run", help="the run (or PEFT adapter folder) that writes the instructions")
+    add("--unfinished", action="store_true", help="accept a run that did not train to its end")
+    add("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
+    add("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
+    add("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
+    add("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
+    add("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
+    add("--heldout", type=float, default=0.1, help="share of texts that is held out")
+    add("--val", type=float, default=0.05, help="share of texts for validation")
+    add("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
+    add("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
     add_push_options(parser)
     add_generation_options(parser)
     add_devices_option(parser)
     parser.set_defaults(temperature=0.8)
     return parser
-
-
-def check_options(options: Namespace) -> None:
-    if options.output is None or options.run is None:
-        raise UserError("the following arguments are required: OUT_DIR, --run")
-    if options.rounds < 0:
-        raise UserError(f"--rounds {options.rounds}: must be at least 0")
-    if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
-        raise UserError("--filter min_rating: ratings come from --curate; give both")
-    check_push_options(options)

@@ -10,26 +10,35 @@ from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
     build_run_parser,
+    check_generation_options,
+    check_run,
     read_generation_settings,
     read_stated,
     run_on_devices,
 )
-from revinst.evaluation.evaluate import build_scores_table, evaluate_examples, find_folder
-from revinst.evaluation.examples import choose_examples
 from revinst.evaluation.settings import EvaluationSettings
-from revinst.inference.predictor import Predictor
-from revinst.inference.trained import open_on_all
 from revinst.launch.ranks import Ranks
+from revinst.options import check_file
 from revinst.system import quiet_libraries
 
 
 def main(args: list[str]) -> int:
-    return run_on_devices("evaluate", args, build_options().parse_args(args), evaluate)
+    options = build_options().parse_args(args)
+    check_generation_options(options)
+    read_settings(options).check(options.temperature)
+    check_run(options, options.checkpoint)
+    check_file(options.input, "--input")
+    check_file(options.forward, "--forward")
+    return run_on_devices("evaluate", args, options, evaluate)
 
 
 def evaluate(options: Namespace, ranks: Ranks) -> int:
+    from revinst.evaluation.evaluate import build_scores_table, evaluate_examples, find_folder
+    from revinst.evaluation.examples import choose_examples
+    from revinst.inference.predictor import Predictor
+    from revinst.inference.trained import open_on_all
+
     generation, asked = read_generation_settings(options), read_settings(options)
-    asked.check(generation.temperature)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
     evaluated = choose_examples(trained, asked.source, asked.limit, asked.allow_trained, asked.part)

@@ -2,19 +2,44 @@
 
 import logging
 import warnings
+from pathlib import Path
 
+from revinst.config.help import write_help
+from revinst.config.parser import build_parser as build_options
 from revinst.config.parser import read_config
+from revinst.config.settings import Config
+from revinst.config.trainer_flags import check_trainer_flags
 from revinst.errors import UserError
-from revinst.launch.agent import launch
 from revinst.launch.ranks import is_first_process, is_of_agent
+from revinst.model.fingerprint import check_folder
+from revinst.runs.folder import Run
 from revinst.system import quiet_libraries
-from revinst.training.fit import train
-from revinst.training.mending import Mending
-from revinst.training.stop import Stopped, StopSignals
-from revinst.training.trainer import check_trainer_flags, count_ranks_to_start
 
 
 def main(args: list[str]) -> int:
+    if {"-h", "--help", "--help_all"} & set(args):
+        print(build_options().format_help() if "--help_all" in args else write_help())
+        return 0
+    if not args:
+        raise UserError("give a config: revinst fit configs/quickstart.yaml")
+    config = read_config(args)
+    check_trainer_flags(config)
+    from revinst.data.inputs import check_inputs  # the first that takes half a second
+
+    check_inputs(config.data, config.model.base)
+    check_folder(config.model.base)
+    Run(Path(config.runs_dir) / config.run_name).check_resume(config.resume)
+    return fit(config, args)
+
+
+def fit(config: Config, args: list[str]) -> int:
+    """Imports what trains: a mistake has been said by now."""
+    from revinst.launch.agent import launch
+    from revinst.training.fit import train
+    from revinst.training.mending import Mending
+    from revinst.training.stop import Stopped, StopSignals
+    from revinst.training.trainer import count_ranks_to_start
+
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module keeps its place
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is summed over ranks already
@@ -26,12 +51,8 @@ def main(args: list[str]) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for kernels that a CPU does without
     if not is_first_process():
         quiet_libraries()
-    if not args:
-        raise UserError("give a config: revinst fit --config configs/quickstart.yaml")
     with StopSignals() as signals:
         try:
-            config = read_config(args)
-            check_trainer_flags(config)
             if not is_of_agent() and (ranks := count_ranks_to_start(config)):
                 return launch("fit", args, ranks, Mending(config), config.launch.max_restarts)
             exit_code, said = train(config, signals)

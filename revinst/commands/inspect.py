@@ -1,34 +1,34 @@
 """`revinst inspect`: what a config makes of its data; loads no model."""
 
 import json
-from typing import Any
+from argparse import ArgumentParser
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from revinst.config.stored import open_config
-from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.data.example_table import count_categories, list_sources
-from revinst.data.packed_text import render_row
-from revinst.data.prompt import render_prompt
-from revinst.data.summary import summarise_data
 from revinst.options import Parser
 from revinst.progress import SIGNS
 from revinst.system import quiet_libraries
 
+if TYPE_CHECKING:
+    from revinst.data.datamodule import InstructionDataModule
+
 
 def main(args: list[str]) -> int:
-    parser = Parser(
-        prog="revinst inspect",
-        description="Shows what a config makes of its data; takes the same overrides as revinst fit.",
-    )
-    parser.add_argument("config", metavar="CONFIG")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    parser = build_options()
     options, overrides = parser.parse_known_args(args)
+    config = open_config(overrides, list(parser._option_string_actions))
+    from revinst.data.inputs import check_inputs
+
+    check_inputs(config.data, config.model.base)
+    from revinst.data.datamodule import build_data
+    from revinst.data.summary import summarise_data
+
     quiet_libraries()
-    data = build_data(open_config([options.config, *overrides], list(parser._option_string_actions)))
+    data = build_data(config)
     data.setup()
     summary = summarise_data(data)
     if options.json:
@@ -38,7 +38,23 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def show(data: InstructionDataModule, summary: dict[str, Any]) -> None:
+def build_options() -> ArgumentParser:
+    parser = Parser(
+        prog="revinst inspect",
+        usage="revinst inspect CONFIG [--KEY VALUE ...] [--json]",
+        description="Shows what a config, or a run's, makes of its data; takes the same overrides as revinst fit.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    return parser
+
+
+def show(data: "InstructionDataModule", summary: dict[str, Any]) -> None:
+    import numpy as np
+
+    from revinst.data.example_table import count_categories, list_sources
+    from revinst.data.packed_text import render_row
+    from revinst.data.prompt import render_prompt
+
     console = Console()
     sources = (
         f"{name}{f' (weight {weight:g})' if weight != 1 else ''}" for name, weight in list_sources(data.settings.source)

@@ -5,13 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from revinst.config.words import DTYPES, ENGINES, QUANTIZATIONS
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
-from revinst.inference.trained import AdapterOptions
-from revinst.launch.agent import check_devices, launch
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks, is_of_agent, open_ranks
-from revinst.model.base import QUANTIZATIONS
-from revinst.model.hardware import DTYPES, choose_dtype, pick_device
 from revinst.options import Parser
 
 
@@ -28,19 +26,12 @@ def build_run_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def read_stated(options: argparse.Namespace) -> AdapterOptions:
-    """What is given for an adapter folder."""
     return AdapterOptions(options.base, options.quantization, options.template, options.seq_len)
 
 
-def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Read back by `read_reading` of `corpus/settings.py`."""
-    add = parser.add_argument
-    add("input", metavar="INPUT", type=Path, help="a mailbox, chat, table, note, archive, or a folder of these")
-    add("--me", action="append", default=[], metavar="NAME", help="an address, name or id of yours; repeat it")
-    add("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
-    add("--column", default="text", help="the field or column that holds the text in tables")
-    add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
-    add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
+def check_run(options: argparse.Namespace, step: int | None = None) -> None:
+    """Raises UserError where RUN can't be opened, before what opens it is imported."""
+    find_run(Path(options.run), options.unfinished, read_stated(options), step)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +43,16 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    parser.add_argument(
-        "--engine", default="auto", help="auto, slots (ours, for Llama and Mistral) or hf (transformers' generate)"
-    )
+    engines = "slots: ours, for Llama and Mistral; hf: transformers' generate"
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    precision = (
-        "of the computation (default: the hardware's, as in training). fp32: the same texts whatever is decoded "
-    )
-    precision += "beside a row and on however many GPUs; on a GPU slower, twice the memory"
+    precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
     parser.add_argument("--precision", choices=DTYPES, help=precision)
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs (or processes)"
-    )
+    shared = "share the rows among N GPUs (or processes)"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -85,18 +71,28 @@ def run_on_devices(
 ) -> int:
     """`work` in this process, as one of those that torchrun started, or in the processes that --devices asks for."""
     if options.devices != 1 and not is_of_agent():
+        from revinst.launch.agent import check_devices, launch
+
         check_devices(options.devices)
         return launch(command, args, options.devices)
     with open_ranks() as ranks:
         return work(options, ranks)
 
 
-def read_generation_settings(options: argparse.Namespace) -> GenerationSettings:
-    """Raises UserError for values that mean nothing. Decides the precision where it is not given, and says so."""
+def check_generation_options(options: argparse.Namespace) -> None:
+    """Raises UserError for values that mean nothing."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: must be at least 1")
-    given = {name: value for name, value in vars(options).items() if name in GenerationSettings.__dataclass_fields__}
-    if given.get("precision") is None:
-        given.pop("precision", None)
-        print("precision: {}: {}".format(*choose_dtype(pick_device())), file=sys.stderr)
-    return GenerationSettings(**given)
+    read_generation_settings(options, options.precision or DTYPES[0])
+
+
+def read_generation_settings(options: argparse.Namespace, precision: str | None = None) -> GenerationSettings:
+    """Decides the precision where it is not given, and says so."""
+    if not (precision := precision or options.precision):
+        from revinst.model.hardware import choose_dtype, pick_device
+
+        precision, reason = choose_dtype(pick_device())
+        print(f"precision: {precision}: {reason}", file=sys.stderr)
+    names = GenerationSettings.__dataclass_fields__
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    return GenerationSettings(**given | {"precision": precision})

@@ -4,31 +4,35 @@ import contextlib
 import json
 import sys
 from argparse import ArgumentParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from revinst.config.settings import Config
 from revinst.config.stored import open_config
-from revinst.data.datamodule import InstructionDataModule, build_data
-from revinst.export.gguf import why_not_gguf
-from revinst.model.hardware import choose_precision
+from revinst.config.trainer_flags import check_trainer_flags
 from revinst.options import Parser
-from revinst.planning.plan import build_plan, read_machine
-from revinst.planning.trial import measure_step
+from revinst.progress import in_words
 from revinst.system import quiet_libraries
-from revinst.training.module import InstructionModule, check_settings
-from revinst.training.trainer import check_trainer_flags
+
+if TYPE_CHECKING:
+    from revinst.data.datamodule import InstructionDataModule
 
 
 def main(args: list[str]) -> int:
     parser = build_options()
     options, overrides = parser.parse_known_args(args)
-    quiet_libraries()
-    config = open_config([options.config, *overrides], list(parser._option_string_actions))
+    config = open_config(overrides, list(parser._option_string_actions))
     check_trainer_flags(config)
-    check_settings(config.model)
+    from revinst.data.inputs import check_inputs
+
+    check_inputs(config.data, config.model.base)
+    from revinst.data.datamodule import build_data
+    from revinst.export.gguf import why_not_gguf
+    from revinst.planning.plan import build_plan, read_machine
+
+    quiet_libraries()
     machine = read_machine(config.trainer, options.device)
     data = build_data(config)
     data.setup()
@@ -48,9 +52,9 @@ def main(args: list[str]) -> int:
 def build_options() -> ArgumentParser:
     parser = Parser(
         prog="revinst plan",
-        description="Says what a config will cost before anything is loaded; takes the same overrides as revinst fit.",
+        usage="revinst plan CONFIG [--KEY VALUE ...] [options]",
+        description="Says what a config, or a run's, will cost; takes the same overrides as revinst fit.",
     )
-    parser.add_argument("config", metavar="CONFIG")
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], help="plan for it (default: this machine's; several devices are GPUs)"
     )
@@ -60,7 +64,11 @@ def build_options() -> ArgumentParser:
     return parser
 
 
-def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
+def measure(config: Config, data: "InstructionDataModule") -> dict[str, float]:
+    from revinst.model.hardware import choose_precision
+    from revinst.planning.trial import measure_step
+    from revinst.training.module import InstructionModule
+
     module, trainer = InstructionModule(config.model), config.trainer
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds the plan alone
         precision = trainer.precision or choose_precision(trainer.accelerator)
@@ -68,6 +76,8 @@ def measure(config: Config, data: InstructionDataModule) -> dict[str, float]:
 
 
 def render_plan(plan: dict[str, Any], name: str) -> None:
+    from revinst.planning.plan import list_warnings
+
     table = Table(title=f"plan of {name}", show_header=False)
     names = ("device", "devices", "sharded", "dtype", "micro_batch_size", "steps", "steps_per_epoch", "tokens")
     for key in (*names, "supervised_tokens"):
@@ -80,12 +90,11 @@ def render_plan(plan: dict[str, Any], name: str) -> None:
         table.add_row("fits GPUs of", ", ".join(f"{size} GB" for size in plan["fits_gpus_of_gb"]) or "none of these")
     table.add_row("recomputed layers", "{} of {}".format(*plan["recomputed_layers"]))
     table.add_row("disk", f"{plan['disk_gib']:.2f} GiB")
-    speed = f"{plan['tokens_per_s']:,} tokens/s, {plan['hours']} h" if plan["tokens_per_s"] else "unknown"
+    speed = f"{plan['tokens_per_s']:,} tokens/s, {in_words(plan['seconds'])}" if plan["tokens_per_s"] else "unknown"
     table.add_row("merge --gguf", plan["gguf"])
     table.add_row("time", f"{speed} ({plan['speed_from']})")
     for key, value in plan.get("measured", {}).items():
         table.add_row(f"measured: {key}", f"{value:,}")
     Console().print(table)
-    if not plan["fits"]:
-        available = plan["device_memory_gib"]
-        print(f"does not fit in {available} GiB; change first: {plan['change_first']}", file=sys.stderr)
+    for line in list_warnings(plan):
+        print(line, file=sys.stderr)

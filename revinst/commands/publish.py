@@ -1,20 +1,36 @@
 """`revinst publish`: an adapter, a merged model or a data set to the Hub."""
 
 import tempfile
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from revinst.commands.options import add_push_options, build_run_parser, read_stated
-from revinst.export.publish import publish_adapter, push
-from revinst.inference.trained import open_trained
-from revinst.model.adapter import MARKER
+from revinst.commands.options import add_push_options, build_run_parser, check_run, read_stated
+from revinst.options import check_file
+from revinst.runs.files import MARKER
 
 
 def main(args: list[str]) -> int:
+    options = build_options().parse_args(args)
+    folder = Path(options.run)
+    if options.dataset or (folder / MARKER).is_file():
+        check_file(folder)
+    else:
+        check_run(options)
+    return publish(options, folder)
+
+
+def build_options() -> ArgumentParser:
     parser = build_run_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
     add_push_options(parser, required=True)
     parser.add_argument("--dataset", action="store_true", help="RUN is a corpus folder; it becomes a data set")
-    options = parser.parse_args(args)
-    folder, repository = Path(options.run), options.push_to_hub
+    return parser
+
+
+def publish(options: Namespace, folder: Path) -> int:
+    from revinst.export.publish import publish_adapter, push
+    from revinst.inference.trained import open_trained
+
+    repository = options.push_to_hub
     if options.dataset:
         push(folder, repository, "data set", public=options.public, dry_run=options.dry_run)
     elif (folder / MARKER).is_file():

@@ -1,14 +1,16 @@
 """A config's file, read and checked for what its parser would not say clearly."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from revinst.config.elsewhere import say_nearest_key
 from revinst.config.keys import OLD_KEY, flatten, take_old_keys, unknown_keys
 from revinst.errors import UserError
-from revinst.options import say_nearest
 from revinst.runs.folder import Run
 
 # What is no key, because another one says it: nobody can write one value twice.
@@ -19,6 +21,39 @@ def named_config(args: list[str]) -> str:
     """` (config: PATH)` for a message that does not say where its key stands."""
     path = "".join(arg for before, arg in pairwise(args) if before in ("-c", "--config"))
     return f" (config: {path})" if path else ""
+
+
+def take_config(args: Sequence[str]) -> list[str]:
+    """A config that is named without `--config`, wherever it stands among options with their values, with it and first;
+    a run's folder stands for its config.yaml.
+
+    >>> take_config(["--model.lr", "1e-3", "configs/quickstart.yaml"])
+    ['--config', 'configs/quickstart.yaml', '--model.lr', '1e-3']
+    """
+    configs: list[str] = []
+    options: list[str] = []
+    before = ""  # the option that still lacks its value
+    for arg in args:
+        if arg.startswith("--config="):
+            options.append(f"--config={file_of(arg.removeprefix('--config='))}")
+        elif before in ("-c", "--config"):
+            options.append(file_of(arg))
+        elif before or arg.startswith("-"):
+            options.append(arg)
+        else:
+            configs += ["--config", file_of(arg)]
+        before = arg if arg.startswith("-") and "=" not in arg and not is_number(arg) else ""
+    return configs + options
+
+
+def is_number(text: str) -> bool:
+    with suppress(ValueError):
+        return isinstance(float(text), float)
+    return False
+
+
+def file_of(path: str) -> str:
+    return str(Run(path).config) if Path(path).is_dir() else path
 
 
 def config_files(args: list[str]) -> list[str]:
@@ -40,7 +75,8 @@ def is_stored(path: str) -> bool:
 
 def read_config_file(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
-        raise UserError(f"--config {path}: no such file")
+        hint = "; a key is given as --KEY VALUE" if "=" in path else ""
+        raise UserError(f"--config {path}: no such file{hint}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -64,7 +100,7 @@ def check_keys(path: str, content: dict[str, Any], known: dict[str, Any]) -> Non
             raise UserError(f"{path}: {key} is taken from {source}; set that")
     for key in unknown_keys(content, known):
         names = {name for full in flatten(known) for name in accumulate(full.split("."), "{}.{}".format)}
-        raise UserError(f"{path}: {key}: no such key{say_nearest(key, names)}")
+        raise UserError(f"{path}: {key}: no such key{say_nearest_key(key, names)}")
 
 
 def read_yaml(text: str) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """What a config says, typed: one dataclass a group, read by the YAML, by plain Python and by `revinst plan`.
 
-The words that a field takes are listed where they are obeyed, and checked there; here are the bounds of numbers.
+The words that a field takes are in `words.py`; here are the bounds of numbers. Both are checked whoever makes one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from revinst.config.words import check_words
 from revinst.errors import UserError
 
 
@@ -52,6 +52,7 @@ class DataSettings:
     """stop, or skip (and count)."""
 
     def __post_init__(self) -> None:
+        check_words("data.", self)
         if isinstance(self.micro_batch_size, str) and self.micro_batch_size != "auto":
             raise UserError(f"data.micro_batch_size {self.micro_batch_size!r}: a number of rows, or auto")
         for name in ("seq_len", "rows_per_step", "micro_batch_size"):
@@ -117,6 +118,7 @@ class ModelSettings:
     """so many steps with a non-finite loss or gradient in a row stop the run."""
 
     def __post_init__(self) -> None:
+        check_words("model.", self)
         if isinstance(self.activation_memory_gib, str) and self.activation_memory_gib != "auto":
             raise UserError(f"model.activation_memory_gib {self.activation_memory_gib!r}: a number of GiB, or auto")
         betas = list(self.betas)
@@ -221,10 +223,3 @@ class Config:
         folder = Path(self.run_name)
         if folder.is_absolute() or not folder.parts or ".." in folder.parts:
             raise UserError(f"run_name {self.run_name!r}: give a name of a folder in runs_dir")
-
-
-def check_words(group: str, settings: object, choices: Mapping[str, Sequence[str]]) -> None:
-    """Raises UserError for a word that is none of its field's choices."""
-    for name, words in choices.items():
-        if (word := getattr(settings, name)) not in words:
-            raise UserError(f"{group}.{name} {word!r}: choose from {', '.join(words)}")

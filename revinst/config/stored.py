@@ -8,20 +8,24 @@ from typing import Any
 
 import yaml
 
-from revinst.config.file import is_stored, read_config_file
+from revinst.config.file import is_stored, read_config_file, take_config
 from revinst.config.keys import as_before, leave_out, take_old_keys, unknown_keys
 from revinst.config.parser import dump_config, read_config
 from revinst.config.settings import Config
+from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.runs.folder import Run
 
 
 def open_config(args: list[str], own: Sequence[str]) -> Config:
     """Of `plan` and `inspect`: a config and overrides. A run's own config may be of another version."""
-    if is_stored(args[0]):
-        world_size = Run(Path(args[0]).parent).read_manifest().get("world_size")
-        return read_run_config(Path(args[0]), world_size, args[1:], own)
-    return read_config(["--config", *args], own)
+    args = take_config(args)
+    if "--config" not in args:
+        raise UserError("give a config file or a run folder first, e.g. configs/quickstart.yaml")
+    if args[:1] == ["--config"] and is_stored(args[1]):
+        path = Path(args[1])
+        return read_run_config(path, Run(path.parent).read_manifest().get("world_size"), args[2:], own)
+    return read_config(args, own)
 
 
 def read_run_config(

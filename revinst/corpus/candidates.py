@@ -12,13 +12,13 @@ from revinst.data.formats import BadRecord
 from revinst.data.prompt import Template, load_template
 from revinst.data.words import normalise
 from revinst.evaluation.samples import agree
-from revinst.inference.engine.engine import Engine, GenerationSettings
+from revinst.inference.engine.engine import Engine
+from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.trained import Trained
 from revinst.model.network import Network
 
 UNREAD: Record = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
-PICKS = ("likelihood", "consensus", "round_trip")
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from revinst.corpus.candidates import Writer
 from revinst.corpus.settings import Reading, Selection, Writing, choose_shard_rows, keep_settings
 from revinst.data.prompt import prompt_lines
 from revinst.export.licences import public_name
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.key import PredictionKey
 from revinst.inference.trained import Trained
 from revinst.launch.ranks import Ranks

@@ -7,8 +7,6 @@ import numpy as np
 
 from revinst.errors import UserError
 
-ORDERS = ("time", "group")
-
 
 def check_shares(heldout: float, val: float) -> None:
     if not 0 <= heldout + val < 1 or min(heldout, val) < 0:

@@ -1,7 +1,7 @@
 """Placeholders for what identifies people: addresses, phones, links, long numbers, and the names in mail headers.
 
-The same thing gets the same placeholder everywhere (`[EMAIL_1]`), and `restore` puts it back. What stands behind the
-placeholders is written to one file beside the output folder, readable by its owner alone, and to no other.
+The same thing gets the same placeholder everywhere (`[EMAIL_1]`), and `data/redacted.py` puts it back. What stands
+behind the placeholders is written to one file beside the output folder, readable by its owner alone, and to no other.
 """
 
 import json
@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from revinst.data.redacted import PLACEHOLDER
 from revinst.runs.files import whole_file
 
-PLACEHOLDER = r"\[(?:EMAIL|URL|PHONE|NUMBER|NAME|TEXT)_\d+\]"
 SPACES = r" \u00a0\u2009\u202f"
 DASHES = r"\u2010-\u2013\u2212-"
 # Lengths are bounded: what begins like an address and is none costs no more than that at each of its letters.
@@ -106,8 +106,3 @@ def is_name(part: str) -> bool:
 
 def is_short(part: str) -> bool:
     return len(part) < MIN_NAME and part.isascii()
-
-
-def restore(text: str, placeholders: dict[str, str]) -> str:
-    """Undoes `redact`; a placeholder that is not in the map stays."""
-    return re.sub(PLACEHOLDER, lambda match: placeholders.get(match[0], match[0]), text)

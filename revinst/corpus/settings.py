@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from revinst.corpus.authors import read_me
-from revinst.corpus.filters import Thresholds
+from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
@@ -51,14 +51,6 @@ class Reading:
         }
 
 
-def read_reading(options: Namespace) -> Reading:
-    """From the options of the command. Raises UserError for what makes no sense."""
-    me = read_me(options.me)
-    reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
-    reading.check_output(options.output)
-    return reading
-
-
 @dataclass(frozen=True, slots=True)
 class Writing:
     """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's."""
@@ -90,6 +82,24 @@ class Selection:
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
+
+
+def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
+    """From the options of the command. Raises UserError for what makes no sense."""
+    if options.output is None or options.run is None:
+        raise UserError("the following arguments are required: OUT_DIR, --run")
+    if options.rounds < 0:
+        raise UserError(f"--rounds {options.rounds}: must be at least 0")
+    if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
+        raise UserError("--filter min_rating: ratings come from --curate; give both")
+    me = read_me(options.me)
+    reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
+    reading.check_output(options.output)
+    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
+    writing.check(options.temperature)
+    limits = parse_thresholds(options.filter)
+    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
+    return reading, writing, selection
 
 
 def hash_input(source: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from revinst.config.settings import Config, DataSettings, check_words
+from revinst.config.settings import Config, DataSettings
 from revinst.data.batch import Fullest, StepRows
 from revinst.data.cache import cache_documents, hash_inputs
 from revinst.data.encoding import Documents, encode_blocks
@@ -24,13 +24,6 @@ from revinst.data.split import Split, read_split_of, select_examples, split_exam
 from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 
-CHOICES = {
-    "context": ("drop", "include", "exclude_rows"),
-    "supervise": ("target", "all"),
-    "cut": ("end", "middle"),
-    "packing": ("best_fit", "joined", "none"),
-    "on_bad_row": ("stop", "skip"),
-}
 PACKING_IN_WORDS = {
     "best_fit": "best_fit, documents are whole and never see each other",
     "joined": "joined, documents in a row see each other and are cut at its end; what fills no row is left out",
@@ -53,7 +46,6 @@ class InstructionDataModule(L.LightningDataModule):
 
     def __init__(self, settings: DataSettings, base: str, seed: int = 42):
         super().__init__()
-        check_words("data", settings, CHOICES)
         self.settings, self.base, self.seed = settings, base, seed
         self.discarded: list[Discarded] = []
 

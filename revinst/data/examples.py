@@ -31,9 +31,9 @@ class Example:
     category: str
 
 
-def build_text(text: str, strip_citations: bool, example_id: str = "") -> Example:
-    """A text alone, prepared as the response of a record is. Raises BadRecord."""
-    return build_example({"id": example_id, "response": text}, check_columns({}), ("response",), strip_citations)
+def build_text(text: str, strip_citations: bool, example_id: str = "", field: str = "response") -> Example:
+    """A text alone, prepared as that field of a record is. Raises BadRecord."""
+    return build_example({"id": example_id, field: text}, check_columns({}), (field,), strip_citations)
 
 
 def strip_marks(example: Example) -> Example:

@@ -17,10 +17,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from revinst.config.words import LANGUAGES
 from revinst.data.examples import Example
 from revinst.errors import UserError
 
@@ -87,27 +87,23 @@ def load_template(name: str, chat_template_of: Any = None) -> Template:
     """
     if name == "chat":
         return build_chat_template(chat_template_of)
-    shipped = files("revinst.data").joinpath("templates", f"{name}.txt")
-    path = Path(name).expanduser()
-    if shipped.is_file():
-        text = shipped.read_text(encoding="utf-8")
-    elif path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: a template must be a UTF-8 text file") from None
-    else:
-        languages = ", ".join(each.name.split(".")[1] for each in list_translations())
-        raise UserError(
-            f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file, nor blog.LANGUAGE ({languages})"
-        )
+    path = find_template(name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: a template must be a UTF-8 text file") from None
     return parse_template(name, text.rstrip("\n"))
 
 
-def list_translations() -> list[Traversable]:
-    """Files of the blog's prompt in other languages, `blog.ar.txt` first."""
-    found = files("revinst.data").joinpath("templates").iterdir()
-    return sorted((each for each in found if each.name.startswith("blog.") and each.name != "blog.txt"), key=str)
+def find_template(name: str) -> Path:
+    """The file of one that is not `chat`. Raises UserError where there is none."""
+    shipped, path = Path(str(files("revinst.data").joinpath("templates", f"{name}.txt"))), Path(name).expanduser()
+    if not shipped.is_file() and not path.is_file():
+        languages = ", ".join(LANGUAGES)
+        raise UserError(
+            f"data.template {name!r}: neither blog, alpaca, chat, forward nor a file, nor blog.LANGUAGE ({languages})"
+        )
+    return shipped if shipped.is_file() else path
 
 
 def parse_template(name: str, text: str) -> Template:
@@ -160,8 +156,8 @@ def drop_context(text: str) -> str:
 
 
 def prompt_source(prompt: Prompt) -> str:
-    """The text that the prompt is about."""
-    return next((piece.text for piece in prompt.pieces if piece.source == "response"), prompt.text)
+    """The text that the prompt is about: what stands in its slot, and that is not the context."""
+    return next(piece.text for piece in prompt.pieces if piece.source and piece.source != "context")
 
 
 def prompt_lines(template: Template) -> list[str]:

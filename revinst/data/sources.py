@@ -31,18 +31,23 @@ BESIDE_SUFFIXES = {
 
 def read_records(name: str) -> Records:
     """Yields (where, record) for each record of one source; what can't be parsed comes as a BadRecord."""
-    if name in SHIPPED:
-        yield from read_file(Path(str(files("revinst.data").joinpath(f"{name}.jsonl"))))
-        return
-    path = Path(name).expanduser()
-    if path.is_file():
-        yield from read_file(path)
-    elif path.is_dir():
-        yield from read_folder(path)
-    elif kind_of(path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UserError(f"{name}: no such file or folder; check data.source")
-    else:
+    path = find_source(name)
+    if path is None:
         yield from read_hub(name)
+    else:
+        yield from read_folder(path) if path.is_dir() else read_file(path)
+
+
+def find_source(name: str) -> Path | None:
+    """The file or folder; None for a data set of the hub. Raises UserError where there can be none."""
+    if name in SHIPPED:
+        return Path(str(files("revinst.data").joinpath(f"{name}.jsonl")))
+    path = Path(name).expanduser()
+    if path.is_file() or path.is_dir():
+        return path
+    if kind_of(path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(f"{name}: no such file or folder; check data.source")
+    return None
 
 
 def read_hub(name: str) -> Records:

@@ -160,10 +160,7 @@ def split_examples(
     The order of groups comes from a hash of the seed and their smallest id, so the split depends on which examples
     there are and not on the order of the file. grouped: False takes each for itself, to see what grouping moves.
     """
-    if not 0 <= heldout_fraction + val_fraction < 1 or heldout_fraction < 0 or val_fraction < 0:
-        raise UserError(
-            f"data.heldout_fraction {heldout_fraction} and data.val_fraction {val_fraction} must leave rows to train on"
-        )
+    check_fractions(heldout_fraction, val_fraction)
     examples = examples if isinstance(examples, Examples) else build_examples(examples)
     ids, categories = examples.texts("id"), examples.texts("category")
     groups = group_duplicates(examples) if grouped else [[number] for number in range(len(examples))]
@@ -190,6 +187,11 @@ def split_examples(
         raise UserError(f"{len(examples)} rows are too few to split; lower data.heldout_fraction and data.val_fraction")
     together = sorted(sorted(ids[number] for number in group) for group in groups if len(group) > 1)
     return Split(**{part: sorted(members) for part, members in parts.items()}, groups=together)
+
+
+def check_fractions(heldout: float, val: float) -> None:
+    if not 0 <= heldout + val < 1 or heldout < 0 or val < 0:
+        raise UserError(f"data.heldout_fraction {heldout} and data.val_fraction {val} must leave rows to train on")
 
 
 def group_order(ids: list[str], seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Texts without an instruction, of a file or folder, read as the responses of records are."""
+"""Texts, or instructions, alone in a file or folder, read as those of records are."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,30 +15,38 @@ TEXT_SUFFIXES = (".txt", ".md")
 
 
 def read_texts(
-    path: Path, column: str | None = None, columns: Mapping[str, str] | None = None, strip_citations: bool = False
+    path: Path,
+    column: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strip_citations: bool = False,
+    *,
+    field: str = "response",
+    context: str | None = None,
 ) -> Iterator[Example]:
-    """Texts as Examples; the instruction is what the file itself gives, if anything. Raises UserError naming a record.
+    """Texts as Examples; what else these have is what the file itself gives. Raises UserError naming a record.
 
-    column: that holds the text; None: the one that `columns` names, field -> column, or `response`.
-    strip_citations: without marks such as [12].
+    column: that holds the text; None: the one that `columns` names, field -> column, or the field's own name.
+    strip_citations: without marks such as [12]. field: `instruction` for a file of these. context: the column that
+    holds it, as `column` is the text's.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_SUFFIXES)
         if not files:
             raise UserError(f"{path}: no {' or '.join(TEXT_SUFFIXES)} files in this folder")
         for file in files:
-            yield read_text_file(file, strip_citations)
+            yield read_text_file(file, strip_citations, field)
     elif not path.is_file():
         raise UserError(f"{path}: no such file or folder")
     elif path.suffix.lower() in TEXT_SUFFIXES:
-        yield read_text_file(path, strip_citations)
+        yield read_text_file(path, strip_citations, field)
     else:
-        yield from read_text_records(path, column, dict(columns or check_columns({})), strip_citations)
+        named = {name: given for name, given in ((field, column), ("context", context)) if given}
+        yield from read_text_records(path, dict(columns or check_columns({})), named, strip_citations, field)
 
 
-def read_text_file(path: Path, strip_citations: bool) -> Example:
+def read_text_file(path: Path, strip_citations: bool, field: str) -> Example:
     try:
-        return build_text(read_text(path), strip_citations, path.name)
+        return build_text(read_text(path), strip_citations, path.name, field)
     except (UnicodeDecodeError, BadRecord) as error:
         raise UserError(
             f"{path}: {error if isinstance(error, BadRecord) else f'not UTF-8; {to_utf_8(path)}'}"
@@ -46,18 +54,18 @@ def read_text_file(path: Path, strip_citations: bool) -> Example:
 
 
 def read_text_records(
-    path: Path, column: str | None, columns: dict[str, str], strip_citations: bool
+    path: Path, columns: dict[str, str], named: dict[str, str], strip_citations: bool, field: str
 ) -> Iterator[Example]:
     repeats: Counter[str] = Counter()
     for where, record in read_file(path):
         try:
             if isinstance(record, BadRecord):
                 raise record
-            names = find_columns(record, columns) | ({"response": column} if column else {})
-            if not isinstance(record, dict) or not has_text(record, names["response"]):
+            names = find_columns(record, columns) | named
+            if not isinstance(record, dict) or not has_text(record, names[field]):
                 has = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
-                raise BadRecord(f"no text in {names['response']!r} (the row has {has}); name the field with --column")
-            text = build_example(record, names, ("response",), strip_citations)
+                raise BadRecord(f"no text in {names[field]!r} (the row has {has}); name the field with --column")
+            text = build_example(record, names, (field,), strip_citations)
         except BadRecord as reason:
             raise UserError(f"{where}: {reason}") from None
         yield replace(text, id=make_unique(text.id, repeats))

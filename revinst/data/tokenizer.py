@@ -99,8 +99,7 @@ def load_tokenizer(base: str) -> Tokenizer:
     """Loads the tokenizer of a hub id or local folder. Raises UserError when there is none."""
     from transformers.utils import logging
 
-    if looks_local(base) and not Path(base).expanduser().is_dir():
-        raise UserError(f"model.base {base}: no such folder (for the quickstart model: make setup)")
+    check_base(base)
     path = str(Path(base).expanduser()) if looks_local(base) else base
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -136,6 +135,12 @@ def load_hf(path: str, base: str) -> "PreTrainedTokenizerFast":
     if hf.eos_token_id is None:
         raise UserError(f"model.base {base}: its tokenizer has no end-of-sequence token, so nothing could ever stop")
     return hf
+
+
+def check_base(base: str) -> None:
+    """Raises UserError for a folder that is not there."""
+    if looks_local(base) and not Path(base).expanduser().is_dir():
+        raise UserError(f"model.base {base}: no such folder (for the quickstart model: make setup)")
 
 
 def looks_local(base: str) -> bool:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from revinst.errors import UserError
 from revinst.evaluation.folders import FoundEvaluation, find_evaluations, list_evaluations
@@ -49,9 +50,33 @@ def choose_evaluations(runs: Mapping[Path, Sequence[FoundEvaluation]], ids: set[
     label = "" if "" in labels else labels.pop() if len(labels) == 1 else None
     chosen = {path: [each.file for each in found if each.label == label] for path, found in candidates.items()}
     if any(len(files) != 1 for files in chosen.values()):
+        chosen = match_rows(candidates) or chosen
+    if any(len(files) != 1 for files in chosen.values()):
         there = "; ".join(f"{path} has {', '.join(str(e.folder) for e in found)}" for path, found in runs.items())
         raise UserError(f"which evaluations to compare is not clear: {there}; name a folder for each run")
     return {path: file for path, (file,) in chosen.items()}
+
+
+def match_rows(candidates: Mapping[Path, Sequence[FoundEvaluation]]) -> dict[Path, list[Path]]:
+    """The evaluations of the same rows, where there is but one set of rows that all have; {} where there are more."""
+    by_rows = {path: group_by_rows(found) for path, found in candidates.items()}
+    shared = set.intersection(*(set(found) for found in by_rows.values()))
+    return {path: found[next(iter(shared))] for path, found in by_rows.items()} if len(shared) == 1 else {}
+
+
+def group_by_rows(found: Sequence[FoundEvaluation]) -> dict[frozenset[str], list[Path]]:
+    files: dict[frozenset[str], list[Path]] = {}
+    for each in found:
+        with suppress(UserError):  # one that was killed
+            files.setdefault(frozenset(read_scored_predictions(each.file)), []).append(each.file)
+    return files
+
+
+def list_to_choose_from(path: Path) -> NoReturn:
+    """Raises UserError with the evaluations that a run has."""
+    found = list_evaluations(Run(path)) if path.is_dir() else []
+    there = f"; {path} has {', '.join(str(each.folder) for each in found)}" if found else ""
+    raise UserError(f"give two or more to compare, or one over several seeds (A1,A2,A3){there}")
 
 
 def has_ids(file: Path, ids: set[str]) -> bool:

@@ -5,19 +5,66 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
 from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
+from revinst.evaluation.differences import find_differences
 from revinst.evaluation.head import describe_unread
+from revinst.evaluation.report import count
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
+FEWEST = 10  # rows of a category below which its line says nothing
+
+
+class Part(TypedDict):
+    """A `Comparison` as JSON. p_holm: adjusted over what it is one of."""
+
+    n: int
+    difference: float | None
+    ci95: list[float | None]
+    p: float
+    p_holm: NotRequired[float]
+    wins: int
+    ties: int
+    losses: int
+    detectable: float | None
+
+
+class Pair(Part):
+    """A system against the first. note: a sentence where interval and p disagree, or ""."""
+
+    system: str
+    note: str
+    by_category: dict[str, Part]
+
+
+class SystemMeans(TypedDict):
+    """sd: of the seeds' means; None for one seed."""
+
+    name: str
+    mean: float
+    seeds: list[float]
+    sd: float | None
+
+
+class Result(TypedDict):
+    """What `revinst compare --json` prints. why: this metric, or ""; differences: of `find_differences`."""
+
+    metric: str
+    why: str
+    differences: dict[str, list[str]]
+    n: int
+    num_groups: int
+    systems: list[SystemMeans]
+    against: str
+    pairs: list[Pair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +73,7 @@ class System:
 
     name: str
     seeds: list[dict[str, dict[str, Any]]]
+    file: Path | None = None  # of the first seed
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
         """float64 `[seeds, examples]`; NaN where one has no such value; UserError where none of a seed has one."""
@@ -49,7 +97,8 @@ def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
     files: of `find_files`, for all systems that are compared.
     """
     files = files or find_files([text])
-    return System(text, [read_scored_predictions(files[path]) for path in split_seeds(text)])
+    paths = [files[path] for path in split_seeds(text)]
+    return System(text, [read_scored_predictions(path) for path in paths], paths[0])
 
 
 def check_same_examples(systems: Sequence[System]) -> list[str]:
@@ -73,7 +122,7 @@ def check_same_examples(systems: Sequence[System]) -> list[str]:
     return list(first)
 
 
-def compare_systems(systems: Sequence[System], metric: str | None = None, *, rank: bool = False) -> dict[str, Any]:
+def compare_systems(systems: Sequence[System], metric: str | None = None, *, rank: bool = False) -> Result:
     """Each system's mean and spread over seeds, and each against the first: overall and by category.
 
     metric: None: the one that `choose_metric` takes. rank: the best one first, as for checkpoints of one
@@ -93,14 +142,17 @@ def compare_systems(systems: Sequence[System], metric: str | None = None, *, ran
     categories = np.array([first[example_id].get("category", "") for example_id in ids], dtype=object)
     rows = [found.mean(0) for found in values]
     pairs = [
-        {"system": system.name} | compare_pair(rows[0], other, groups, categories)
+        compare_pair(system.name, rows[0], other, groups, categories)
         for system, other in zip(systems[1:], rows[1:], strict=True)
     ]
     for pair, adjusted in zip(pairs, adjust_holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
+        pair["note"] = note_disagreement(pair, len(pairs))
+    known = [system.file for system in systems if system.file]
     return {
         "metric": metric,
         "why": why,
+        "differences": find_differences(known) if len(known) == len(systems) else {},
         "n": len(ids),
         "num_groups": int(groups.max()) + 1,
         "systems": [describe_seeds(system.name, found) for system, found in zip(systems, values, strict=True)],
@@ -119,60 +171,84 @@ def choose_metric(systems: Sequence[System]) -> tuple[str, str]:
     return "rougeL_unicode", describe_unread(sum(row.get("rougeL") is None for row in first.values()), len(first))
 
 
-def describe_seeds(name: str, values: np.ndarray) -> dict[str, Any]:
+def note_disagreement(pair: Pair, num_pairs: int) -> str:
+    """A sentence where the interval says one thing and p another; "" where they agree."""
+    low, high = pair["ci95"]
+    if low is None or high is None or (low <= 0 <= high) == (pair["p_holm"] >= 0.05):
+        return ""
+    adjusted = f", adjusted for {num_pairs} comparisons" if num_pairs > 1 else ""
+    found = "holds 0 and p is below 0.05" if low <= 0 <= high else "leaves 0 out and p is not below 0.05"
+    return (
+        f"{pair['system']}: the interval {found}: it is a bootstrap of this difference alone, p a sign-flip test"
+        f"{adjusted}; take the difference for undecided."
+    )
+
+
+def describe_seeds(name: str, values: np.ndarray) -> SystemMeans:
     """Mean over seeds, and their standard deviation (None for one seed)."""
     means = np.nanmean(values, axis=1)
     spread = float(means.std(ddof=1)) if len(means) > 1 else None
     return {"name": name, "mean": float(means.mean()), "seeds": means.tolist(), "sd": spread}
 
 
-def compare_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray, categories: np.ndarray) -> dict[str, Any]:
+def compare_pair(name: str, a: np.ndarray, b: np.ndarray, groups: np.ndarray, categories: np.ndarray) -> Pair:
     by_category = {}
     for category in sorted(set(categories)):
         chosen = categories == category
         by_category[category] = describe_pair(a[chosen], b[chosen], groups[chosen])
     for part, adjusted in zip(by_category.values(), adjust_holm([p["p"] for p in by_category.values()]), strict=True):
         part["p_holm"] = adjusted
-    return describe_pair(a, b, groups) | {"by_category": by_category}
+    return {"system": name, "note": "", "by_category": by_category, **describe_pair(a, b, groups)}
 
 
-def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def describe_pair(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> Part:
     """A Comparison as JSON."""
     found = asdict(compare_paired(a, b, groups))
     found["ci95"] = [none_if_nan(bound) for bound in found["ci95"]]
-    return found | {name: none_if_nan(found[name]) for name in ("difference", "detectable")}
+    return cast(Part, found | {name: none_if_nan(found[name]) for name in ("difference", "detectable")})
 
 
-def build_comparison_tables(result: dict[str, Any]) -> list[Table]:
-    """The systems, and a table for each pair."""
-    table = Table(
-        title=f"{result['metric']} on {result['n']} rows in {result['num_groups']} groups",
-        caption=result["why"] or None,
-    )
+def build_comparison_tables(result: Result, least: int = FEWEST) -> list[Table]:
+    """In what the systems differ, their means, and a table for each pair. least: rows of a category that is shown."""
+    title = f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}"
+    table = Table(title=title, caption=result["why"] or None)
     for name, justify in (("system", "left"), ("mean", "right"), ("seeds", "right"), ("sd", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for system in result["systems"]:
         spread = "-" if system["sd"] is None else f"{system['sd']:.4f}"
         table.add_row(as_written(system["name"]), f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
-    return [table, *(build_pair_table(pair, result["against"]) for pair in result["pairs"])]
+    differences = [build_difference_table(result)] if result["differences"] else []
+    return [*differences, table, *(build_pair_table(pair, result, least) for pair in result["pairs"])]
 
 
-def build_pair_table(pair: dict[str, Any], against: str) -> Table:
-    table = Table(
-        title=as_written(f"{pair['system']} minus {against}"),
-        caption=f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}",
-    )
+def build_difference_table(result: Result) -> Table:
+    table = Table(title="in what they differ")
+    for name in ("", *(system["name"] for system in result["systems"])):
+        table.add_column(as_written(name), overflow="fold")
+    for key, values in result["differences"].items():
+        table.add_row(as_written(key), *map(as_written, values))
+    return table
+
+
+def build_pair_table(pair: Pair, result: Result, least: int) -> Table:
+    few = sum(part["n"] < least for part in pair["by_category"].values())
+    lines = [f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}"]
+    lines += [f"left out: {few} with fewer than {least} rows"] if few else []
+    lines += [pair["note"]] if pair["note"] else []
+    table = Table(title=as_written(f"{pair['system']} minus {result['against']}"), caption=as_written("\n".join(lines)))
     table.add_column("rows", overflow="fold")
     for name in ("n", "diff", "95 % interval", "p", "win/tie/loss"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row("all", *format_pair(pair), style="bold")
     table.add_section()
     for category, part in pair["by_category"].items():
+        if part["n"] < least:
+            continue
         table.add_row(as_written(category or "(none)"), *format_pair(part))
     return table
 
 
-def format_pair(part: dict[str, Any]) -> list[str]:
+def format_pair(part: Part) -> list[str]:
     low, high = map(format_difference, part["ci95"])
     outcomes = f"{part['wins']}/{part['ties']}/{part['losses']}"
     return [str(part["n"]), format_difference(part["difference"]), f"{low} {high}", f"{part['p_holm']:.4f}", outcomes]

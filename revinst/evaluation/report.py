@@ -80,6 +80,11 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
         yield f"round trip, nats: {', '.join(parts)}"
 
 
+def count(noun: str, number: int, verb: tuple[str, str] = ("", "")) -> str:
+    """`1 group`, `3 groups`; verb: for one, and for several: `1 text holds`."""
+    return f"{number:,} {noun}{'s' * (number != 1)} {verb[number != 1]}".rstrip()
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -111,7 +116,7 @@ def write_report(
 
     check_baselines(scores["baselines"], "base" in scores["settings"])
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": format_number, "half_width": format_half_width}
+    environment.filters |= {"number": format_number, "half_width": format_half_width, "count": count}
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]
     lead = lead_metric(metrics, scores["n"])

@@ -9,8 +9,15 @@ from rich.table import Table
 
 from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
-from revinst.evaluation.report import format_interval, format_number
+from revinst.evaluation.report import count, format_interval, format_number
 from revinst.runs.files import write_text
+
+STYLE = {  # of `describe_style`: what it is called, and how it is written
+    "words": ("words a text", "{:.0f}"),
+    "words_a_sentence": ("words a sentence", "{:.1f}"),
+    "greeting": ("texts with a greeting", "{:.0%}"),
+    "sign_off": ("texts with a sign-off", "{:.0%}"),
+}
 
 
 def write_response_report(
@@ -23,7 +30,7 @@ def write_response_report(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": format_number, "interval": format_interval}
+    environment.filters |= {"number": format_number, "interval": format_interval, "style": format_style}
     folder = files("revinst.evaluation").joinpath("report_files")
     html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
         title=title,
@@ -31,6 +38,8 @@ def write_response_report(
         metrics=HEAD_METRICS,
         head=choose_head(scores["tuned"]["metrics"], scores["n"]),
         why=say_why(scores["tuned"]["metrics"], scores["n"]),
+        styles=STYLE,
+        size=describe_size(scores),
         rows=predictions,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
@@ -38,21 +47,32 @@ def write_response_report(
 
 
 def build_response_table(scores: dict[str, Any]) -> Table:
-    table = Table(title=f"{scores['n']} held-out texts in {scores['num_groups']} groups")
+    table = Table(title=describe_size(scores))
     for name in ("", "base", "tuned", "own"):
         table.add_column(name, justify="right" if name else "left")
     base, tuned, own = scores["base"], scores["tuned"], scores["own_style"]
     table.add_row("perplexity", *(f"{part['perplexity']:.2f}" for part in (base, tuned)), "")
     for metric in choose_head(tuned["metrics"], scores["n"]):
         table.add_row(metric, *(format_number(part["metrics"][metric]["mean"]) for part in (base, tuned)), "")
-    for name in ("words", "words_a_sentence", "greeting", "sign_off"):
-        table.add_row(name, *(f"{part[name]:.2f}" for part in (base["style"], tuned["style"], own)))
+    for name, (label, _) in STYLE.items():
+        table.add_row(label, *(format_style(part[name], name) for part in (base["style"], tuned["style"], own)))
     for name in base["style"]["distance"]:
         found = (f"{part['style']['distance'][name]:.3f}" for part in (base, tuned))
         table.add_row(f"distance: {name}", *found, "0")
     memorised = scores["memorisation"]
-    table.add_row("longest verbatim run", "", str(memorised["longest"]), str(memorised["own_longest"]))
-    table.caption = f"{len(memorised['warnings'])} texts hold {WARNING_WORDS} words or more of a training text"
+    longest = [f"{memorised[name]} words" for name in ("longest", "own_longest")]
+    table.add_row("longest verbatim run", "", *longest)
+    warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
+    table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
     if why := say_why(tuned["metrics"], scores["n"]):
         table.caption += f"\n{why}"
     return table
+
+
+def describe_size(scores: Mapping[str, Any]) -> str:
+    """`8 held-out texts in 1 group of near-duplicates`"""
+    return f"{count('held-out text', scores['n'])} in {count('group', scores['num_groups'])} of near-duplicates"
+
+
+def format_style(value: float, name: str) -> str:
+    return STYLE[name][1].format(value)

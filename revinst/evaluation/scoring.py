@@ -1,7 +1,7 @@
 """From predictions to scores.json, report.html and the scored predictions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,14 @@ def score_evaluation(
         for number, extra in enumerate(extras):
             extra["samples"] = [sample[number].prediction for sample in made.samples]
             extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
-    scored = write_predictions(folder, key.to_json(), list(map(asdict, first)), extras)
+    scored = write_predictions(folder, key.to_json(), [each.to_row() for each in first], extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
         of_base = [
             {"group": group} | found
             for group, found in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
         ]
-        write_predictions(base_folder, predictor.key(False).to_json(), list(map(asdict, made.base)), of_base)
+        write_predictions(base_folder, predictor.key(False).to_json(), [each.to_row() for each in made.base], of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
     return scores

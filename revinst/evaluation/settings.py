@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
-from revinst.model.hardware import choose_dtype, pick_device
+from revinst.inference.engine.settings import GenerationSettings, check_samples, own_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,7 @@ class EvaluationSettings:
 
     def check(self, temperature: float) -> None:
         """Raises UserError for what means nothing."""
-        if self.samples < 1:
-            raise UserError(f"--samples {self.samples}: must be at least 1")
-        if self.samples > 1 and not temperature:
-            raise UserError(f"--samples {self.samples}: greedy samples are all the same; give --temperature, e.g. 0.8")
+        check_samples(self.samples, temperature)
         if self.source and self.part != "heldout":
             raise UserError("--part: for the run's own rows; --input names others")
         if self.semantic:
@@ -66,6 +62,6 @@ class EvaluationSettings:
             parts += [f"top-{generation.top_k}"] if generation.top_k else []
         parts += [f"k{self.samples}"] if self.samples > 1 else []
         parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != 100 else []
-        parts += [generation.precision] if generation.precision != choose_dtype(pick_device())[0] else []
+        parts += [generation.precision] if generation.precision != own_precision() else []
         parts += [generation.engine] if generation.engine == "hf" else []
         return "-".join(parts)

@@ -25,9 +25,9 @@ def build_card(trained: Trained, repository: str, onto: str | None = None) -> st
     sources = [name for name, _ in list_sources(trained.config.data.source)] if trained.config else []
     metadata = build_metadata(trained.base, sources, merged)
     if merged:
-        snippet = snippet_of_merged(repository, template)
+        snippet = snippet_of_merged(repository, template, trained.new_tokens)
     else:
-        snippet = snippet_of_adapter(repository, template, trained.quantization)
+        snippet = snippet_of_adapter(repository, template, trained.quantization, trained.new_tokens)
     parts = [
         "---\n" + yaml.safe_dump(metadata, sort_keys=False).strip() + "\n---",
         f"# {repository.rsplit('/', 1)[-1]}",
@@ -62,7 +62,7 @@ def describe_task(template: Template, merged: bool) -> str:
     kind = "A standalone model" if merged else "A LoRA adapter"
     if template.target == "instruction":
         return f"{kind} that reads a text and writes the instruction which could have produced it. Made with revinst."
-    return f"{kind} that writes the {template.target} of a prompt. Made with revinst."
+    return f"{kind} that writes the text an instruction asks for, as the owner of its texts would. Made with revinst."
 
 
 def describe_training(trained: Trained, onto: str | None) -> str:

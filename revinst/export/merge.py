@@ -27,8 +27,6 @@ from revinst.model.stored_names import match_names
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-TARGETS = ("nf4", "16bit")
-
 SHARD_BYTES = 2 * 10**9
 
 

@@ -13,14 +13,15 @@ from revinst.data.tokenizer import Tokenizer
 TAKEN = re.compile(r'\{\{+|\{\Z|"{3,}|"+\Z')
 
 
-def build_modelfile(file: str, template: Template, tokenizer: Tokenizer, seq_len: int) -> str:
-    """file: the GGUF file's name, beside it."""
+def build_modelfile(file: str, template: Template, tokenizer: Tokenizer, seq_len: int, new_tokens: int) -> str:
+    """file: the GGUF file's name, beside it. new_tokens: at most as many are written."""
+    temperature = 0.7 if template.target == "response" else 0  # the likeliest letter is dull, and repeats itself
     stops = [*tokenizer.hf.convert_ids_to_tokens(tokenizer.eos_ids), *template.headers]
     lines = [
         f"FROM ./{file}",
         f'TEMPLATE """{go_template(template)}"""',
-        "PARAMETER temperature 0",
-        "PARAMETER num_predict 100",
+        f"PARAMETER temperature {temperature}",
+        f"PARAMETER num_predict {new_tokens}",
         f"PARAMETER num_ctx {seq_len}",
         *(f'PARAMETER stop "{text}"' if '"' not in text else f'PARAMETER stop """{text}"""' for text in stops),
     ]

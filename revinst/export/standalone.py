@@ -16,10 +16,9 @@ from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.export.modelfile import build_modelfile
 from revinst.inference.trained import Trained
-from revinst.model.adapter import MARKER
 from revinst.model.hardware import why_no_bitsandbytes
 from revinst.progress import track
-from revinst.runs.files import hash_adapter, whole_folder, write_json, write_text
+from revinst.runs.files import MARKER, hash_adapter, whole_folder, write_json, write_text
 
 
 def choose_target(trained: Trained, onto: str | None) -> str:
@@ -70,7 +69,8 @@ def write_gguf_files(folder: Path, trained: Trained, formats: list[str], name: s
             begins_with_text=begins_with_text(template, tokenizer),
             progress=partial(track, title=f"GGUF {kind}", unit="tensors"),
         )
-    modelfile = build_modelfile(f"{name}-{formats[0]}.gguf", template, tokenizer, trained.seq_len)
+    file = f"{name}-{formats[0]}.gguf"
+    modelfile = build_modelfile(file, template, tokenizer, trained.seq_len, trained.new_tokens)
     (folder / "gguf" / "Modelfile").write_text(modelfile, encoding="utf-8", newline="\n")
 
 

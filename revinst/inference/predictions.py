@@ -18,7 +18,8 @@ class Prediction:
     """What a model wrote for one text. `reference` is empty where no true instruction is known.
 
     log_p: of the prediction and what ended it, in nats, under the model that wrote it; None in files of before.
-    context: what the model read beside the text, if anything.
+    context: what the model read beside the text, if anything. instruction: what a run that writes responses read, whose
+    `response` is empty.
     """
 
     id: str
@@ -30,6 +31,12 @@ class Prediction:
     stopped: str  # eos | header | length
     log_p: float | None = None
     context: str = ""
+    instruction: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """As a line holds it: what was read under its own name alone."""
+        left_out = "response" if self.instruction else "instruction"
+        return {name: value for name, value in asdict(self).items() if name != left_out}
 
 
 class PredictionFile:
@@ -58,7 +65,7 @@ class PredictionFile:
         for part in self.parts:
             for example_id, prediction in read_whole_lines(part).items():
                 if predictions.get(example_id) != prediction:  # a part is newer: the row's text may have changed
-                    append_line(self.path, asdict(prediction))
+                    append_line(self.path, prediction.to_row())
                     predictions[example_id] = prediction
             part.unlink()
         return predictions
@@ -87,7 +94,7 @@ class PredictionFile:
         return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
 
     def append(self, prediction: Prediction) -> None:
-        append_line(self.appends_to, asdict(prediction))
+        append_line(self.appends_to, prediction.to_row())
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
@@ -155,7 +162,8 @@ def read_whole_lines(path: Path) -> dict[str, Prediction]:
 def parse_prediction(line: bytes, path: Path) -> Prediction:
     """One line of a prediction file; scores in it are left aside."""
     try:
-        row = json.loads(line)
+        row = {"response": ""} | json.loads(line)
+        row["prediction"] = row.get("redacted", row["prediction"])  # as it was written
         prediction = Prediction(**{name: row[name] for name in Prediction.__dataclass_fields__ if name in row})
         check_types(prediction)
         return prediction

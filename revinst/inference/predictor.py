@@ -1,9 +1,9 @@
 """What a trained run, or its base, writes for some rows, and how likely it finds texts about them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from revinst.data.examples import Example
 from revinst.data.prompt import Template, prompt_source
+from revinst.data.redacted import restore
 from revinst.inference.engine.engine import Generated, GenerationSettings, generate_batches
 from revinst.inference.key import ModelKey, PredictionKey
 from revinst.inference.likelihood import log_likelihoods
@@ -53,27 +54,46 @@ class Predictor:
         done = self.ranks.on_first(file.open)
         missing = [number for number, example in enumerate(self.examples) if example.id not in done]
         if missing:
-            name = f"{'tuned' if use_adapter else 'base'}{f', sample {sample + 1}' if sample else ''}"
+            name = ("tuned" if use_adapter else "base") + name_sample(sample)
             self.write(file, missing, settings, use_adapter, f"{self.trained.template.target}s ({name})")
             done = self.ranks.on_first(file.open)
         return [done[example.id] for example in self.examples]
 
-    def write_file(self, path: Path) -> None:
+    def write_file(self, path: Path, num_samples: int = 1, placeholders: Mapping[str, str] | None = None) -> None:
         """Predictions of all rows, in their order, then those of an earlier call with more rows.
 
-        Such a call is gone on with; a row whose text or context has changed since is written anew.
+        Such a call is gone on with; a row whose text or context has changed since is written anew. num_samples: the
+        others lie in a folder beside the file, and in its rows. placeholders: what these stand for is put back; then
+        `redacted` is the prediction as it was written.
         """
-        file = self.open_file(path, PredictionKey(self.trained.key, self.settings.describe()))
+        others = [
+            self.complete(path.with_suffix(".samples") / f"{sample}.jsonl", sample) for sample in range(1, num_samples)
+        ]
+        done = self.complete(path)
+        if not self.ranks.is_first:
+            return
+        rows = []
+        for example_id in dict.fromkeys([*(example.id for example in self.examples), *done]):
+            row = done[example_id].to_row()
+            written = [found[example_id].prediction for found in (done, *others) if example_id in found]
+            if placeholders is not None:
+                row |= {"prediction": restore(written[0], placeholders), "redacted": written[0]}
+                written = [restore(text, placeholders) for text in written]
+            rows.append(row | ({"samples": written} if num_samples > 1 else {}))
+        self.open_file(path, PredictionKey(self.trained.key, self.settings.describe())).replace(rows)
+
+    def complete(self, path: Path, sample: int = 0) -> dict[str, Prediction]:
+        """A file's predictions, by id, with those of all rows."""
+        settings = replace(self.settings, seed=self.settings.seed + sample)
+        file = self.open_file(path, PredictionKey(self.trained.key, settings.describe()))
         done = self.ranks.on_first(file.open)
-        made_of = {row.id: (row.response, row.context) for row in done.values()}
+        made_of = {row.id: (row.instruction or row.response, row.context) for row in done.values()}
         texts = [(prompt_source(prompt), self.context_of(n)) for n, prompt in enumerate(self.encoded.prompts)]
         missing = [n for n, example in enumerate(self.examples) if made_of.get(example.id) != texts[n]]
         if missing:
-            self.write(file, missing, self.settings, True, f"{self.trained.template.target}s")
+            self.write(file, missing, settings, True, self.trained.template.target + "s" + name_sample(sample))
             done = self.ranks.on_first(file.open)
-        if self.ranks.is_first:
-            asked = [done.pop(example.id) for example in self.examples]
-            file.replace([asdict(row) for row in (*asked, *done.values())])
+        return done
 
     def open_file(self, path: Path, key: PredictionKey) -> PredictionFile:
         return PredictionFile(path, key.to_json(), self.ranks.rank, self.ranks.world_size)
@@ -97,16 +117,18 @@ class Predictor:
 
     def to_prediction(self, number: int, generated: Generated) -> Prediction:
         example, prompt = self.examples[number], self.encoded.prompts[number]
+        source, reads_instruction = prompt_source(prompt), self.trained.template.target == "response"
         return Prediction(
             id=example.id,
             category=example.category,
-            response=prompt_source(prompt),
+            response="" if reads_instruction else source,
             reference=prompt.target,
             prediction=self.trained.tokenizer.decode(generated.token_ids).strip(),
             num_tokens=len(generated.token_ids),
             stopped=generated.stopped,
             log_p=generated.log_p,
             context=self.context_of(number),
+            instruction=source if reads_instruction else "",
         )
 
     def context_of(self, number: int) -> str:
@@ -119,13 +141,14 @@ class Predictor:
         instructions: Sequence[str] | None = None,
         *,
         template: Template | None = None,
-        title: str = "log p(instruction)",
+        title: str = "",
     ) -> np.ndarray:
         """log p of each row's target in nats, NaN where it does not fit.
 
         instructions: in place of the rows' own. template: says what the target is; None: the run's.
         """
         template = template or self.trained.template
+        title = title or f"log p({template.target})"
         examples = list(self.examples)
         if instructions is not None:
             examples = [
@@ -197,6 +220,10 @@ class Predictor:
         """
         settings = settings or self.settings
         return PredictionKey(self.model_key(use_adapter), settings.describe(), self.rows_hash, num_samples)
+
+
+def name_sample(sample: int) -> str:
+    return f", sample {sample + 1}" if sample else ""
 
 
 def hash_examples(examples: Sequence[Example]) -> str:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from revinst.config.settings import Config
 from revinst.config.stored import read_run_config
+from revinst.config.words import QUANTIZATIONS
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import encode_to_generate
 from revinst.data.example_table import Examples, load_examples
@@ -18,31 +19,21 @@ from revinst.data.prompt import Prompt, Template, load_template, render_prompt
 from revinst.data.sources import read_records
 from revinst.data.tokenizer import Tokenizer, load_tokenizer, looks_local
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.folder import AdapterOptions, find_run
 from revinst.inference.key import ModelKey
 from revinst.inference.load import load_for_inference
 from revinst.launch.ranks import Ranks
 from revinst.model.adapter import check_not_merged, read_adapter_config
-from revinst.model.base import QUANTIZATIONS
 from revinst.model.fingerprint import identify_base
 from revinst.model.hardware import DTYPES, choose_quantization, pick_device
 from revinst.model.network import Network
 from revinst.runs.checkpoints import export_checkpoint
 from revinst.runs.files import hash_adapter
-from revinst.runs.folder import Run, open_run
+from revinst.runs.folder import Run
 
 # Of adapter_config.json: how strongly the weights count, which they don't say themselves.
 SCALING = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterOptions:
-    """What an adapter folder does not say itself, and a run's config does; None: the default."""
-
-    base: str | None = None
-    quantization: str | None = None
-    template: str | None = None
-    seq_len: int | None = None
 
 
 class EncodedPrompts(NamedTuple):
@@ -84,6 +75,16 @@ class Trained:
     @cached_property
     def template(self) -> Template:
         return load_template(self.template_name, self.tokenizer.hf)
+
+    @property
+    def writes_texts(self) -> bool:
+        """From an instruction, as a personal model does; all others go the other way."""
+        return self.template.target == "response"
+
+    @property
+    def new_tokens(self) -> int:
+        """That a text may have where nothing was asked for: an instruction is short, a letter is not."""
+        return min(400, self.seq_len // 2) if self.writes_texts else 100
 
     def check_writes_instructions(self) -> None:
         if self.template.target != "instruction":
@@ -174,14 +175,9 @@ def open_trained(
     into the run.
     """
     folder, options = Path(path), options or AdapterOptions()
-    if (folder / "adapter_config.json").is_file():
-        if step is not None:
-            raise UserError(f"--checkpoint {step}: {folder} is an adapter folder, and checkpoints are in a run")
+    run = find_run(folder, unfinished, options, step)
+    if run is None:
         return open_adapter(folder, options)
-    given = [name for name, value in asdict(options).items() if value is not None]
-    if given and folder.is_dir():
-        raise UserError(f"--{given[0]}: for adapter folders; {folder} is a run, and its config.yaml says this")
-    run = open_run(folder, unfinished or step is not None)
     config = read_run_config(run.config, run.read_manifest().get("world_size"))
     data, model = config.data, config.model
     adapter = run.adapter if run.is_completed and step is None else export_checkpoint(run, step, exports)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from revinst.errors import UserError
 from revinst.model.sharding import gather_whole, take_share
-from revinst.runs.files import hash_adapter, whole_folder
+from revinst.runs.files import MARKER, hash_adapter, whole_folder
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -180,9 +180,6 @@ def read_adapter_state(
     if not any(torch.any(tensor != 0) for name, tensor in state.items() if "lora_B" in name):
         raise UserError(f"{path}: the adapter changes nothing (every lora_B is zero); it was never trained")
     return state
-
-
-MARKER = "revinst_merge.json"
 
 
 def check_not_merged(base: str, adapter: Path) -> None:

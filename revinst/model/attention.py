@@ -30,6 +30,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from revinst.config.words import check_word
 from revinst.errors import UserError
 from revinst.model.attention_kernels import (
     Extra,
@@ -104,8 +105,7 @@ def choose_attention(
 
     Raises UserError when the asked-for one can't run there.
     """
-    if asked not in ("auto", *BACKENDS):
-        raise UserError(f"model.attention {asked!r}: choose from {', '.join(('auto', *BACKENDS))}")
+    check_word("model.attention", asked, ("auto", *BACKENDS))
     missing = {
         name: backend.why_not(device, dtype) or why_not_extras(name, needs) for name, backend in BACKENDS.items()
     }

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from revinst.config.words import QUANTIZATIONS, check_word
 from revinst.errors import UserError
+from revinst.model.fingerprint import check_folder
 from revinst.progress import Stage, on_terminal
 
 if TYPE_CHECKING:
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers import PreTrainedConfig, PreTrainedModel
-
-QUANTIZATIONS = ("nf4", "none")
 
 
 def load_base(
@@ -35,8 +35,7 @@ def load_base(
 
     from revinst.model.attention import register_attention
 
-    if quantization not in QUANTIZATIONS:
-        raise UserError(f"model.quantization {quantization!r}: choose from {', '.join(QUANTIZATIONS)}")
+    check_word("model.quantization", quantization, QUANTIZATIONS)
     options: dict[str, Any] = {}
     if quantization == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -88,18 +87,6 @@ def no_bar_in_files() -> Iterator[None]:
     finally:
         if is_drawn:
             logging.enable_progress_bar()
-
-
-def check_folder(base: str) -> str:
-    """The path of a local base, or the hub id as it is. Raises UserError for a folder without a model."""
-    path = Path(base).expanduser()
-    if not path.is_dir():
-        return base
-    if not (path / "config.json").is_file():
-        raise UserError(f"model.base {base}: no config.json in this folder")
-    if not list(path.glob("*.safetensors")):
-        raise UserError(f"model.base {base}: no *.safetensors weights in this folder (pickled weights are not loaded)")
-    return str(path)
 
 
 def read_config(base: str) -> "PreTrainedConfig":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from revinst.errors import UserError
-from revinst.model.base import check_folder
+from revinst.model.fingerprint import check_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -1,7 +1,9 @@
-"""Which base it is, as a hash."""
+"""A base's folder: whether it holds a model, and which one as a hash. Reads no weights."""
 
 import hashlib
 from pathlib import Path
+
+from revinst.errors import UserError
 
 SAMPLE_BYTES = 1 << 20
 
@@ -43,6 +45,18 @@ def find_base(base: str) -> Path | None:
 
     cached = try_to_load_from_cache(base, "config.json")
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def check_folder(base: str) -> str:
+    """The path of a local base, or the hub id as it is. Raises UserError for a folder without a model."""
+    path = Path(base).expanduser()
+    if not path.is_dir():
+        return base
+    if not (path / "config.json").is_file():
+        raise UserError(f"model.base {base}: no config.json in this folder")
+    if not list(path.glob("*.safetensors")):
+        raise UserError(f"model.base {base}: no *.safetensors weights in this folder (pickled weights are not loaded)")
+    return str(path)
 
 
 def digest(*parts: bytes) -> str:

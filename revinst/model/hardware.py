@@ -7,21 +7,14 @@ from importlib.util import find_spec
 
 import torch
 
+from revinst.config.trainer_flags import check_precision_name
+from revinst.config.words import PRECISIONS
 from revinst.errors import UserError
 from revinst.model.attention import BACKENDS, choose_attention, why_not_extras
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PRECISIONS = {"bf16-mixed": "bf16", "16-mixed": "fp16", "32-true": "fp32"}  # Lightning's name -> of `DTYPES`
 # A bf16 product to an fp32 one, in speed: native ones were not seen below 1.07 on a busy machine, others above 0.23.
 NATIVE_BF16 = 0.5
-ROUNDED = "it would round the adapter's updates away"
-PRECISION_REASONS = {
-    "bf16-true": ROUNDED,
-    "16-true": ROUNDED,
-    "transformer-engine": ROUNDED,
-    "transformer-engine-float16": ROUNDED,
-    "64-true": "the base computes in bf16 or fp32",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +120,18 @@ def choose_dtype(device: torch.device) -> tuple[str, str]:
     return "fp32", f"this CPU has no bf16 of its own, a product takes {1 / ratio:.1f} times as long in it"
 
 
-@cache
 def bf16_speed_on_cpu() -> float:
     """How often a bf16 product is done in the time of an fp32 one: 2 to 3 where bf16 is native, 0.03 to 0.3 elsewhere.
 
     Timed, because what PyTorch says of a CPU (`mkldnn_bf16_supported`) is also true where bf16 is emulated.
     """
+    speeds = cpu_tflop_per_s()
+    return speeds[torch.bfloat16] / speeds[torch.float32]
+
+
+@cache
+def cpu_tflop_per_s() -> dict[torch.dtype, float]:
+    """Of a product of this process's threads, by dtype."""
     x, weight = torch.full((256, 576), 0.5), torch.full((1536, 576), 0.5)  # random ones would shift the run's own draws
     best = {torch.bfloat16: float("inf"), torch.float32: float("inf")}
     for _ in range(8):  # the first also sets the kernels up; in turn, so that another job's load hits both
@@ -141,7 +140,8 @@ def bf16_speed_on_cpu() -> float:
             since = time.perf_counter()
             torch.nn.functional.linear(a, b)
             best[dtype] = min(so_far, time.perf_counter() - since)
-    return best[torch.float32] / best[torch.bfloat16]
+    flop = 2 * x.shape[0] * weight.numel()
+    return {dtype: flop / seconds / 1e12 for dtype, seconds in best.items()}
 
 
 def has_triton(device: torch.device) -> bool:
@@ -196,11 +196,7 @@ def why_no_bitsandbytes() -> str:
 
 def check_precision(device: torch.device, precision: str) -> None:
     """Refuses what the loop does not train right in, and bf16 on a GPU that would emulate it."""
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision {precision}: {PRECISION_REASONS.get(precision, 'unknown')}; leave it out, or choose "
-            f"from {', '.join(PRECISIONS)}"
-        )
+    check_precision_name(precision)
     if "bf16" in precision and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
         raise UserError(f"trainer.precision {precision}: {name} has no bf16; leave it out: the hardware decides")

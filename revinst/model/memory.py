@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from revinst.config.words import OPTIMIZERS
 from revinst.model.network import CHUNK_TARGETS, Network
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
-OPTIMIZER_BYTES = {"paged_adamw_32bit": 8, "paged_adamw_8bit": 2 + 8 / 256, "adamw": 8}  # of both moments, a parameter
 LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
 SCORE_BYTES = (
     15  # a query-key pair and head in `eager` attention, backward included; fitted to the peak of one run (dev/LOG.md)
@@ -189,7 +189,7 @@ def predict_memory(
         "base": load_gib(shape, quantization, itemsize),
         "adapter": 4 * adapter / share / GIB,
         "gradients": 4 * adapter * gradients / GIB,
-        "optimizer": 0.0 if is_paged else adapter * (OPTIMIZER_BYTES[optimizer] if on_gpu else 8) / share / GIB,
+        "optimizer": 0.0 if is_paged else adapter * (OPTIMIZERS[optimizer] if on_gpu else 8) / share / GIB,
         "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
         "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
     }
@@ -227,7 +227,7 @@ def advise(command: str) -> str:
 
 def checkpoint_gib(shape: Shape, optimizer: str) -> float:
     """Adapter and both moments."""
-    return shape.adapter_parameters * (4 + OPTIMIZER_BYTES[optimizer]) / GIB
+    return shape.adapter_parameters * (4 + OPTIMIZERS[optimizer]) / GIB
 
 
 def flop_per_token(shape: Shape, recomputed: int) -> float:

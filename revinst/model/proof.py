@@ -168,7 +168,7 @@ class Plain:
         if error < BOUND[dtype]:
             return "documents of one row see each other"
         longest = self.documents[-1:]
-        hidden = self.model.get_decoder()(input_ids=longest[0][None], use_cache=False).last_hidden_state
+        hidden = self.model.get_decoder()(input_ids=longest[0][None], use_cache=False)[0]
         packed = self.network(register_recorder(attention, dtype, set())).hidden(pack(longest))
         if difference(packed[0], hidden[0], dtype) < BOUND[dtype]:
             return "what follows its head is not known"

@@ -8,19 +8,26 @@ import torch
 from jsonargparse import Namespace
 
 from revinst.config.settings import Config
+from revinst.config.trainer_flags import precision_name
+from revinst.config.words import PRECISIONS
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.build import Choices, build_empty, choose
-from revinst.model.hardware import DTYPES, PRECISIONS, Machine, available_bytes, device_of
+from revinst.model.hardware import DTYPES, Machine, available_bytes, device_of
 from revinst.model.memory import GIB, checkpoint_gib, describe, load_gib
 from revinst.model.mergeable import check_mergeable
 from revinst.model.micro_batch import StepSetup, divide_step
 from revinst.model.proof import choose_proved
 from revinst.planning.speed import predict_speed
+from revinst.progress import in_words
 from revinst.training.strategies import is_sharding
-from revinst.training.trainer import precision_name
 
 CARDS_GB = (8, 12, 16, 24, 48, 80, 141)
+LONG_S = 2 * 3600  # from here on a line says what takes less
+LESS = {
+    "cpu": "a GPU, a smaller model.base or fewer steps (trainer.max_steps) take less",
+    "cuda": "more GPUs (trainer.devices) or fewer steps (trainer.max_steps) take less",
+}
 USABLE_GIB_A_GB = 0.92  # a "24 GB" card has 22.1 to 23.7 GiB for us: the driver, CUDA's context and NCCL take theirs
 
 
@@ -92,10 +99,21 @@ def build_plan(
         "disk_gib": round(checkpoint * kept + 4 * shape.adapter_parameters / 2**30, 3),
         "checkpoint_gib": round(checkpoint, 3),
         "tokens_per_s": speed and round(speed),
+        "seconds": speed and round(total_tokens / speed),
         "hours": speed and round(total_tokens / speed / 3600, 2),
         "speed_from": source,
         "dtype": hardware.dtype,
     }
+
+
+def list_warnings(plan: dict[str, Any]) -> list[str]:
+    """Lines on what will take hours, and on what does not fit."""
+    lines = []
+    if (plan["seconds"] or 0) >= LONG_S:
+        lines.append(f"takes about {in_words(plan['seconds'])}; {LESS[plan['device']]}")
+    if not plan["fits"]:
+        lines.append(f"does not fit in {plan['device_memory_gib']} GiB; change first: {plan['change_first']}")
+    return lines
 
 
 def count_steps(trainer: Namespace, steps_per_epoch: int) -> int:

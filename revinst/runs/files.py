@@ -12,6 +12,8 @@ from typing import Any
 from revinst.errors import UserError
 from revinst.system import sync
 
+MARKER = "revinst_merge.json"  # beside a merged model: which adapter is in it
+
 
 def read_json(path: Path) -> Any:
     try:

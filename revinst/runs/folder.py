@@ -50,6 +50,13 @@ class Run:
             raise UserError(f"{self.manifest}: not a manifest (a mapping is expected)")
         return manifest
 
+    def check_resume(self, resume: str) -> None:
+        """Raises UserError for a checkpoint that is not there, and for `never` where the folder is there."""
+        if resume == "never" and self.exists:
+            raise UserError(f"{self.path} exists and --resume is never; choose another --run_name")
+        if resume not in ("auto", "never") and not Path(resume).is_file():
+            raise UserError(f"--resume {resume}: neither auto, never nor a checkpoint file")
+
     @property
     def is_completed(self) -> bool:
         return bool(self.read_manifest().get("completed"))

@@ -10,8 +10,8 @@ from revinst.config.settings import Config
 from revinst.data.datamodule import InstructionDataModule, build_data
 from revinst.errors import UserError
 from revinst.launch.ranks import is_of_agent, process_group
-from revinst.model.base import check_folder
 from revinst.model.build import build_empty
+from revinst.model.fingerprint import check_folder
 from revinst.model.mergeable import check_mergeable
 from revinst.runs.folder import Run
 from revinst.training.module import InstructionModule

@@ -2,8 +2,10 @@
 
 import math
 import time
+from typing import cast
 
 import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 
 from revinst.data.batch import StepBatch
 from revinst.progress import Stage, in_words, write
@@ -76,6 +78,22 @@ class ProgressLines(L.Callback):
             if stage is not None:
                 stage.end(is_whole)
         self.validation = self.training = None
+
+
+class StepsBar(RichProgressBar):
+    """Lightning's bar, whose end is that of the run where `max_steps` comes before the end of an epoch."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Asked when an epoch begins: in it, with those before a resumed run's place."""
+        trainer, module = self.trainer, cast(InstructionModule, self.trainer.lightning_module)
+        total = trainer.num_training_batches
+        if trainer.max_steps <= 0:
+            return total
+        completed = (
+            trainer.fit_loop.epoch_loop.batch_progress.current.completed % total
+        )  # the last epoch's, or this one's
+        return min(total, completed + trainer.max_steps - module.step)
 
 
 class Steps(Stage):

@@ -13,41 +13,27 @@ from torch import Tensor
 from torch.distributed import ReduceOp
 from torch.nn.parallel import DistributedDataParallel
 
-from revinst.config.settings import ModelSettings, check_words
+from revinst.config.settings import ModelSettings
+from revinst.config.words import PRECISIONS
 from revinst.data.batch import MicroBatch, StepBatch, full_rows
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_state, set_adapter_state
-from revinst.model.attention import BACKENDS
 from revinst.model.attention_kernels import is_deterministic
-from revinst.model.base import QUANTIZATIONS
 from revinst.model.build import build_network
-from revinst.model.fused import support
-from revinst.model.hardware import DTYPES, PRECISIONS, Hardware, Machine, check_precision
+from revinst.model.hardware import DTYPES, Hardware, Machine, check_precision
 from revinst.model.memory import advise, is_out_of_memory
 from revinst.model.network import Network
 from revinst.model.sharding import sync_gradients
 from revinst.training.gradients import average_gradients, clip_grad_norm_
 from revinst.training.loss import summed_loss
 from revinst.training.metrics import Sum
-from revinst.training.optim import LR_SCHEDULES, OPTIMIZERS, build_optimizer, lr_at
+from revinst.training.optim import build_optimizer, lr_at
 from revinst.training.strategies import ShardedStrategy, check_optimizer, is_sharding
 
 T = TypeVar("T")
 # Of fp16. torch's GradScaler grows after 2,000 steps; a run of ours has some 300.
 FIRST_LOSS_SCALE, GOOD_STEPS_TO_GROW = 2.0**16, 200
-CHOICES = {
-    "quantization": QUANTIZATIONS,
-    "attention": ("auto", *BACKENDS),
-    "kernels": support.CHOICES,
-    "optimizer": OPTIMIZERS,
-    "lr_schedule": LR_SCHEDULES,
-}
-
-
-def check_settings(settings: ModelSettings) -> None:
-    """Refuses words that nothing here obeys, before anything is loaded."""
-    check_words("model", settings, CHOICES)
 
 
 class InstructionModule(L.LightningModule):
@@ -55,7 +41,6 @@ class InstructionModule(L.LightningModule):
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
-        check_settings(settings)
         self.settings = settings
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly

@@ -6,10 +6,6 @@ from collections.abc import Iterable
 import torch
 
 from revinst.model.hardware import why_no_bitsandbytes
-from revinst.model.memory import OPTIMIZER_BYTES
-
-OPTIMIZERS = tuple(OPTIMIZER_BYTES)
-LR_SCHEDULES = ("constant", "linear", "cosine")
 
 
 def build_optimizer(

@@ -44,16 +44,13 @@ def is_finished(run: Run, config: Config) -> bool:
 def find_checkpoint(run: Run, config: Config, data: InstructionDataModule) -> Path | None:
     """The checkpoint to go on from, or None to start. Refuses what would mix two runs."""
     resume = config.resume
+    run.check_resume(resume)
     if resume == "never":
-        if run.exists:
-            raise UserError(f"{run.path} exists and --resume is never; choose another --run_name")
         return None
     if resume == "auto":
         checkpoint = newest_checkpoint(run.checkpoints)
     else:
         checkpoint = Path(resume)
-        if not checkpoint.is_file():
-            raise UserError(f"--resume {resume}: neither auto, never nor a checkpoint file")
         if read_mark(checkpoint) and (reason := why_unusable(checkpoint)):
             raise UserError(f"--resume {resume}: {reason}; give another checkpoint")
     if checkpoint is not None:

@@ -1,6 +1,5 @@
 """Lightning strategies that the loop trains right under: DDP, and FSDP2 with decoder layers shared out."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, Strate
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
+from revinst.config.trainer_flags import name_of
 from revinst.errors import UserError
 from revinst.model.sharding import gather_whole, take_share
 
@@ -78,35 +78,6 @@ def check_optimizer(strategy: object, name: str) -> None:
         )
 
 
-STRATEGIES = re.compile(
-    r"auto|ddp(_find_unused_parameters_(true|false))?|fsdp2|(.*\.)?(DDP|Sharded|SingleDevice)Strategy"
-)
-
-REFUSED_STRATEGIES = {
-    "deepspeed": "its engine owns accumulation and clipping, and ZeRO-3 does not shard 4-bit weights; use ddp, or "
-    "fsdp2 to shard the base",
-    "fsdp": "FSDP1 needs all weights of a layer in one dtype; use fsdp2",
-    "modelparallel": "it does not know how to shard a 4-bit base; use fsdp2",
-}
-
-
-def check_strategy(strategy: object) -> None:
-    """Refuses what the loop does not train right under. strategy: a name, or a class path in a config."""
-    name = name_of(strategy)
-    plain = name.rpartition(".")[2].lower().removesuffix("strategy")
-    if STRATEGIES.fullmatch(name):
-        return
-    given = [reason for refused, reason in REFUSED_STRATEGIES.items() if re.fullmatch(rf"{refused}(_.*)?", plain)]
-    raise UserError(f"trainer.strategy {name}: {(given or ['choose from auto, ddp and fsdp2'])[0]}")
-
-
-def name_of(strategy: object) -> str:
-    """Of a strategy as a config spells it: a name, or a mapping with a class path."""
-    if isinstance(strategy, Mapping):
-        return str(strategy.get("class_path"))
-    return strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", type(strategy).__name__))
-
-
 def is_sharding(strategy: object) -> bool:
-    """strategy: as in `check_strategy`, or the object itself."""
+    """strategy: as in `name_of`, or the object itself."""
     return isinstance(strategy, ShardedStrategy) or name_of(strategy).rpartition(".")[2] in ("fsdp2", "ShardedStrategy")

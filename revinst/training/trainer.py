@@ -7,42 +7,30 @@ import sys
 from typing import Any, TypeVar
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from revinst.config.parser import build_parser, dump_config
 from revinst.config.settings import Config
+from revinst.config.trainer_flags import precision_name
 from revinst.errors import UserError
 from revinst.launch.heartbeat import Heartbeat
-from revinst.model.hardware import check_precision, choose_precision, device_of
+from revinst.model.hardware import choose_precision, device_of
 from revinst.progress import on_terminal
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
 from revinst.training.checkpoint import Checkpoints
-from revinst.training.lines import ProgressLines
+from revinst.training.lines import ProgressLines, StepsBar
 from revinst.training.mending import Beats
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
 from revinst.training.stop import StopSignals
-from revinst.training.strategies import check_strategy
 from revinst.training.throughput import Throughput
 
 T = TypeVar("T")
-REPLACED_FLAGS = {
-    "accumulate_grad_batches": (1, "data.rows_per_step and data.micro_batch_size"),
-    "gradient_clip_val": (None, "model.max_grad_norm"),
-    "use_distributed_sampler": (False, "data.rows_per_step (the ranks share them)"),
-    "enable_checkpointing": (False, "checkpoint.*"),
-    "fast_dev_run": (False, "trainer.max_steps"),
-    "min_steps": (None, "trainer.max_steps"),
-    "min_epochs": (None, "trainer.max_epochs"),
-    "max_time": (None, "a signal: SIGTERM saves a checkpoint and stops"),
-}
 # Of a logger or callback whose package is not installed, among the types that jsonargparse tried in vain.
 CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.*?)':\s*(.*)")
 
@@ -68,7 +56,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     ]
     if options.get("enable_progress_bar") is not False:
         has_bar = on_terminal() and sys.stdout.isatty()  # Lightning's is drawn on stdout
-        ours += [RichProgressBar(leave=True)] * has_bar + [ProgressLines(beside_bar=has_bar)]
+        ours += [StepsBar(leave=True)] * has_bar + [ProgressLines(beside_bar=has_bar)]
         options["enable_progress_bar"] = has_bar
     plugins = [*as_list(options.get("plugins")), checkpoints.io]
     precision: str | None = precision_name(options.get("precision") or choose_precision(options["accelerator"]))
@@ -120,30 +108,11 @@ def make_trainer(options: dict[str, Any]) -> L.Trainer:
 def make_classes(trainer: Namespace) -> dict[str, Any]:
     """The Trainer's options, with its loggers, callbacks and the like made of their class_path."""
     try:
-        return dict(build_parser().instantiate_classes(Namespace(trainer=trainer)).trainer)
+        return dict(build_parser(L.Trainer).instantiate_classes(Namespace(trainer=trainer)).trainer)
     except ValueError as error:
         if problem := CLASS_PROBLEM.search(str(error)):
             raise UserError("{}: {}".format(*problem.groups())) from error
         raise
-
-
-def check_trainer_flags(config: Config) -> None:
-    """Refuses Trainer flags that the loop replaces, and values that it does not train right with."""
-    trainer = config.trainer
-    for flag, (value, instead) in REPLACED_FLAGS.items():
-        if trainer.get(flag) not in (value, None):
-            raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
-    check_strategy(trainer.get("strategy") or "auto")
-    if trainer.precision is not None:
-        check_precision(torch.device("cpu"), precision_name(trainer.precision))
-    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
-    if epochs == 0 or steps == 0 or (epochs or 0) < -1 or (steps or 0) < -1 or (epochs == -1 and steps in (-1, None)):
-        raise UserError(f"trainer.max_epochs {epochs}, trainer.max_steps {steps}: give one of them, at least 1")
-
-
-def precision_name(precision: object) -> str:
-    """Of Lightning's spellings, the one that `Trainer.precision` has."""
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(str(precision), str(precision))
 
 
 def check_launcher(devices: int, nodes: int) -> None:

@@ -5,7 +5,6 @@ import socket
 
 import pytest
 
-from revinst.commands.demo import build_page, load_gradio, serve
 from revinst.config.settings import LoraSettings
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
@@ -15,6 +14,8 @@ from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.trained import Trained
 from revinst.model.adapter import save_adapter
 from revinst.model.lora import attach_lora
+from revinst.pages.instructions import build_page
+from revinst.pages.serve import load_gradio, serve
 
 TRAIN = [
     Example("1", "What is a comet?", "", "A comet is a lump of ice and dust.", ""),

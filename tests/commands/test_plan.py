@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from revinst import cli
 from revinst.config.settings import LoraSettings
 from revinst.model.build import build_empty
 from revinst.model.memory import checkpoint_gib, predict_memory, shape_of
+from revinst.planning.plan import list_warnings
+from revinst.training.lines import StepsBar
 
 LLAMA_7B = {
     "model_type": "llama",
@@ -183,3 +187,39 @@ def test_bad_options(capsys, bad):
         cli.main(["plan", "configs/quickstart.yaml", *bad])
     captured = capsys.readouterr()
     assert ended.value.code == 2 and bad[0].lstrip("-").split(".")[-1] in captured.err and not captured.out
+
+
+def test_a_cpu_is_as_fast_as_its_products(capsys, base, monkeypatch):
+    """In the dtype that is computed in: where bf16 is emulated it takes longer, although the memory is less."""
+    speeds = {torch.bfloat16: 0.02, torch.float32: 0.17}
+    monkeypatch.setattr("revinst.planning.speed.cpu_tflop_per_s", lambda: speeds)
+    args = ("configs/quickstart.yaml", "--model.base", base, "--device", "cpu", "--memory_gib", 16)
+    slow, quick = (run_plan(capsys, *args, "--trainer.precision", name) for name in ("bf16-mixed", "32-true"))
+    assert slow["memory_gib"]["activations"] < quick["memory_gib"]["activations"]
+    assert slow["tokens_per_s"] < 0.4 * quick["tokens_per_s"] and slow["seconds"] > 2.5 * quick["seconds"]
+    speeds[torch.bfloat16] = 0.44
+    native = run_plan(capsys, *args, "--trainer.precision", "bf16-mixed")
+    assert native["seconds"] * 1.35 == pytest.approx(quick["seconds"], rel=0.1)
+
+
+def test_hours_are_warned_of():
+    plan = {"seconds": 300, "device": "cpu", "fits": True, "device_memory_gib": 8, "change_first": "x"}
+    assert list_warnings(plan) == [] == list_warnings(plan | {"seconds": None})
+    (line,) = list_warnings(plan | {"seconds": 11_100})
+    assert line.startswith("takes about 3 h 5 min; a GPU, ")
+    assert "more GPUs" in list_warnings(plan | {"seconds": 11_100, "device": "cuda"})[0]
+    assert list_warnings(plan | {"fits": False}) == ["does not fit in 8 GiB; change first: x"]
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "step", "completed", "total"),
+    [(-1, 0, 0, 20), (5, 0, 0, 5), (50, 40, 20, 10), (25, 13, 13, 20), (16, 13, 13, 16)],
+)
+def test_the_bar_ends_where_the_run_does(max_steps, step, completed, total):
+    """step: of the run when the epoch begins, or when a resumed one goes on after `completed` batches of it."""
+    bar, current = StepsBar(), SimpleNamespace(completed=completed)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=current)))
+    bar._trainer = SimpleNamespace(
+        max_steps=max_steps, num_training_batches=20, fit_loop=loop, lightning_module=SimpleNamespace(step=step)
+    )
+    assert bar.total_train_batches == total

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from revinst.config.parser import dump_config, read_config
+from revinst.config.trainer_flags import check_trainer_flags
 from revinst.errors import UserError
 from revinst.training.resume import config_difference
 from revinst.training.strategies import ShardedStrategy, check_optimizer
-from revinst.training.trainer import check_trainer_flags, make_classes
+from revinst.training.trainer import make_classes
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 

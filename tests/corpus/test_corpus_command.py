@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from revinst.config.settings import DataSettings
+from revinst.config.words import PICKS
 from revinst.corpus import settings as corpus_settings
-from revinst.corpus.candidates import PICKS, Candidate, Writer, pick_consensus
+from revinst.corpus.candidates import Candidate, Writer, pick_consensus
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
-from revinst.corpus.redaction import Redaction, restore
+from revinst.corpus.redaction import Redaction
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import load_examples
+from revinst.data.redacted import restore
 from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revinst.corpus.redaction import Redaction, restore
+from revinst.corpus.redaction import Redaction
+from revinst.data.redacted import restore
 
 NAMES = ["Zoë Quarkington", "Will O'Brien", "李明", "Jo B. Support Team"]
 

@@ -1,5 +1,6 @@
 """`compare`: same rows only, seeds as one system, Holm over categories."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from revinst.errors import UserError
-from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
+from revinst.evaluation.choice import find_files
+from revinst.evaluation.comparison import build_comparison_tables, compare_systems, note_disagreement, read_system
+from tests.tiny import run_in_process
 
 
 def write_rows(path: Path, values: np.ndarray, skip: int = 0, **changes: str | None) -> Path:
@@ -46,6 +49,7 @@ def test_identical_and_planted(values, tmp_path):
     assert all(part["p_holm"] >= part["p"] for part in parts.values())
     assert max(part["p_holm"] for part in parts.values()) > min(part["p"] for part in parts.values())
     assert [table.row_count for table in build_comparison_tables(result)] == [3, 3, 3]
+    assert same["note"] == better["note"] == ""
 
 
 def test_other_rows_are_refused_by_name(values, tmp_path):
@@ -113,9 +117,83 @@ def test_names_that_look_like_markup_are_shown_as_they_are(values, tmp_path):
     """Rich would take `[/b]` for the end of something that never began."""
     paths = [write_rows(tmp_path / f"{name}.jsonl", values[:9], category="[/b] mail") for name in ("[a]", "[b]")]
     console = Console(width=400, file=io.StringIO())
-    console.print(*build_comparison_tables(compare(*paths)))
+    console.print(*build_comparison_tables(compare(*paths), least=0))
     text = "".join(console.file.getvalue().split())  # a title is as wide as its table
     assert "[/b]mail" in text and f"{paths[1]}minus{paths[0]}" in text
+
+
+def test_small_categories_are_left_out_unless_asked(values, tmp_path):
+    paths = [write_rows(tmp_path / f"{name}.jsonl", values[:13] + shift) for name, shift in (("a", 0), ("b", 0.1))]
+    result = compare(*paths)
+    assert {part["n"] for part in result["pairs"][0]["by_category"].values()} == {6, 7}
+    assert [build_comparison_tables(result, least)[1].row_count for least in (0, 7, 10)] == [3, 2, 1]
+    assert "left out: 2 with fewer than 10 rows" in str(build_comparison_tables(result)[1].caption)
+
+
+def test_interval_and_p_that_disagree():
+    pair = {"system": "b", "ci95": [0.01, 0.2], "p_holm": 0.03}
+    assert note_disagreement(pair, 1) == "" == note_disagreement(pair | {"ci95": [None, None]}, 1)
+    assert note_disagreement(pair | {"ci95": [-0.1, 0.2], "p_holm": 0.4}, 1) == ""
+    assert "leaves 0 out and p is not below 0.05" in note_disagreement(pair | {"p_holm": 0.06}, 1)
+    said = note_disagreement(pair | {"ci95": [-0.01, 0.2]}, 3)
+    assert "holds 0 and p is below 0.05" in said and "adjusted for 3 comparisons" in said
+
+
+def write_run(folder: Path, values: np.ndarray, config: str, label: str = "", **settings: object) -> Path:
+    evaluation = folder / "evaluation" / label
+    evaluation.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(f"run_name: {folder.name}\n{config}")
+    (folder / "manifest.json").write_text(json.dumps({"hardware": {"dtype": "bf16"}, "completed": True}))
+    write_rows(evaluation / "predictions.jsonl", values, prediction=f"{folder.name} <b>wrote</b> this")
+    (evaluation / "predictions.settings.json").write_text(json.dumps({"base": "x", "adapter": folder.name} | settings))
+    return folder
+
+
+def test_in_what_runs_differ(values, tmp_path):
+    """Of configs, manifests and how they wrote; names of runs and hashes that say nothing to people are left aside."""
+    a = write_run(tmp_path / "a", values[:12], "model: {lr: 0.001, base: x}\n", generation={"max_new_tokens": 100})
+    b = write_run(tmp_path / "b", values[:12], "model: {lr: 0.01, base: y}\n", generation={"max_new_tokens": 20})
+    (b / "manifest.json").write_text(json.dumps({"hardware": {"dtype": "fp32"}}))
+    assert compare(a, b)["differences"] == {
+        "model.lr": ["0.001", "0.01"],
+        "model.base": ["x", "y"],
+        "computed in": ["bf16", "fp32"],
+        "generation.max_new_tokens": ["100", "20"],
+    }
+    assert compare(a, a)["differences"] == {}
+    assert build_comparison_tables(compare(a, b))[0].row_count == 4
+
+
+def test_the_only_evaluations_of_the_same_rows_are_taken(values, tmp_path, capsys):
+    a = write_run(tmp_path / "a", values[:20], "model: {lr: 0.1}\n")
+    write_run(tmp_path / "a", values[:12], "model: {lr: 0.1}\n", "few")
+    b = write_run(tmp_path / "b", values[:12], "model: {lr: 0.2}\n", "other")
+    files = find_files([str(a), str(b)])
+    assert files == {a: a / "evaluation/few/predictions.jsonl", b: b / "evaluation/other/predictions.jsonl"}
+    write_run(tmp_path / "a", values[:12], "model: {lr: 0.1}\n", "again")
+    with pytest.raises(UserError, match="which evaluations to compare is not clear"):
+        find_files([str(a), str(b)])
+    assert run_in_process("compare", a) == 2
+    said = capsys.readouterr().err
+    assert "give two or more" in said and all(f"{a}/evaluation{name}" in said for name in ("", "/again", "/few"))
+
+
+def test_written_for_a_reviewer(values, tmp_path, capsys):
+    a, b = (write_run(tmp_path / name, values[:12] + shift, "x: 1\n") for name, shift in (("a&", 0), ("b", 0.1)))
+    for name in ("out.md", "out.csv", "out.tex", "out.html"):
+        assert run_in_process("compare", a, b, "--output", tmp_path / name) == 0
+    capsys.readouterr()
+    table = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    assert [row["rows"] for row in table] == ["all", "poem", "qa"] and {row["n"] for row in table} == {"12", "6"}
+    assert float(table[0]["difference"]) == pytest.approx(0.1, abs=1e-4) and table[0]["wins"] == "12"
+    markdown = (tmp_path / "out.md").read_text().splitlines()
+    assert "rougeL on 12 rows in 6 groups." in markdown and markdown[-1].count(" | ") == 10
+    assert r"a\&" in (tmp_path / "out.tex").read_text() and "tabular" in (tmp_path / "out.tex").read_text()
+    page = (tmp_path / "out.html").read_text()
+    assert "<mark>b</mark> &lt;b&gt;wrote" in page and "<b>wrote" not in page and "<script" not in page
+    assert page.count("<mark>") == 12
+    assert run_in_process("compare", a, b, "--output", tmp_path / "out.pdf") == 2
+    assert "ends with .md, .csv, .tex, .html" in capsys.readouterr().err
 
 
 def test_leads_with_the_rouge_that_reads_all_rows(values, tmp_path):

@@ -1,12 +1,19 @@
 """A personal model: the same fit with the forward template, and its evaluation."""
 
 import json
+from pathlib import Path
 
 import pytest
 from markupsafe import escape
 
+from revinst.data.formats import BadRecord
+from revinst.errors import UserError
 from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
+from revinst.evaluation.report import count
 from revinst.evaluation.style import compare_styles, describe_style, distance, find_greeting, find_sign_off
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.trained import open_trained
+from revinst.pages.writing import LetterWriter
 from scripts.made_mail import PLAIN, SIGN_OFF, write_mbox
 from tests.commands.test_run import fit, run_command
 
@@ -103,3 +110,98 @@ def test_a_run_that_writes_responses_makes_no_corpus(personal, tmp_path, capsys)
     write_mbox(mbox)
     assert run_command("corpus", mbox, tmp_path / "out", "--run", personal, "--me", "mara@example.org") == 2
     assert "not instructions" in capsys.readouterr().err
+
+
+INSTRUCTIONS = ["Write to Ann about the boat.", "Write to Bo about the keys."]
+
+
+def write_instructions(folder, **more) -> Path:
+    path = folder / "instructions.jsonl"
+    path.write_text("".join(json.dumps({"task": text} | more) + "\n" for text in INSTRUCTIONS))
+    return path
+
+
+def read_rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.wide
+def test_texts_for_instructions(personal, tmp_path, capsys):
+    """Each row holds the instruction under its name; a second call with what it has made writes nothing anew."""
+    command = ["generate", personal, write_instructions(tmp_path), "--column", "task", "--output", tmp_path / "t.jsonl"]
+    assert run_command(*command, "--max_new_tokens", 12) == 0
+    rows = read_rows(tmp_path / "t.jsonl")
+    assert [row["instruction"] for row in rows] == INSTRUCTIONS and all(row["num_tokens"] for row in rows)
+    assert "2 responses in" in capsys.readouterr().out and not any("response" in row for row in rows)
+    assert run_command(*command, "--max_new_tokens", 12) == 0
+    assert read_rows(tmp_path / "t.jsonl") == rows and "responses:" not in capsys.readouterr().err
+    sampled = ["--max_new_tokens", 12, "--temperature", 1.5, "--samples", 3, "--output", tmp_path / "s.jsonl"]
+    assert run_command(*command, *sampled) == 0
+    for row in read_rows(tmp_path / "s.jsonl"):
+        assert row["samples"][0] == row["prediction"] and len(set(row["samples"])) == 3
+    assert run_command(*command, "--samples", 2) == 2 and run_command(*command, "--context", "task") == 2
+    said = capsys.readouterr().err
+    assert "give --temperature" in said and "this run reads no context" in said
+    assert run_command(*command[:3], "--column", "nothing", *command[5:]) == 2
+    assert "no text in 'nothing' (the row has task)" in capsys.readouterr().err
+
+
+@pytest.mark.wide
+def test_placeholders_are_put_back(personal, tmp_path, capsys):
+    """In what is written, whatever was written before; what the model itself wrote stays beside it."""
+    path, out = write_instructions(tmp_path), tmp_path / "t.jsonl"
+    command = ["generate", personal, path, "--column", "task", "--output", out, "--max_new_tokens", 12]
+    assert run_command(*command) == 0
+    rows = read_rows(out)
+    written = rows[0]["prediction"] = "Dear [NAME_1], write to [EMAIL_9]. [TEXT_1]"
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stands_for = {"[NAME_1]": "Ann", "[TEXT_1]": "[NAME_1]"}
+    (tmp_path / "own.placeholders.json").write_text(json.dumps(stands_for))
+    for _ in range(2):
+        assert run_command(*command, "--placeholders", tmp_path / "own.placeholders.json") == 0
+        first = read_rows(out)[0]
+        assert first["prediction"] == "Dear Ann, write to [EMAIL_9]. [NAME_1]" and first["redacted"] == written
+    assert run_command(*command) == 0 and read_rows(out) == rows
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    assert run_command(*command, "--placeholders", tmp_path / "other.json") == 2
+    assert "no placeholders as revinst corpus --redact" in capsys.readouterr().err
+
+
+@pytest.mark.wide
+def test_card_and_modelfile_are_of_this_direction(personal, tmp_path):
+    assert run_command("merge", personal, tmp_path / "merged", "--gguf", "q8_0", "--drift_rows", 0) == 0
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert "writes the text an instruction asks for" in card and 'template.replace("{instruction}", text)' in card
+    assert "Write to a friend" in card and "comet" not in card and "max_new_tokens=128" in card
+    modelfile = (tmp_path / "merged" / "gguf" / "Modelfile").read_text()
+    assert "### Instruction:" in modelfile.split("{{ .Prompt }}")[0] and "### Response:" in modelfile.split("{{ .P")[1]
+    assert "PARAMETER num_predict 128" in modelfile and "PARAMETER temperature 0.7" in modelfile
+
+
+def test_words_and_units(personal, capsys):
+    assert run_command("evaluate", personal, "--max_new_tokens", 20) == 0
+    said = capsys.readouterr()
+    assert "8 held-out texts in 8 groups" in said.out and "texts with a sign-off" in said.out and "100%" in said.out
+    assert "instructions" not in said.err
+    report = (personal / "evaluation" / "max-20" / "report.html").read_text()
+    assert "words a sentence" in report and "your text" in report and "words_a_sentence</th>" not in report
+    assert count("group", 1) == "1 group" and count("row", 2000) == "2,000 rows"
+    assert count("text", 1, ("holds", "hold")) == "1 text holds"
+
+
+def test_letters_of_the_page(personal):
+    import torch
+
+    trained = open_trained(str(personal))
+    settings = GenerationSettings(max_new_tokens=8, precision="fp32")
+    letters = LetterWriter(trained, trained.load(settings), settings, {"[NAME_1]": "Ann"})
+    with torch.inference_mode():
+        (greedy,) = letters.write(INSTRUCTIONS[0], "", 3, 0.0, 8)
+        drawn = letters.write(INSTRUCTIONS[0], "", 3, 1.5, 8)
+        assert len(set(drawn)) == 3 and drawn == letters.write(INSTRUCTIONS[0], "", 3, 1.5, 8)
+        assert isinstance(greedy, str)
+        with pytest.raises(BadRecord, match="empty"):
+            letters.write(" ", "", 1, 0.0, 8)
+        with pytest.raises(UserError, match="leave 6 of 256"):
+            letters.write(INSTRUCTIONS[0], "", 1, 0.0, 250)
+    assert trained.writes_texts and trained.new_tokens == 128

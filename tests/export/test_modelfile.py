@@ -28,12 +28,12 @@ def render(text: str, prompt: str) -> str:
     ],
 )
 def test_braces_and_quotes(llama, prompt):
-    written = build_modelfile("m.gguf", parse_template("own", prompt + "{instruction}"), llama, 512)
+    written = build_modelfile("m.gguf", parse_template("own", prompt + "{instruction}"), llama, 512, 100)
     assert render(written, "a {{ b }} text") == prompt.replace("{response}", "a {{ b }} text")
     assert "PARAMETER num_ctx 512\n" in written and written.startswith("FROM ./m.gguf\n")
 
 
 def test_every_end_stops(llama):
-    written = build_modelfile("m.gguf", load_template("blog"), replace(llama, other_ends=(1,)), 512)
+    written = build_modelfile("m.gguf", load_template("blog"), replace(llama, other_ends=(1,)), 512, 100)
     stops = [line.removeprefix("PARAMETER stop ") for line in written.splitlines() if "stop" in line]
     assert stops == ['"</s>"', '"<s>"', *(f'"{header}"' for header in load_template("blog").headers)]

@@ -47,6 +47,6 @@ def test_without_bf16_instructions_it_is_fp32():
 def test_timing_draws_nothing():
     """Or the first run of a process would get another adapter than the second."""
     state = torch.get_rng_state()
-    hardware.bf16_speed_on_cpu.cache_clear()
+    hardware.cpu_tflop_per_s.cache_clear()
     assert hardware.bf16_speed_on_cpu() > 0
     assert torch.equal(torch.get_rng_state(), state)

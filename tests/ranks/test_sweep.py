@@ -26,9 +26,11 @@ def trials(tmp_path, monkeypatch):
         with lock:
             running[gpu] -= 1
             used.setdefault(log.stem, set()).add(gpu)
-        score = {"mean": 0.5, "ci95": [0.4, 0.6]}
+        score = {"mean": 0.5, "ci95": [0.4, 0.6], "n": 6}
         metrics = dict.fromkeys(("rougeL", "rouge1", "rouge2"), score)
-        return json.dumps({"metrics": metrics, "heldout_loss": 1.0, "baselines": {"x": {"rougeL": 0.1}}}).encode()
+        return json.dumps(
+            {"n": 6, "metrics": metrics, "heldout_loss": 1.0, "baselines": {"x": {"rougeL": 0.1}}}
+        ).encode()
 
     def run(*options):
         monkeypatch.setattr(sweep, "run_revinst", run_revinst)

@@ -2,8 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,68 +11,15 @@ from revinst.errors import UserError
 from revinst.inference.engine.decoder import Decoder, why_not_decoder
 from revinst.inference.engine.hf import generate_with_transformers
 from revinst.inference.engine.sampling import Picking
+from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
-from revinst.model.hardware import DTYPES, choose_dtype, choose_hardware, free_bytes, pick_device
+from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.network import Network
 from revinst.model.rope import trained_length
 
-ENGINES = ("auto", "slots", "hf")
 MAX_SLOTS = {"cuda": 1024, "cpu": 96}  # 96 are 1.14 times as fast on a CPU as 32
 CACHE_SHARE = 0.85  # of the memory that is free beside model and decoder
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationSettings:
-    """How to decode; kept beside every score.
-
-    Attributes:
-        max_new_tokens: at most this many, EOS included.
-        temperature: 0 is greedy.
-        top_p: smallest set of tokens with this probability is sampled from.
-        top_k: only this many of the likeliest tokens are; 0: all.
-        seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
-        batch_size: sequences decoded together, at most; None: what the device is best at.
-        engine: auto, slots (ours, for Llama and Mistral) or hf.
-        memory_gib: what weights and cache may take; None: what is free.
-        precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
-            them.
-    """
-
-    max_new_tokens: int = 100
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    batch_size: int | None = None
-    engine: str = "auto"
-    memory_gib: float | None = None
-    precision: str = field(default_factory=lambda: choose_dtype(pick_device())[0])
-
-    def __post_init__(self):
-        if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):
-            raise UserError("--max_new_tokens and --batch_size must be at least 1")
-        if not (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3) or not 0 < self.top_p <= 1:
-            raise UserError("--temperature must be 0 (greedy) or between 0.001 and 1000, --top_p in (0, 1]")
-        if self.top_k < 0:
-            raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
-        if self.engine not in ENGINES:
-            raise UserError(f"--engine {self.engine}: choose from {', '.join(ENGINES)}")
-        if self.precision not in DTYPES:
-            raise UserError(f"--precision {self.precision}: choose from {', '.join(DTYPES)}")
-        if self.memory_gib is not None and not self.memory_gib > 0:
-            raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
-
-    def describe(self) -> dict[str, Any]:
-        """What was asked for that the texts depend on; how many sequences or GiB only changes the rounding."""
-        names = ["max_new_tokens", "temperature"]
-        if self.temperature:
-            names += ["top_p", "seed"] + ["top_k"] * bool(self.top_k)
-        if self.precision != "bf16":
-            names += ["precision"]
-        if self.engine == "hf":
-            names += ["engine"]
-        return {name: value for name, value in asdict(self).items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)

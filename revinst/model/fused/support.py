@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from revinst.config.words import KERNELS, check_word
 from revinst.errors import UserError
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, read_layer
@@ -15,7 +16,6 @@ from revinst.model.hardware import has_triton
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-CHOICES = ("auto", "fused", "plain")
 LIKE_LLAMA = ("LlamaDecoderLayer", "MistralDecoderLayer")  # with a window or without: `attention_block.window_of`
 
 
@@ -26,8 +26,7 @@ def choose_layers(
 
     triton: our kernels run there (`has_triton`). Raises UserError where `fused` was asked for and no layer can be.
     """
-    if kernels not in CHOICES:
-        raise UserError(f"model.kernels {kernels!r}: choose from {', '.join(CHOICES)}")
+    check_word("model.kernels", kernels, KERNELS)
     if kernels == "plain":
         return [], "plain: asked for"
     if kernels == "auto" and not on_gpu:

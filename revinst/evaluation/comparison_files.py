@@ -1,0 +1,122 @@
+"""A comparison as a file: a table as Markdown, CSV or LaTeX, or a page with the predictions side by side."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from revinst.errors import UserError
+from revinst.evaluation.comparison import Part, Result
+from revinst.evaluation.report import count, format_number
+from revinst.runs.files import write_text
+
+Predictions = Sequence[Mapping[str, Mapping[str, Any]]]  # of each system, by id
+COLUMNS = ("system", "against", "rows", "n", "difference", "low", "high", "p_holm", "wins", "ties", "losses")
+SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}"})
+
+
+def write_comparison(path: Path, result: Result, predictions: Predictions) -> None:
+    """predictions: of each system of `result`, in its order: id -> a scored prediction."""
+    write_text(path, FORMATS[path.suffix](result, predictions))
+
+
+def check_format(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise UserError(f"--output {path}: give a file that ends with {', '.join(FORMATS)}")
+
+
+def list_rows(result: Result) -> Iterator[list[str]]:
+    """Under `COLUMNS`: each pair over all rows, and in each category."""
+    for pair in result["pairs"]:
+        parts: dict[str, Part] = {"all": pair, **pair["by_category"]}
+        for name, part in parts.items():
+            numbers = (part["difference"], *part["ci95"], part["p_holm"])
+            counts = map(str, (part["wins"], part["ties"], part["losses"]))
+            written = (format_number(value, 4) for value in numbers)
+            yield [pair["system"], result["against"], name, str(part["n"]), *written, *counts]
+
+
+def as_markdown(result: Result, _: object) -> str:
+    table = [list(COLUMNS), ["---"] * len(COLUMNS), *list_rows(result)]
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table]
+    return "\n".join([*describe(result), "", *lines]) + "\n"
+
+
+def as_csv(result: Result, _: object) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *list_rows(result)])
+    return text.getvalue()
+
+
+def as_latex(result: Result, _: object) -> str:
+    """A `tabular` that needs no package; what was compared is in comments above it."""
+    rows = [" & ".join(cell.translate(SPECIAL) for cell in row) + r" \\" for row in list_rows(result)]
+    head = " & ".join(name.translate(SPECIAL) for name in COLUMNS) + r" \\ \hline"
+    return "\n".join(
+        [
+            *(f"% {line}" for line in describe(result)),
+            r"\begin{tabular}{lllrrrrrrrr}",
+            head,
+            *rows,
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def describe(result: Result) -> Iterator[str]:
+    yield f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}."
+    if result["why"]:
+        yield f"{result['why']}."
+    for key, values in result["differences"].items():
+        yield f"{key}: {', '.join(values)}."
+    yield from (pair["note"] for pair in result["pairs"] if pair["note"])
+
+
+def as_page(result: Result, predictions: Predictions) -> str:
+    """One self-contained HTML file; everything that comes from data is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    folder = files("revinst.evaluation").joinpath("report_files")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": format_number}
+    rows = []
+    for example_id, first in predictions[0].items():
+        others = [found[example_id] for found in predictions[1:]]
+        texts = [
+            [(first["prediction"], False)],
+            *(mark_changes(first["prediction"], each["prediction"]) for each in others),
+        ]
+        scores = [each.get(result["metric"]) for each in (first, *others)]
+        rows.append({"id": example_id, "reference": first["reference"], "cells": list(zip(texts, scores, strict=True))})
+    return environment.from_string(folder.joinpath("compare.html.j2").read_text(encoding="utf-8")).render(
+        result=result,
+        columns=COLUMNS,
+        pairs=list(list_rows(result)),
+        lines=list(describe(result)),
+        names=[system["name"] for system in result["systems"]],
+        rows=rows,
+        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
+    )
+
+
+def mark_changes(before: str, after: str) -> list[tuple[str, bool]]:
+    """Stretches of words of `after`, each with whether `before` has them not.
+
+    >>> mark_changes("What is a comet?", "What was a comet?")
+    [('What', False), ('was', True), ('a comet?', False)]
+    """
+    old, new = before.split(), after.split()
+    changes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    return [(" ".join(new[start:stop]), kind != "equal") for kind, _, _, start, stop in changes if stop > start]
+
+
+FORMATS: dict[str, Callable[[Result, Predictions], str]] = {
+    ".md": as_markdown,
+    ".csv": as_csv,
+    ".tex": as_latex,
+    ".html": as_page,
+}

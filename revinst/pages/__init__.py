@@ -1,0 +1,1 @@
+"""Pages of `revinst demo`, on this machine alone."""
