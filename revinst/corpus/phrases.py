@@ -32,9 +32,14 @@ def compile_phrases(lines: str, language: str) -> re.Pattern[str]:
 
 
 def find_phrase(instruction: str, text: str, kind: int) -> str:
-    """The first phrase of META or DANGLING in it; "" without one, and in languages that have no lists."""
+    """The first phrase of META or DANGLING in it; "" without one, and in languages that have no lists.
+
+    A phrase of META that the text has too is its subject ("What is a language model?"), not the task.
+    """
     lists = [load_phrases(name)[kind] for name in languages_of(instruction, text) if name in LANGUAGES]
-    return next((found[0] for each in lists if (found := each.search(instruction))), "")
+    subject = text.casefold() if kind == META else ""
+    phrases = (found[0] for each in lists for found in each.finditer(instruction))
+    return next((phrase for phrase in phrases if phrase.casefold() not in subject), "")
 
 
 def languages_of(instruction: str, text: str) -> list[str]:

@@ -17,7 +17,7 @@ WHAT_IS = {
     "en": "What is {}?", "de": "Was ist {}?", "fr": "Qu'est-ce que {} ?", "es": "¿Qué es {}?", "it": "Che cos'è {}?",
     "pt": "O que é {}?", "nl": "Wat is {}?", "pl": "Co to jest {}?", "ru": "Что такое {}?", "uk": "Що таке {}?",
     "tr": "{} nedir?", "el": "Τι είναι {};", "ar": "ما هو {}؟", "he": "מה זה {}?", "hi": "{} क्या है?", "th": "{}คืออะไร",
-    "zh": "{}是什么？", "ja": "{}とは何ですか？", "ko": "{}이란 무엇인가요?",
+    "zh": "{}是什么？", "ja": "{}とは何ですか？", "ko": "{}(이)란 무엇인가요?",
 }  # fmt: skip
 BASELINES = ("base", "random_instruction", "best_constant", "lead_words", "what_is", "nearest_response")
 MAX_CONSTANTS = 1000

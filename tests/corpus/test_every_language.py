@@ -104,5 +104,31 @@ def test_scripts_without_lists_are_filtered_and_said_in_the_card():
 )
 def test_the_other_lists_are_read_too(language, dangling):
     text = {"uk": "Цибулю повільно обсмажте, потім додайте моркву, кмин і червону сочевицю."}.get(language, dangling)
-    assert find_phrase(dangling, text, DANGLING) and not find_phrase(dangling, text, META)
+    assert find_phrase(dangling, text, DANGLING) and not find_phrase(dangling, "", META)
     assert len(LANGUAGES) == 16 and language in LANGUAGES
+
+
+def test_a_text_about_language_models_may_be_asked_for():
+    instruction = "Explain in two sentences what a language model does."
+    assert find_phrase(instruction, "The soup was cold and the waiter was late again.", META) == "language model"
+    assert find_phrase(instruction, "A language model says how likely a text is, word by word.", META) == ""
+
+
+@pytest.mark.parametrize(
+    "everyday",
+    [
+        "Was kann ich tun, wenn ich nachts nicht schlafen kann?",
+        "Schreibe eine Nachricht, dass ich morgen leider nicht kommen kann.",
+        "Écris un mot pour dire que je ne peux pas venir samedi.",
+        "No puedo dormir por las noches, ¿qué hago?",
+        "Scrivi che domani non posso venire alla cena.",
+        "Não consigo abrir o frasco de geleia, o que faço?",
+        "Wat kan ik doen als ik niet kan slapen door de buren?",
+        "Co zrobić, jeśli nie mogę zasnąć przez hałas sąsiadów?",
+        "Я не могу уснуть из-за шума, что делать?",
+        "Я не можу заснути через шум, що робити?",
+        "Bu yazılımı bilgisayarıma nasıl kurarım?",
+    ],
+)
+def test_everyday_requests_are_no_phrases_of_the_task(everyday):
+    assert find_phrase(everyday, "", META) == "" and find_phrase(everyday, "", DANGLING) == ""
