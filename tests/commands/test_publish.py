@@ -108,7 +108,7 @@ def test_empty_folder(tmp_path, capsys):
     assert run_in_process("publish", tmp_path / "corpus", *to, "--dry_run") == 2
     assert "no files in it" in capsys.readouterr().err
     assert run_in_process("publish", tmp_path / "nowhere", *to) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
 
 
 def test_a_corpus_sends_only_the_finished_data_set(hub, tmp_path):

@@ -15,7 +15,7 @@ from revinst.errors import UserError
 from revinst.launch.ranks import AGENT, ending, open_ranks, run_command
 from revinst.training.trainer import check_launcher
 
-SAID = "revinst fit: give a config: revinst fit --config configs/quickstart.yaml\n"
+SAID = "revinst fit: give a config: revinst fit configs/quickstart.yaml\n"
 
 
 @pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])
