@@ -2,7 +2,7 @@
 
 lean: every layer recomputes, with its inputs in host memory; fast: no layer does.
 
-usage: bench_training.py --base FOLDER --source FILE [--variants fast lean trl ...] [--steps N]
+usage: bench_training.py --base FOLDER|SHAPE --source FILE [--variants fast lean trl ...] [--steps N]
        [--warmup N] [--rounds N] [--epoch_tokens N] [--peer_batch N] [--out FILE]
 
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
@@ -61,7 +61,9 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base", required=True, help="a folder, or a shape of shapes.py, made with random weights")
+    parser.add_argument("--tokenizer", type=Path, help="folder of the tokenizer of a base that is made")
+    parser.add_argument("--like", help="give a base that is made the sizes of another shape")
     parser.add_argument("--source", required=True)
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
     parser.add_argument("--variants", nargs="+", default=["fast", "fast-dropout", "lean", "trl", "unsloth"])
@@ -77,6 +79,19 @@ def main() -> None:
     if options.worker:
         print("RESULT " + json.dumps(measure(options)), flush=True)
         return
+    if Path(options.base).is_dir():
+        compare(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        like = ["--like", options.like] if options.like else []
+        make = [sys.executable, str(Path(__file__).with_name("shapes.py")), options.base, folder]
+        subprocess.run([*make, "--tokenizer", str(options.tokenizer), *like], check=True)
+        options.base = folder
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Each variant in each round; prints the table."""
     results = []
     for number in range(options.rounds):
         shift = number % len(options.variants)

@@ -20,12 +20,14 @@ from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
-from revinst.model.proof import choose_proved, prove
+from revinst.model.proof import choose_proved, prove, why_not_fused
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ def choose(
     """
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
+    if fused and (differs := why_not_fused(network.base.config, machine.device if machine.is_here else CPU)):
+        if settings.kernels == "fused":
+            raise UserError(f"model.kernels fused: {differs}; use model.kernels: auto")
+        fused, why_fused = [], f"plain: {differs}"
     step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
     division = divide_step(shape, step, available_gib)
     reasons = hardware.reasons | {

@@ -20,6 +20,8 @@ from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.attention import BACKENDS, register_recorder
 from revinst.model.base import read_config
+from revinst.model.fused.support import fuse_layers
+from revinst.model.fused.support import why_not as why_not_layer
 from revinst.model.hardware import DTYPES, Hardware, Machine, choose_for_machine
 from revinst.model.network import Network
 from revinst.model.rope import BY_LENGTH
@@ -93,6 +95,22 @@ def prove(
     if isinstance(verdict := PROVED[asked], str):
         raise UserError(f"{told} would not be what plain transformers computes: {verdict}")
     return verdict
+
+
+def why_not_fused(config: "PreTrainedConfig", device: torch.device) -> str:
+    """Why what is read of a base's layers (`fused/description.py`) is not what they compute; empty if it is."""
+    with forked():
+        plain = Plain(tiny_copy(config), device)
+        network = plain.network(register_recorder("eager", torch.float32, set()))
+        network.requires_grad_(False)  # a layer whose weights are trained is not fused
+        numbers = [number for number, layer in enumerate(network.layers) if not why_not_layer(layer)]
+        rows = pack(plain.documents)
+        expected = network.hidden(rows)[0]
+        fuse_layers(network.layers, numbers, 0, BACKENDS["eager"].packed)
+        differs = difference(network.hidden(rows)[0], expected, torch.float32)
+    if differs < BOUND[torch.float32]:  # a nan is not
+        return ""
+    return f"its layers compute something else than is read of them (differ by {100 * differs:.2g} %)"
 
 
 PROVED: dict[tuple[str, str, str, torch.dtype], "Proof | str"] = {}  # or what differs

@@ -30,7 +30,10 @@ def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, si
     for ops in (kernels, plain):
         own_cache, own = cache.clone(), joined.clone()
         ops.rotate_and_write(parts(own), angles, own_cache, owners, places)
-        results.append((own, own_cache, ops.attend(parts(own)[0][:7], own_cache, lengths, 0.1, positions, window)))
+        attended = [
+            ops.attend(parts(own)[0][:7], own_cache, lengths, positions, 0.1, (window, cap)) for cap in (None, 0.7)
+        ]
+        results.append((own, own_cache, *attended))
     assert (results[0][1] != cache).sum().item() == pytest.approx(2 * tokens * key_heads * size, rel=0.01)
     for got, expected in zip(*results, strict=True):
         error = (got.double() - expected.double()).norm() / expected.double().norm()

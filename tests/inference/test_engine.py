@@ -14,11 +14,12 @@ from revinst.data.example_table import load_examples
 from revinst.data.prompt import load_template, render_prompt
 from revinst.errors import UserError
 from revinst.inference.engine.cache import Cache
-from revinst.inference.engine.decoder import Decoder, why_not_decoder
+from revinst.inference.engine.decoder import Decoder
 from revinst.inference.engine.engine import Engine, GenerationSettings, generate_batches
 from revinst.inference.engine.sampling import Picking, pick_tokens, sequence_keys
 from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
+from revinst.inference.engine.support import why_not_decoder
 from revinst.inference.likelihood import document_losses
 from revinst.model.attention import register_attention
 from revinst.model.base import dequantize_base, is_quantized, load_base

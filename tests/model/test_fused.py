@@ -211,9 +211,9 @@ def test_what_cannot_be_fused_stays_plain_and_says_why():
     with pytest.raises(UserError, match="DoRA"):
         choose_layers(layers, "fused", on_gpu=False, triton=False)
     layers = layers_of(build())
-    layers[1].mlp.up_proj.base_layer.bias = torch.nn.Parameter(torch.zeros(160), requires_grad=False)
+    layers[1].mlp.up_proj.base_layer.bias = torch.nn.Parameter(torch.zeros(160))
     numbers, reason = choose_layers(layers, "fused", on_gpu=False, triton=False)
-    assert numbers == [0, 2] and "2 of 3 layers fused" in reason and "bias" in reason
+    assert numbers == [0, 2] and "2 of 3 layers fused" in reason and "are trained" in reason
     assert choose_layers(layers, "plain", on_gpu=False, triton=False)[0] == []
     with pytest.raises(UserError, match="quick"):
         choose_layers(layers, "quick", on_gpu=False, triton=False)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from revinst.model.fused import reference
+from revinst.model.fused.description import RmsNorm
 from revinst.model.fused.mask import Mask
 
 pytestmark = pytest.mark.gpu
@@ -41,15 +42,18 @@ def buffer(columns: int, dtype) -> torch.Tensor:
     return torch.full((T, columns + 8), 7.0, dtype=dtype, device="cuda")
 
 
-def test_norm(draw, dtype, mask):
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_norm(draw, dtype, mask, offset):
     x, delta, weight, grad, lora, residual = (draw(*s) for s in [(T, H), (T, H), (H,), (T, H), (T, H), (T, H + 4)])
+
+    norm = RmsNorm(weight, 1e-5, offset)
 
     def forward(ops):
         one, two, three = (buffer(H, dtype) for _ in range(3))
-        dropped = ops.norm(x, weight, 1e-5, one[:, :H], mask)
-        total, dropped_sum = ops.add_norm(x, delta, weight, 1e-5, two[:, :H], mask)
+        dropped = ops.norm(x, norm, one[:, :H], mask)
+        total, dropped_sum = ops.add_norm(x, delta, norm, two[:, :H], mask)
         grads = (grad, lora if mask else None, residual[:, :H])
-        again = ops.norm_backward(x, weight, 1e-5, grads, mask, three[:, :H])
+        again = ops.norm_backward(x, norm, grads, mask, three[:, :H])
         assert torch.equal(again, dropped), (
             "an offloaded layer's gradients have the bits of one that keeps its activations"
         )
@@ -70,18 +74,34 @@ def test_rotate(draw, dtype):
     both(rotate, dtype)
 
 
-def test_swiglu(draw, dtype, mask):
+def test_a_norm_of_each_head(draw, dtype):
+    """Of columns of a wider matrix, into columns of another, and its gradient alone."""
+    wide, weight, grad = draw(T, 6 * 32 + 8), draw(32), draw(T, 6, 32)
+    norm, x = RmsNorm(weight, 1e-5, 1.0), wide[:, : 6 * 32].unflatten(1, (6, 32))
+
+    def forward(ops):
+        out, back = buffer(6 * 32, dtype), buffer(6 * 32, dtype)
+        heads, gradients = (each[:, : 6 * 32].unflatten(1, (6, 32)) for each in (out, back))
+        ops.norm(x, norm, heads, None)
+        ops.norm_backward(x, norm, (grad, None, None), None, gradients, again=False)
+        return out, back
+
+    both(forward, dtype)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+def test_glu(draw, dtype, mask, activation):
     gate, up, grad, lora = (draw(T, F) for _ in range(4))
 
-    def swiglu(ops):
+    def glu(ops):
         out, grads = buffer(F, dtype), buffer(2 * F, dtype)
-        dropped = ops.swiglu(gate, up, out[:, :F], mask)
+        dropped = ops.glu(gate, up, activation, out[:, :F], mask)
         parts = grads[:, : 2 * F].chunk(2, dim=1)
-        again = ops.swiglu_backward(gate, up, (grad.clone(), lora if mask else None), mask, parts)
+        again = ops.glu_backward(gate, up, activation, (grad.clone(), lora if mask else None), mask, parts)
         assert torch.equal(again, dropped)
         return out, grads, dropped, again
 
-    both(swiglu, dtype)
+    both(glu, dtype)
 
 
 def test_dropout(draw, dtype, mask):

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from revinst.inference.engine.cached import load_ops
+from revinst.model.fused.description import Description
 
 
 class Cache:
     """data: [L, 2, N, K, S, D], keys and values: what one head of one sequence attends to lies in one piece.
 
-    angles: cos and sin [S, D]. window: positions that a token sees, its own included; None: all before it.
+    angles: cos and sin [S, D] of each layer. layers: what they are.
     """
 
-    def __init__(self, data: Tensor, angles: tuple[Tensor, Tensor], scale: float, window: int | None):
-        self.data, self.angles, self.scale, self.ops = data, angles, scale, load_ops(data.device)
-        self.window = self.num_positions if window is None else window
+    def __init__(self, data: Tensor, angles: Sequence[tuple[Tensor, Tensor]], layers: Sequence[Description]):
+        self.data, self.angles, self.layers, self.ops = data, angles, layers, load_ops(data.device)
         self.slots = torch.arange(data.shape[2], device=data.device)
 
     @property
@@ -41,13 +41,15 @@ class Cache:
 
         parts: q [T, H, D], k and v [T, K, D].
         """
-        self.ops.rotate_and_write(parts, self.angles, self.data[layer], slots, places)
+        self.ops.rotate_and_write(parts, self.angles[layer], self.data[layer], slots, places)
 
     def attend(self, layer: int, q: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """q [n, H, D] of slots 0 to n - 1 -> [n, H, D]. Each to its first lengths [n] + 1 positions, at most `longest`;
-        of them to the last `window`.
+        of them to the last that the layer's window holds.
         """
-        return self.ops.attend(q, self.data[layer], lengths, self.scale, longest, self.window)
+        what = self.layers[layer]
+        window = self.num_positions if what.window is None else what.window
+        return self.ops.attend(q, self.data[layer], lengths, longest, what.scaling, (window, what.soft_cap))
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         """The first `length` positions of one slot to others."""

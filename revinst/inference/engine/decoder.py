@@ -1,7 +1,8 @@
-"""A Llama or Mistral laid out for writing: one pass for whole prompts, one for a token of each sequence, on one cache.
+"""A base laid out for writing: one pass for whole prompts, one for a token of each sequence, on one cache.
 
-Query, key and value weights are one matrix, gate and up another. Where memory allows they are unpacked to 16 bits once,
-the adapter added in fp32 and rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart.
+What its layers compute is read as for training (`model/fused/description.py`). Query, key and value weights are one
+matrix, gate and up another. Where memory allows they are unpacked to 16 bits once, the adapter added in fp32 and
+rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart.
 
 Shapes: T tokens of all prompts, n sequences, L layers, h features, H query heads and K key heads of D, S positions, P
 of them of a prefix, V vocabulary.
@@ -19,46 +20,34 @@ from revinst.data.batch import put
 from revinst.inference.engine.cache import Cache
 from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
-from revinst.model.fused.attention_block import window_of
+from revinst.model.fused.attention_block import norm_heads
+from revinst.model.fused.description import describe, modules_of, read_norm, sizes_of
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
-from revinst.model.fused.support import load_ops, why_not
+from revinst.model.fused.stream import Entry, Exit
+from revinst.model.fused.support import load_ops
 from revinst.model.network import Network
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
-STATIC_ROPE = ("default", "linear", "llama3")  # angles that do not depend on how long the text became
-
-
-def why_not_decoder(network: Network) -> str:
-    """Why there is no `Decoder` of it; empty if there is."""
-    if obstacle := why_not_device(network.device):
-        return obstacle
-    obstacle = next((obstacle for layer in network.layers if (obstacle := why_not(layer))), "")
-    if obstacle:
-        return obstacle
-    rope = getattr(network.decoder.rotary_emb, "rope_type", "default")
-    if rope not in STATIC_ROPE:
-        return f"its rotary angles are {rope}"
-    return "its head has a bias" if getattr(network.head, "bias", None) is not None else ""
-
-
-def why_not_device(device: torch.device) -> str:
-    return "" if device.type in ("cuda", "cpu") else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
-
 
 class Linears:
-    """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter."""
+    """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter.
 
-    def __init__(self, modules: list[torch.nn.Linear], ops: ModuleType, like: Tensor, dense: bool):
+    sizes: features of its outputs.
+    """
+
+    def __init__(
+        self, modules: list[torch.nn.Module], ops: ModuleType, like: Tensor, dense: bool, sizes: Sequence[int] = ()
+    ):
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group.projections], parameters, like)
         self.group, self.adapter, self.weight = group, adapter, None
-        self.sizes = [part.outputs for part in group.projections]
+        self.sizes = [*sizes] or [part.outputs for part in group.projections]
         if dense:
-            self.weight = like.new_empty(group.outputs, group.inputs)
+            self.weight, self.bias = like.new_empty(group.outputs, group.inputs), read_bias(group, like)
             for part, columns in zip(group.projections, group.columns, strict=True):
                 ops.fill_base(part.base, self.weight[columns])
                 if part.rank:
@@ -68,40 +57,53 @@ class Linears:
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         """x [n, K] -> outputs [n, N_i], views of one tensor or tensors of their own."""
         if self.weight is not None:
-            return F.linear(x, self.weight).split(self.sizes, dim=1)
+            return F.linear(x, self.weight, self.bias).split(self.sizes, dim=1)
         buffer, left = self.group.buffer(x)
         left.copy_(x)
-        return self.group.forward(buffer, x, self.adapter)[0]
+        outputs = self.group.forward(buffer, x, self.adapter)[0]
+        return outputs if len(outputs) == len(self.sizes) else outputs[0].split(self.sizes, dim=1)
+
+
+def read_bias(group: Group, like: Tensor) -> Tensor | None:
+    """[N]; None where no layer of the group has one."""
+    biases = [part.base.bias for part in group.projections]
+    if all(bias is None for bias in biases):
+        return None
+    parts = zip(biases, group.projections, strict=True)
+    return torch.cat([like.new_zeros(p.outputs) if b is None else b.detach().to(like.dtype) for b, p in parts])
 
 
 class Layer:
     def __init__(self, layer: "LlamaDecoderLayer", ops: ModuleType, like: Tensor, dense: bool):
-        attention, mlp = layer.self_attn, layer.mlp
-        self.qkv = Linears([attention.q_proj, attention.k_proj, attention.v_proj], ops, like, dense)
-        self.o = Linears([attention.o_proj], ops, like, dense)
-        self.gate_up = Linears([mlp.gate_proj, mlp.up_proj], ops, like, dense)
-        self.down = Linears([mlp.down_proj], ops, like, dense)
-        self.norms = [(n.weight, n.variance_epsilon) for n in (layer.input_layernorm, layer.post_attention_layernorm)]
+        what = self.what = describe(layer)
+        qkv, o, gate_up, down = modules_of(layer, what)
+        self.qkv = Linears(qkv, ops, like, dense, sizes_of(layer, what))
+        self.o, self.down = Linears(o, ops, like, dense), Linears(down, ops, like, dense)
+        half = sum(read_projection(module).outputs for module in gate_up) // 2
+        self.gate_up = Linears(gate_up, ops, like, dense, (half, half))
+        self.entries = Entry(what.before_attention, ops), Entry(what.before_mlp, ops)
+        self.exits = Exit(what.after_attention, what.residual, ops), Exit(what.after_mlp, what.residual, ops)
 
 
 class Decoder:
     """Args:
-    network: a Llama or Mistral, with its adapter on or off; its weights are copied where `dense`.
+    network: one that `why_not_decoder` has nothing against, its adapter on or off; weights are copied where `dense`.
     attention: one of `attention.BACKENDS`, for prompts.
     """
 
     def __init__(self, network: Network, attention: str, dense: bool):
-        decoder, config = cast("LlamaModel", network.decoder), network.base.config
+        decoder = cast("LlamaModel", network.decoder)
         self.embedding, self.head, self.rotary = decoder.embed_tokens, network.head, decoder.rotary_emb
+        self.scale, self.after_head = float(getattr(decoder, "embedding_multiplier", 1.0)), network.after_head
         self.like = self.embedding.weight
         self.device, self.dtype = self.like.device, self.like.dtype
         self.ops, self.attention, self.dense = load_ops(self.device), BACKENDS[attention], dense
         layers = [cast("LlamaDecoderLayer", layer) for layer in network.layers]
         self.layers = [Layer(layer, self.ops, self.like, dense) for layer in layers]
-        self.norm = (decoder.norm.weight, decoder.norm.variance_epsilon)
-        first = layers[0].self_attn
-        self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim, self.scale, self.window = first.head_dim, first.scaling, window_of(layers[0])
+        self.norm = Entry(read_norm(decoder.norm), self.ops)
+        self.head_dim = self.layers[0].what.head_dim
+        self.key_heads = self.layers[0].qkv.sizes[1] // self.head_dim
+        self.kinds: list[str] | None = getattr(network.base.config, "layer_types", None)
 
     @property
     def cache_bytes(self) -> int:
@@ -111,13 +113,23 @@ class Decoder:
     def new_cache(self, slots: int, positions: int) -> Cache:
         """positions: S, the longest prompt with all that is written after it."""
         shape = (len(self.layers), 2, slots, self.key_heads, positions, self.head_dim)
-        cos, sin = self.rotary(self.like[:1, None], torch.arange(positions, device=self.device)[None])
-        angles = cos[0].contiguous(), sin[0].contiguous()
-        return Cache(torch.zeros(shape, dtype=self.dtype, device=self.device), angles, self.scale, self.window)
+        data = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return Cache(data, self.angles(positions), [layer.what for layer in self.layers])
+
+    def angles(self, positions: int) -> list[tuple[Tensor, Tensor]]:
+        """cos and sin [S, D] of each layer; the same tensors where they are the same angles."""
+        x, places = self.like[:1, None], torch.arange(positions, device=self.device)[None]
+        kinds = getattr(self.rotary, "layer_types", [None])
+        found = {kind: self.rotary(x, places, *([kind] if kind else [])) for kind in kinds}
+        turned = {kind: (cos[0].contiguous(), sin[0].contiguous()) for kind, (cos, sin) in found.items()}
+        cos, sin = next(iter(turned.values()))
+        still = torch.ones_like(cos), torch.zeros_like(sin)
+        kind_of = self.kinds if self.kinds and len(turned) > 1 else [*turned] * len(self.layers)
+        return [turned[kind] if layer.what.turns else still for layer, kind in zip(self.layers, kind_of, strict=False)]
 
     def shared_prefix(self, prompts: Sequence[list[int]]) -> Tensor | None:
         """Keys and values [L, 2, K, P, D] of what all prompts begin with, such as a template's first lines."""
-        if len(prompts) < 4 or self.attention.after_prefix is None:
+        if len(prompts) < 4 or self.attention.after_prefix is None or any(layer.what.soft_cap for layer in self.layers):
             return None
         first, last = min(prompts), max(prompts)
         most = min(map(len, prompts)) - 1
@@ -143,22 +155,23 @@ class Decoder:
         ids, places, owners = self.put(torch.stack([ids, places, torch.tensor(slots).repeat_interleave(counts)]))
         ends = self.put(counts.cumsum(0))
         cu_seqlens = F.pad(ends, (1, 0)).int()
-        masks = self.window is not None and self.window < skip + max(lengths)
-        extras = {"window": self.window} if masks else {}
+        longest = skip + max(lengths)
         if prefix is not None:
             cache.write_prefix(prefix, slots)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             cache.rotate_and_write(number, (q, k, v), owners, places)
+            what = self.layers[number].what
+            extras, scaling = what.extras(longest), what.scaling
             if prefix is None or self.attention.after_prefix is None:
-                return self.attention.packed(q, k, v, self.scale, cu_seqlens, lengths, **extras)
+                return self.attention.packed(q, k, v, scaling, cu_seqlens, lengths, **extras)
             k, v = (
                 put_before(part.transpose(0, 1), x, lengths) for part, x in zip(prefix[number], (k, v), strict=True)
             )
-            return self.attention.after_prefix(q, k, v, self.scale, cu_seqlens, lengths, **extras)
+            return self.attention.after_prefix(q, k, v, scaling, cu_seqlens, lengths, **extras)
 
         hidden = self.forward(ids, attend)
-        return self.head(self.normed(hidden[ends - 1]))
+        return self.logits(hidden[ends - 1])
 
     def put(self, values: Tensor) -> Tensor:
         return put(values, self.device)
@@ -174,29 +187,30 @@ class Decoder:
             cache.rotate_and_write(number, (q, k, v), slots, lengths)
             return cache.attend(number, q, lengths, longest)
 
-        return self.head(self.normed(self.forward(tokens, attend)))
+        return self.logits(self.forward(tokens, attend))
 
     def forward(self, ids: Tensor, attend: Callable[..., Tensor]) -> Tensor:
         """ids [T] -> hidden states [T, h] before the last norm."""
         x = self.embedding(ids)
+        x = x if self.scale == 1 else x * self.scale
         delta = torch.zeros_like(x)
         for number, layer in enumerate(self.layers):
-            x, normed = self.add_norm(x, delta, layer.norms[0])
+            x, normed = layer.entries[0].add_and_read(x, delta, torch.empty_like(x), None)
             q, k, v = (part.unflatten(1, (-1, self.head_dim)) for part in layer.qkv(normed))
+            q, k = norm_heads(self.ops, q, layer.what.q_norm), norm_heads(self.ops, k, layer.what.k_norm)
             (delta,) = layer.o(attend(number, q, k, v).flatten(1))
-            x, normed = self.add_norm(x, delta, layer.norms[1])
+            x, normed = layer.entries[1].add_and_read(x, layer.exits[0].delta(delta), torch.empty_like(x), None)
             gate, up = layer.gate_up(normed)
             product = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
-            self.ops.swiglu(gate, up, product, None)
+            self.ops.glu(gate, up, layer.what.activation, product, None)
             (delta,) = layer.down(product)
+            delta = layer.exits[1].delta(delta)
         return x + delta
 
-    def add_norm(self, x: Tensor, delta: Tensor, norm: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
-        total, normed = self.ops.add_norm(x, delta, *norm, torch.empty_like(x), None)
-        return total, normed
-
-    def normed(self, x: Tensor) -> Tensor:
-        return self.ops.norm(x, *self.norm, torch.empty_like(x), None)
+    def logits(self, x: Tensor) -> Tensor:
+        """x [n, h] before the last norm -> [n, V]."""
+        logits = self.head(self.norm.read(x, torch.empty_like(x), None))
+        return logits if self.after_head is None else self.after_head(logits.float())
 
 
 def put_before(prefix: Tensor, x: Tensor, lengths: list[int]) -> Tensor:

@@ -8,12 +8,13 @@ import torch
 
 from revinst.data.tokenizer import Tokenizer
 from revinst.errors import UserError
-from revinst.inference.engine.decoder import Decoder, why_not_decoder
+from revinst.inference.engine.decoder import Decoder
 from revinst.inference.engine.hf import generate_with_transformers
 from revinst.inference.engine.sampling import Picking
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
+from revinst.inference.engine.support import needs_of, why_not_decoder
 from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.network import Network
 from revinst.model.rope import trained_length
@@ -91,9 +92,8 @@ class Engine:
     def build_decoder(self) -> Decoder:
         if self.decoder is None:
             dense = 2 * dense_bytes(self.network) < self.free_bytes()
-            self.decoder = Decoder(
-                self.network, choose_hardware(self.device, dtype=self.network.dtype).attention, dense
-            )
+            hardware = choose_hardware(self.device, dtype=self.network.dtype, needs=needs_of(self.network))
+            self.decoder = Decoder(self.network, hardware.attention, dense)
         return self.decoder
 
     @property

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from revinst.model.fused import reference
+from revinst.model.fused.description import RmsNorm
 from revinst.model.fused.mask import Mask
 
 if TYPE_CHECKING:
@@ -35,22 +36,24 @@ def keep_scale(index, seed_a, seed_b, threshold, scale):
 
 @triton.jit(do_not_specialize=SEEDS)
 def norm_kernel(
-    x, delta, total, weight, out, dropped, columns, out_stride, eps,
+    x, delta, total, weight, out, dropped, columns, x_stride, out_stride, eps, offset,
     seed_a, seed_b, threshold, scale,
-    ADD: tl.constexpr, DROP: tl.constexpr, BLOCK: tl.constexpr,
+    ADD: tl.constexpr, DROP: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
+    """SIDE: rows that lie side by side in x and out, as heads of a token do; strides are from the first to the next."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < columns
-    value = tl.load(x + row * columns + column, mask=inside, other=0.0).to(tl.float32)
+    from_first = (row % SIDE) * columns + column
+    value = tl.load(x + (row // SIDE) * x_stride + from_first, mask=inside, other=0.0).to(tl.float32)
     if ADD:
         value += tl.load(delta + row * columns + column, mask=inside, other=0.0).to(tl.float32)
         value = value.to(total.dtype.element_ty)
         tl.store(total + row * columns + column, value, mask=inside)
         value = value.to(tl.float32)
     rstd = tl.rsqrt(tl.sum(value * value) / columns + eps)
-    value = value * rstd * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * out_stride + column, value.to(out.dtype.element_ty), mask=inside)
+    value = value * rstd * (tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) + offset)
+    tl.store(out + (row // SIDE) * out_stride + from_first, value.to(out.dtype.element_ty), mask=inside)
     if DROP:
         value *= keep_scale(row * columns + column, seed_a, seed_b, threshold, scale)
         tl.store(dropped + row * columns + column, value.to(dropped.dtype.element_ty), mask=inside)
@@ -58,16 +61,17 @@ def norm_kernel(
 
 @triton.jit(do_not_specialize=SEEDS)
 def norm_backward_kernel(
-    x, weight, grad, lora, residual, out, dropped, columns, residual_stride, out_stride, eps,
+    x, weight, grad, lora, residual, out, dropped, columns, x_stride, residual_stride, out_stride, eps, offset,
     seed_a, seed_b, threshold, scale,
-    DROP: tl.constexpr, BLOCK: tl.constexpr,
+    DROP: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < columns
     here = row * columns + column
-    value = tl.load(x + here, mask=inside, other=0.0).to(tl.float32)
-    w = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    from_first = (row % SIDE) * columns + column
+    value = tl.load(x + (row // SIDE) * x_stride + from_first, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) + offset
     g = tl.load(grad + here, mask=inside, other=0.0).to(tl.float32)
     rstd = tl.rsqrt(tl.sum(value * value) / columns + eps)
     unit = value * rstd
@@ -77,11 +81,13 @@ def norm_backward_kernel(
         if lora is not None:
             g += keep * tl.load(lora + here, mask=inside, other=0.0).to(tl.float32)
         normed *= keep
-    tl.store(dropped + here, normed.to(dropped.dtype.element_ty), mask=inside)
+    if dropped is not None:
+        tl.store(dropped + here, normed.to(dropped.dtype.element_ty), mask=inside)
     g *= w
     g = rstd * (g - unit * (tl.sum(g * unit) / columns))
-    g += tl.load(residual + row * residual_stride + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * out_stride + column, g.to(out.dtype.element_ty), mask=inside)
+    if residual is not None:
+        g += tl.load(residual + row * residual_stride + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + (row // SIDE) * out_stride + from_first, g.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -104,17 +110,24 @@ def rotate_kernel(
     tl.store(target + HALF, (second * c + first * s).to(out.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def gelu_argument(g):
+    """w where GELU's tanh form is g sigmoid(w)."""
+    return 1.5957691216057308 * (g + 0.044715 * g * g * g)
+
+
 @triton.jit(do_not_specialize=SEEDS)
-def swiglu_kernel(
+def glu_kernel(
     gate, up, out, dropped, columns, gate_stride, up_stride, out_stride,
     seed_a, seed_b, threshold, scale,
-    DROP: tl.constexpr, BLOCK: tl.constexpr,
+    DROP: tl.constexpr, GELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
     g = tl.load(gate + row * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
-    value = g * tl.sigmoid(g) * tl.load(up + row * up_stride + column, mask=inside, other=0.0).to(tl.float32)
+    w = gelu_argument(g) if GELU else g
+    value = g * tl.sigmoid(w) * tl.load(up + row * up_stride + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + row * out_stride + column, value.to(out.dtype.element_ty), mask=inside)
     if DROP:
         value *= keep_scale(row * columns + column, seed_a, seed_b, threshold, scale)
@@ -122,10 +135,10 @@ def swiglu_kernel(
 
 
 @triton.jit(do_not_specialize=SEEDS)
-def swiglu_backward_kernel(
+def glu_backward_kernel(
     gate, up, grad, lora, grad_gate, grad_up, dropped, columns, gate_stride, up_stride, out_stride,
     seed_a, seed_b, threshold, scale,
-    DROP: tl.constexpr, BLOCK: tl.constexpr,
+    DROP: tl.constexpr, GELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -134,7 +147,7 @@ def swiglu_backward_kernel(
     g = tl.load(gate + row * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * up_stride + column, mask=inside, other=0.0).to(tl.float32)
     d = tl.load(grad + here, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(g)
+    sigmoid = tl.sigmoid(gelu_argument(g) if GELU else g)
     product = g * sigmoid * u
     if DROP:
         keep = keep_scale(here, seed_a, seed_b, threshold, scale)
@@ -143,9 +156,10 @@ def swiglu_backward_kernel(
         product *= keep
     target = row * out_stride + column
     tl.store(grad_up + target, (d * g * sigmoid).to(grad_up.dtype.element_ty), mask=inside)
-    tl.store(
-        grad_gate + target, (d * u * sigmoid * (1 + g * (1 - sigmoid))).to(grad_gate.dtype.element_ty), mask=inside
-    )
+    rest = g * (1 - sigmoid)
+    if GELU:
+        rest *= 1.5957691216057308 * (1 + 3 * 0.044715 * g * g)
+    tl.store(grad_gate + target, (d * u * sigmoid * (1 + rest)).to(grad_gate.dtype.element_ty), mask=inside)
     tl.store(dropped + here, product.to(dropped.dtype.element_ty), mask=inside)
 
 
@@ -238,44 +252,53 @@ def launch_dropout(x: Tensor, lora: Tensor | None, copy: Tensor | None, mask: Ma
     return out
 
 
-def norm(x: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None) -> Tensor:
-    return launch_norm(x, None, weight, eps, out, mask)[1]
+def norm(x: Tensor, norm: RmsNorm, out: Tensor, mask: Mask | None) -> Tensor:
+    return launch_norm(x, None, norm, out, mask)[1]
 
 
-def add_norm(
-    x: Tensor, delta: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None
-) -> tuple[Tensor, Tensor]:
-    return launch_norm(x, delta, weight, eps, out, mask)
+def add_norm(x: Tensor, delta: Tensor, norm: RmsNorm, out: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
+    return launch_norm(x, delta, norm, out, mask)
 
 
 def launch_norm(
-    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, out: Tensor, mask: Mask | None
+    x: Tensor, delta: Tensor | None, norm: RmsNorm, out: Tensor, mask: Mask | None
 ) -> tuple[Tensor, Tensor]:
     """(x + delta, dropout of its norm)."""
-    x = x.contiguous()
+    columns, side = x.shape[-1], side_by_side(x)
+    assert side == side_by_side(out) and (mask is None or side == 1)
     total = x if delta is None else torch.empty_like(x)
-    dropped = out if mask is None else torch.empty_like(x)
-    norm_kernel[(len(x),)](
-        x, delta, total, weight, out, dropped, x.shape[1], out.stride(0), eps, *mask_arguments(mask),
-        ADD=delta is not None, DROP=mask is not None, **row_launch(x.shape[1]),
+    dropped = out if mask is None else x.new_empty(x.shape)
+    assert delta is None or (x.is_contiguous() and delta.is_contiguous())
+    norm_kernel[(len(x) * side,)](
+        x, delta, total, norm.weight, out, dropped, columns, x.stride(0), out.stride(0), norm.eps, norm.offset,
+        *mask_arguments(mask), ADD=delta is not None, DROP=mask is not None, SIDE=side, **row_launch(columns),
     )  # fmt: skip
     return total, dropped
 
 
+def side_by_side(x: Tensor) -> int:
+    """Rows of x [T, h] or [T, H, D] that lie next to each other: 1 or H."""
+    assert x.stride(-1) == 1 and (x.dim() == 2 or x.stride(1) == x.shape[2])
+    return 1 if x.dim() == 2 else x.shape[1]
+
+
 def norm_backward(
     x: Tensor,
-    weight: Tensor,
-    eps: float,
-    grads: tuple[Tensor, Tensor | None, Tensor],
+    norm: RmsNorm,
+    grads: tuple[Tensor, Tensor | None, Tensor | None],
     mask: Mask | None,
     out: Tensor,
+    again: bool = True,
 ) -> Tensor:
-    dropped = torch.empty_like(x)
-    norm_backward_kernel[(len(x),)](
-        x, weight, *grads, out, dropped, x.shape[1], grads[2].stride(0), out.stride(0), eps,
-        *mask_arguments(mask), DROP=mask is not None, **row_launch(x.shape[1]),
+    base, _, residual = grads
+    columns, side, dropped = x.shape[-1], side_by_side(x), x.new_empty(x.shape) if again else None
+    assert base.is_contiguous() and side == side_by_side(out)
+    norm_backward_kernel[(len(x) * side,)](
+        x, norm.weight, *grads, out, dropped, columns, x.stride(0), 0 if residual is None else residual.stride(0),
+        out.stride(0), norm.eps, norm.offset, *mask_arguments(mask), DROP=mask is not None, SIDE=side,
+        **row_launch(columns),
     )  # fmt: skip
-    return dropped
+    return out if dropped is None else dropped
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = False) -> None:
@@ -288,28 +311,29 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = Fa
     )  # fmt: skip
 
 
-def swiglu(gate: Tensor, up: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
-    dropped = out if mask is None else torch.empty_like(gate)
+def glu(gate: Tensor, up: Tensor, activation: str, out: Tensor, mask: Mask | None) -> Tensor:
+    dropped = out if mask is None else gate.new_empty(gate.shape)
     grid, launch = piece_launch(gate)
-    swiglu_kernel[grid](
+    glu_kernel[grid](
         gate, up, out, dropped, gate.shape[1], gate.stride(0), up.stride(0), out.stride(0), *mask_arguments(mask),
-        DROP=mask is not None, **launch,
+        DROP=mask is not None, GELU=activation == "gelu_tanh", **launch,
     )  # fmt: skip
     return dropped
 
 
-def swiglu_backward(
+def glu_backward(
     gate: Tensor,
     up: Tensor,
+    activation: str,
     grad: tuple[Tensor, Tensor | None],
     mask: Mask | None,
     out: tuple[Tensor, Tensor],
 ) -> Tensor:
     dropped = grad[0]  # each program reads its part of it before it writes
     grid, launch = piece_launch(gate)
-    swiglu_backward_kernel[grid](
+    glu_backward_kernel[grid](
         gate, up, *grad, *out, dropped, gate.shape[1], gate.stride(0), up.stride(0), out[0].stride(0),
-        *mask_arguments(mask), DROP=mask is not None, **launch,
+        *mask_arguments(mask), DROP=mask is not None, GELU=activation == "gelu_tanh", **launch,
     )  # fmt: skip
     return dropped
 

@@ -1,11 +1,11 @@
-"""A Llama decoder layer as one autograd function with a backward of its own.
+"""A decoder layer as one autograd function with a backward of its own.
 
     x1 = x + attention block(x)
     out = x1 + MLP block(x1)
 
-Kept for backward: x, x1; q, k, v and what attention itself keeps; gate, up; the adapters' u. Norms, the gated product
-and dropout masks are computed again. An offloaded layer keeps x and x1 alone, in host memory, and also computes q, k,
-v, attention, gate and up again; o and down never.
+Kept for backward: x, x1; q, k, v and what attention itself keeps; gate, up; the adapters' u; what each block gave where
+a norm follows it. Norms, the gated product and dropout masks are computed again. An offloaded layer keeps x, x1 and
+what blocks gave alone, in host memory, and also computes q, k, v, attention, gate and up again; o and down never.
 
 Shapes: T tokens, h features.
 """
@@ -20,10 +20,12 @@ from torch import Tensor
 
 from revinst.model.fused.adapter import Adapter, cast_adapters, cast_grads
 from revinst.model.fused.attention_block import Attended, AttentionBlock, Segments
+from revinst.model.fused.description import Description, describe, modules_of, sizes_of, why_not_now
 from revinst.model.fused.host_memory import HostMemory
+from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import SITES, Mask, draw_masks
 from revinst.model.fused.mlp_block import Gated, MlpBlock
-from revinst.model.fused.projection import TRAINED, Projection, read_projection, why_not_linear
+from revinst.model.fused.projection import Projection, read_projection
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -37,7 +39,7 @@ class LayerPass:
     at: Segments
     masks: list[Mask | None]
     record: bool
-    inputs: tuple[Tensor, Tensor] | None = None  # x, x1
+    kept: list[Tensor] | None = None  # x, x1; where norms follow the blocks also what these gave
     offloaded: list[Tensor] | None = None  # the same in host memory
     attended: Attended | None = None
     gated: Gated | None = None
@@ -47,13 +49,18 @@ class Blocks:
     """A layer's parts with its projections as they were read; of them all, one dropout p."""
 
     def __init__(
-        self, layer: "LlamaDecoderLayer", projections: list[Projection], kernel: Callable[..., Tensor], ops: ModuleType
+        self,
+        layer: "LlamaDecoderLayer",
+        what: Description,
+        groups: list[list[Projection]],
+        kernel: Callable[..., Tensor],
+        ops: ModuleType,
     ):
-        self.projections, self.p = projections, max(projection.p for projection in projections)
-        self.attention = AttentionBlock(layer, projections[:4], kernel, ops)
-        self.mlp = MlpBlock(layer, projections[4:], ops)
-        groups = (self.attention.qkv, self.attention.o, self.mlp.gate_up, self.mlp.down)
-        self.groups = [group.projections for group in groups]
+        self.groups, self.projections = groups, [projection for group in groups for projection in group]
+        self.p = max(projection.p for projection in self.projections)
+        qkv, o, gate_up, down = (Group(group, ops) for group in groups)
+        self.attention = AttentionBlock(what, sizes_of(layer, what), (qkv, o), kernel, ops)
+        self.mlp = MlpBlock(what, (gate_up, down), ops)
 
 
 class FusedLayer:
@@ -76,7 +83,7 @@ class FusedLayer:
     ):
         self.layer, self.number, self.host = layer, number, host
         self.plain: Callable[..., Tensor] = layer.forward
-        self.kernel, self.ops = kernel, ops
+        self.what, self.kernel, self.ops = describe(layer), kernel, ops
         self.blocks: Blocks | None = None
 
     def __call__(
@@ -104,11 +111,11 @@ class FusedLayer:
 
     def read_blocks(self) -> Blocks | None:
         """Those of the last call, unless a projection has changed since. None: as they are, they can't be fused."""
-        projections, obstacle = read_layer(self.layer)
+        groups, obstacle = read_layer(self.layer, self.what)
         if obstacle:
             return None
-        if self.blocks is None or self.blocks.projections != projections:
-            self.blocks = Blocks(self.layer, projections, self.kernel, self.ops)
+        if self.blocks is None or self.blocks.groups != groups:
+            self.blocks = Blocks(self.layer, self.what, groups, self.kernel, self.ops)
         return self.blocks
 
     def forward(self, x: Tensor, now: LayerPass, adapters: list[Adapter]) -> Tensor:
@@ -120,33 +127,42 @@ class FusedLayer:
         y = attention.project(attended, *o)
         now.attended = attended if keep else None
         del attended
-        x1, gated = mlp.add_and_gate(x, y, *gate_up)
+        x1, gated = mlp.add_and_gate(x, attention.exit.delta(y), *gate_up)
+        kept = [x, x1, *([y] if attention.exit.keeps else [])]
         del y
-        out = mlp.project(gated, *down)
+        z = mlp.project(gated, *down)
+        out = mlp.exit.delta(z)
         out += x1
+        if mlp.exit.keeps:
+            kept.append(z)
         if keep:
-            now.inputs, now.gated = (x, x1), gated
+            now.kept, now.gated = kept, gated
         elif now.record and self.host is not None:
-            now.offloaded = self.host.offload(self.number, [x, x1])
+            now.offloaded = self.host.offload(self.number, kept)
         return out
 
     def backward(self, grad: Tensor, now: LayerPass, adapters: list[Adapter]) -> tuple[Tensor, list[Tensor]]:
         """Gradient of out [T, h] -> gradients of x [T, h] and of `parameters`, those of B still to be scaled."""
         attention, mlp = now.blocks.attention, now.blocks.mlp
         qkv, o, gate_up, down = zip(adapters, now.masks, strict=True)
-        if now.inputs is None:
+        if now.kept is None:
             assert self.host is not None and now.offloaded is not None
-            x, x1 = self.host.take(self.number, now.offloaded)
-        else:
-            x, x1 = now.inputs
+            now.kept = self.host.take(self.number, now.offloaded)
+        x, x1, *outputs = now.kept
+        now.kept = None
+        y, z = outputs or (None, None)
         gated, now.gated = now.gated or mlp.gate(x1, *gate_up), None
-        gate_up_buffer, down_grads = mlp.backward_down(grad, gated, *down)
+        gate_up_buffer, down_grads = mlp.backward_down(grad, z, gated, *down)
         u = gated.u
-        del gated
-        o_buffer, x1_grad = attention.o.grad_buffer(grad)
+        del gated, z, outputs
+        o_buffer, y_grad = attention.o.grad_buffer(grad)
+        x1_grad = y_grad if attention.exit.is_plain else torch.empty_like(x1)
         adapter, mask = gate_up
         gate_up_grads = mlp.backward_gate_up(x1, u, (gate_up_buffer, grad), adapter=adapter, mask=mask, out=x1_grad)
-        del gate_up_buffer, x1, now.inputs
+        del gate_up_buffer, x1
+        if not attention.exit.is_plain:
+            attention.exit.backward(x1_grad, y, y_grad)
+        del y
         attended, now.attended = now.attended or attention.attend(x, now.at, *qkv, record=True), None
         out_grad, o_grads = attention.backward_o(o_buffer, attended, *o)
         adapter, mask = qkv
@@ -179,19 +195,10 @@ class LayerFunction(torch.autograd.Function):
             return x_grad, None, None, *cast_grads(groups, adapter_grads, parameters)
 
 
-def read_layer(layer: "LlamaDecoderLayer") -> tuple[list[Projection], str]:
-    """(projections in the order of `Blocks`, why they can't be fused as they are; empty if they can).
-
-    The modules are looked up each time, since PEFT wraps and unwraps them.
-    """
-    attention, mlp = layer.self_attn, layer.mlp
-    modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-    modules += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    for module in modules:
-        if obstacle := why_not_linear(module):
-            return [], obstacle
-    if layer.input_layernorm.weight.requires_grad or layer.post_attention_layernorm.weight.requires_grad:
-        return [], TRAINED
-    projections = [read_projection(module) for module in modules]
-    differ = len({projection.p for projection in projections if projection.rank}) > 1
-    return projections, "its adapters differ in dropout" * differ
+def read_layer(layer: "LlamaDecoderLayer", what: Description) -> tuple[list[list[Projection]], str]:
+    """(projections of q, k, v; of o; of gate, up; of down, why they can't be fused as they are; empty if they can)."""
+    if obstacle := why_not_now(layer, what):
+        return [], obstacle
+    groups = [[read_projection(module) for module in group] for group in modules_of(layer, what)]
+    differ = len({projection.p for group in groups for projection in group if projection.rank}) > 1
+    return groups, "its adapters differ in dropout" * differ

@@ -1,6 +1,6 @@
 """The GEMMs of linear layers that read one input, with their LoRA adapters.
 
-    y_i = x W_i^T + dropout(x) A_i^T (s_i B_i)^T
+    y_i = x W_i^T + bias_i + dropout(x) A_i^T (s_i B_i)^T
 
 Adapter and base are one GEMM, concatenated along the summed dimension: [x | u_i] [W_i | s_i B_i]^T with the small
 u_i = dropout(x) A_i^T. So the sum is taken in fp32 inside the GEMM and nothing is cloned, scaled or added afterwards.
@@ -55,7 +55,8 @@ class Group:
             self.ops.fill_base(projection.base, weight[:, :k])
             weight[:, k:] = b
             buffer[:, k : k + projection.rank] = u[:, ranks]
-            outputs.append(buffer[:, : weight.shape[1]] @ weight.T)
+            read, bias = buffer[:, : weight.shape[1]], projection.base.bias
+            outputs.append(read @ weight.T if bias is None else torch.addmm(bias.to(read.dtype), read, weight.T))
         return outputs, u
 
     def backward(self, grad: Tensor, adapter: Adapter, dropout: bool) -> tuple[Tensor, Tensor | None]:

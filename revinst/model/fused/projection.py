@@ -76,9 +76,7 @@ def why_not_linear(module: torch.nn.Module) -> str:
     base = base_of(module)
     if type(base).__name__ not in ("Linear", "Linear4bit"):
         return f"{type(base).__name__} layers"
-    if base.bias is not None:
-        return "linear layers with bias"
-    if base.weight.requires_grad:
+    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
         return TRAINED
     if module._forward_hooks or module._forward_pre_hooks:
         return "linear layers with hooks"  # PEFT's `adapter_names` are some

@@ -6,11 +6,16 @@ is written in place and may be a view with any row stride: the left part of a wi
 Shapes: T tokens, h features, f features of the MLP, H heads of D.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from revinst.model.fused.description import RmsNorm
 from revinst.model.fused.mask import Mask, scales
+
+GELU, CUBE = 2 * (2 / math.pi) ** 0.5, 0.044715
 
 
 def exact(x: Tensor) -> Tensor:
@@ -47,40 +52,48 @@ def add_masked(x: Tensor, lora: Tensor | None, mask: Mask | None) -> Tensor:
     return x if lora is None else add_dropped(x, lora, mask).to(x.dtype)
 
 
-def norm(x: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None) -> Tensor:
-    """RMSNorm of x [T, h] into out [T, h]. Returns dropout(out), contiguous; out itself without a mask."""
-    normed = exact(x) * torch.rsqrt(exact(x).square().mean(-1, keepdim=True) + eps) * exact(weight)
+def norm(x: Tensor, norm: RmsNorm, out: Tensor, mask: Mask | None) -> Tensor:
+    """RMSNorm of x [T, h] into out [T, h]. Returns dropout(out), contiguous; out itself without a mask.
+
+    Without a mask x and out may be [T, H, D], a norm of each head.
+    """
+    normed = exact(x) * torch.rsqrt(exact(x).square().mean(-1, keepdim=True) + norm.eps) * scale_of(norm)
     out.copy_(normed)
     return out if mask is None else (normed * keep(x, mask)).to(x.dtype)
 
 
-def add_norm(
-    x: Tensor, delta: Tensor, weight: Tensor, eps: float, out: Tensor, mask: Mask | None
-) -> tuple[Tensor, Tensor]:
+def scale_of(norm: RmsNorm) -> Tensor:
+    return exact(norm.weight) + norm.offset
+
+
+def add_norm(x: Tensor, delta: Tensor, norm_: RmsNorm, out: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
     """(x + delta, `norm` of it)."""
     total = x + delta
-    return total, norm(total, weight, eps, out, mask)
+    return total, norm(total, norm_, out, mask)
 
 
 def norm_backward(
     x: Tensor,
-    weight: Tensor,
-    eps: float,
-    grads: tuple[Tensor, Tensor | None, Tensor],
+    norm: RmsNorm,
+    grads: tuple[Tensor, Tensor | None, Tensor | None],
     mask: Mask | None,
     out: Tensor,
+    again: bool = True,
 ) -> Tensor:
-    """residual + gradient of x, into out [T, h]. Returns dropout(norm(x)), the LoRA input, once more.
+    """residual + gradient of x, into out [T, h]. Returns dropout(norm(x)), the LoRA input, once more; unless `again`
+    out. Without residual and mask x and out may be [T, H, D], a norm of each head.
 
-    grads: of the norm's output through the base and, dropout not applied, through the adapter; the residual. [T, h].
+    grads: of the norm's output through the base and, dropout not applied, through the adapter; the residual if there is
+    one. [T, h].
     """
     base, lora, residual = grads
     wide = exact(x)
-    rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.eps)
     unit = wide * rstd
-    g = add_dropped(base, lora, mask) * exact(weight)
-    out.copy_(exact(residual) + rstd * (g - unit * (g * unit).mean(-1, keepdim=True)))
-    return (unit * exact(weight) * keep(x, mask)).to(x.dtype)
+    g = add_dropped(base, lora, mask) * scale_of(norm)
+    g = rstd * (g - unit * (g * unit).mean(-1, keepdim=True))
+    out.copy_(g if residual is None else exact(residual) + g)
+    return out if not again else (unit * scale_of(norm) * keep(x, mask)).to(x.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = False) -> None:
@@ -91,26 +104,35 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, backward: bool = Fa
     out.copy_(torch.cat([first * c - second * s, second * c + first * s], dim=-1))
 
 
-def swiglu(gate: Tensor, up: Tensor, out: Tensor, mask: Mask | None) -> Tensor:
-    """silu(gate) * up, each [T, f], into out. Returns dropout(out), contiguous; out itself without a mask."""
-    product = F.silu(exact(gate)) * exact(up)
+def glu(gate: Tensor, up: Tensor, activation: str, out: Tensor, mask: Mask | None) -> Tensor:
+    """act(gate) * up, each [T, f], into out. Returns dropout(out), contiguous; out itself without a mask."""
+    product = activate(exact(gate), activation) * exact(up)
     out.copy_(product)
     return out if mask is None else (product * keep(gate, mask)).to(gate.dtype)
 
 
-def swiglu_backward(
+def activate(x: Tensor, activation: str) -> Tensor:
+    return F.silu(x) if activation == "silu" else F.gelu(x, approximate="tanh")
+
+
+def glu_backward(
     gate: Tensor,
     up: Tensor,
+    activation: str,
     grad: tuple[Tensor, Tensor | None],
     mask: Mask | None,
     out: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Gradients of gate and up into out, all [T, f]. Returns dropout(silu(gate) * up); may overwrite grad."""
+    """Gradients of gate and up into out, all [T, f]. Returns dropout(act(gate) * up); may overwrite grad.
+
+    Both activations are g sigmoid(w): SiLU with w = g, GELU's tanh form with w = 2 sqrt(2 / pi) (g + 0.044715 g^3).
+    """
     g, u, d = exact(gate), exact(up), add_dropped(*grad, mask)
-    sigmoid = torch.sigmoid(g)
+    w, slope = (g, 1.0) if activation == "silu" else (GELU * (g + CUBE * g**3), GELU * (1 + 3 * CUBE * g * g))
+    sigmoid = torch.sigmoid(w)
     out[1].copy_(d * g * sigmoid)
-    out[0].copy_(d * u * sigmoid * (1 + g * (1 - sigmoid)))
-    return (F.silu(g) * u * keep(gate, mask)).to(gate.dtype)  # as in `swiglu`, to the bit
+    out[0].copy_(d * u * sigmoid * (1 + g * (1 - sigmoid) * slope))
+    return (activate(g, activation) * u * keep(gate, mask)).to(gate.dtype)  # as in `glu`, to the bit
 
 
 def fill_base(base: torch.nn.Linear, out: Tensor) -> None:

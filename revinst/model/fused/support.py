@@ -9,14 +9,13 @@ from torch import Tensor
 
 from revinst.config.words import KERNELS, check_word
 from revinst.errors import UserError
+from revinst.model.fused.description import Undescribed, describe
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, read_layer
 from revinst.model.hardware import has_triton
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-
-LIKE_LLAMA = ("LlamaDecoderLayer", "MistralDecoderLayer")  # with a window or without: `attention_block.window_of`
 
 
 def choose_layers(
@@ -74,12 +73,9 @@ def load_ops(device: torch.device) -> ModuleType:
 
 def why_not(module: torch.nn.Module) -> str:
     """Why a decoder layer can't be fused; empty if it can."""
-    if type(module).__name__ not in LIKE_LLAMA:
-        return f"{type(module).__name__} is not Llama's"
     layer = cast("LlamaDecoderLayer", module)
-    attention, mlp = layer.self_attn, layer.mlp
-    if type(mlp.act_fn).__name__ not in ("SiLU", "SiLUActivation"):
-        return f"its activation is {type(mlp.act_fn).__name__}"
-    if attention.attention_dropout or attention.head_dim % 2:
-        return "it has attention dropout" if attention.attention_dropout else "its heads are odd"
-    return read_layer(layer)[1]
+    try:
+        what = describe(layer)
+    except Undescribed as error:
+        return str(error)
+    return "its heads are odd" if what.head_dim % 2 else read_layer(layer, what)[1]

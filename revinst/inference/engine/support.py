@@ -1,0 +1,70 @@
+"""Which bases are written with in slots: what is read of their layers is what they compute, asked of a tiny copy."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from revinst.inference.engine.decoder import Decoder
+from revinst.model.attention import register_recorder
+from revinst.model.fused.description import describe
+from revinst.model.fused.support import why_not
+from revinst.model.network import Network
+from revinst.model.proof import BOUND, Plain, difference, forked
+from revinst.model.rope import BY_LENGTH
+from revinst.model.tiny_copy import tiny_copy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+WRITTEN: dict[tuple[str, str], str] = {}  # what `compare` found, by config and device
+STEPS = 5  # tokens of a text that are written one by one
+
+
+def why_not_decoder(network: Network) -> str:
+    """Why there is no `Decoder` of it; empty if there is."""
+    if network.device.type not in ("cuda", "cpu"):
+        return f"slots are for CUDA GPUs and CPUs, and this is {network.device.type}"
+    if obstacle := next((obstacle for layer in network.layers if (obstacle := why_not(layer))), ""):
+        return obstacle
+    rope = getattr(network.decoder.rotary_emb, "rope_type", "default")
+    if by_length := [kind for kind in (rope.values() if isinstance(rope, dict) else [rope]) if kind in BY_LENGTH]:
+        return f"its rotary angles are {by_length[0]}"
+    if getattr(network.head, "bias", None) is not None:
+        return "its head has a bias"
+    return why_not_written(network.base.config, network.device)
+
+
+def needs_of(network: Network) -> frozenset[str]:
+    """Of `attention.EXTRAS`, what its layers ask for beside windows, which every backend has."""
+    return frozenset({"soft_cap"} if any(describe(layer).soft_cap for layer in network.layers) else ())
+
+
+def why_not_written(config: "PreTrainedConfig", device: torch.device) -> str:
+    """Why a decoder would write something else than transformers with a base of this config; empty if it would not."""
+    tiny = tiny_copy(config)
+    asked = (tiny.to_json_string(use_diff=False), str(device))
+    if asked not in WRITTEN:
+        with forked():
+            plain = Plain(tiny, device)
+            network = plain.network(register_recorder("eager", torch.float32, set())).requires_grad_(False)
+            WRITTEN[asked] = compare(plain, network)
+    return WRITTEN[asked]
+
+
+def compare(plain: Plain, network: Network) -> str:
+    """Both documents at once, their last tokens one by one, against plain transformers' logits in fp32."""
+    decoder = Decoder(network, "eager", dense=True)
+    if decoder.angles(1)[0][0].shape[1] != decoder.head_dim:
+        return "it rotates a part of each head"
+    expected = torch.stack([logits[-STEPS - 1 :] for logits in plain.logits.split([*map(len, plain.documents)])], dim=1)
+    prompts = [ids[:-STEPS].tolist() for ids in plain.documents]
+    cache = decoder.new_cache(len(prompts), max(map(len, plain.documents)))
+    found = [decoder.prefill(prompts, cache, range(len(prompts)))]
+    lengths = torch.tensor([*map(len, prompts)], device=decoder.device)
+    for step in range(STEPS):
+        tokens = torch.stack([ids[step - STEPS] for ids in plain.documents])
+        found.append(decoder.step(tokens, lengths + step, cache, cache.num_positions))
+    differs = difference(torch.cat(found), expected.flatten(0, 1), torch.float32)
+    if differs < BOUND[torch.float32]:  # a nan is not
+        return ""
+    return f"its layers compute something else than is read of them (differ by {100 * differs:.2g} %)"

@@ -1,0 +1,86 @@
+"""Bases with the shape of released ones and random weights, for measuring speed and memory where no weights are.
+
+usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE]
+
+Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
+equal FLOP. Weights are bf16, of the initialisation of transformers.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from revinst.errors import UserError
+from revinst.options import Parser
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}  # fmt: skip
+GEMMA3_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+}
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama2-7b": {
+        "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    },
+    "llama3.1-8b": {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_parameters": LLAMA3_ROPE,
+    },
+    "mistral-7b": {
+        "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "sliding_window": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
+    "qwen3-8b": {
+        "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "max_position_embeddings": 40960, "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
+    "gemma3-4b": {
+        "model_type": "gemma3_text", "vocab_size": 262208, "hidden_size": 2560, "intermediate_size": 10240,
+        "num_hidden_layers": 34, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+        "max_position_embeddings": 131072, "sliding_window": 1024, "query_pre_attn_scalar": 256,
+        "rope_parameters": GEMMA3_ROPE,
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder whose tokenizer is taken")
+    parser.add_argument("--like", choices=SHAPES)
+    options = parser.parse_args()
+    make_shape(options.shape, options.folder, options.tokenizer, options.like)
+
+
+def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None) -> None:
+    """Weights, config and tokenizer into a folder. Raises UserError where the tokenizer has none of its files."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {})
+    config = AutoConfig.for_model(**values)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with device:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="5GB")
+    files = [*tokenizer.glob("*token*")]
+    if not files:
+        raise UserError(f"{tokenizer}: no tokenizer in it")
+    for file in files:
+        shutil.copy(file, folder)
+
+
+if __name__ == "__main__":
+    main()
