@@ -137,12 +137,19 @@ def make_tensorboard(run: Run, _: str | None, step: int | None) -> Logger:
 
 
 def make_wandb(run: Run, known: str | None, step: int | None) -> Logger:
+    """W&B writes seconds later: what it lost with a killed process is logged again; offline nobody knows, so all is."""
     folder = run.wandb.absolute()
     folder.mkdir(exist_ok=True)
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         os.environ.setdefault(name, str(folder))
     project = os.environ.get("WANDB_PROJECT", PROJECT)
-    return WandbLogger(project=project, name=run.path.name, id=known or uuid4().hex, save_dir=folder.parent)
+    logger = WandbLogger(project=project, name=run.path.name, id=known or uuid4().hex, save_dir=folder.parent)
+    if known and step:
+        last = logger.experiment.summary.get(
+            "trainer/global_step", 0
+        )  # as its server has it; samples come a step early
+        log_again(logger, run, last - 1, step)
+    return logger
 
 
 def make_mlflow(run: Run, known: str | None, step: int | None) -> Logger:
@@ -170,10 +177,8 @@ def make_comet(run: Run, known: str | None, step: int | None) -> Logger:
         # a folder a process: Comet's random names are the same after every seed_everything
         offline_directory=str(folder / f"{datetime.now():%Y%m%d-%H%M%S}"),
     )
-    if known and "Offline" in type(logger.experiment).__name__:
-        for row in read_rows(run.metrics) if run.metrics.is_file() else []:
-            if step is None or int(row["step"]) < step:
-                logger.log_metrics(numbers_of(row), int(row["step"]))
+    if known and step and "Offline" in type(logger.experiment).__name__:
+        log_again(logger, run, 0, step)
     return logger
 
 
@@ -183,6 +188,13 @@ MAKERS: dict[str, Callable[[Run, str | None, int | None], Logger]] = {
     "mlflow": make_mlflow,
     "comet": make_comet,
 }
+
+
+def log_again(logger: Logger, run: Run, first: int, end: int) -> None:
+    """The numbers of steps from `first` to before `end`, out of metrics.csv."""
+    for row in read_rows(run.metrics) if run.metrics.is_file() else []:
+        if first <= int(row["step"]) < end:
+            logger.log_metrics(numbers_of(row), int(row["step"]))
 
 
 def drop_empty_archives(folder: Path) -> None:
