@@ -51,7 +51,8 @@ test-emulated: setup  ## precision, loop and generation as on a CPU without bf16
 	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
 		tests/inference tests/invariants/test_adapter.py
 
-test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks; no GPU
+test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks, loggers; no GPU
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet]'
 	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost

@@ -16,6 +16,7 @@ from revinst.commands.options import (
     read_stated,
     run_on_devices,
 )
+from revinst.evaluation.sending import check_sending, send_evaluation
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.launch.ranks import Ranks
 from revinst.options import check_file
@@ -29,6 +30,8 @@ def main(args: list[str]) -> int:
     check_run(options, options.checkpoint)
     check_file(options.input, "--input")
     check_file(options.forward, "--forward")
+    if options.log:
+        check_sending(options.run)
     return run_on_devices("evaluate", args, options, evaluate)
 
 
@@ -45,6 +48,8 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     predictor = Predictor(trained, evaluated.examples, generation, ranks)
     folder = ranks.on_first(lambda: find_folder(predictor, asked, options.name, options.output))
     scores = evaluate_examples(predictor, evaluated, folder, asked)
+    if ranks.is_first and options.log and trained.run and trained.config:
+        send_evaluation(trained.run, trained.config, folder, scores)
     if ranks.is_first and options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     elif ranks.is_first:
@@ -70,29 +75,26 @@ def read_settings(options: Namespace) -> EvaluationSettings:
 
 def build_options() -> ArgumentParser:
     parser = build_run_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
-    parser.add_argument(
-        "--part", choices=["heldout", "val"], default="heldout", help="val: to choose settings by; report held-out rows"
-    )
+    parts = ["heldout", "val"]
+    parser.add_argument("--part", choices=parts, default="heldout", help="val: to choose by; report held-out rows")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="the adapter as it was after that step")
     parser.add_argument("--input", help="other rows than the run's held-out ones (instruction and response)")
     parser.add_argument("--allow_trained_rows", action="store_true", help="score rows that the run was trained on")
     parser.add_argument("--output", type=Path, help="the folder to write to; default: RUN/evaluation[/NAME]")
     parser.add_argument("--adapter", choices=["run", "none"], default="run", help="none: score the untouched base")
     parser.add_argument("--name", help="the subfolder of RUN/evaluation")
+    parser.add_argument("--log", action="store_true", help="send scores and report to the loggers of the run, too")
     parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="K samples a row (with --temperature)")
     parser.add_argument(
         "--likelihood",
         action="store_true",
-        help="also log p of the predictions and the round trip through the base; five more passes over the rows, "
-        "on a CPU a few seconds a row",
+        help="also log p of the predictions and the round trip through the base; on a CPU a few seconds a row",
     )
     parser.add_argument(
         "--forward", metavar="RUN", help="--likelihood with the round trip through this run, which writes responses"
     )
-    parser.add_argument(
-        "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
-    )
+    parser.add_argument("--semantic", type=Path, metavar="FOLDER", help="also likeness in meaning, by this encoder")
     add_generation_options(parser)
     add_devices_option(parser)
     return parser

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -22,16 +22,21 @@ from revinst.config.settings import (
 from revinst.config.trainer_flags import TRAINER_DEFAULTS
 from revinst.config.trainer_keys import TrainerKeys
 from revinst.config.values import GROUPS, explain, say_what_it_takes
+from revinst.config.words import LOGGERS
 from revinst.errors import UserError
 from revinst.options import find_unknown
 
+LOGGER_HELP = (
+    "tensorboard (null and true mean it), csv (metrics.csv alone, which every run has, as with false), wandb, mlflow, "
+    "comet, a list of these, or a class of Lightning's"
+)
 # Keys whose values may be of Lightning's classes, and those that have words besides.
 OF_CLASSES = ("logger", "callbacks", "plugins", "accelerator", "strategy", "profiler")
 WITH_WORDS = OF_CLASSES[3:]
 EXAMPLES = {
-    "logger": "WandbLogger, MLFlowLogger, CSVLogger or TensorBoardLogger",
-    "callbacks": "[EarlyStopping]",
-    "plugins": "[SLURMEnvironment]",
+    "logger": "or a class of Lightning's, as WandbLogger",
+    "callbacks": "as [EarlyStopping]",
+    "plugins": "as [SLURMEnvironment]",
 }
 
 
@@ -47,7 +52,9 @@ def build_parser(trainer: type = TrainerKeys) -> ArgumentParser:
     )
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="path of a config file in YAML")
     parser.add_class_arguments(Config, as_group=False, skip={*GROUPS})
-    parser.add_class_arguments(trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+    options = {"fail_untyped": False, "instantiate": False, "sub_configs": True, "skip": {"logger"}}
+    parser.add_class_arguments(trainer, "trainer", **options)
+    parser.add_argument("--trainer.logger", type=logger_type(trainer), default=None, help=LOGGER_HELP)
     parser.set_defaults(TRAINER_DEFAULTS)
     parser.add_class_arguments(ModelSettings, "model", sub_configs=True)
     parser.add_class_arguments(DataSettings, "data", sub_configs=True)
@@ -55,6 +62,16 @@ def build_parser(trainer: type = TrainerKeys) -> ArgumentParser:
     parser.add_class_arguments(SampleSettings, "samples")
     parser.add_class_arguments(LaunchSettings, "launch")
     return parser
+
+
+def logger_type(trainer: type) -> Any:
+    """Of `trainer.logger`: Lightning's classes, and our names for them. trainer: as `build_parser` takes it."""
+    if trainer is TrainerKeys:
+        return get_type_hints(TrainerKeys)["logger"]
+    from lightning.pytorch.loggers import Logger
+
+    one = Logger | Literal[LOGGERS]  # type: ignore[valid-type]  # the table is the one place that lists them
+    return one | list[one] | bool | None
 
 
 def read_config(args: list[str], own: Sequence[str] = ()) -> Config:
@@ -81,10 +98,12 @@ def read_config(args: list[str], own: Sequence[str] = ()) -> Config:
 
 def names_a_class(key: str, value: object) -> bool:
     """`CSVLogger`, `{class_path: ...}` or a list of these, and not `auto`. Raises UserError for another word."""
+    if key == "logger" and isinstance(value, list):
+        return any([names_a_class(key, each) for each in value])  # all are looked at: one may be mistaken
     if not isinstance(value, str) or not value.islower() or "." in value:
         return not isinstance(value, bool | None)
-    if key not in WITH_WORDS:
-        raise UserError(f"trainer.{key} {value!r}: {say_what_it_takes(f'trainer.{key}')}, as {EXAMPLES[key]}")
+    if key not in WITH_WORDS and not (key == "logger" and value in LOGGERS):
+        raise UserError(f"trainer.{key} {value!r}: {say_what_it_takes(f'trainer.{key}')}, {EXAMPLES[key]}")
     return False
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from revinst.config.loggers import check_loggers
 from revinst.config.settings import Config
 from revinst.config.words import ACCELERATORS, PRECISIONS, check_word
 from revinst.errors import UserError
@@ -49,6 +50,7 @@ def check_trainer_flags(config: Config) -> None:
         if trainer.get(flag) not in (value, None):
             raise UserError(f"trainer.{flag}: the training loop replaces it; use {instead}")
     check_strategy(trainer.get("strategy") or "auto")
+    check_loggers(trainer.get("logger"))
     accelerator = trainer.get("accelerator")
     if isinstance(accelerator, str) and "." not in accelerator:
         check_word("trainer.accelerator", accelerator, ACCELERATORS)

@@ -22,6 +22,7 @@ ORDERS = ("time", "group")
 MERGE_TARGETS = ("nf4", "16bit")
 GGUF_FORMATS = ("bf16", "q8_0", "q4_0", "q4_1")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow", "comet")  # or a class of Lightning's
 
 KEY_WORDS: dict[str, tuple[str, ...]] = {
     "data.context": ("drop", "include", "exclude_rows"),
@@ -37,6 +38,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "trainer.precision": tuple(PRECISIONS),
     "trainer.accelerator": ACCELERATORS,
     "trainer.strategy": ("auto", "ddp", "fsdp2"),
+    "trainer.logger": LOGGERS,
 }
 
 

@@ -1,7 +1,6 @@
 """The run folder: where each file of a run lies, its manifest, and its lock."""
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +31,9 @@ class Run:
         self.adapter = self.path / "adapter"
         self.evaluation = self.path / "evaluation"
         self.tensorboard = self.path / "tensorboard"
+        self.wandb = self.path / "wandb"
+        self.mlflow = self.path / "mlflow"
+        self.comet = self.path / "comet"
         self.lock_file, self.owner_file = (self.path / name for name in LOCK_FILES)
 
     @property
@@ -39,8 +41,7 @@ class Run:
         """Something was written here that a new run would mix with."""
         if not self.path.is_dir():
             return self.path.exists()
-        not_ours = (self.lock_file, self.owner_file, self.tensorboard)
-        return any(path not in not_ours for path in self.path.iterdir())
+        return any(path not in (self.lock_file, self.owner_file) for path in self.path.iterdir())
 
     def read_manifest(self) -> dict[str, Any]:
         if not self.manifest.is_file():
@@ -98,12 +99,11 @@ class Run:
             return ""
 
     def unlock(self, lock: FileLock) -> None:
-        """A run that was refused leaves no folder behind; TensorBoard's comes before the base is even found."""
+        """A run that was refused leaves no folder behind."""
         never_started = not self.config.is_file() and not self.exists
         with suppress(OSError):
             self.owner_file.unlink()
         if never_started:
-            shutil.rmtree(self.tensorboard, ignore_errors=True)
             with suppress(PermissionError):  # Windows deletes no open file; `lock.release` does it there
                 self.lock_file.unlink(missing_ok=True)  # while it is ours: afterwards it may be another's
         lock.release()

@@ -1,4 +1,4 @@
-"""metrics.csv: every logged number, one row a step; survives a resume. And what other loggers take."""
+"""metrics.csv: every logged number, one row a step; survives a resume."""
 
 import csv
 import io
@@ -34,6 +34,11 @@ class MetricsFile(Logger):
     @property
     def version(self) -> str:
         return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Where Lightning's own files go, as a profiler's."""
+        return str(self.path.parent)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
         """config.yaml holds them."""

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import lightning as L
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ from revinst.inference.engine.engine import GenerationSettings, generate_batches
 from revinst.launch.heartbeat import Heartbeat
 from revinst.model.sharding import is_sharded
 from revinst.progress import as_written
+from revinst.runs.loggers import attempt, log_table
 from revinst.training.module import InstructionModule, data_of
 
 
@@ -87,17 +89,6 @@ def clip(text: str, length: int = 200) -> Text:
 
 
 def log_samples(loggers: Sequence[Logger], samples: Sequence[dict[str, str]], step: int) -> None:
-    """Texts to those loggers that take any: a table to W&B, a text each to TensorBoard and what is like it.
-
-    samples: id, reference, prediction and what it was made from, of each.
-    """
-    if not samples:
-        return
-    columns, data = list(samples[0]), [list(row.values()) for row in samples]
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_text("samples", columns=columns, data=data, step=step)
-        elif add_text := getattr(getattr(logger, "experiment", None), "add_text", None):
-            for row in samples:
-                text = f"reference: {row['reference']}\n\nprediction: {row['prediction']}"
-                add_text(f"samples/{row['id']}", text, step)
+    """To those loggers that take texts. samples: id, reference, prediction and what it was made from, of each."""
+    for logger in loggers if samples else ():
+        attempt(logger, partial(log_table, logger, samples, step))

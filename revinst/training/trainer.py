@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
+from revinst.config.loggers import named_loggers
 from revinst.config.parser import build_parser, dump_config
 from revinst.config.settings import Config
 from revinst.config.trainer_flags import precision_name
@@ -21,9 +22,11 @@ from revinst.launch.heartbeat import Heartbeat
 from revinst.model.hardware import choose_precision, device_of
 from revinst.progress import on_terminal
 from revinst.runs.folder import Run
+from revinst.runs.loggers import guard
 from revinst.runs.metrics import MetricsFile
 from revinst.training.checkpoint import Checkpoints
 from revinst.training.lines import ProgressLines, StepsBar
+from revinst.training.loggers import StartLoggers
 from revinst.training.mending import Beats
 from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
@@ -39,16 +42,13 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     """The Trainer of the config with our loggers, callbacks and checkpoint writer; writes nothing."""
     options, text = make_classes(config.trainer), dump_config(config)
     metrics = MetricsFile(run.metrics)
-    loggers: list[Logger] = [metrics]
-    if options["logger"] in (None, True):
-        loggers = [TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version=""), metrics]
-    elif options["logger"]:
-        loggers = [*as_list(options["logger"]), metrics]
+    of_a_class = [guard(each) for each in as_list(options["logger"]) if isinstance(each, Logger)]
     checkpoints = Checkpoints(run, config.checkpoint, text, metrics, signals)
     heart = Heartbeat(config.launch.hang_s)
     ours = [
         Beats(heart),
         RunFolder(run, text, metrics),
+        StartLoggers(named_loggers(config.trainer.logger), run, text),
         Throughput(),
         Samples(config.samples, heart),
         signals,  # before what validates on resuming: Lightning's own handlers would answer in a collective
@@ -64,7 +64,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
         plugins.append(MixedPrecision("16-mixed", "cpu"))  # Lightning would take bf16 there
         precision = None
     options |= {
-        "logger": loggers,
+        "logger": [*of_a_class, metrics],
         "callbacks": [*as_list(options.get("callbacks")), *ours],
         "plugins": plugins,
         "precision": precision,

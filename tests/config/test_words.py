@@ -54,6 +54,7 @@ def test_the_table_parses_as_the_trainer_does(tmp_path):
 
 def test_a_class_is_parsed_by_lightning():
     assert not names_a_class("strategy", "ddp") and not names_a_class("logger", False)
+    assert not names_a_class("logger", ["wandb", "csv"]) and names_a_class("logger", ["wandb", "CSVLogger"])
     assert names_a_class("strategy", "DDPStrategy") and names_a_class("logger", [{"class_path": "CSVLogger"}])
     config = read_config(["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "x"])
     assert config.trainer.logger.class_path == "lightning.pytorch.loggers.CSVLogger"
@@ -65,7 +66,8 @@ def test_a_class_that_can_not_be_made_is_said_with_the_reason():
     for value, says in {
         "CSVLogger": "trainer.logger: lightning.pytorch.loggers.CSVLogger: the following arguments are required: save_",
         "{class_path: my.Own}": "trainer.logger: my.Own: No module named 'my'",
-        "wandb": "trainer.logger 'wandb': must be a class of Lightning's or true or false or null, as WandbLogger, ",
+        "wand": "trainer.logger 'wand': choose from tensorboard, csv, wandb, mlflow, comet, or a class of Lightning",
+        "[csv, wand]": "trainer.logger 'wand': choose from tensorboard, csv, wandb, mlflow, comet, or a class of ",
     }.items():
         with pytest.raises(UserError, match=f"^{re.escape(says)}"):
             read_config(["--trainer.logger", value])
@@ -98,7 +100,7 @@ def test_plain_python_is_checked_too(key):
         ("data.columns", "must be a mapping or null"),
         ("model.betas", "must be a list"),
         ("seed_everything", "must be a whole number"),
-        ("trainer.logger", "must be a class of Lightning's or true or false or null"),
+        ("trainer.logger", "choose from tensorboard, csv, wandb, mlflow, comet"),
     ],
 )
 def test_what_a_key_takes(key, says):
