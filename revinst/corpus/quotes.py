@@ -7,7 +7,7 @@ and the line that introduces it go, what is written between and below stays (int
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice
 
 from revinst.corpus.blocks import DATE, MAX_LINE, cut_at_marks, is_quoted
 from revinst.corpus.signatures import cut_signature
@@ -42,6 +42,8 @@ ATTRIBUTIONS = (
     (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s@]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
 ATTRIBUTION = re.compile(r"\A(?:" + "|".join(rf"{start}.{{0,400}}?{end}\s?[:：]$" for start, end in ATTRIBUTIONS) + ")")
+GMAIL_WITHOUT_ADDRESS = re.compile(r"\A\d{4}-\d\d-\d\d \d\d?:\d\d GMT[+-]\d\d:\d\d \S[^:<>]{0,60}$")
+WITHOUT_COLON = re.compile(r"\A.{0,400}[^\s<>@]@[^\s<>@]{1,200}>? [^\W\d_]{2,20}(?: [^\W\d_]{2,20})?$")
 WHEN_OR_WHO = re.compile(r"@|\b\d{4}\b|\d[:.h]\d\d")
 # Without a date these introduce what is quoted right below them, and nothing else.
 BARE_ATTRIBUTION = re.compile(
@@ -59,13 +61,21 @@ WRAPPED_ADDRESS = re.compile(
     r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,20}[:：])[ \t]*$",
     re.MULTILINE,
 )
+DAY = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
 TIME = re.compile(r"\d[:.h]\d\d")
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
+POINT = re.compile(r"\A\s*[*•-]\s")  # of a list
 DASHES_AROUND = re.compile(r"\A\s*-{2,}\s*(?P<inside>[^\s-].{0,400}?)\s*-{2,}\s*$")
 INITIALS = re.compile(r"\A\s{0,4}[A-Z]{1,3}>")
 WIDTHS = (62, 82)  # characters of a line that was wrapped
 MAX_WORDS = 14  # of an introduction, beside its address
 PIPED = re.compile(r"\A\s*(?:\||[A-Z]{1,3}>)(?!.*\|\s*$)")  # a table ends its lines with a bar
+ORNAMENT = re.compile(r"\A\s*>>[>\s]*[^<>\s].*<<\s*$")  # ">>> read this <<<"
+OPEN_LINK, LINK_END = re.compile(r"[(<]https?://[^\s)>]*$"), re.compile(r"\A\S*[)>]\s*$")
+LINK_AND_MARK = re.compile(r"\A\s*[(<]https?://[^\s()<>]*[)>]\s+>\s*$")
+# Where an introduction may begin in a line: behind a space or dashes.
+INSIDE = re.compile(r"(?:\s{0,2}-{2,9}\s?|\s{1,3})(?=On\b|Am\b|Le\b|El\b|Il\b|Em\b|Op\b|Den\b|Dnia\b|W dniu\b)")
+MAX_STARTS = 20  # places of one line where an introduction may begin that are tried
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 
 
@@ -117,7 +127,7 @@ def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
     """Which lines are quoted: by `>`; by `|` or initials too, where an introduction stands above them."""
     found, above, is_open = [], "", False
     initials = [INITIALS.match(line) for line in lines]
-    rewrapped = find_rewrapped(lines)
+    marked = find_marked(lines)
     for number, line in enumerate(lines):
         if PIPED.match(line):
             is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above], people))
@@ -127,10 +137,44 @@ def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
         neighbours = (
             each for each in (*initials[max(number - 1, 0) : number], *initials[number + 1 : number + 2]) if each
         )
-        is_marked = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
-        found.append(is_quoted(line) or is_marked or number in rewrapped or (is_open and bool(PIPED.match(line))))
+        has_initials = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
+        found.append(marked[number] or has_initials or (is_open and bool(PIPED.match(line))))
         above = line if line.strip() else above
     return found
+
+
+def find_marked(lines: list[str]) -> list[bool]:
+    """Which lines have a `>`, or are the ends of such lines that a program wrapped."""
+    marked = [is_quoted(line) for line in lines]
+    for number, line in enumerate(lines):
+        if marked[number] and ORNAMENT.match(line[:MAX_LINE]):
+            marked[number] = any(marked[max(number - 1, 0) : number] + marked[number + 1 : number + 2])
+    maybe = []
+    for number in range(1, len(lines)):
+        if not marked[number] and marked[number - 1] and lines[number].strip():
+            above, line = lines[number - 1].rstrip(), lines[number]
+            if is_wrapped(above, line, is_between=any(marked[number + 1 : number + 2])):
+                marked[number] = True
+            elif is_full(above) and above[-1].isalnum() and line[:1].islower() and len(line) <= WIDTHS[1]:
+                maybe.append(number)
+    if len(maybe) >= 2:  # one may be somebody's answer
+        for number in maybe:
+            marked[number] = True
+    return marked
+
+
+def is_wrapped(above: str, line: str, is_between: bool) -> bool:
+    """Whether a line surely goes on with the quoted one above it. is_between: the one below it is quoted too."""
+    if above.endswith("=") and len(above) >= WIDTHS[0]:  # quoted-printable that nobody decoded
+        return True
+    if len(line) > WIDTHS[1] or not is_between:
+        return False
+    is_link = bool(OPEN_LINK.search(above[-MAX_LINE:]) and LINK_END.match(line)) or bool(LINK_AND_MARK.match(line))
+    return is_link or (is_full(above) and (above[-1].isalnum() or above[-1] == ",") and line[:1].islower())
+
+
+def is_full(line: str) -> bool:
+    return WIDTHS[0] <= len(line) <= WIDTHS[1]
 
 
 def find_next_text(lines: list[str]) -> list[int | None]:
@@ -141,26 +185,18 @@ def find_next_text(lines: list[str]) -> list[int | None]:
     return found[::-1]
 
 
-def find_rewrapped(lines: list[str]) -> set[int]:
-    """Ends of quoted lines that a program wrapped: they begin small, right below a full quoted line that ends in no
-    sentence. One may be somebody's answer, so that two are needed.
-    """
-    found = {
-        number
-        for number, (above, line) in enumerate(pairwise(lines), start=1)
-        if is_quoted(above) and WIDTHS[0] <= len(above.rstrip()) <= WIDTHS[1] and above.rstrip()[-1].isalnum()
-        if line[:1].islower() and len(line) <= WIDTHS[1]
-    }
-    return found if len(found) >= 2 else set()
-
-
 def split_introduction(line: str) -> tuple[str, str]:
     """(what I wrote before an introduction on its line, the introduction)."""
     if len(line) <= MAX_LINE and line.rstrip().endswith((":", "：")) and not BEGUN.match(line.strip()):
-        for end in SENTENCE_END.finditer(line):
+        for end in islice(SENTENCE_END.finditer(line), MAX_STARTS):
             below = line[end.end() :]
             if BEGUN.match(below) and ATTRIBUTION.match(below.rstrip()) and DATE.search(below):
                 return line[: end.start()], below
+        for start in islice(INSIDE.finditer(line), MAX_STARTS):
+            below = line[start.end() :]
+            is_dated = DATE.search(below[:40]) and TIME.search(below[:60]) and ADDRESS.search(below)
+            if is_dated and ATTRIBUTION.match(below.rstrip()):
+                return line[: start.start()], below
     return "", line
 
 
@@ -198,10 +234,13 @@ def attribution_length(lines: list[str], people: list[str]) -> int:
         return 0
     joined = ""
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or is_quoted(line) or len(line) > MAX_LINE:
+        is_point = number > 1 and POINT.match(line)
+        if not line.strip() or is_quoted(line) or is_point or len(line) > MAX_LINE:
             return 0
         joined = f"{joined} {bare_line(line)}".strip()
         if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
+            return number
+        if number == 1 and is_without_colon(joined):
             return number
         if is_introduction(joined, people):
             return number
@@ -212,4 +251,17 @@ def is_introduction(text: str, people: list[str]) -> bool:
     """By structure, in any language: it ends in a colon and holds an address, a date and a time, and little else."""
     if not text.endswith((":", "：")) or not ADDRESS.search(text):
         return False
-    return bool(DATE.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
+    return bool(DAY.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
+
+
+def is_without_colon(text: str) -> bool:
+    """`On Mon, 2 Mar 2026 09:00 Ann <ann@example.org> wrote`: the verb right behind the address."""
+    if GMAIL_WITHOUT_ADDRESS.match(text):
+        return True
+    return bool(
+        BEGUN.match(text)
+        and WITHOUT_COLON.match(text)
+        and DATE.search(text)
+        and TIME.search(text)
+        and ATTRIBUTION.match(f"{text}:")
+    )
