@@ -6,7 +6,7 @@ Lists of words are for what has no structure: blocks of names without addresses,
 """
 
 import re
-from itertools import takewhile
+from itertools import islice, takewhile
 
 MAX_HEADER_LINES = 12
 MAX_LINE = 2000  # no header or mark is longer; patterns are not tried on what is
@@ -18,24 +18,32 @@ FORWARD_WORDS = (
     r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
 )
 FORWARD_MARK = re.compile(
-    rf"\A[\s*_]*(?:-{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:(?:begin )?forwarded message|anfang der weitergeleiteten nachricht|"
-    r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato)\s?:\s*)$",
+    rf"\A[\s*_]*(?:[-\u2010]{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:(?:begin )?forwarded message|anfang der weitergeleiteten nachricht|"
+    r"d[ée]but du message (?:transf[ée]r[ée]|r[ée]exp[ée]di[ée])|inicio del mensaje reenviado|inizio messaggio inoltrato|"
+    r"begin doorgestuurd bericht|in[íi]cio da mensagem (?:reencaminhada|encaminhada)|vidarebefordrat (?:brev|mejl|meddelande)|"
+    r"(?:start på )?videresendt (?:besked|melding)|początek przekazywanej wiadomości|začátek přeposílané zprávy|"
+    r"välitetty viesti alkaa|továbbított levél kezdete|iletilen ileti başlangıcı|начало переадресованного (?:сообщения|письма)|"
+    r"転送されたメッセージ|전달된 메시지|下面是被转发的邮件|以下是轉寄的(?:信件|郵件))\s?[:：]\s*)$",
     re.IGNORECASE,
 )
 SENDER_HEADER = re.compile(
-    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|Gönderen|Šalje|Pošiljatelj|"
+    r"Από|Saatja|Nuo|Dari|Từ|จาก|من|מאת|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
 )
 OTHER_NAMES = (
     r"(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
     r"À|Objet|Enviado(?: el)?|Fecha|Para|Asunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Assunto|Skickat|Till|"
     r"Ämne|Sendt|Dato|Til|Emne|Wysłano|Do|DW|Temat|"
     r"Lähetetty|Vastaanottaja|Kopio|Aihe|Отправлено|Дата|Кому|Копия|Тема|Надіслано|Odesláno|Komu|Kopie|Předmět|"
-    r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|제목|发送时间|收件人|主题|"
+    r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|날짜|제목|发送时间|收件人|主题|"
+    r"日期|收件者|主旨|日付|Päivämäärä|Dátum|Predmet|Prima|Za|Zadeva|Ημερομηνία|Προς|Θέμα|Kuupäev|Adressaat|Teema|Kam|Tema|"
+    r"Tanggal|Kepada|Subjek|Ngày|Đến|Chủ đề|วันที่|ถึง|เรื่อง|التاريخ|إلى|الموضوع|תאריך|אל|נושא|"
     r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
 )
 OTHER_HEADER = re.compile(rf"\A[\s*]*{OTHER_NAMES}")
 OTHER_INSIDE = re.compile(rf"\s\**{OTHER_NAMES}")
 MIN_HEADERS = 3
+MAX_ABOVE_QUOTE = 3  # lines between a forward's mark and what is quoted: an introduction
 KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}(?:[:：]\**(?:\s|\Z)|：|(?<=\s):)\s*(?P<value>.*)")
 # A first one, behind which some programs write it again: "a@example.org<mailto:a@example.org>". A sentence has more
 # words before it.
@@ -43,7 +51,7 @@ MAILBOX = re.compile(r"\A(?P<name>[^@\n]{0,160}[^@\s])@[^\s@<]{2,200}(?:[\s<]|\Z
 MAX_NAME_WORDS, MAX_WRAPPED_WORDS = 8, 4
 OPEN_VALUE = re.compile(r"(?:[,;]|[<\[][^>\]]{0,200})\s*\Z")
 DATE = re.compile(r"\b(?:19|20)\d\d\b|\d[:.h]\d\d|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
-DASHED = re.compile(r"\A\s*[-_=]{2,}\s?[^\W\d_][^-_=\n@:]{2,60}[-_=]{2,}[\s*]*$")
+DASHED = re.compile(r"\A\s*[-_=\u2010]{2,}\s?[^\W\d_][^-_=\u2010\n@:]{2,60}[-_=\u2010]{2,}[\s*]*$")
 FORWARD_ON_ONE_LINE = re.compile(
     r"\A\s*-{3,}\s?[^\W\d_][^-\n@:]{2,60}-{3,}\s{0,9}[^\W\d_][^:：\n@]{0,30}[:：].{0,200}@"
 )
@@ -64,7 +72,7 @@ def cut_at_marks(lines: list[str]) -> list[str]:
         following = lines[number + 1 : number + 1 + MAX_HEADER_LINES]
         if len(line) > MAX_LINE or not begins_message(line, following):
             kept.append(line)
-        elif not is_mark(line) or not is_quoted(next((below for below in following if below.strip()), "")):
+        elif not is_mark(line) or not any(map(is_quoted, islice(filter(str.strip, following), MAX_ABOVE_QUOTE))):
             return drop_above(kept)
         else:
             mark_stuck(lines, number + 1)
@@ -76,7 +84,7 @@ def mark_stuck(lines: list[str], start: int) -> None:
 
     Answers in a forward stand between blank lines.
     """
-    while not lines[start].strip():
+    while not is_quoted(lines[start]):
         start += 1
     end = start
     while end < len(lines) and lines[end].strip():

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
-from revinst.corpus.blocks import DATE, MAX_LINE, cut_at_marks, is_quoted
+from revinst.corpus.blocks import DASHED, DATE, MAX_LINE, cut_at_marks, is_quoted
 from revinst.corpus.signatures import cut_signature
 
 MAX_ATTRIBUTION_LINES = 5
@@ -58,10 +58,11 @@ PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 # An address that is wrapped before its bracket, which then looks like a quote: "<ann@example.org\n> wrote:"
 WRAPPED_ADDRESS = re.compile(
-    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,20}[:：])[ \t]*$",
+    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,80}[:：])[ \t]*$",
     re.MULTILINE,
 )
 DAY = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
+WRAPPED_BRACKET = re.compile(r"<[ \t]{0,3}\n[ \t]{0,3}(?=[^\s<>@]{1,64}@[^\s<>@]{1,200}>)")
 TIME = re.compile(r"\d[:.h]\d\d")
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
 POINT = re.compile(r"\A\s*[*•-]\s")  # of a list
@@ -75,6 +76,7 @@ OPEN_LINK, LINK_END = re.compile(r"[(<]https?://[^\s)>]*$"), re.compile(r"\A\S*[
 LINK_AND_MARK = re.compile(r"\A\s*[(<]https?://[^\s()<>]*[)>]\s+>\s*$")
 # Where an introduction may begin in a line: behind a space or dashes.
 INSIDE = re.compile(r"(?:\s{0,2}-{2,9}\s?|\s{1,3})(?=On\b|Am\b|Le\b|El\b|Il\b|Em\b|Op\b|Den\b|Dnia\b|W dniu\b)")
+MAX_BARE_WORDS, MIN_OWN_WORDS = 8, 3  # "Kim J. Ode wrote:" is no sentence and an introduction
 MAX_STARTS = 20  # places of one line where an introduction may begin that are tried
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 
@@ -82,7 +84,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 def strip_quotes(text: str, people: Iterable[str] = ()) -> str:
     """The writer's own lines of a mail's plain text; "" where there are none. people: the names in its headers."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u200b", "")
-    text = WRAPPED_ADDRESS.sub(r" <\g<address>> \g<end>", drop_armour(text))
+    text = WRAPPED_BRACKET.sub("<", WRAPPED_ADDRESS.sub(r" <\g<address>> \g<end>", drop_armour(text)))
     lines = drop_quoted(cut_at_marks(text.split("\n")), [name.lower() for name in people if len(name) > 2])
     kept = cut_signature(lines)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in kept)).strip()
@@ -108,19 +110,27 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
             continue
         own, line = split_introduction(lines[number])
         introduction = [line, *lines[number + 1 : number + MAX_ATTRIBUTION_LINES]]
-        length = attribution_length(introduction, people)
+        length = attribution_length(introduction)
         following = next_text[number + (length or 1)]
         is_above_quote = following is not None and has_quotes[following]
         if is_above_quote and (length or introduces_quote(line, people)):
-            kept += [own] * bool(own)
+            kept = drop_dashed(kept) + [own] * bool(own)
             number += length or 1
         elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
-            kept += [own] * bool(own)
+            kept = drop_dashed(kept) + [own] * bool(own)
             break  # the client quotes without marks
         else:
             kept.append(lines[number])
             number += 1
     return kept
+
+
+def drop_dashed(kept: list[str]) -> list[str]:
+    """Without a line such as `---- Forwarded ----` at the end, which some programs put above an introduction."""
+    end = len(kept)
+    while end and not kept[end - 1].strip():
+        end -= 1
+    return kept[: end - 1] if end and len(kept) - end <= 2 and DASHED.match(kept[end - 1][:MAX_LINE]) else kept
 
 
 def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
@@ -130,7 +140,7 @@ def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
     marked = find_marked(lines)
     for number, line in enumerate(lines):
         if PIPED.match(line):
-            is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above], people))
+            is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above]))
         elif line.strip():
             is_open = False
         prefix = initials[number]
@@ -188,10 +198,18 @@ def find_next_text(lines: list[str]) -> list[int | None]:
 def split_introduction(line: str) -> tuple[str, str]:
     """(what I wrote before an introduction on its line, the introduction)."""
     if len(line) <= MAX_LINE and line.rstrip().endswith((":", "：")) and not BEGUN.match(line.strip()):
-        for end in islice(SENTENCE_END.finditer(line), MAX_STARTS):
-            below = line[end.end() :]
-            if BEGUN.match(below) and ATTRIBUTION.match(below.rstrip()) and DATE.search(below):
+        ends = list(islice(SENTENCE_END.finditer(line), MAX_STARTS))
+        for end in ends:
+            below = line[end.end() :].rstrip()
+            if BEGUN.match(below) and ATTRIBUTION.match(below) and DATE.search(below):
                 return line[: end.start()], below
+        for end in reversed(ends):
+            below = line[end.end() :].rstrip()
+            is_one = ADDRESS.search(below) and DATE.search(below) and ATTRIBUTION.match(below)
+            is_bare = len(below.split()) <= MAX_BARE_WORDS and BARE_ATTRIBUTION.match(below)
+            own = line[: end.start()]  # a full stop in a date ends no sentence
+            if (is_one or is_bare) and len(own.split()) >= MIN_OWN_WORDS and not re.search(r"\d", own):
+                return own, below
         for start in islice(INSIDE.finditer(line), MAX_STARTS):
             below = line[start.end() :]
             is_dated = DATE.search(below[:40]) and TIME.search(below[:60]) and ADDRESS.search(below)
@@ -224,7 +242,7 @@ def introduces_the_rest(introduction: str, above: str) -> bool:
     return len(found) == 2 or (bool(found) and not above.strip())
 
 
-def attribution_length(lines: list[str], people: list[str]) -> int:
+def attribution_length(lines: list[str]) -> int:
     """Lines that an introduction such as `On ..., ... wrote:` at the top takes, wrapped or not; 0 for none.
 
     It names a date or an address, so that prose ending in "wrote:" is not one; where no word for writing is known, it
@@ -238,18 +256,17 @@ def attribution_length(lines: list[str], people: list[str]) -> int:
         if not line.strip() or is_quoted(line) or is_point or len(line) > MAX_LINE:
             return 0
         joined = f"{joined} {bare_line(line)}".strip()
-        if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
-            return number
-        if number == 1 and is_without_colon(joined):
-            return number
-        if is_introduction(joined, people):
+        if joined.endswith((":", "：")):
+            if is_introduction(joined) or (ATTRIBUTION.match(joined) and re.search(r"\d|@", joined)):
+                return number
+        elif number == 1 and is_without_colon(joined):
             return number
     return 0
 
 
-def is_introduction(text: str, people: list[str]) -> bool:
-    """By structure, in any language: it ends in a colon and holds an address, a date and a time, and little else."""
-    if not text.endswith((":", "：")) or not ADDRESS.search(text):
+def is_introduction(text: str) -> bool:
+    """By structure, in any language: beside its colon it holds an address, a date and a time, and little else."""
+    if not ADDRESS.search(text):
         return False
     return bool(DAY.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
 

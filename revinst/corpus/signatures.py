@@ -6,16 +6,16 @@ import re
 MAX_SIGNATURE_LINES = 12
 MAX_LINE = 2000  # no mark is longer; patterns are not tried on what is
 SIGNATURE_MARK = re.compile(r"\A--\s?$")
-RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
+RULE = re.compile(r"\A\s*[_=~-]{10,}\s*$")
 EMPTY = re.compile(r"\A[\s\u1427]*$")  # the mark is what a tracker of mails leaves
-CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,})\s*$")  # above a list's footer or somebody's card
+CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,}|[~-]{10,})\s*$")  # above a list's footer or somebody's card
 PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
 LINK_BEHIND = r"(?:\s?[<(\[]{1,2}https?://\S{1,300})?"
 DEVICE = re.compile(
-    rf"\A\s*(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Télécharger|Obtener|Ottieni|Obter) \[?Outlook (?:for|para|pour|per)\b|"
-    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
+    rf"\A\s*[(<]{{0,2}}(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|my[A-Z]|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Download|Télécharger|Obtener|Ottieni|Obter(?: o)?|Hanki|Hämta|Hent|Pobierz) \[?(?:Outlook|BlueMail) (?:for|para|pour|per|til|till|dla|voor)\b|"
+    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von (?:meinem .{{1,40}}|.{{0,20}}(?:{PRODUCT}|Galaxy).{{0,30}}) gesendet|"
     rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
-    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
+    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l['\u2019]application )?{PRODUCT})|"
     rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
     rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
     r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,80}?" + LINK_BEHIND + "$"
@@ -23,11 +23,11 @@ DEVICE = re.compile(
 # In the languages whose verb stands behind the device or is inflected: "iPhoneから送信", "Lähetetty iPhonesta".
 SENT_WORD = re.compile(
     r"отправлен|надіслан|lähetet|odesl|poslan|odoslan|trimis|elküld|gönderil|送信|傳送|传送|发自|發自|보냄|보낸|נשלח|أرسل|enviat|"
-    r"εστάλη|đã gửi|ส่งจาก|dikirim|poslano",
+    r"εστάλη|στάλθηκε|đã gửi|ส่งจาก|dikirim|poslano",
     re.IGNORECASE,
 )
 DEVICE_NAME = re.compile(
-    rf"{PRODUCT}|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|айфон|телефон|手机|手機|携帯|휴대", re.IGNORECASE
+    rf"{PRODUCT}|iPhon|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|айфон|телефон|手机|手機|携帯|휴대", re.IGNORECASE
 )
 DISCLAIMER = re.compile(
     r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
