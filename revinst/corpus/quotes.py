@@ -76,6 +76,7 @@ OPEN_LINK, LINK_END = re.compile(r"[(<]https?://[^\s)>]*$"), re.compile(r"\A\S*[
 LINK_AND_MARK = re.compile(r"\A\s*[(<]https?://[^\s()<>]*[)>]\s+>\s*$")
 # Where an introduction may begin in a line: behind a space or dashes.
 INSIDE = re.compile(r"(?:\s{0,2}-{2,9}\s?|\s{1,3})(?=On\b|Am\b|Le\b|El\b|Il\b|Em\b|Op\b|Den\b|Dnia\b|W dniu\b)")
+NO_END = re.compile(r"\d|\b(?:[^\W\d_]|Dr|Mrs?|Ms|Prof|St|Hr|Fr|Sra?|Mme)\.$")  # a full stop of a date or a name
 MAX_BARE_WORDS, MIN_OWN_WORDS = 8, 3  # "Kim J. Ode wrote:" is no sentence and an introduction
 MAX_STARTS = 20  # places of one line where an introduction may begin that are tried
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
@@ -207,8 +208,8 @@ def split_introduction(line: str) -> tuple[str, str]:
             below = line[end.end() :].rstrip()
             is_one = ADDRESS.search(below) and DATE.search(below) and ATTRIBUTION.match(below)
             is_bare = len(below.split()) <= MAX_BARE_WORDS and BARE_ATTRIBUTION.match(below)
-            own = line[: end.start()]  # a full stop in a date ends no sentence
-            if (is_one or is_bare) and len(own.split()) >= MIN_OWN_WORDS and not re.search(r"\d", own):
+            own = line[: end.start()]
+            if (is_one or is_bare) and len(own.split()) >= MIN_OWN_WORDS and not NO_END.search(own):
                 return own, below
         for start in islice(INSIDE.finditer(line), MAX_STARTS):
             below = line[start.end() :]

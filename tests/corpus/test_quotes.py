@@ -16,6 +16,8 @@ BLOCKS = {
     "no space": "De :Kim Ode<mailto:kim@example.com>\nEnvoyé le :lundi 2 mars 2026 09:00\nÀ :alex@example.com\nObjet :Jardin",
     "fullwidth": "送信元：Kim Ode <kim@example.com>\n日付：2026年3月2日 9:00\n件名：庭\n送信先：alex@example.com",
     "between blank lines": "From: kim@example.com\n\nTo: alex@example.com\n\nSent: 2 March 2026\n\nSubject: Garden",
+    "names of another language": "Gönderen: Kim Ode\nTarih: 2 Mart 2026 Pazartesi 09:00\nKime: Alex Moreau\nKonu: Bahçe",
+    "apple": "Początek przekazywanej wiadomości:\n\nOd: Kim Ode <kim@example.com>\nData: 2 marca 2026 09:00\nDo: alex@example.com\nTemat: Ogród",
     "names alone": "Da: Kim Ode\nRisposta: Kim Ode / Giardino\nData: lunedì 2 marzo 2026 9:00\nA: Alex Moreau\nOggetto: Giardino",
     "unknown mark": "--------- Áframsend skeyti ---------\nHvað: Garður\nHvenær: 2. mars 2026 09:00\nHver: Kim Ode <kim@example.com>",
     "address twice": "De : Kim Ode<mailto:kim@example.com>\nEnvoyé le :lundi 2 mars 2026 09:00\nÀ : alex@example.com<mailto:alex@example.com>\nObjet :Jardin",
@@ -32,6 +34,9 @@ INTRODUCTIONS = {
     "wrapped before the verb": "On Mon, Mar 2, 2026 at 9:00 AM Kim Ode <kim@example.com\n> wrote:",
     "no colon behind the verb": "On Mon, 2 Mar 2026 09:00:00 +0100 Kim Ode <kim@example.com> wrote",
     "zone and name": "2026-03-02 09:00 GMT+01:00 Kim Ode",
+    "bracket at a line's end": "Στις Δευ 2 Μαρ 2026 στις 9:00 π.μ., ο χρήστης Kim Ode <\nkim@example.com> έγραψε:",
+    "wrapped before much": "Kim Ode <kim@example.com\n> ezt írta (időpont: 2026. márc. 2., H, 9:00):",
+    "dashed above": "-------- Пересылаемое сообщение--------\n02.03.2026, 09:00, Kim Ode <kim@example.com>:",
     "korean": "2026. 3. 2. 오전 9:00 Kim Ode <kim@example.com> 작성:",
     "japanese": "2026年3月2日(月) 9:00 Kim Ode <kim@example.com>:",
 }
@@ -113,6 +118,17 @@ def test_text_below_a_quoted_forward_stays():
     assert strip_quotes(text) == OWN
 
 
+@pytest.mark.parametrize("introduction", ["Kim Ode wrote:", "Kim J. Ode <kim@example.com> wrote:"])
+def test_own_text_before_an_introduction_without_a_date(introduction):
+    assert strip_quotes(f"{OWN} {introduction}\n> {THEIRS}") == OWN
+    assert strip_quotes(f"{introduction}\n> {THEIRS}\n{OWN}") == OWN
+
+
+def test_a_mark_above_an_introduction_of_quotes_goes_alone():
+    mark = "‐‐‐‐‐‐‐ Original Message ‐‐‐‐‐‐‐\nOn Monday, March 2, 2026 9:00 AM, Kim Ode <kim@example.com> wrote:\n"
+    assert strip_quotes(f"{OWN}\n\n{mark}\n> {THEIRS}\n\n{OWN}") == f"{OWN}\n\n{OWN}"
+
+
 def test_a_forward_whose_lines_were_wrapped():
     forward = f"> From: Kim Ode <kim@example.com>\n> Date: 2 March 2026\n>\n> My knee\nHurts. The doctor\n> {THEIRS}"
     assert strip_quotes(f"{OWN}\n\nForwarded message:\n\n{forward}\n\n{OWN}") == f"{OWN}\n\n{OWN}"
@@ -142,7 +158,8 @@ def test_quotes_that_were_wrapped_anew():
         "----------------\n\nAlex Moreau\n\nt. 555-010-0702\n\nhttp://www.example.com/",
         "Sent wirelessly from my BlackBerry device on the Example network.",
         "Lähetetty iPhonesta", "iPhoneから送信", "Отправлено с iPhone", "Get [Outlook for iOS](https://aka.example/x)",
-        "==========",
+        "==========", "(Sent from my phone)", "Odesláno z iPhonu", "Obter o Outlook para Android", "Sent from myMail for iOS",
+        "Von Samsung Galaxy-Smartphone gesendet.", "Στάλθηκε από το iPhone μου", "Envoyé depuis l’application Mail",
     ],
 )  # fmt: skip
 def test_what_stands_below(footer):
