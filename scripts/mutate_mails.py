@@ -23,7 +23,7 @@ from revinst.corpus.mbox import split_mbox
 from revinst.errors import UserError
 from revinst.options import Parser
 
-ME = "me@example.org"
+ME = "alex@example.org"
 SUFFIXES = {".eml", ".mbox", ".msg", ".txt", ".mime", ""}
 MAIL = re.compile(rb"\A\s*(?:From |[\w-]+:)")
 MAX_MAIL = 200_000  # of what is mutated
