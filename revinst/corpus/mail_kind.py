@@ -18,12 +18,13 @@ FOLDERS = {
     "deleted": "trash deleted bin papierkorb gelöscht corbeille papelera cestino lixeira prullenbak papperskorgen "
     "papirkurv roskakori kosz koš kuka çöp корзина ゴミ箱 垃圾箱 휴지통",
     "spam": "spam junk bulk spamverdacht pourriel indésirables indesiderata lixo skräppost søppel roskaposti "
-    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸",
+    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸 스팸함",
     "a chat": "chat chats",
 }  # fmt: skip
 KIND_OF_FOLDER = {name: kind for kind, names in FOLDERS.items() for name in names.split()}
 # Of two words and more: the kind of the folder whose name begins so.
 LONG_FOLDERS = {
+    "çöp kutusu": "deleted", "wersje robocze": "a draft", "kopie robocze": "a draft",
     "deleted items": "deleted", "deleted messages": "deleted", "gelöschte": "deleted", "éléments supprimés": "deleted",
     "messages supprimés": "deleted", "elementos eliminados": "deleted", "posta eliminata": "deleted",
     "itens excluídos": "deleted", "verwijderde items": "deleted", "unsent messages": "a draft", "junk-e-mail": "spam",

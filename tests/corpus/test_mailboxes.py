@@ -31,6 +31,7 @@ def read(path):
     "separator",
     [
         b"From ", b"From -", b"From - ", b"From 123@xxx", b"From ???@??? ", b"From mara@example.org",
+        b"From nobody",
         b"From mara@example.org 2026-03-02 10:00", b"From - Mon Mar  2 10:00:00 2026", b"From",
     ],
 )  # fmt: skip
@@ -51,6 +52,7 @@ def test_separators(tmp_path, separator, end):
         "We leave.\n\nFrom - \nhere it is easy.",
         "We leave.\n\nFrom home\nTo: the lake.\nThen back.",
         "We leave.\nFrom \nTo: you\nCc: her",
+        "We leave.\n\nFrom Paris\nTo: Rome\nDate: 2 May",
     ],
 )
 def test_prose_is_no_separator(tmp_path, prose):
