@@ -14,6 +14,7 @@ from revinst.errors import UserError
 ADDRESS = re.compile(r"\A[^\s@]+@[^\s@]+\Z")
 PHONE = re.compile(r"\+?[\d\s()./-]{6,}")
 UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")  # WhatsApp wraps phone numbers into these
+MIN_CONVERSATION, PAUSE_MINUTES = 20, 8 * 60  # messages by anybody, and a night
 EXAMPLES = 5  # authors that an error names
 
 
@@ -103,6 +104,23 @@ def join_own(messages: Iterable[Ingested], authors: Authors, minutes: float) -> 
         last = message.date
     if open_one:
         yield open_one
+
+
+def split_chats(messages: Iterable[Ingested]) -> Iterator[Ingested]:
+    """The stream, in which a long chat is several conversations: one ends where many messages are followed by a pause.
+
+    Else the only chat that somebody has would be one group, of which nothing can be held out.
+    """
+    open_parts: dict[str, tuple[int, int, str]] = {}  # of a chat: the part, messages in it so far, when the last was
+    for message in messages:
+        if isinstance(message, Message) and message.kind == "chat":
+            part, count, last = open_parts.get(message.conversation, (0, 0, ""))
+            is_known = bool(last and message.date)
+            if count >= MIN_CONVERSATION and is_known and minutes_between(last, message.date) >= PAUSE_MINUTES:
+                part, count = part + 1, 0
+            open_parts[message.conversation] = part, count + 1, message.date or last
+            message.conversation += f"\0{part}" * bool(part)
+        yield message
 
 
 def minutes_between(early: str, late: str) -> float:

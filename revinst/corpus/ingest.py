@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from revinst.corpus.authors import Authors, join_own
+from revinst.corpus.authors import Authors, join_own, split_chats
 from revinst.corpus.reading import Reader, readable
 from revinst.corpus.texts import Ingested, Message, NotKept, OwnText
 from revinst.data.examples import check_text
@@ -68,7 +68,7 @@ class Ingest:
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
         messages = Reader(self.authors, column).read(source, readable(source.name))
         with Stage(f"reading {readable(source.name)}", unit="messages and texts", brief=True) as stage:
-            for found in join_own(messages, self.authors, join_minutes) if join_minutes else messages:
+            for found in split_chats(join_own(messages, self.authors, join_minutes) if join_minutes else messages):
                 self.take(found)
                 stage.advance()
         if not self.num_read:

@@ -6,6 +6,7 @@ Programs say so in labels, status headers, names of folders and of Maildir files
 import re
 from collections.abc import Callable
 from email.message import Message as Parsed
+from email.utils import getaddresses
 
 from revinst.corpus.headers import REPLY_PREFIX, raw_headers, read_header
 
@@ -17,12 +18,13 @@ FOLDERS = {
     "deleted": "trash deleted bin papierkorb gelöscht corbeille papelera cestino lixeira prullenbak papperskorgen "
     "papirkurv roskakori kosz koš kuka çöp корзина ゴミ箱 垃圾箱 휴지통",
     "spam": "spam junk bulk spamverdacht pourriel indésirables indesiderata lixo skräppost søppel roskaposti "
-    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸",
+    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸 스팸함",
     "a chat": "chat chats",
 }  # fmt: skip
 KIND_OF_FOLDER = {name: kind for kind, names in FOLDERS.items() for name in names.split()}
 # Of two words and more: the kind of the folder whose name begins so.
 LONG_FOLDERS = {
+    "çöp kutusu": "deleted", "wersje robocze": "a draft", "kopie robocze": "a draft",
     "deleted items": "deleted", "deleted messages": "deleted", "gelöschte": "deleted", "éléments supprimés": "deleted",
     "messages supprimés": "deleted", "elementos eliminados": "deleted", "posta eliminata": "deleted",
     "itens excluídos": "deleted", "verwijderde items": "deleted", "unsent messages": "a draft", "junk-e-mail": "spam",
@@ -43,6 +45,9 @@ AUTHENTICATED = re.compile(
     r"\bwith Microsoft",
     re.IGNORECASE,
 )
+LIST_HEADERS = ("List-Id", "List-Post", "X-BeenThere")
+LIST_NAME = re.compile(r"[^\s<>:,;\"]+")  # an address, or one with a dot in place of its @
+MAX_RECEIVERS = 2000  # characters of a header
 RECEIVED_FROM = re.compile(r"\A\s*from\s", re.IGNORECASE)
 
 
@@ -117,8 +122,10 @@ def is_automatic(message: Parsed) -> bool:
 def is_forged(message: Parsed, senders: frozenset[str]) -> bool:
     """Whether it came in from outside in my name: the servers that took it say so in what they wrote above it.
 
-    A mail that I sent has none of their headers, or those of a server that knew me.
+    A mail that I sent has none of their headers, or those of a server that knew me. A list that I wrote to changes what
+    I had signed, so that its copy of my mail seems forged and is not.
     """
+    is_listed = is_from_list(message)
     verdicts = [verdict for name in ("Authentication-Results", "ARC-Authentication-Results", "Received-SPF")
                 for verdict in map(str.lower, raw_headers(message, name))]  # fmt: skip
     if verdicts:
@@ -126,13 +133,24 @@ def is_forged(message: Parsed, senders: frozenset[str]) -> bool:
         results = RESULT.findall(verdicts[0])
         found = dict(reversed(results)) | ({"dkim": "pass"} if ("dkim", "pass") in results else {})
         if found.get("dmarc") in ("pass", "fail"):
-            return found["dmarc"] == "fail"
+            return found["dmarc"] == "fail" and not (is_listed and found.get("spf") not in ("fail", "softfail"))
         is_fail = found.get("spf", verdicts[0].split()[0] if verdicts[0].split() else "") in ("fail", "softfail")
         return is_fail and found.get("dkim") != "pass"
     received = raw_headers(message, "Received")
     is_delivered = any(message[name] for name in ("Delivered-To", "X-Original-To", "Envelope-To", "Return-Path"))
-    if not is_delivered or not any(map(RECEIVED_FROM.match, received)):
+    if is_listed or not is_delivered or not any(map(RECEIVED_FROM.match, received)):
         return False
     trace = " ".join([*received, *raw_headers(message, "Return-Path")]).lower()
     domains = (".".join(sender.rpartition("@")[2].split(".")[-2:]) for sender in senders)
     return not AUTHENTICATED.search(trace) and not any(domain in trace for domain in domains)
+
+
+def is_from_list(message: Parsed) -> bool:
+    """Whether it was sent to the list that it says it came through; who forges an address writes to its owner."""
+    listed = " ".join(value for name in LIST_HEADERS for value in raw_headers(message, name)).lower()
+    if not listed:
+        return False
+    receivers = [value for name in ("To", "Cc") for value in raw_headers(message, name)]
+    addresses = (address.lower() for _, address in getaddresses([value[:MAX_RECEIVERS] for value in receivers]))
+    names = set(LIST_NAME.findall(listed))
+    return any(address in names or address.replace("@", ".") in names for address in addresses if "@" in address)

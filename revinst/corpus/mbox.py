@@ -13,6 +13,7 @@ DATED_START = re.compile(
 )
 # "From ", "From -", "From 123@xxx", "From ???@???", "From me@example.com", with or without a date of another form
 BARE_START = re.compile(rb"\AFrom(?: +(?:-|[^\s@]{1,200}@[^\s@]{0,200}|\?{3,})(?: +[^\r\n]{0,100})?)? *\r?\n")
+NAME_START = re.compile(rb"\AFrom +[\w.+-]{1,80} *\r?\n")  # of a user of the same machine: "From nobody"
 HEADER = re.compile(rb"\A(?:[!-9;-~]+:|\s*$)")
 # What the first two lines of a mail are below a separator without a date: prose may begin with "From" too.
 MAIL_HEADER = re.compile(
@@ -39,7 +40,9 @@ def starts_mail(line: bytes, below: list[bytes], above: bytes) -> bool:
     """Whether a line separates mails: it has a date and a header below it, or a blank line above it and two below."""
     if DATED_START.match(line):
         return not below or bool(HEADER.match(below[0]))
-    if not below or not BARE_START.match(line):
+    if NAME_START.match(line) and not any(b"@" in each for each in below):
+        return False  # "From Paris", "To: Rome"
+    if not below or not (BARE_START.match(line) or NAME_START.match(line)):
         return False
     is_continued = len(below) > 1 and (below[1][:1] in b" \t" or bool(MAIL_HEADER.match(below[1])))
     return not above.strip() and bool(MAIL_HEADER.match(below[0])) and is_continued

@@ -7,9 +7,9 @@ and the line that introduces it go, what is written between and below stays (int
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice
 
-from revinst.corpus.blocks import DATE, MAX_LINE, cut_at_marks, is_quoted
+from revinst.corpus.blocks import DASHED, DATE, MAX_LINE, cut_at_marks, is_quoted
 from revinst.corpus.signatures import cut_signature
 
 MAX_ATTRIBUTION_LINES = 5
@@ -42,6 +42,8 @@ ATTRIBUTIONS = (
     (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s@]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
 ATTRIBUTION = re.compile(r"\A(?:" + "|".join(rf"{start}.{{0,400}}?{end}\s?[:：]$" for start, end in ATTRIBUTIONS) + ")")
+GMAIL_WITHOUT_ADDRESS = re.compile(r"\A\d{4}-\d\d-\d\d \d\d?:\d\d GMT[+-]\d\d:\d\d \S[^:<>]{0,60}$")
+WITHOUT_COLON = re.compile(r"\A.{0,400}[^\s<>@]@[^\s<>@]{1,200}>? [^\W\d_]{2,20}(?: [^\W\d_]{2,20})?$")
 WHEN_OR_WHO = re.compile(r"@|\b\d{4}\b|\d[:.h]\d\d")
 # Without a date these introduce what is quoted right below them, and nothing else.
 BARE_ATTRIBUTION = re.compile(
@@ -56,23 +58,34 @@ PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 # An address that is wrapped before its bracket, which then looks like a quote: "<ann@example.org\n> wrote:"
 WRAPPED_ADDRESS = re.compile(
-    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,20}[:：])[ \t]*$",
+    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,80}[:：])[ \t]*$",
     re.MULTILINE,
 )
+DAY = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
+WRAPPED_BRACKET = re.compile(r"<[ \t]{0,3}\n[ \t]{0,3}(?=[^\s<>@]{1,64}@[^\s<>@]{1,200}>)")
 TIME = re.compile(r"\d[:.h]\d\d")
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
+POINT = re.compile(r"\A\s*[*•-]\s")  # of a list
 DASHES_AROUND = re.compile(r"\A\s*-{2,}\s*(?P<inside>[^\s-].{0,400}?)\s*-{2,}\s*$")
 INITIALS = re.compile(r"\A\s{0,4}[A-Z]{1,3}>")
 WIDTHS = (62, 82)  # characters of a line that was wrapped
 MAX_WORDS = 14  # of an introduction, beside its address
 PIPED = re.compile(r"\A\s*(?:\||[A-Z]{1,3}>)(?!.*\|\s*$)")  # a table ends its lines with a bar
+ORNAMENT = re.compile(r"\A\s*>>[>\s]*[^<>\s].*<<\s*$")  # ">>> read this <<<"
+OPEN_LINK, LINK_END = re.compile(r"[(<]https?://[^\s)>]*$"), re.compile(r"\A\S*[)>]\s*$")
+LINK_AND_MARK = re.compile(r"\A\s*[(<]https?://[^\s()<>]*[)>]\s+>\s*$")
+# Where an introduction may begin in a line: behind a space or dashes.
+INSIDE = re.compile(r"(?:\s{0,2}-{2,9}\s?|\s{1,3})(?=On\b|Am\b|Le\b|El\b|Il\b|Em\b|Op\b|Den\b|Dnia\b|W dniu\b)")
+NO_END = re.compile(r"\d|\b(?:[^\W\d_]|Dr|Mrs?|Ms|Prof|St|Hr|Fr|Sra?|Mme)\.$")  # a full stop of a date or a name
+MAX_BARE_WORDS, MIN_OWN_WORDS = 8, 3  # "Kim J. Ode wrote:" is no sentence and an introduction
+MAX_STARTS = 20  # places of one line where an introduction may begin that are tried
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 
 
 def strip_quotes(text: str, people: Iterable[str] = ()) -> str:
     """The writer's own lines of a mail's plain text; "" where there are none. people: the names in its headers."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").replace("\u200b", "")
-    text = WRAPPED_ADDRESS.sub(r" <\g<address>> \g<end>", drop_armour(text))
+    text = WRAPPED_BRACKET.sub("<", WRAPPED_ADDRESS.sub(r" <\g<address>> \g<end>", drop_armour(text)))
     lines = drop_quoted(cut_at_marks(text.split("\n")), [name.lower() for name in people if len(name) > 2])
     kept = cut_signature(lines)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in kept)).strip()
@@ -98,14 +111,14 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
             continue
         own, line = split_introduction(lines[number])
         introduction = [line, *lines[number + 1 : number + MAX_ATTRIBUTION_LINES]]
-        length = attribution_length(introduction, people)
+        length = attribution_length(introduction)
         following = next_text[number + (length or 1)]
         is_above_quote = following is not None and has_quotes[following]
         if is_above_quote and (length or introduces_quote(line, people)):
-            kept += [own] * bool(own)
+            kept = drop_dashed(kept) + [own] * bool(own)
             number += length or 1
         elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
-            kept += [own] * bool(own)
+            kept = drop_dashed(kept) + [own] * bool(own)
             break  # the client quotes without marks
         else:
             kept.append(lines[number])
@@ -113,24 +126,66 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
     return kept
 
 
+def drop_dashed(kept: list[str]) -> list[str]:
+    """Without a line such as `---- Forwarded ----` at the end, which some programs put above an introduction."""
+    end = len(kept)
+    while end and not kept[end - 1].strip():
+        end -= 1
+    return kept[: end - 1] if end and len(kept) - end <= 2 and DASHED.match(kept[end - 1][:MAX_LINE]) else kept
+
+
 def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
     """Which lines are quoted: by `>`; by `|` or initials too, where an introduction stands above them."""
     found, above, is_open = [], "", False
     initials = [INITIALS.match(line) for line in lines]
-    rewrapped = find_rewrapped(lines)
+    marked = find_marked(lines)
     for number, line in enumerate(lines):
         if PIPED.match(line):
-            is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above], people))
+            is_open = is_open or introduces_quote(above, people) or bool(attribution_length([above]))
         elif line.strip():
             is_open = False
         prefix = initials[number]
         neighbours = (
             each for each in (*initials[max(number - 1, 0) : number], *initials[number + 1 : number + 2]) if each
         )
-        is_marked = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
-        found.append(is_quoted(line) or is_marked or number in rewrapped or (is_open and bool(PIPED.match(line))))
+        has_initials = bool(prefix and any(each[0] == prefix[0] for each in neighbours))
+        found.append(marked[number] or has_initials or (is_open and bool(PIPED.match(line))))
         above = line if line.strip() else above
     return found
+
+
+def find_marked(lines: list[str]) -> list[bool]:
+    """Which lines have a `>`, or are the ends of such lines that a program wrapped."""
+    marked = [is_quoted(line) for line in lines]
+    for number, line in enumerate(lines):
+        if marked[number] and ORNAMENT.match(line[:MAX_LINE]):
+            marked[number] = any(marked[max(number - 1, 0) : number] + marked[number + 1 : number + 2])
+    maybe = []
+    for number in range(1, len(lines)):
+        if not marked[number] and marked[number - 1] and lines[number].strip():
+            above, line = lines[number - 1].rstrip(), lines[number]
+            if is_wrapped(above, line, is_between=any(marked[number + 1 : number + 2])):
+                marked[number] = True
+            elif is_full(above) and above[-1].isalnum() and line[:1].islower() and len(line) <= WIDTHS[1]:
+                maybe.append(number)
+    if len(maybe) >= 2:  # one may be somebody's answer
+        for number in maybe:
+            marked[number] = True
+    return marked
+
+
+def is_wrapped(above: str, line: str, is_between: bool) -> bool:
+    """Whether a line surely goes on with the quoted one above it. is_between: the one below it is quoted too."""
+    if above.endswith("=") and len(above) >= WIDTHS[0]:  # quoted-printable that nobody decoded
+        return True
+    if len(line) > WIDTHS[1] or not is_between:
+        return False
+    is_link = bool(OPEN_LINK.search(above[-MAX_LINE:]) and LINK_END.match(line)) or bool(LINK_AND_MARK.match(line))
+    return is_link or (is_full(above) and (above[-1].isalnum() or above[-1] == ",") and line[:1].islower())
+
+
+def is_full(line: str) -> bool:
+    return WIDTHS[0] <= len(line) <= WIDTHS[1]
 
 
 def find_next_text(lines: list[str]) -> list[int | None]:
@@ -141,26 +196,26 @@ def find_next_text(lines: list[str]) -> list[int | None]:
     return found[::-1]
 
 
-def find_rewrapped(lines: list[str]) -> set[int]:
-    """Ends of quoted lines that a program wrapped: they begin small, right below a full quoted line that ends in no
-    sentence. One may be somebody's answer, so that two are needed.
-    """
-    found = {
-        number
-        for number, (above, line) in enumerate(pairwise(lines), start=1)
-        if is_quoted(above) and WIDTHS[0] <= len(above.rstrip()) <= WIDTHS[1] and above.rstrip()[-1].isalnum()
-        if line[:1].islower() and len(line) <= WIDTHS[1]
-    }
-    return found if len(found) >= 2 else set()
-
-
 def split_introduction(line: str) -> tuple[str, str]:
     """(what I wrote before an introduction on its line, the introduction)."""
     if len(line) <= MAX_LINE and line.rstrip().endswith((":", "：")) and not BEGUN.match(line.strip()):
-        for end in SENTENCE_END.finditer(line):
-            below = line[end.end() :]
-            if BEGUN.match(below) and ATTRIBUTION.match(below.rstrip()) and DATE.search(below):
+        ends = list(islice(SENTENCE_END.finditer(line), MAX_STARTS))
+        for end in ends:
+            below = line[end.end() :].rstrip()
+            if BEGUN.match(below) and ATTRIBUTION.match(below) and DATE.search(below):
                 return line[: end.start()], below
+        for end in reversed(ends):
+            below = line[end.end() :].rstrip()
+            is_one = ADDRESS.search(below) and DATE.search(below) and ATTRIBUTION.match(below)
+            is_bare = len(below.split()) <= MAX_BARE_WORDS and BARE_ATTRIBUTION.match(below)
+            own = line[: end.start()]
+            if (is_one or is_bare) and len(own.split()) >= MIN_OWN_WORDS and not NO_END.search(own):
+                return own, below
+        for start in islice(INSIDE.finditer(line), MAX_STARTS):
+            below = line[start.end() :]
+            is_dated = DATE.search(below[:40]) and TIME.search(below[:60]) and ADDRESS.search(below)
+            if is_dated and ATTRIBUTION.match(below.rstrip()):
+                return line[: start.start()], below
     return "", line
 
 
@@ -188,7 +243,7 @@ def introduces_the_rest(introduction: str, above: str) -> bool:
     return len(found) == 2 or (bool(found) and not above.strip())
 
 
-def attribution_length(lines: list[str], people: list[str]) -> int:
+def attribution_length(lines: list[str]) -> int:
     """Lines that an introduction such as `On ..., ... wrote:` at the top takes, wrapped or not; 0 for none.
 
     It names a date or an address, so that prose ending in "wrote:" is not one; where no word for writing is known, it
@@ -198,18 +253,33 @@ def attribution_length(lines: list[str], people: list[str]) -> int:
         return 0
     joined = ""
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or is_quoted(line) or len(line) > MAX_LINE:
+        is_point = number > 1 and POINT.match(line)
+        if not line.strip() or is_quoted(line) or is_point or len(line) > MAX_LINE:
             return 0
         joined = f"{joined} {bare_line(line)}".strip()
-        if ATTRIBUTION.match(joined) and re.search(r"\d|@", joined):
-            return number
-        if is_introduction(joined, people):
+        if joined.endswith((":", "：")):
+            if is_introduction(joined) or (ATTRIBUTION.match(joined) and re.search(r"\d|@", joined)):
+                return number
+        elif number == 1 and is_without_colon(joined):
             return number
     return 0
 
 
-def is_introduction(text: str, people: list[str]) -> bool:
-    """By structure, in any language: it ends in a colon and holds an address, a date and a time, and little else."""
-    if not text.endswith((":", "：")) or not ADDRESS.search(text):
+def is_introduction(text: str) -> bool:
+    """By structure, in any language: beside its colon it holds an address, a date and a time, and little else."""
+    if not ADDRESS.search(text):
         return False
-    return bool(DATE.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
+    return bool(DAY.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
+
+
+def is_without_colon(text: str) -> bool:
+    """`On Mon, 2 Mar 2026 09:00 Ann <ann@example.org> wrote`: the verb right behind the address."""
+    if GMAIL_WITHOUT_ADDRESS.match(text):
+        return True
+    return bool(
+        BEGUN.match(text)
+        and WITHOUT_COLON.match(text)
+        and DATE.search(text)
+        and TIME.search(text)
+        and ATTRIBUTION.match(f"{text}:")
+    )

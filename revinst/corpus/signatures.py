@@ -6,15 +6,16 @@ import re
 MAX_SIGNATURE_LINES = 12
 MAX_LINE = 2000  # no mark is longer; patterns are not tried on what is
 SIGNATURE_MARK = re.compile(r"\A--\s?$")
-RULE = re.compile(r"\A\s*[_=-]{10,}\s*$")
-CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,})\s*$")  # above a list's footer or somebody's card
+RULE = re.compile(r"\A\s*[_=~-]{10,}\s*$")
+EMPTY = re.compile(r"\A[\s\u1427]*$")  # the mark is what a tracker of mails leaves
+CARD_RULE = re.compile(r"\A\s*(?:_{2,}|-{2,}|={3,}|\*{5,}|[~-]{10,})\s*$")  # above a list's footer or somebody's card
 PRODUCT = r"(?:Outlook|Mail|Yahoo|Proton|Thunderbird|Samsung|BlackBerry|GMX|WEB\.DE|Posta|Correo|iPhone|iPad|Android)"
 LINK_BEHIND = r"(?:\s?[<(\[]{1,2}https?://\S{1,300})?"
 DEVICE = re.compile(
-    rf"\A\s*(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Télécharger|Obtener|Ottieni|Obter) \[?Outlook (?:for|para|pour|per)\b|"
-    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von meinem .{{1,40}} gesendet|"
+    rf"\A\s*[(<]{{0,2}}(?:Sent (?:from|with|via|using) (?:(?:my |the |an? )?(?:[A-Z0-9]|iP|my[A-Z]|(?:mobile|cell|phone|smartphone|tablet|handheld|wireless|device|pocket)\b))|Sent wirelessly\b|(?:Get|Download|Télécharger|Obtener|Ottieni|Obter(?: o)?|Hanki|Hämta|Hent|Pobierz) \[?(?:Outlook|BlueMail) (?:for|para|pour|per|til|till|dla|voor)\b|"
+    rf"Outlook für \w+ (?:beziehen|herunterladen)|Holen Sie sich Outlook\b|Von (?:meinem .{{1,40}}|.{{0,20}}(?:{PRODUCT}|Galaxy).{{0,30}}) gesendet|"
     rf"Gesendet (?:von|mit|über) (?:(?:mein|der)\w*\b|{PRODUCT})|Diese Nachricht wurde von meinem\b|"
-    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l'application )?{PRODUCT})|"
+    rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l['\u2019]application )?{PRODUCT})|"
     rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
     rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
     r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,80}?" + LINK_BEHIND + "$"
@@ -22,11 +23,11 @@ DEVICE = re.compile(
 # In the languages whose verb stands behind the device or is inflected: "iPhoneから送信", "Lähetetty iPhonesta".
 SENT_WORD = re.compile(
     r"отправлен|надіслан|lähetet|odesl|poslan|odoslan|trimis|elküld|gönderil|送信|傳送|传送|发自|發自|보냄|보낸|נשלח|أرسل|enviat|"
-    r"εστάλη|đã gửi|ส่งจาก|dikirim|poslano",
+    r"εστάλη|στάλθηκε|đã gửi|ส่งจาก|dikirim|poslano",
     re.IGNORECASE,
 )
 DEVICE_NAME = re.compile(
-    rf"{PRODUCT}|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|айфон|телефон|手机|手機|携帯|휴대", re.IGNORECASE
+    rf"{PRODUCT}|iPhon|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|айфон|телефон|手机|手機|携帯|휴대", re.IGNORECASE
 )
 DISCLAIMER = re.compile(
     r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
@@ -35,8 +36,12 @@ DISCLAIMER = re.compile(
     re.IGNORECASE,
 )
 PHONE = re.compile(r"\+?\d[\d ()/.-]{7,}\d|^\s*(?:tel|phone|mobile|mobil|fax|cell)\b", re.IGNORECASE)
-NOTE = re.compile(r"\A\s{0,9}[\[(]?\d{1,3}[\]).:]")
-LINK = re.compile(r"\S@[^\s@]+\.\w|https?://|\bwww\.", re.IGNORECASE)
+WHEN = re.compile(
+    r"\b(?:19|20)\d\d\b(?:[-/.]\d\d?[-/.]\d\d?)?|\d\d?[-/.]\d\d?[-/.](?:(?:19|20)\d\d|\d\d)\b|\d[:.h]\d\d\b(?!\d)|(?<=\d )[+-]\d{4}$|https?://\S+"
+)
+NOTE = re.compile(r"\A\s{0,9}(?:[\[(]?\d{1,3}[\]).:]|[*•-]\s)")  # of a list, whose links belong to the text
+ADDRESS = re.compile(r"\S@[^\s@]+\.\w")
+LINK = re.compile(rf"{ADDRESS.pattern}|https?://|\bwww\.", re.IGNORECASE)
 
 
 def cut_signature(lines: list[str]) -> list[str]:
@@ -73,21 +78,22 @@ def is_device_line(line: str) -> bool:
 
 def drop_trailing_blank(lines: list[str]) -> list[str]:
     end = len(lines)
-    while end and (not lines[end - 1].strip() or RULE.match(lines[end - 1])):
+    while end and (EMPTY.match(lines[end - 1]) or RULE.match(lines[end - 1])):
         end -= 1
     return lines[:end]
 
 
 def drop_ruled_contacts(lines: list[str]) -> list[str]:
     """Without a rule near the end and what stands below it, if that is a card or a list's footer: short lines, of which
-    two and more are phones, addresses or links, and no numbered notes.
+    two and more are phones, addresses or links, not all of them links, and no notes or points of a list.
     """
     for number in range(len(lines) - 1, max(len(lines) - 2 * MAX_SIGNATURE_LINES, -1), -1):
         if CARD_RULE.match(lines[number]):
             below = [line for line in lines[number + 1 :] if line.strip()]
             is_short = len(below) <= MAX_SIGNATURE_LINES and all(len(line) < 100 for line in below)
-            contacts = [line for line in below if PHONE.search(line) or LINK.search(line)]
-            if is_short and len(contacts) >= 2 and not any(map(NOTE.match, below)):
+            contacts = [line for line in below if has_phone(line) or LINK.search(line)]
+            is_card = len(contacts) >= 2 and any(has_phone(line) or ADDRESS.search(line) for line in contacts)
+            if is_short and is_card and not any(map(NOTE.match, below)):
                 return drop_trailing_blank(lines[:number])
     return lines
 
@@ -98,8 +104,14 @@ def drop_contact_lines(lines: list[str]) -> list[str]:
     while start and lines[start - 1].strip():
         start -= 1
     short = [number for number in range(start, len(lines)) if len(lines[number]) < 80]
-    phones, links = ([number for number in short if kind.search(lines[number])] for kind in (PHONE, LINK))
+    phones = [number for number in short if has_phone(lines[number])]
+    links = [number for number in short if LINK.search(lines[number])]
     contacts = sorted({*phones, *links})
     if not phones or not links or len(contacts) < 2 or contacts[-1] != len(lines) - 1:
         return lines
     return drop_trailing_blank(lines[: contacts[0]])
+
+
+def has_phone(line: str) -> bool:
+    """Dates, times and numbers in links are none."""
+    return bool(PHONE.search(WHEN.sub("", line)))

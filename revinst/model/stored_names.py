@@ -54,7 +54,7 @@ def match_names(model: "PreTrainedModel", stored: Iterable[str]) -> StoredNames:
 
 def made_of_parts(model: "PreTrainedModel", parameters: Iterable[str]) -> list[str]:
     """Those that transformers makes of what the files hold, by the model's architecture alone."""
-    from transformers.core_model_loading import apply_converters
+    from transformers.core_model_loading import rename_source_key
 
     reverse = [cast("WeightConverter", each.reverse_transform()) for each in conversions(model)[1]]
-    return [name for name in parameters if apply_converters(name, reverse)[1] is not None]
+    return [name for name in parameters if rename_source_key(name, [], reverse)[1] is not None]

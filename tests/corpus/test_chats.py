@@ -201,3 +201,31 @@ def test_what_is_cut_off_stops_nothing(tmp_path, name, keep):
     (tmp_path / "note.txt").write_text("A note.")
     texts, _ = read(tmp_path, "alex")
     assert "A note." in [text.text for text in texts]
+
+
+def test_a_long_chat_is_several_conversations(tmp_path):
+    """Cut at nights, but not into crumbs; a short chat stays whole however long its pauses are."""
+    days = [
+        f"[{day:02}/03/2026, {9 + n // 6:02}:{n % 6}0:00] {'Alex' if n % 2 else 'Kim'}: {day} {n}"
+        for day in (2, 3, 4)
+        for n in range(12)
+    ]
+    chat = tmp_path / "chat.txt"
+    chat.write_text("\n".join(days))
+    groups = [text.group for text in read(chat, "Alex")[0]]
+    assert len(groups) == 18 and len(set(groups[:12])) == 1 and len(set(groups[12:])) == 1 and len(set(groups)) == 2
+    chat.write_text("\n".join(days[:1] + days[13:14] + days[25:26]))
+    assert len({text.group for text in read(chat, "Alex")[0]}) == 1
+
+
+def test_answers_of_a_slack_thread_stay_with_it(tmp_path):
+    day = 24 * 3600
+    messages = [{"type": "message", "user": "U1", "text": f"Words {n}.", "ts": f"{n}.5"} for n in range(1, 25)]
+    messages += [{"type": "message", "user": "U1", "text": "Late.", "ts": f"{day}.5"}]
+    messages += [{"type": "message", "user": "U1", "text": "An answer.", "ts": f"{2 * day}.5", "thread_ts": "3.5"}]
+    for has_thread in (False, True):
+        if has_thread:
+            messages[2]["thread_ts"] = "3.5"
+        (tmp_path / "2026-03-02.json").write_text(json.dumps(messages))
+        groups = [text.group for text in read(tmp_path / "2026-03-02.json", "U1")[0]]
+        assert len(groups) == 26 and len(set(groups)) == 2 - has_thread

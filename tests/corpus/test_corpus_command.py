@@ -90,7 +90,7 @@ def test_a_mistake_before_anything_was_made_can_be_corrected(backward_run, mbox,
     assert run_command(*args) == 2 and "another me" in capsys.readouterr().err
     out = tmp_path / "other"
     args = ("corpus", mbox, out, "--run", backward_run, "--redact", "--limit", 5, *OPTIONS[2:])
-    assert run_command(*args, "--me", "mara@exmple.org") == 2 and "not sent by me" in capsys.readouterr().err
+    assert run_command(*args, "--me", "mara@exmple.org") == 2 and "of whom none is you" in capsys.readouterr().err
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Redaction, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space left")))
         assert run_command(*args, "--me", ME) == 2 and not (out / "texts.jsonl").exists()

@@ -16,6 +16,11 @@ THEIRS = "Private words of Bob."
 MINE = build_mail(1, "Garden", OWN).as_bytes()
 BOBS = build_mail(2, "Garden", THEIRS, From="Bob <bob@x.org>").as_bytes()
 
+LISTED = (
+    "To: {}\nList-Id: Gardens <garden.lists.example.org>\n"
+    "Authentication-Results: mx.example.com; dkim=fail; spf={}; dmarc=fail"
+)
+
 
 def read(path):
     ingest = Ingest(path, [ME])
@@ -26,6 +31,7 @@ def read(path):
     "separator",
     [
         b"From ", b"From -", b"From - ", b"From 123@xxx", b"From ???@??? ", b"From mara@example.org",
+        b"From nobody",
         b"From mara@example.org 2026-03-02 10:00", b"From - Mon Mar  2 10:00:00 2026", b"From",
     ],
 )  # fmt: skip
@@ -46,6 +52,7 @@ def test_separators(tmp_path, separator, end):
         "We leave.\n\nFrom - \nhere it is easy.",
         "We leave.\n\nFrom home\nTo: the lake.\nThen back.",
         "We leave.\nFrom \nTo: you\nCc: her",
+        "We leave.\n\nFrom Paris\nTo: Rome\nDate: 2 May",
     ],
 )
 def test_prose_is_no_separator(tmp_path, prose):
@@ -82,6 +89,9 @@ def test_prose_is_no_separator(tmp_path, prose):
         ("Delivered-To: mara@example.org\nReceived: from bad.example.net (203.0.113.9) by mx.example.com with SMTP",
          "its sender is forged"),
         ("Delivered-To: mara@example.org\nReceived: from [10.0.0.2] (client.net) by smtp.x.org with ESMTPSA id 1", ""),
+        (LISTED.format("garden@lists.example.org", "pass"), ""),
+        (LISTED.format("mara@example.org", "pass"), "its sender is forged"),
+        (LISTED.format("garden@lists.example.org", "fail"), "its sender is forged"),
         ("Received: from laptop.home (client.net) by smtp.x.org with ESMTP", ""),
     ],
 )  # fmt: skip

@@ -16,14 +16,27 @@ BLOCKS = {
     "no space": "De :Kim Ode<mailto:kim@example.com>\nEnvoyé le :lundi 2 mars 2026 09:00\nÀ :alex@example.com\nObjet :Jardin",
     "fullwidth": "送信元：Kim Ode <kim@example.com>\n日付：2026年3月2日 9:00\n件名：庭\n送信先：alex@example.com",
     "between blank lines": "From: kim@example.com\n\nTo: alex@example.com\n\nSent: 2 March 2026\n\nSubject: Garden",
+    "names of another language": "Gönderen: Kim Ode\nTarih: 2 Mart 2026 Pazartesi 09:00\nKime: Alex Moreau\nKonu: Bahçe",
+    "apple": "Początek przekazywanej wiadomości:\n\nOd: Kim Ode <kim@example.com>\nData: 2 marca 2026 09:00\nDo: alex@example.com\nTemat: Ogród",
     "names alone": "Da: Kim Ode\nRisposta: Kim Ode / Giardino\nData: lunedì 2 marzo 2026 9:00\nA: Alex Moreau\nOggetto: Giardino",
     "unknown mark": "--------- Áframsend skeyti ---------\nHvað: Garður\nHvenær: 2. mars 2026 09:00\nHver: Kim Ode <kim@example.com>",
+    "address twice": "De : Kim Ode<mailto:kim@example.com>\nEnvoyé le :lundi 2 mars 2026 09:00\nÀ : alex@example.com<mailto:alex@example.com>\nObjet :Jardin",
+    "sender alone": "From: kim@example.com <kim@example.com>",
+    "sender and date": "From: kim@example.com\nDate: Mon, 2 Mar 2026 09:00:00 +0100",
+    "date and receiver": "Date: Mon, 2 Mar 2026 09:00:00 +0100\nTo: alex@example.com",
+    "sender and date on a line": "From: kim@example.com Date: Mon, 2 Mar 2026 09:00:00 +0100",
+    "reply mark": "-----Reply Message-----",
     "one line": "----- Mensagem repassada ----- De: Kim Ode <kim@example.com>Para: alex@example.comEnviado: 2 de março de 2026",
 }
 INTRODUCTIONS = {
     "unknown verb": "2. mars 2026 kl. 09:00 ritaði Kim Ode <kim@example.com>:",
     "wrapped address": "Am Mo., 2. März 2026 um 09:00 Uhr schrieb Kim Ode <kim@example.com\n>:",
     "wrapped before the verb": "On Mon, Mar 2, 2026 at 9:00 AM Kim Ode <kim@example.com\n> wrote:",
+    "no colon behind the verb": "On Mon, 2 Mar 2026 09:00:00 +0100 Kim Ode <kim@example.com> wrote",
+    "zone and name": "2026-03-02 09:00 GMT+01:00 Kim Ode",
+    "bracket at a line's end": "Στις Δευ 2 Μαρ 2026 στις 9:00 π.μ., ο χρήστης Kim Ode <\nkim@example.com> έγραψε:",
+    "wrapped before much": "Kim Ode <kim@example.com\n> ezt írta (időpont: 2026. márc. 2., H, 9:00):",
+    "dashed above": "-------- Пересылаемое сообщение--------\n02.03.2026, 09:00, Kim Ode <kim@example.com>:",
     "korean": "2026. 3. 2. 오전 9:00 Kim Ode <kim@example.com> 작성:",
     "japanese": "2026年3月2日(月) 9:00 Kim Ode <kim@example.com>:",
 }
@@ -51,6 +64,15 @@ PROSE = {
     "bold words": "Three things:\n*First:* the roof.\n*Second:* the door at 10:30.\n*Third:* me.",
     "dashes": "We need:\n-- nails --\nand glue.",
     "a dialogue": "Kim: are you coming?\nAlex: at 9:00.\nKim: kim@example.com is my new address.",
+    "licences": "Files: *\nCopyright: 2003-2004 Kim Ode <kim@example.com>\n 2005 Alex Moreau <alex@example.com>\nLicense: GPL-2+\n\nThat is all of it.",
+    "handles": "roof: new tiles, built by @kimode\ndoor: painted 2 May 2026 by @alexm\nlamp: from @kimode\n\nDone.",
+    "a version": "It fails with the tool of version 2.95.2.\nKim Ode <kim@example.com> responded:\n\nso it does.",
+    "a day and an address": "Come to the old mill:\n2026-03-02 10-12\nkim@example.com",
+    "links under a rule": "Two pages that I like.\n\n----------\nhttps://example.com/20260302100000\nhttps://example.com/b",
+    "points under a rule": "Who helps:\n----------\n* Kim, kim@example.com\n* Alex, alex@example.com",
+    "an ornament": "Come and see us.\n>>> >>>  https://example.com <<<\nThe link is above.",
+    "a date to somebody": "Date: 2 March\nTo: whoever reads this\n\nBring a ladder.",
+    "written to": "On Mon, 2 Mar 2026 at 9:00 I sent it to kim@example.com and waited\n\nfor a week.",
     "code": "def f(a):\n    return {'to': a}\n\nIt prints 10:30.",
 }  # fmt: skip
 
@@ -77,14 +99,16 @@ def test_introductions_above_quotes(name):
 
 @pytest.mark.parametrize("name", PROSE)
 def test_prose_is_kept(name):
-    own = "\n".join(line for line in PROSE[name].split("\n") if not line.startswith(">"))
+    own = "\n".join(line for line in PROSE[name].split("\n") if not line.startswith("> "))
     assert strip_quotes(PROSE[name], PEOPLE) == own
     assert strip_quotes(f"{OWN}\n\n{PROSE[name]}", PEOPLE).split() == f"{OWN}\n\n{own}".split()
 
 
-def test_own_text_on_the_line_of_an_introduction():
-    text = f"{OWN} On Mon, Mar 2, 2026 at 9:00 AM, kim@example.com wrote:\n> {THEIRS}"
-    assert strip_quotes(text) == OWN
+@pytest.mark.parametrize("between", [" ", "--- ", " -- "])
+def test_own_text_on_the_line_of_an_introduction(between):
+    for own in (OWN, OWN.removesuffix(".")):
+        text = f"{own}{between}On Mon, Mar 2, 2026 at 9:00 AM, kim@example.com wrote:\n> {THEIRS}"
+        assert strip_quotes(text) == own
 
 
 def test_text_below_a_quoted_forward_stays():
@@ -92,6 +116,34 @@ def test_text_below_a_quoted_forward_stays():
         f"Begin forwarded message:\n\n> From: Kim Ode <kim@example.com>\n> Date: 2 March 2026\n>\n> {THEIRS}\n\n{OWN}"
     )
     assert strip_quotes(text) == OWN
+
+
+@pytest.mark.parametrize("introduction", ["Kim Ode wrote:", "Kim J. Ode <kim@example.com> wrote:"])
+def test_own_text_before_an_introduction_without_a_date(introduction):
+    assert strip_quotes(f"{OWN} {introduction}\n> {THEIRS}") == OWN
+    assert strip_quotes(f"{introduction}\n> {THEIRS}\n{OWN}") == OWN
+
+
+def test_a_mark_above_an_introduction_of_quotes_goes_alone():
+    mark = "‐‐‐‐‐‐‐ Original Message ‐‐‐‐‐‐‐\nOn Monday, March 2, 2026 9:00 AM, Kim Ode <kim@example.com> wrote:\n"
+    assert strip_quotes(f"{OWN}\n\n{mark}\n> {THEIRS}\n\n{OWN}") == f"{OWN}\n\n{OWN}"
+
+
+def test_a_forward_whose_lines_were_wrapped():
+    forward = f"> From: Kim Ode <kim@example.com>\n> Date: 2 March 2026\n>\n> My knee\nHurts. The doctor\n> {THEIRS}"
+    assert strip_quotes(f"{OWN}\n\nForwarded message:\n\n{forward}\n\n{OWN}") == f"{OWN}\n\n{OWN}"
+
+
+def test_ends_of_quoted_lines():
+    """One is enough where the line above is full and the one below is quoted too; so is a link that is open."""
+    full = "> My knee hurts a lot since Sunday and the doctor told me that I should"
+    for quoted in (
+        f"{full}\nrest\n> a while.",
+        "> See the page (https://example.com/a\nb=3)\n> there.",
+        f"> {'x' * 70}=\nRest",
+    ):
+        assert strip_quotes(f"{OWN}\n\nOn 2 March 2026 kim@example.com wrote:\n{quoted}\n") == OWN
+    assert strip_quotes(f"{full}.\nyes, it should\n> a while.") == "yes, it should"
 
 
 def test_quotes_that_were_wrapped_anew():
@@ -106,7 +158,8 @@ def test_quotes_that_were_wrapped_anew():
         "----------------\n\nAlex Moreau\n\nt. 555-010-0702\n\nhttp://www.example.com/",
         "Sent wirelessly from my BlackBerry device on the Example network.",
         "Lähetetty iPhonesta", "iPhoneから送信", "Отправлено с iPhone", "Get [Outlook for iOS](https://aka.example/x)",
-        "==========",
+        "==========", "(Sent from my phone)", "Odesláno z iPhonu", "Obter o Outlook para Android", "Sent from myMail for iOS",
+        "Von Samsung Galaxy-Smartphone gesendet.", "Στάλθηκε από το iPhone μου", "Envoyé depuis l’application Mail",
     ],
 )  # fmt: skip
 def test_what_stands_below(footer):

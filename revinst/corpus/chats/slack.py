@@ -65,6 +65,7 @@ def read_messages(
             "the Slack export",
             read_seconds(message.get("ts")),
             conversation,
+            answers=(f"{conversation}\0{message['thread_ts']}",) if message.get("thread_ts") else (),
             names=author,
             left_out="" if is_written else "a notice, not a text",
         )

@@ -1,0 +1,25 @@
+"""Mails that nobody should have written end no run: mutated ones are kept or left out, and none takes long."""
+
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from scripts.mutate_mails import MUTATIONS, read_as_file
+from tests.corpus.made_threads import ME, make_answers
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.wide)])
+def test_mutated_mails(count):
+    mails = [mail.encode() for _, mail, _, _ in make_answers(0)]
+    reasons: Counter[str] = Counter()
+    for number in range(count):
+        chance = random.Random(number)
+        content = chance.choice(mails)
+        for mutate in chance.choices(MUTATIONS, k=2):
+            content = mutate(content, chance)
+        started = time.process_time()
+        read_as_file(f"From: {ME}\n".encode() + content, number % 10 == 0, reasons)
+        assert time.process_time() - started < 5, number
+    assert reasons["kept"] > count / 3 and sum(reasons.values()) > count / 2
