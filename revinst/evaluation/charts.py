@@ -14,6 +14,7 @@ from revinst.system import allow_long_csv_fields
 WIDTH, HEIGHT = 560, 200
 MAX_POINTS = 400
 MAX_BARS = 30
+NOT_DRAWN = "bad_rows"  # of metrics.csv: ids, which may look like numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             step = read_number(line.pop("step", None))
             for name, text in line.items():
                 value = read_number(text)
-                if name and value is not None and step is not None and math.isfinite(step):
+                if name not in (None, NOT_DRAWN) and value is not None and step is not None and math.isfinite(step):
                     curves.setdefault(name, []).append((int(step), value))
     return curves
 

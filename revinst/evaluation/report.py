@@ -13,7 +13,7 @@ from revinst.evaluation.charts import build_bars, build_curve
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.runs.files import write_text
 
-CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
+FIRST_CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
@@ -110,7 +110,7 @@ def write_report(
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    predictions: with their scores. curves: logged name -> (step, value).
+    predictions: with their scores. curves: logged name -> (step, value); all are drawn.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -120,7 +120,8 @@ def write_report(
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]
     lead = lead_metric(metrics, scores["n"])
-    built = [build_curve(name, (curves or {}).get(name, ())) for name in CURVES]
+    logged = curves or {}
+    built = [build_curve(name, logged.get(name, ())) for name in dict.fromkeys((*FIRST_CURVES, *logged))]
     divisions = {
         "By category": scores["by_category"],
         "By length of the response": scores.get("by_response_length", {}),
