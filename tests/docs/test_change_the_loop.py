@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 DIFF = re.compile(r"^## (?P<title>.+?)$(?:(?!^## ).)*?^```diff\n(?P<diff>.*?)^```$", re.MULTILINE | re.DOTALL)
 MAX_LINES = {1: 26, 2: 40}  # of a diff, by the files that it changes
@@ -178,6 +179,37 @@ def test_the_second_set_is_logged_beside_the_first(results, name):
     assert set(validated) == {"val/loss", "second/loss", "step"}
     assert validated["second/loss"] == pytest.approx(loss, rel=2e-6)
     assert abs(loss - validated["val/loss"]) > 1e-4
+
+
+@pytest.mark.wide
+def test_the_callbacks_of_the_page(root, tiny_base, offline_cpu, tmp_path):
+    """As the page has them, beside a config; started as the `revinst` script is, with no folder of ours on its path. A
+    limit below the loss ends the run after a step, and in order.
+    """
+    page = (root / "docs" / "change-the-loop.md").read_text(encoding="utf-8")
+    (module,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (keys,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "divergence.py").write_text(module)
+    config = {
+        "model": {"base": str(tiny_base), "quantization": "none"},
+        "data": {"source": "quickstart", "seq_len": 256, "rows_per_step": 2},
+        "trainer": yaml.safe_load(keys)["trainer"] | {"max_steps": 4, "max_epochs": -1, "val_check_interval": 1},
+    }
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    steps = {}
+    for name, limit in (("lower", 0.5), ("higher", 50.0)):
+        config["trainer"]["callbacks"][0]["init_args"]["limit"] = limit
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config | {"run_name": name}))
+        command = [sys.executable, "-P", "-m", "revinst", "fit", tmp_path / f"{name}.yaml"]
+        done = subprocess.run(
+            command, cwd=elsewhere, env=offline_cpu | {"PYTHONPATH": str(root)}, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        manifest = json.loads((elsewhere / "runs" / name / "manifest.json").read_text())
+        assert manifest["completed"] and (elsewhere / "runs" / name / "adapter").is_dir()
+        steps[name] = manifest["steps"]
+    assert steps == {"lower": 1, "higher": 4}
 
 
 def test_lora_b_takes_sixteen_times_the_step(results):
