@@ -17,7 +17,7 @@ from revinst.config.elsewhere import OURS, say_nearest_key
 from revinst.config.keys import flatten
 from revinst.config.parser import OF_CLASSES, build_parser, defaults_of, dump_config, names_a_class, read_config
 from revinst.config.settings import DataSettings, ModelSettings
-from revinst.config.stored import default_config
+from revinst.config.stored import default_config, read_run_config
 from revinst.config.values import hint_of, say_what_it_takes, words_of
 from revinst.config.words import (
     ATTENTION_BACKENDS,
@@ -95,6 +95,7 @@ def test_a_class_of_ones_own_lies_in_the_working_folder_or_beside_the_config(tmp
         UserError, match=r"^trainer.callbacks: lies_here.Watch: No module named 'no_such_module'; looked"
     ):
         read_config(["--config", "configs/run.yaml"])
+    assert read_run_config(config).trainer.callbacks is None, "whoever reads a run's config needs no callback"
 
 
 def test_words_are_those_that_are_obeyed():
