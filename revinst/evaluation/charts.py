@@ -11,6 +11,7 @@ from typing import Any
 from revinst.evaluation.baselines import strongest_baseline
 from revinst.system import allow_long_csv_fields
 
+FIRST_CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 WIDTH, HEIGHT = 560, 200
 MAX_POINTS = 400
 MAX_BARS = 30
@@ -77,6 +78,12 @@ def read_number(text: Any) -> float | None:
         return float(text)
     except (ValueError, TypeError):
         return None
+
+
+def build_curves(logged: Mapping[str, Sequence[tuple[int, float]]]) -> list[Curve]:
+    """All that two values have been logged of, the usual ones first."""
+    built = [build_curve(name, logged.get(name, ())) for name in dict.fromkeys((*FIRST_CURVES, *logged))]
+    return [curve for curve in built if curve]
 
 
 def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:
