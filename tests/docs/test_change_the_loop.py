@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-DIFF = re.compile(r"^## (?P<title>.+?)$(?:(?!^## ).)*?^```diff\n(?P<diff>.*?)^```$", re.MULTILINE | re.DOTALL)
+DIFF = re.compile(r"^## (?P<title>[^\n]+)$(?:(?!^## ).)*?^```diff\n(?P<diff>.*?)^```$", re.MULTILINE | re.DOTALL)
 MAX_LINES = {1: 26, 2: 40}  # of a diff, by the files that it changes
 OPTIONS = {"Muon": {"optimizer": "muon"}}  # what a section's text tells the reader to set
 PENALTY, WEIGHTS, SECOND = (
