@@ -9,11 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
-from revinst.evaluation.charts import build_bars, build_curve
+from revinst.evaluation.charts import build_bars, build_curves
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.runs.files import write_text
 
-CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
@@ -110,17 +109,22 @@ def write_report(
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    predictions: with their scores. curves: logged name -> (step, value).
+    predictions: with their scores. curves: logged name -> (step, value); all are drawn.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     check_baselines(scores["baselines"], "base" in scores["settings"])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"number": format_number, "half_width": format_half_width, "count": count}
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]
     lead = lead_metric(metrics, scores["n"])
-    built = [build_curve(name, (curves or {}).get(name, ())) for name in CURVES]
     divisions = {
         "By category": scores["by_category"],
         "By length of the response": scores.get("by_response_length", {}),
@@ -136,7 +140,7 @@ def write_report(
         why=say_why(metrics, scores["n"]),
         strongest=strongest_baseline(scores["baselines"], lead),
         uses=name_uses(scores),
-        curves=[curve for curve in built if curve],
+        curves=build_curves(curves or {}),
         bars=[build_bars(name, parts, lead) for name, parts in divisions.items() if parts],
         audit=audit_leakage(predictions),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from revinst.errors import UserError
+from revinst.evaluation.charts import read_curves
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.head import HEAD_METRICS
@@ -92,5 +93,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     write_json(folder / "scores.json", scores)
     for each, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
         each |= {"instruction": example.instruction, "base": untouched.prediction}
-    write_response_report(folder / "report.html", predictor.title, scores, written)
+    trained = predictor.trained.run
+    curves = read_curves(trained.metrics) if trained else {}
+    write_response_report(folder / "report.html", predictor.title, scores, written, curves)
     return scores
