@@ -17,6 +17,7 @@ from revinst.commands.options import (
 )
 from revinst.config.words import ORDERS, PICKS
 from revinst.corpus.settings import check_ours, read_options
+from revinst.errors import UserError
 from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks
 from revinst.options import Parser, check_file
@@ -35,12 +36,16 @@ def main(args: list[str]) -> int:
     check_generation_options(options)
     read_options(options)
     check_push_options(options)
+    if options.push_to_hub and not options.redact and not options.keep_private:
+        raise UserError(
+            "--push_to_hub: own texts go up with --redact; or pass --keep_private to upload them for you alone"
+        )
     find_run(Path(options.run), options.unfinished, AdapterOptions())
     return run_on_devices("corpus", args, options, build_corpus)
 
 
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
-    from revinst.corpus.build import placeholder_file
+    from revinst.corpus.build import placeholder_file, redaction_report_file
     from revinst.corpus.corpus import Corpus
     from revinst.corpus.output import build_card_table
     from revinst.corpus.rounds import build_rounds, check_rounds
@@ -60,6 +65,7 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     Console().print(build_card_table(card))
     if options.redact:
         print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
+        print(f"what was found, and what may have been missed, too: {redaction_report_file(corpus.folder)}")
     print(corpus.folder)
     if options.push_to_hub:
         push(corpus.folder, options.push_to_hub, "data set", public=options.public, dry_run=options.dry_run)

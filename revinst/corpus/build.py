@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from revinst.corpus.parts import assign_parts
 from revinst.corpus.phrases import LANGUAGES, languages_of
 from revinst.corpus.reading import UNREADABLE
 from revinst.corpus.redaction import Redaction
+from revinst.corpus.redaction_report import RedactionReport
 from revinst.corpus.settings import Reading, Selection, Writing
 from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
-from revinst.data.language import UNKNOWN_LANGUAGE
+from revinst.data.language import UNKNOWN_LANGUAGE, find_language
 from revinst.errors import UserError
 from revinst.launch.ranks import Ranks
 from revinst.progress import Stage
+
+SAMPLED = 2000  # texts by which it is told what languages there are
+USUAL = 0.02  # this share of them makes a language one of the texts'
 
 
 def placeholder_file(folder: Path) -> Path:
@@ -36,20 +41,27 @@ def placeholder_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".placeholders.json")
 
 
+def redaction_report_file(folder: Path) -> Path:
+    """Beside the output folder as well: it shows what may have been missed."""
+    return placeholder_file(folder).with_name(folder.resolve().name + ".redaction.txt")
+
+
 def build_texts(folder: Path, reading: Reading) -> RecordFile:
     """Stage 1: texts.jsonl and discarded.jsonl."""
     path = folder / "texts.jsonl"
     if not path.is_file():
         ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes)
-        redaction = Redaction(ingest.names) if reading.redact else None
+        redaction = build_redaction(ingest) if reading.redact else None
+        report = RedactionReport()
         write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
         # texts.jsonl, by which a later call knows that this stage is done, comes last
         unnamed = folder / "texts.jsonl.new"
         num_texts = ingest.num_read - len(ingest.not_kept)
         with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
-            count = write_records(unnamed, redacted_records(ingest, redaction, stage))
+            count = write_records(unnamed, redacted_records(ingest, redaction, report, stage))
         if redaction:
             redaction.save(placeholder_file(folder))
+            report.write(redaction_report_file(folder), redaction)
         if not count:
             unnamed.unlink()
             reasons = Counter(record["reason"] for record in RecordFile(folder / "discarded.jsonl")).most_common(1)
@@ -60,11 +72,21 @@ def build_texts(folder: Path, reading: Reading) -> RecordFile:
     return RecordFile(path)
 
 
-def redacted_records(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Record]:
+def build_redaction(ingest: Ingest) -> Redaction:
+    """Of the names in the conversations, mine excepted, in the cases of the languages that the texts are in."""
+    languages = Counter(find_language(text.text) for text in islice(ingest.texts(), SAMPLED))
+    usual = [name for name, count in languages.items() if count >= USUAL * languages.total()]
+    return Redaction(ingest.names, ingest.own_names, usual)
+
+
+def redacted_records(
+    ingest: Ingest, redaction: Redaction | None, report: RedactionReport, stage: Stage
+) -> Iterator[Record]:
     for text in ingest.texts():
         record: Record = asdict(text)
         if redaction:
             record |= {name: redaction.redact(record[name]) for name in ("text", "where", "author")}
+            report.look(text.text, record["text"])
         yield record
         stage.advance()
 

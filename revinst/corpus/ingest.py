@@ -63,7 +63,8 @@ class Ingest:
         self.authors = Authors(me)
         self.threads, self.seen = Threads(), set[int]()
         self.not_kept: list[NotKept] = []
-        self.names: set[str] = set()
+        self.names: set[str] = set()  # of all in the conversations; `own_names` of mine, as far as they are known
+        self.own_names = {name for name in me if "@" not in name}
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
         messages = Reader(self.authors, column).read(source, readable(source.name))
@@ -84,7 +85,6 @@ class Ingest:
         if reason or isinstance(found, NotKept):
             self.not_kept.append(NotKept(found.where, reason))
             return
-        self.names.update(found.names)
         text = OwnText(
             id=hashlib.sha256(f"{found.where}\0{found.text}".encode()).hexdigest()[:16],
             where=found.where,
@@ -99,6 +99,9 @@ class Ingest:
     def why_not(self, message: Message) -> str:
         """Why it is no text of mine; "" where it is one. Also joins its thread."""
         self.authors.count(message)
+        self.names.update(message.names)
+        if message.kind != "mail" and self.authors.is_me(message.author):
+            self.own_names.update(message.author)
         self.threads.join([message.conversation, *message.answers])
         if message.author and not self.authors.is_me(message.author):
             return "not sent by me" if message.kind == "mail" else "not written by me"

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from revinst.data.tokenizer import looks_local
@@ -25,6 +26,18 @@ PUBLISHED = (
 )
 
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
+
+
+def check_redacted(unredacted: Sequence[str], what: str, keep_private: bool) -> None:
+    """Raises UserError for what holds somebody's texts as they were, unless it is to stay private.
+
+    unredacted: the sets of own texts that it was made of, or trained on, without --redact.
+    """
+    if unredacted and not keep_private:
+        raise UserError(
+            f"{what}: made of own texts without --redact ({', '.join(unredacted)}); make them again with --redact in "
+            "another folder, or pass --keep_private to upload it for you alone"
+        )
 
 
 def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
