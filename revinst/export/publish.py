@@ -49,7 +49,7 @@ def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.match(pattern) for part in parts_of(path, folder) for pattern in LEFT_OUT)
     ]
-    if (folder / "card.json").is_file():  # a corpus
+    if any((folder / name).is_file() for name in ("card.json", "texts.jsonl")):  # a corpus, finished or not
         files = [path for path in files if path.relative_to(folder).as_posix() in PUBLISHED]
     if not files and not empty:
         raise UserError(f"{folder}: no files in it")
