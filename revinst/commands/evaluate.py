@@ -65,6 +65,7 @@ def read_settings(options: Namespace) -> EvaluationSettings:
         likelihood=options.likelihood,
         forward=options.forward,
         semantic=options.semantic,
+        secrets=tuple(options.secrets),
     )
 
 
@@ -93,6 +94,7 @@ def build_options() -> ArgumentParser:
     parser.add_argument(
         "--semantic", type=Path, metavar="FOLDER", help="also similarity in meaning, by this folder's sentence encoder"
     )
+    parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
     add_generation_options(parser)
     add_devices_option(parser)
     return parser

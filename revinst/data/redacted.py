@@ -21,6 +21,14 @@ def read_placeholders(path: Path) -> dict[str, str]:
     return placeholders
 
 
+def read_strings(path: Path) -> dict[str, str]:
+    """Name -> private string: placeholders, or canaries. Raises UserError for another file."""
+    strings = read_json(path)
+    if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
+        raise UserError(f"{path}: no strings by name, as in own.placeholders.json or own.canaries.json")
+    return strings
+
+
 def restore(text: str, placeholders: Mapping[str, str]) -> str:
     """Undoes a redaction; a placeholder that is not in the map stays."""
     return re.sub(PLACEHOLDER, lambda match: placeholders.get(match[0], match[0]), text)
