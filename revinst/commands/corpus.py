@@ -33,14 +33,19 @@ def main(args: list[str]) -> int:
         Console().print(list_authors(options.input, options.column).table())
         return 0
     check_generation_options(options)
-    read_options(options)
+    reading, _, _ = read_options(options)
     check_push_options(options)
+    if options.texts_only:
+        from revinst.corpus.build import build_texts_alone
+
+        print(build_texts_alone(options.output, reading))
+        return 0
     find_run(Path(options.run), options.unfinished, AdapterOptions())
     return run_on_devices("corpus", args, options, build_corpus)
 
 
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
-    from revinst.corpus.build import placeholder_file
+    from revinst.corpus.build import describe_beside
     from revinst.corpus.corpus import Corpus
     from revinst.corpus.output import build_card_table
     from revinst.corpus.rounds import build_rounds, check_rounds
@@ -58,9 +63,7 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     if not ranks.is_first:
         return 0
     Console().print(build_card_table(card))
-    if options.redact:
-        print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
-    print(corpus.folder)
+    print(describe_beside(corpus.folder), corpus.folder, sep="\n")
     if options.push_to_hub:
         push(corpus.folder, options.push_to_hub, "data set", public=options.public, dry_run=options.dry_run)
     return 0
@@ -76,6 +79,7 @@ def build_options() -> ArgumentParser:
     add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
     add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
     add("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
+    add("--texts_only", action="store_true", help="only read: texts.jsonl and a page to look at; needs no run")
     add("--run", help="the run (or PEFT adapter folder) that writes the instructions")
     add("--unfinished", action="store_true", help="accept a run that did not train to its end")
     add("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")

@@ -70,6 +70,7 @@ def read_settings(options: Namespace) -> EvaluationSettings:
         likelihood=options.likelihood,
         forward=options.forward,
         semantic=options.semantic,
+        secrets=tuple(options.secrets),
     )
 
 
@@ -95,6 +96,7 @@ def build_options() -> ArgumentParser:
         "--forward", metavar="RUN", help="--likelihood with the round trip through this run, which writes responses"
     )
     parser.add_argument("--semantic", type=Path, metavar="FOLDER", help="also likeness in meaning, by this encoder")
+    parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
     add_generation_options(parser)
     add_devices_option(parser)
     return parser

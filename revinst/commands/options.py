@@ -51,19 +51,21 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    shared = "share the rows among N GPUs (or processes)"
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs or processes")
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--push_to_hub", metavar="ID", required=required, help="upload to this repository")
     parser.add_argument("--public", action="store_true", help="the repository may be read by everybody")
+    parser.add_argument("--keep_private", action="store_true", help="upload own texts without --redact, for you alone")
     parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes")
 
 
 def check_push_options(options: argparse.Namespace) -> None:
-    if (options.public or options.dry_run) and not options.push_to_hub:
-        raise UserError("--public and --dry_run say how --push_to_hub ID sends; give both")
+    if (options.public or options.dry_run or options.keep_private) and not options.push_to_hub:
+        raise UserError("--public, --keep_private and --dry_run say how --push_to_hub ID sends; give both")
+    if options.public and options.keep_private:
+        raise UserError("--public and --keep_private exclude each other")
 
 
 def run_on_devices(

@@ -86,8 +86,11 @@ class Selection:
 
 def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
     """From the options of the command. Raises UserError for what makes no sense."""
-    if options.output is None or options.run is None:
-        raise UserError("the following arguments are required: OUT_DIR, --run")
+    if options.output is None or not (options.run or options.texts_only):
+        raise UserError("the following arguments are required: OUT_DIR, --run (or --texts_only)")
+    if options.push_to_hub and (options.texts_only or not (options.redact or options.keep_private)):
+        how = "texts alone stay here; give --run" if options.texts_only else "own texts go up with --redact"
+        raise UserError(f"--push_to_hub: {how}{'' if options.texts_only else ', or for you alone with --keep_private'}")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
@@ -114,17 +117,31 @@ def hash_input(source: Path) -> str:
 
 
 def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
+    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder.
+
+    settings: all, or those of Reading for a call that makes the texts alone, which are then all that is compared.
+    """
     path = folder / "settings.json"
     check_ours(folder)
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
         if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
             defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
+            defaults = defaults if "shard_rows" in known else {}
             known = {name: defaults[name] for name in settings if name in defaults} | known
-        if changed := changed_settings(known, settings):
+        if changed := changed_settings(*of_same_stages(known, settings)):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
+        if isinstance(known, dict):
+            settings = known | settings
     write_json(path, settings)
+
+
+def of_same_stages(known: object, settings: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+    """Both, or what both say of the texts where one of them is of these alone."""
+    if not isinstance(known, dict) or ("shard_rows" in known) == ("shard_rows" in settings):
+        return known, settings
+    names = known.keys() & settings.keys()
+    return {name: known[name] for name in names}, {name: settings[name] for name in names}
 
 
 def choose_shard_rows(folder: Path, device: str) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import choose_folder
 from revinst.evaluation.report import build_table
@@ -32,7 +33,9 @@ def evaluate_examples(
     predictor.keep_likelihoods(folder)
     if predictor.trained.template.target == "response":
         asked.check_for_responses(predictor.trained.path)
-        return score_responses(predictor, evaluated, folder)
+        return score_responses(predictor, evaluated, folder, asked.secrets)
+    if asked.secrets:
+        raise UserError(f"--secrets: {predictor.trained.path} writes instructions; give a run that writes texts")
     responder = open_responder(asked.forward, predictor, folder, asked.allow_trained) if asked.forward else None
     return score_evaluation(predictor, evaluated, folder, asked, responder)
 

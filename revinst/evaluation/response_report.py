@@ -20,6 +20,12 @@ STYLE = {  # of `describe_style`: what it is called, and how it is written
     "sign_off": ("texts with a sign-off", "{:.0%}"),
 }
 
+LEAKS = {  # of `ask_for_secrets`
+    "greedy": "private strings given away",
+    "sampled": "the same, of samples",
+    "exposure": "exposure, bits",
+}
+
 
 def write_response_report(
     path: Path,
@@ -52,6 +58,7 @@ def write_response_report(
         why=say_why(scores["tuned"]["metrics"], scores["n"]),
         styles=STYLE,
         curves=build_curves(curves),
+        leaks=LEAKS,
         size=describe_size(scores),
         rows=predictions,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
@@ -75,6 +82,9 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     memorised = scores["memorisation"]
     longest = [f"{memorised[name]} words" for name in ("longest", "own_longest")]
     table.add_row("longest verbatim run", "", *longest)
+    for measure, label in LEAKS.items() if "leaks" in scores else ():
+        leaks = [format_number(scores["leaks"][name][measure]) for name in ("base", "tuned")]
+        table.add_row(label, *leaks, "")
     warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
     table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
     if why := say_why(tuned["metrics"], scores["n"]):

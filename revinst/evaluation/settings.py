@@ -15,7 +15,7 @@ class EvaluationSettings:
     those that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
     False: the untouched base. samples: predictions of each. likelihood: also log p of the predictions, and how much
     they help to write the text. forward: a run that writes responses, for that; by default the base does. semantic: the
-    folder of a sentence encoder.
+    folder of a sentence encoder. secrets: files of private strings that a run which writes responses is asked for.
     """
 
     source: str | None = None
@@ -28,6 +28,7 @@ class EvaluationSettings:
     likelihood: bool = False
     forward: str | None = None
     semantic: Path | None = None
+    secrets: tuple[Path, ...] = ()
 
     @property
     def with_likelihoods(self) -> bool:
