@@ -3,14 +3,19 @@
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
+from revinst.inference.samples import Sample, Written
 from revinst.runs.files import naming, read_json, write_json, write_text
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,39 +108,75 @@ class PredictionFile:
             part.unlink()
 
 
-class LikelihoodFile:
-    """log p of texts, one a line, under a key of all that it depends on; kept, so that no pass is made twice.
+class KeyedFile(ABC, Generic[V]):
+    """Values, one a line, each under a key of all that it depends on; kept, so that none is made twice.
 
     Of several ranks each one appends to a part of its own; the next `read`, while no rank writes, puts them together.
     """
 
-    def __init__(self, folder: Path, rank: int = 0, world_size: int = 1):
-        self.path = folder / "log_p.jsonl"
-        part = folder / f"log_p.part-{rank}-of-{world_size}.jsonl"
-        self.appends_to = part if world_size > 1 else self.path
+    def __init__(self, path: Path, rank: int = 0, world_size: int = 1):
+        self.path = path
+        part = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
+        self.appends_to = part if world_size > 1 else path
 
-    def read(self) -> dict[str, float]:
-        """By key; NaN where a text does not fit."""
-        found: dict[str, float] = {}
-        parts = sorted(self.path.parent.glob("log_p.part-*.jsonl"))
+    @abstractmethod
+    def load(self, value: Any) -> V:
+        """From JSON. Raises ValueError or TypeError for what is none."""
+
+    @abstractmethod
+    def dump(self, value: V) -> object:
+        """As JSON."""
+
+    def read(self) -> dict[str, V]:
+        """By key."""
+        found: dict[str, V] = {}
+        parts = sorted(self.path.parent.glob(f"{escape(self.path.stem)}.part-*.jsonl"))
         for path in ([self.path] if self.path.is_file() else []) + parts:
             for line in whole_lines(path, cut=True):
                 try:
                     key, value = json.loads(line)
-                    value = float("nan") if value is None else float(value)
+                    loaded = self.load(value)
                     if not isinstance(key, str):
                         raise TypeError("the key is no text")
                 except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                    raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
+                    raise UserError(f"{path}: a line is not of this file ({error}); delete the file") from None
                 if path != self.path and key not in found:
                     append_line(self.path, json.loads(line))
-                found[key] = value
+                found[key] = loaded
         for part in parts:
             part.unlink()
         return found
 
-    def append(self, key: str, value: float) -> None:
-        append_line(self.appends_to, [key, None if math.isnan(value) else value])
+    def append(self, key: str, value: V) -> None:
+        append_line(self.appends_to, [key, self.dump(value)])
+
+
+class LikelihoodFile(KeyedFile[float]):
+    """log p of texts; NaN where one does not fit."""
+
+    def load(self, value: Any) -> float:
+        return math.nan if value is None else float(value)
+
+    def dump(self, value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+
+class SampleFile(KeyedFile[Written]):
+    """All that was written for each text."""
+
+    def load(self, value: Any) -> Written:
+        greedy, samples = value
+        return Written(list(map(load_sample, samples)), None if greedy is None else load_sample(greedy))
+
+    def dump(self, value: Written) -> object:
+        return [value.greedy, value.samples]
+
+
+def load_sample(value: Any) -> Sample:
+    text, log_p, num_tokens, stopped = value
+    if not isinstance(text, str) or not isinstance(stopped, str) or type(num_tokens) is not int:
+        raise TypeError("no sample")
+    return Sample(text, float(log_p), num_tokens, stopped)
 
 
 def append_line(path: Path, content: object) -> None:
@@ -177,6 +218,12 @@ def check_types(prediction: Prediction) -> None:
         kinds = {"num_tokens": int, "log_p": int | float | None}.get(name, str)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise TypeError(f"{name} can't be {type(value).__name__}")
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """All rows of a prediction file by id, with everything that they hold; {} where it is not there."""
+    rows = map(json.loads, whole_lines(path, cut=False)) if path.is_file() else ()
+    return {row["id"]: row for row in rows}
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:

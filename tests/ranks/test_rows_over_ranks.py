@@ -16,6 +16,7 @@ from tests.tiny import run_in_process
 
 SHORT = ("--max_new_tokens", "8")
 FP32 = (*SHORT, "--precision", "fp32")
+GREEDY = (*FP32, "--pick", "greedy")
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,14 @@ def test_evaluation(run, tmp_path):
 def generated(run) -> list[dict]:
     """By one process, from all texts."""
     out = run.parent / "one.jsonl"
-    assert run_in_process("generate", run, run.parent / "rows.jsonl", *FP32, "--output", out) == 0
+    assert run_in_process("generate", run, run.parent / "rows.jsonl", *GREEDY, "--output", out) == 0
     return read_lines(out)
 
 
 def test_generation(run, generated, tmp_path):
     """In fp32, where log p hardly depends on what is computed beside a row."""
     out, log = tmp_path / "two.jsonl", tmp_path / "log"
-    codes = run_forked(["generate", run, run.parent / "rows.jsonl", *FP32, "--output", out], log)
+    codes = run_forked(["generate", run, run.parent / "rows.jsonl", *GREEDY, "--output", out], log)
     assert codes == [0, 0] and log.read_text().count("31 instructions in") == 1, log.read_text()
     check_same(read_lines(out), generated, bound=1e-6)
 
@@ -79,7 +80,7 @@ def test_generation(run, generated, tmp_path):
 def test_devices_starts_the_ranks(run, generated, tmp_path):
     """And a mistake of all of them is one line."""
     command = [sys.executable, "-m", "revinst.cli", "generate", run, run.parent / "rows.jsonl"]
-    command += [*FP32, "--devices", "2", "--output"]
+    command += [*GREEDY, "--devices", "2", "--output"]
     ended = subprocess.run([*command, tmp_path / "two.jsonl"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("31 instructions in") == 1
