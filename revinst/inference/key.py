@@ -54,7 +54,7 @@ class PredictionKey:
     model: ModelKey
     generation: dict[str, Any]
     rows: str | None = None
-    picks: Mapping[str, Any] = field(default_factory=dict)
+    picks: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Flat, as it is kept beside predictions and in scores.json."""

@@ -16,6 +16,7 @@ from revinst.inference.samples import Sample, Written
 from revinst.runs.files import naming, read_json, write_json, write_text
 
 V = TypeVar("V")
+Row = dict[str, Any]  # a line of a prediction file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Prediction:
     context: str = ""
     instruction: str = ""
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         """As a line holds it: what was read under its own name alone."""
         left_out = "response" if self.instruction else "instruction"
         return {name: value for name, value in asdict(self).items() if name != left_out}
@@ -101,7 +102,7 @@ class PredictionFile:
     def append(self, prediction: Prediction) -> None:
         append_line(self.appends_to, prediction.to_row())
 
-    def replace(self, rows: list[dict[str, Any]]) -> None:
+    def replace(self, rows: list[Row]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
@@ -120,7 +121,7 @@ class KeyedFile(ABC, Generic[V]):
         self.appends_to = part if world_size > 1 else path
 
     @abstractmethod
-    def load(self, value: Any) -> V:
+    def load(self, value: object) -> V:
         """From JSON. Raises ValueError or TypeError for what is none."""
 
     @abstractmethod
@@ -154,8 +155,8 @@ class KeyedFile(ABC, Generic[V]):
 class LikelihoodFile(KeyedFile[float]):
     """log p of texts; NaN where one does not fit."""
 
-    def load(self, value: Any) -> float:
-        return math.nan if value is None else float(value)
+    def load(self, value: object) -> float:
+        return math.nan if value is None else load_number(value)
 
     def dump(self, value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -164,19 +165,31 @@ class LikelihoodFile(KeyedFile[float]):
 class SampleFile(KeyedFile[Written]):
     """All that was written for each text."""
 
-    def load(self, value: Any) -> Written:
-        greedy, samples = value
+    def load(self, value: object) -> Written:
+        greedy, samples = load_list(value)
         return Written(list(map(load_sample, samples)), None if greedy is None else load_sample(greedy))
 
     def dump(self, value: Written) -> object:
         return [value.greedy, value.samples]
 
 
-def load_sample(value: Any) -> Sample:
-    text, log_p, num_tokens, stopped = value
+def load_sample(value: object) -> Sample:
+    text, log_p, num_tokens, stopped = load_list(value)
     if not isinstance(text, str) or not isinstance(stopped, str) or type(num_tokens) is not int:
         raise TypeError("no sample")
-    return Sample(text, float(log_p), num_tokens, stopped)
+    return Sample(text, load_number(log_p), num_tokens, stopped)
+
+
+def load_list(value: object) -> list:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+def load_number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError("no number")
+    return float(value)
 
 
 def append_line(path: Path, content: object) -> None:
@@ -220,7 +233,7 @@ def check_types(prediction: Prediction) -> None:
             raise TypeError(f"{name} can't be {type(value).__name__}")
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+def read_rows(path: Path) -> dict[str, Row]:
     """All rows of a prediction file by id, with everything that they hold; {} where it is not there."""
     rows = map(json.loads, whole_lines(path, cut=False)) if path.is_file() else ()
     return {row["id"]: row for row in rows}

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from revinst.inference.engine.engine import Engine, GenerationSettings, generate
 from revinst.inference.key import ModelKey, PredictionKey, hash_json
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.picks import ONE, PickSettings
-from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile, SampleFile, read_rows
+from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile, Row, SampleFile, read_rows
 from revinst.inference.samples import Picked, Sample, Written, pick_all
 from revinst.inference.trained import EncodedPrompts, Trained
 from revinst.inference.writing import write_samples
@@ -124,7 +123,7 @@ class Predictor:
             done = self.ranks.on_first(file.open)
         return done
 
-    def pick_rows(self, file: PredictionFile, picks: PickSettings) -> dict[str, dict[str, Any]]:
+    def pick_rows(self, file: PredictionFile, picks: PickSettings) -> dict[str, Row]:
         """By id: the prediction that is taken, and what it was taken from; those of an earlier call among them."""
         self.ranks.on_first(lambda: bool(file.open()))
         written = self.sample(file.path.with_suffix(".samples.jsonl"), picks.samples, picks.takes_greedy)
@@ -265,11 +264,11 @@ class Predictor:
         return PredictionKey(self.model_key(use_adapter), settings.describe(), self.rows_hash, picks.describe())
 
 
-def restore_row(row: dict[str, Any], placeholders: Mapping[str, str] | None) -> dict[str, Any]:
+def restore_row(row: Row, placeholders: Mapping[str, str] | None) -> Row:
     """What the placeholders stand for is put back; None: the row as it is."""
     if placeholders is None:
         return row
-    written = row.get("redacted", row["prediction"])
+    written = row["redacted"] if "redacted" in row else row["prediction"]
     row = row | {"prediction": restore(written, placeholders), "redacted": written}
     return row | ({"samples": [restore(text, placeholders) for text in row["samples"]]} if "samples" in row else {})
 

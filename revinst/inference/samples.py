@@ -7,7 +7,7 @@ prompt ──> Written ────────────────> votes �
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from revinst.data.words import normalise
 from revinst.inference.picks import PickSettings
@@ -51,9 +51,9 @@ class Picked:
     number: int | None
     votes: list[float]
 
-    def describe(self, written: Written, picks: PickSettings) -> dict[str, Any]:
+    def describe(self, written: Written, picks: PickSettings) -> dict[str, object]:
         """What a prediction was taken from, as fields of its row."""
-        samples: dict[str, Any] = {"samples": written.texts}
+        samples: dict[str, object] = {"samples": written.texts}
         if not picks.pick:
             return samples
         return samples | {"votes": self.votes, "pick": picks.pick, "picked": self.number}

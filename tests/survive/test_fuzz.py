@@ -28,6 +28,7 @@ from revinst import cli
 from revinst.config.parser import read_config
 from revinst.config.settings import LoraSettings
 from revinst.config.stored import read_run_config
+from revinst.config.trainer_flags import check_trainer_flags
 from revinst.data.cache import cache_documents
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import Documents
@@ -48,7 +49,7 @@ from revinst.runs.metrics import read_rows
 from revinst.training.module import InstructionModule
 from revinst.training.resume import find_checkpoint, is_finished
 from revinst.training.stop import StopSignals
-from revinst.training.trainer import build_trainer, check_trainer_flags
+from revinst.training.trainer import build_trainer
 
 pytestmark = pytest.mark.wide
 JUNK = [b"", b"\x00", b"{}", b"[]", b"null", b"- - :", b'{"a": 1e999}', b"\xff\xfe", b"!!python/object:os.system {}"]
