@@ -455,3 +455,38 @@ def test_generate_deletes_nothing_that_it_did_not_make(runs, tmp_path, capsys):
     assert run_command(*args, "--output", out) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["response"] for row in rows] == ["Rome has seven hills.", *texts[1:]]
+
+
+def test_generate_takes_one_of_several(runs, tmp_path, monkeypatch, capsys):
+    """Killed and gone on with, no text is written for twice; rows of an earlier call stay; another pick is refused."""
+    from revinst.inference.predictions import SampleFile
+
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    texts = ["Paris is a city.", "Comets have tails of dust.", "Salt melts ice on roads."]
+    source.write_text("".join(json.dumps({"id": str(n), "response": text}) + "\n" for n, text in enumerate(texts)))
+    args = ("generate", runs / "one", source, "--max_new_tokens", 5, "--samples", 3, "--output")
+    append, keys = SampleFile.append, []
+
+    def killed(self, key, value):
+        if len(keys) == 1:
+            raise KeyboardInterrupt
+        keys.append(key)
+        append(self, key, value)
+
+    monkeypatch.setattr(SampleFile, "append", killed)
+    assert run_command(*args, out) == 130 and not out.exists()
+    monkeypatch.setattr(SampleFile, "append", lambda self, key, value: (keys.append(key), append(self, key, value)))
+    assert run_command(*args, out) == 0 and len(keys) == len(set(keys)) == 3
+    assert "samples: 3 each at temperature 0.7, their consensus is taken; 32" in capsys.readouterr().err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for row, text in zip(rows, texts, strict=True):
+        assert row["response"] == text and row["prediction"] == row["samples"][row["picked"]]
+        assert len(row["votes"]) == 3 and row["pick"] == "consensus"
+    made = out.read_bytes()
+    assert run_command(*args, out, "--limit", 1) == 0 and out.read_bytes() == made and len(keys) == 3
+    assert run_command(*args, out, "--pick", "likelihood") == 2 and "another pick;" in capsys.readouterr().err
+    assert run_command(*args, tmp_path / "trip.jsonl", "--pick", "round_trip") == 0
+    trip = [json.loads(line) for line in (tmp_path / "trip.jsonl").read_text().splitlines()]
+    assert [row["samples"] for row in trip] == [row["samples"] for row in rows] and (
+        tmp_path / "trip.log_p.jsonl"
+    ).exists()
