@@ -10,6 +10,7 @@ from revinst.corpus.texts import Record
 from revinst.data.examples import Example, build_text
 from revinst.data.formats import BadRecord
 from revinst.data.prompt import Template, load_template
+from revinst.data.words import normalise
 from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
@@ -54,8 +55,12 @@ class Writer:
         writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature), picks)
         written = writer.write([text], with_greedy=True)
         (picked,) = writer.pick([text], written)
-        found = list_candidates(written[0], picked.votes)
-        return sorted(found, key=lambda each: (each.number != picked.number, each.votes is None, -(each.votes or 0.0)))
+        taken = normalise(picked.taken.text)
+
+        def place(each: Candidate) -> tuple[bool, bool, float]:
+            return normalise(each.sample.text) != taken, each.votes is None, -(each.votes or 0.0)
+
+        return sorted(list_candidates(written[0], picked.votes), key=place)
 
     def pick(self, texts: Sequence[str], written: Sequence[Written]) -> list[Picked]:
         """What is taken of each text's; `round_trip` goes by the nats that a sample adds to log p(text)."""

@@ -11,7 +11,7 @@ from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.engine import Engine, Generated, GenerationSettings
 from revinst.inference.picks import NUM_SAMPLES, TEMPERATURE, PickSettings
 from revinst.inference.trained import Trained
 from revinst.model.adapter import save_adapter
@@ -56,6 +56,17 @@ def test_candidates_and_nearest_row(writer):
         assert found == writer.suggest(text, PickSettings(4, pick), 1.0)
     row, similarity = find_nearest("Rivers carry much salt from rocks into the sea.", TRAIN)
     assert row.id == "2" and 0.5 < similarity < 1
+
+
+def test_the_one_that_is_picked_comes_first_whoever_wrote_it_first(writer, monkeypatch):
+    """The greedy text, which was sampled as well."""
+    ids = writer.tokenizer.encode_continuations(["What is ice?", "Why is it?", "Name a comet.", "what is ice"])
+    given = enumerate(zip(ids, (-1.0, -9.0, -8.0, -1.0), strict=True))
+    made = [(place, Generated(each, "eos", log_p)) for place, (each, log_p) in given]
+    monkeypatch.setattr(Engine, "generate", lambda self, prompts, samples: iter(made))
+    found = writer.suggest("Ice.", PickSettings(3, "likelihood"), 1.0)
+    assert (found[0].sample.text, found[0].number, found[0].times) == ("What is ice?", None, 1)
+    assert len(found) == 3 and describe_candidate(0, found[0])[1] == "greedy, picked"
 
 
 def test_without_gradio(monkeypatch):

@@ -77,6 +77,18 @@ def test_generation(run, generated, tmp_path):
 
 
 @pytest.mark.wide
+def test_samples(run, tmp_path):
+    """Each row's are written by one rank, and do not depend on which."""
+    args = ("generate", run, run.parent / "rows.jsonl", *FP32, "--samples", 3, "--output")
+    assert run_in_process(*args, tmp_path / "one.jsonl") == 0
+    codes = run_forked([*args, tmp_path / "two.jsonl"], tmp_path / "log")
+    assert codes == [0, 0], (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().count("samples: 3 each") == 1
+    check_same(read_lines(tmp_path / "two.jsonl"), read_lines(tmp_path / "one.jsonl"), bound=1e-6)
+    assert not list(tmp_path.glob("*.part-*")) and len(read_lines(tmp_path / "two.samples.jsonl")) == 31
+
+
+@pytest.mark.wide
 def test_devices_starts_the_ranks(run, generated, tmp_path):
     """And a mistake of all of them is one line."""
     command = [sys.executable, "-m", "revinst.cli", "generate", run, run.parent / "rows.jsonl"]
