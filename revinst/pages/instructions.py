@@ -53,7 +53,7 @@ def describe_candidate(place: int, candidate: Candidate) -> list[str]:
     return [
         candidate.sample.text,
         how + picked,
-        f"{candidate.times} times",
+        str(candidate.times),
         f"{candidate.sample.log_p_a_token:.2f}",
         votes,
     ]
