@@ -9,13 +9,15 @@ from rich.console import Console
 from revinst.commands.options import (
     add_devices_option,
     add_generation_options,
+    add_pick_options,
     add_push_options,
     check_generation_options,
     check_push_options,
-    read_generation_settings,
+    read_decoding,
+    read_pick_settings,
     run_on_devices,
 )
-from revinst.config.words import ORDERS, PICKS
+from revinst.config.words import ORDERS
 from revinst.corpus.settings import check_ours, read_options
 from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks
@@ -33,7 +35,7 @@ def main(args: list[str]) -> int:
         Console().print(list_authors(options.input, options.column).table())
         return 0
     check_generation_options(options)
-    reading, _, _ = read_options(options)
+    reading, _, _ = read_options(options, read_pick_settings(options, "consensus")[0])
     check_push_options(options)
     if options.texts_only:
         from revinst.corpus.build import build_texts_alone
@@ -52,7 +54,8 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     from revinst.export.publish import push
     from revinst.inference.trained import open_on_all
 
-    generation, (reading, writing, selection) = read_generation_settings(options), read_options(options)
+    generation, picks = read_decoding(options, "consensus", ranks)
+    reading, writing, selection = read_options(options, picks)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -82,8 +85,7 @@ def build_options() -> ArgumentParser:
     add("--texts_only", action="store_true", help="only read: texts.jsonl and a page to look at; needs no run")
     add("--run", help="the run (or PEFT adapter folder) that writes the instructions")
     add("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    add("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
-    add("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
+    add_pick_options(parser, "consensus")
     add("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
     add("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
     add("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
@@ -94,5 +96,4 @@ def build_options() -> ArgumentParser:
     add_push_options(parser)
     add_generation_options(parser)
     add_devices_option(parser)
-    parser.set_defaults(temperature=0.8)
     return parser

@@ -140,11 +140,12 @@ def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], 
 
 def build_shards_of(missing: list[int], folder: Path, texts: RecordFile, loaded: Writer, writing: Writing) -> None:
     size, num_texts = writing.shard_rows, count_texts(len(texts), missing, writing.shard_rows)
-    with Stage("candidates and their scores", num_texts * writing.candidates) as stage:
-        loaded.on_candidate = stage.advance
+    num_samples = writing.picks.samples + writing.picks.takes_greedy
+    with Stage("samples and their scores", num_texts * num_samples) as stage:
+        loaded.on_sample = stage.advance
         for number in missing:
             chosen = texts[number * size : (number + 1) * size]
-            records = loaded.write_records(chosen, writing.candidates, writing.pick)
+            records = loaded.write_records(chosen)
             if writing.curate:
                 ratings = rate_records(loaded, records)
                 check_unparsable(ratings, writing.max_unparsable)

@@ -2,7 +2,7 @@
 
 import hashlib
 from argparse import Namespace
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
+from revinst.inference.picks import ONE, PickSettings
 from revinst.runs.files import read_json, write_json
 from revinst.runs.folder import LOCK_FILES
 
@@ -56,18 +57,12 @@ class Writing:
     """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's."""
 
     shard_rows: int = 0
-    candidates: int = 4
-    pick: str = "likelihood"
+    picks: PickSettings = ONE
     curate: bool = False
     max_unparsable: float = 0.2
 
-    def check(self, temperature: float) -> None:
-        if self.candidates < 1:
-            raise UserError(f"--candidates {self.candidates}: must be at least 1")
-        if self.candidates > 1 and not temperature:
-            raise UserError(
-                f"--candidates {self.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
-            )
+    def describe(self) -> dict[str, Any]:
+        return {"shard_rows": self.shard_rows, "curate": self.curate} | asdict(self.picks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ class Selection:
         check_shares(self.heldout, self.val)
 
 
-def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
+def read_options(options: Namespace, picks: PickSettings) -> tuple[Reading, Writing, Selection]:
     """From the options of the command. Raises UserError for what makes no sense."""
     if options.output is None or not (options.run or options.texts_only):
         raise UserError("the following arguments are required: OUT_DIR, --run (or --texts_only)")
@@ -98,8 +93,7 @@ def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
     me = read_me(options.me)
     reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
     reading.check_output(options.output)
-    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
-    writing.check(options.temperature)
+    writing = Writing(0, picks, options.curate, options.max_unparsable)
     limits = parse_thresholds(options.filter)
     selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
     return reading, writing, selection

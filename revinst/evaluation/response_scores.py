@@ -63,7 +63,7 @@ def score_responses(
         raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
     own = [example.response for example in evaluated.examples]
     tuned = predictor.predict(folder, True)
-    made = {"base": predictor.predict(place_base(predictor, folder), False), "tuned": tuned}
+    made = {"base": predictor.predict(place_base(predictor, folder, predictor.settings), False), "tuned": tuned}
     log_p = {"base": predictor.log_p(False), "tuned": predictor.log_p(True)}
     if not predictor.ranks.is_first:
         return {}

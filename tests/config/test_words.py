@@ -24,12 +24,13 @@ from revinst.config.words import (
     DTYPES,
     GGUF_FORMATS,
     KEY_WORDS,
-    PICKS,
     TEMPLATES,
+    UTILITIES,
     check_words,
 )
 from revinst.errors import UserError
 from revinst.export.gguf import FORMATS
+from revinst.inference.votes import LIKENESS
 from revinst.model import hardware
 from revinst.model.attention import BACKENDS
 
@@ -105,7 +106,7 @@ def test_words_are_those_that_are_obeyed():
     assert set(FORMATS) == set(GGUF_FORMATS) and set(hardware.DTYPES) == set(DTYPES)
     shipped = {path.name.removesuffix(".txt") for path in files("revinst.data").joinpath("templates").iterdir()}
     assert shipped | {"chat"} == set(TEMPLATES)
-    assert len(PICKS) == 3 and KEY_WORDS.keys() <= flatten(default_config()).keys()
+    assert set(LIKENESS) == set(UTILITIES) and KEY_WORDS.keys() <= flatten(default_config()).keys()
 
 
 @pytest.mark.parametrize("key", [key for key in KEY_WORDS if not key.startswith("trainer")])

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
+from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import ExampleLabels, label_lengths, summarise_scores
@@ -68,7 +69,8 @@ def test_nothing_is_rendered_without_every_baseline(few, tmp_path, baseline):
 
 def test_table_fits_80_columns(few):
     use = few[0]["metrics"]
-    samples = dict.fromkeys(("mean", "best_of_k", "consensus", "likelihood"), use) | {"k": 3}
+    samples = dict.fromkeys(("greedy", "mean", "best_of_k", "consensus", "likelihood"), use) | {"k": 3}
+    samples |= {"utility": "rougeL", "gain": {metric: few[0]["gains"]["base"][metric] for metric in HEAD_METRICS}}
     known = few[0]["metrics"] | {name: use["rougeL"] for name in ("semantic", *GAINS)}
     scores = few[0] | {"samples": samples | {"self_agreement": use["rougeL"]}, "heldout_loss": 2.5, "metrics": known}
     for shown in (few[0], scores):
@@ -77,7 +79,7 @@ def test_table_fits_80_columns(few):
         text = console.file.getvalue()
         assert "…" not in text and all(name in text for name in (*BASELINES, "tuned", "rougeL", "±", "detectable"))
         assert max(map(len, text.splitlines())) <= 80
-    assert all(words in text for words in ("best of 3", "by consensus", "2.500 nats", "semantic", "round trip"))
+    assert all(words in text for words in ("best of 3", "consensus of 3", "2.500 nats", "semantic", "round trip"))
 
 
 def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
