@@ -6,17 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import (
-    add_devices_option,
+from revinst.commands.decoding import (
     add_generation_options,
     add_pick_options,
-    add_push_options,
     check_generation_options,
-    check_push_options,
     read_decoding,
     read_pick_settings,
-    run_on_devices,
 )
+from revinst.commands.options import add_devices_option, add_push_options, check_push_options, run_on_devices
 from revinst.config.words import ORDERS
 from revinst.corpus.settings import check_ours, read_options
 from revinst.inference.folder import AdapterOptions, find_run

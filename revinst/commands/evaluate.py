@@ -6,18 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import (
-    add_devices_option,
+from revinst.commands.decoding import (
     add_generation_options,
     add_pick_options,
-    build_run_parser,
     check_generation_options,
-    check_run,
     read_decoding,
     read_pick_settings,
-    read_stated,
-    run_on_devices,
 )
+from revinst.commands.options import add_devices_option, build_run_parser, check_run, read_stated, run_on_devices
 from revinst.evaluation.sending import check_sending, send_evaluation
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.picks import PickSettings

@@ -130,7 +130,7 @@ def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     write_json(path, settings)
 
 
-def of_same_stages(known: object, settings: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+def of_same_stages(known: object, settings: dict[str, object]) -> tuple[object, dict[str, object]]:
     """Both, or what both say of the texts where one of them is of these alone."""
     if not isinstance(known, dict) or ("shard_rows" in known) == ("shard_rows" in settings):
         return known, settings

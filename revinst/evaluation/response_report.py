@@ -92,7 +92,7 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def describe_size(scores: Mapping[str, Any]) -> str:
+def describe_size(scores: Mapping[str, int]) -> str:
     """`8 held-out texts in 1 group of near-duplicates`"""
     return f"{count('held-out text', scores['n'])} in {count('group', scores['num_groups'])} of near-duplicates"
 

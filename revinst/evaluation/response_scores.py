@@ -107,13 +107,13 @@ def score_responses(
     return scores
 
 
-def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, Any]:
+def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, object]:
     """What the tuned model and its base give away of the strings in the files. Raises UserError where none is there."""
     strings = {name: text for path in files for name, text in read_strings(path).items()}
     secrets = find_secrets(strings, train)
     if not secrets:
         raise UserError(f"--secrets: none of the {len(strings)} strings stands in a training row of {predictor.title}")
-    found = {}
+    found: dict[str, object] = {}
     for name, use_adapter in (("base", False), ("tuned", True)):
         with predictor.loaded(use_adapter) as network:
             found[name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)

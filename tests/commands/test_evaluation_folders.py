@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from revinst.commands.decoding import read_decoding
 from revinst.commands.evaluate import build_options, read_settings
-from revinst.commands.options import read_decoding
 from revinst.data.example_table import load_examples
 from revinst.data.examples import Example
 from revinst.evaluation.evaluate import find_folder
