@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from revinst.errors import UserError
 
 LEAST_LIKENESS = 0.6  # difflib's own cutoff
+RENAMED = {"--candidates": "--samples"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +62,9 @@ def check_file(name: str | Path | None, option: str = "") -> None:
 
 def say_nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean NAME?`, or "" where nothing is like it. Of `group.key` the key decides, and then the whole."""
+    known = set(known)
+    if RENAMED.get(name) in known:
+        return f"; it is {RENAMED[name]} now"
 
     def likeness(other: str) -> tuple[float, float]:
         (group, key), (other_group, other_key) = (split_name(each) for each in (name, other))

@@ -79,7 +79,16 @@ def score(rows: list[Record]) -> Iterator[Record]:
     generator = random.Random(rows[0]["id"])
     for row in rows:
         text = " ".join(generator.sample(row["text"].split(), 12))
-        scores = {"candidates": [text], "pick": "likelihood", "log_p": -1.0, "gain": 0.5, "ifd": 0.6, "rifd": 0.5}
+        scores = {
+            "candidates": [text],
+            "counts": [1],
+            "votes": [1.0],
+            "pick": "consensus",
+            "log_p": -1.0,
+            "gain": 0.5,
+            "ifd": 0.6,
+            "rifd": 0.5,
+        }
         yield row | {"instruction": text} | scores
 
 

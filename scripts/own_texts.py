@@ -37,7 +37,7 @@ def main() -> int:
         run("fit", "--config", "configs/quickstart.yaml", "--runs_dir", str(work), "--run_name", "backward", *steps)
     # A short training writes rough instructions: only what is no instruction at all is filtered.
     loose = ("--filter", "min_gain=-0.1", "--filter", "max_ifd=1.1", "--filter", "max_rifd=off")
-    choices = ("--redact", "--candidates", "2", "--max_new_tokens", "40", "--heldout", "0.2", *loose)
+    choices = ("--redact", "--samples", "2", "--max_new_tokens", "40", "--heldout", "0.2", *loose)
     run("corpus", str(mails), str(own), "--run", options.run, "--me", ME, *choices)
     personal = (
         "--config",

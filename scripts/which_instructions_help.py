@@ -108,7 +108,7 @@ def choose_rows(options: argparse.Namespace) -> Examples:
 def write_instructions(options: argparse.Namespace, rows: Examples) -> dict[str, list[str]]:
     source, output = options.work / "rows.jsonl", options.work / "generated.jsonl"
     write_examples(source, rows, rows.texts("instruction"))
-    run_revinst("generate", options.run, str(source), "--output", str(output))
+    run_revinst("generate", options.run, str(source), "--output", str(output), "--pick", "greedy")
     made = {row["id"]: row["prediction"] for row in map(json.loads, output.open(encoding="utf-8"))}
     lead = lead_words(rows.texts("response"))
     # a forward row needs an instruction; where the run wrote none, the first words stand in

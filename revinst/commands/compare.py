@@ -21,13 +21,14 @@ def main(args: list[str]) -> int:
     files = find_files(options.systems)
     systems = [read_system(text, files) for text in options.systems]
     result = compare_systems(systems, options.metric, rank=options.rank)
+    least = 0 if options.all_categories else FEWEST
     if options.output:
         by_name = {system.name: system.seeds[0] for system in systems}
-        write_comparison(options.output, result, [by_name[system["name"]] for system in result["systems"]])
+        write_comparison(options.output, result, [by_name[system["name"]] for system in result["systems"]], least)
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return 0
-    for table in build_comparison_tables(result, 0 if options.all_categories else FEWEST):
+    for table in build_comparison_tables(result, least):
         Console().print(table)
     return 0
 

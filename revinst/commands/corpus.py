@@ -6,16 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import (
-    add_devices_option,
+from revinst.commands.decoding import (
     add_generation_options,
-    add_push_options,
+    add_pick_options,
     check_generation_options,
-    check_push_options,
-    read_generation_settings,
-    run_on_devices,
+    read_decoding,
+    read_pick_settings,
 )
-from revinst.config.words import ORDERS, PICKS
+from revinst.commands.options import add_devices_option, add_push_options, check_push_options, run_on_devices
+from revinst.config.words import ORDERS
 from revinst.corpus.settings import check_ours, read_options
 from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks
@@ -33,21 +32,27 @@ def main(args: list[str]) -> int:
         Console().print(list_authors(options.input, options.column).table())
         return 0
     check_generation_options(options)
-    read_options(options)
+    reading, _, _ = read_options(options, read_pick_settings(options, "consensus")[0])
     check_push_options(options)
+    if options.texts_only:
+        from revinst.corpus.build import build_texts_alone
+
+        print(build_texts_alone(options.output, reading))
+        return 0
     find_run(Path(options.run), options.unfinished, AdapterOptions())
     return run_on_devices("corpus", args, options, build_corpus)
 
 
 def build_corpus(options: Namespace, ranks: Ranks) -> int:
-    from revinst.corpus.build import placeholder_file
+    from revinst.corpus.build import describe_beside
     from revinst.corpus.corpus import Corpus
     from revinst.corpus.output import build_card_table
     from revinst.corpus.rounds import build_rounds, check_rounds
     from revinst.export.publish import push
     from revinst.inference.trained import open_on_all
 
-    generation, (reading, writing, selection) = read_generation_settings(options), read_options(options)
+    generation, picks = read_decoding(options, "consensus", ranks)
+    reading, writing, selection = read_options(options, picks)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -58,9 +63,7 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     if not ranks.is_first:
         return 0
     Console().print(build_card_table(card))
-    if options.redact:
-        print(f"what the placeholders stand for, for your eyes only: {placeholder_file(corpus.folder)}")
-    print(corpus.folder)
+    print(describe_beside(corpus.folder), corpus.folder, sep="\n")
     if options.push_to_hub:
         push(corpus.folder, options.push_to_hub, "data set", public=options.public, dry_run=options.dry_run)
     return 0
@@ -76,10 +79,10 @@ def build_options() -> ArgumentParser:
     add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
     add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
     add("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
+    add("--texts_only", action="store_true", help="only read: texts.jsonl and a page to look at; needs no run")
     add("--run", help="the run (or PEFT adapter folder) that writes the instructions")
     add("--unfinished", action="store_true", help="accept a run that did not train to its end")
-    add("--candidates", type=int, default=4, metavar="K", help="instructions written for each text")
-    add("--pick", choices=PICKS, default="likelihood", help="how one of them is chosen")
+    add_pick_options(parser, "consensus")
     add("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
     add("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
     add("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
@@ -90,5 +93,4 @@ def build_options() -> ArgumentParser:
     add_push_options(parser)
     add_generation_options(parser)
     add_devices_option(parser)
-    parser.set_defaults(temperature=0.8)
     return parser

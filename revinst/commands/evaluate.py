@@ -6,18 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from revinst.commands.options import (
-    add_devices_option,
+from revinst.commands.decoding import (
     add_generation_options,
-    build_run_parser,
+    add_pick_options,
     check_generation_options,
-    check_run,
-    read_generation_settings,
-    read_stated,
-    run_on_devices,
+    read_decoding,
+    read_pick_settings,
 )
+from revinst.commands.options import add_devices_option, build_run_parser, check_run, read_stated, run_on_devices
 from revinst.evaluation.sending import check_sending, send_evaluation
 from revinst.evaluation.settings import EvaluationSettings
+from revinst.inference.picks import PickSettings
 from revinst.launch.ranks import Ranks
 from revinst.options import check_file
 from revinst.system import quiet_libraries
@@ -26,7 +25,7 @@ from revinst.system import quiet_libraries
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
     check_generation_options(options)
-    read_settings(options).check(options.temperature)
+    read_settings(options, read_pick_settings(options, "greedy")[0]).check()
     check_run(options, options.checkpoint)
     check_file(options.input, "--input")
     check_file(options.forward, "--forward")
@@ -41,7 +40,8 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     from revinst.inference.predictor import Predictor
     from revinst.inference.trained import open_on_all
 
-    generation, asked = read_generation_settings(options), read_settings(options)
+    generation, picks = read_decoding(options, "greedy", ranks)
+    asked = read_settings(options, picks)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
     evaluated = choose_examples(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
@@ -53,12 +53,11 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     if ranks.is_first and options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     elif ranks.is_first:
-        Console().print(build_scores_table(scores))
-        print(folder)
+        Console().print(build_scores_table(scores), folder, sep="\n")
     return 0
 
 
-def read_settings(options: Namespace) -> EvaluationSettings:
+def read_settings(options: Namespace, picks: PickSettings) -> EvaluationSettings:
     return EvaluationSettings(
         source=options.input,
         part=options.part,
@@ -66,10 +65,11 @@ def read_settings(options: Namespace) -> EvaluationSettings:
         allow_trained=options.allow_trained_rows,
         step=options.checkpoint,
         use_adapter=options.adapter == "run",
-        samples=options.samples,
+        picks=picks,
         likelihood=options.likelihood,
         forward=options.forward,
         semantic=options.semantic,
+        secrets=tuple(options.secrets),
     )
 
 
@@ -85,16 +85,12 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--name", help="the subfolder of RUN/evaluation")
     parser.add_argument("--log", action="store_true", help="send scores and report to the loggers of the run, too")
     parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="K samples a row (with --temperature)")
-    parser.add_argument(
-        "--likelihood",
-        action="store_true",
-        help="also log p of the predictions and the round trip through the base; on a CPU a few seconds a row",
-    )
-    parser.add_argument(
-        "--forward", metavar="RUN", help="--likelihood with the round trip through this run, which writes responses"
-    )
+    trip = "also log p of the predictions and the round trip through the base; five more passes over the rows"
+    parser.add_argument("--likelihood", action="store_true", help=f"{trip}, on a CPU a few seconds a row")
+    parser.add_argument("--forward", metavar="RUN", help="--likelihood with a round trip through this run of responses")
     parser.add_argument("--semantic", type=Path, metavar="FOLDER", help="also likeness in meaning, by this encoder")
+    parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
+    add_pick_options(parser, "greedy")
     add_generation_options(parser)
     add_devices_option(parser)
     return parser

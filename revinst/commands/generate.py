@@ -6,19 +6,16 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from revinst.commands.options import (
-    add_devices_option,
+from revinst.commands.decoding import (
     add_generation_options,
-    build_run_parser,
+    add_pick_options,
     check_generation_options,
-    check_run,
-    read_generation_settings,
-    read_stated,
-    run_on_devices,
+    read_decoding,
+    read_pick_settings,
 )
+from revinst.commands.options import add_devices_option, build_run_parser, check_run, read_stated, run_on_devices
 from revinst.data.redacted import read_placeholders
 from revinst.errors import UserError
-from revinst.inference.engine.settings import check_samples
 from revinst.launch.ranks import Ranks
 from revinst.options import check_file
 from revinst.system import quiet_libraries
@@ -30,7 +27,7 @@ def main(args: list[str]) -> int:
     check_run(options)
     check_file(options.input)
     check_output(options.output, Path(options.input).expanduser())
-    check_samples(options.samples, options.temperature)
+    read_pick_settings(options, "consensus")
     if options.placeholders:
         read_placeholders(options.placeholders)
     return run_on_devices("generate", args, options, generate)
@@ -41,9 +38,9 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     from revinst.inference.predictor import Predictor
     from revinst.inference.trained import open_on_all
 
-    settings = read_generation_settings(options)
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options))
+    settings, picks = read_decoding(options, "" if trained.writes_texts else "consensus", ranks)
     settings = settings if options.max_new_tokens else replace(settings, max_new_tokens=trained.new_tokens)
     if options.context and not trained.with_context:
         raise UserError(f"--context {options.context}: this run reads no context (data.context)")
@@ -56,7 +53,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
     if num_cut := predictor.encoded.num_cut:
         print(f"{num_cut} of {len(texts)} {field}s were cut to fit in {trained.seq_len} tokens")
     placeholders = read_placeholders(options.placeholders) if options.placeholders else None
-    predictor.write_file(options.output, options.samples, placeholders)
+    predictor.write_file(options.output, picks, placeholders)
     print(f"{len(texts)} {trained.template.target}s in {options.output}")
     return 0
 
@@ -69,9 +66,9 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl file; an unfinished one is completed")
     parser.add_argument("--column", help="the field that holds it (default: the run's, or response; instruction)")
     parser.add_argument("--context", metavar="COLUMN", help="the field that holds the context (default: the run's)")
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="K samples a row (with --temperature)")
     restored = "OUT.placeholders.json of revinst corpus --redact: puts back what they stand for"
     parser.add_argument("--placeholders", type=Path, metavar="FILE", help=restored)
+    add_pick_options(parser, "consensus")
     add_generation_options(parser)
     add_devices_option(parser)
     parser.set_defaults(max_new_tokens=None)

@@ -34,12 +34,14 @@ def merge(options: Namespace) -> int:
     from revinst.export.card import build_card
     from revinst.export.drift import choose_drift_examples
     from revinst.export.drift_report import build_drift_table
-    from revinst.export.publish import push
+    from revinst.export.publish import check_redacted, push
     from revinst.export.standalone import choose_target, measure_drift, merge_into
     from revinst.inference.trained import open_trained
 
     quiet_libraries()
     trained = open_trained(options.run, options.unfinished, read_stated(options))
+    if options.push_to_hub:
+        check_redacted(trained.unredacted, options.run, options.keep_private)
     rows = choose_drift_examples(trained, options.input, options.drift_rows)
     onto = choose_target(trained, options.onto)
     card = build_card(trained, options.push_to_hub or options.out.name, onto)

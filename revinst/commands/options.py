@@ -1,13 +1,11 @@
-"""Options that several commands share: which adapter, how to decode, on what, and where to upload."""
+"""Options that several commands share: which adapter, on what, and where to upload."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from revinst.config.words import DTYPES, ENGINES, QUANTIZATIONS
+from revinst.config.words import QUANTIZATIONS
 from revinst.errors import UserError
-from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.folder import AdapterOptions, find_run
 from revinst.launch.ranks import Ranks, is_of_agent, open_ranks
 from revinst.options import Parser
@@ -34,36 +32,22 @@ def check_run(options: argparse.Namespace, step: int | None = None) -> None:
     find_run(Path(options.run), options.unfinished, read_stated(options), step)
 
 
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """`--limit` and how to decode; read back by `read_generation_settings`."""
-    parser.add_argument("--limit", type=int, help="only the first N rows")
-    parser.add_argument("--max_new_tokens", type=int, default=100)
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
-    parser.add_argument("--top_p", type=float, default=1.0)
-    parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    engines = "slots: ours, for Llama and Mistral; hf: transformers' generate"
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
-    parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
-    parser.add_argument("--precision", choices=DTYPES, help=precision)
-
-
 def add_devices_option(parser: argparse.ArgumentParser) -> None:
-    shared = "share the rows among N GPUs (or processes)"
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help=shared)
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs or processes")
 
 
 def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--push_to_hub", metavar="ID", required=required, help="upload to this repository")
     parser.add_argument("--public", action="store_true", help="the repository may be read by everybody")
+    parser.add_argument("--keep_private", action="store_true", help="upload own texts without --redact, for you alone")
     parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes")
 
 
 def check_push_options(options: argparse.Namespace) -> None:
-    if (options.public or options.dry_run) and not options.push_to_hub:
-        raise UserError("--public and --dry_run say how --push_to_hub ID sends; give both")
+    if (options.public or options.dry_run or options.keep_private) and not options.push_to_hub:
+        raise UserError("--public, --keep_private and --dry_run say how --push_to_hub ID sends; give both")
+    if options.public and options.keep_private:
+        raise UserError("--public and --keep_private exclude each other")
 
 
 def run_on_devices(
@@ -77,22 +61,3 @@ def run_on_devices(
         return launch(command, args, options.devices)
     with open_ranks() as ranks:
         return work(options, ranks)
-
-
-def check_generation_options(options: argparse.Namespace) -> None:
-    """Raises UserError for values that mean nothing."""
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit}: must be at least 1")
-    read_generation_settings(options, options.precision or DTYPES[0])
-
-
-def read_generation_settings(options: argparse.Namespace, precision: str | None = None) -> GenerationSettings:
-    """Decides the precision where it is not given, and says so."""
-    if not (precision := precision or options.precision):
-        from revinst.model.hardware import choose_dtype, pick_device
-
-        precision, reason = choose_dtype(pick_device())
-        print(f"precision: {precision}: {reason}", file=sys.stderr)
-    names = GenerationSettings.__dataclass_fields__
-    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
-    return GenerationSettings(**given | {"precision": precision})

@@ -4,13 +4,14 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from revinst.commands.options import add_push_options, build_run_parser, check_run, read_stated
+from revinst.commands.options import add_push_options, build_run_parser, check_push_options, check_run, read_stated
 from revinst.options import check_file
 from revinst.runs.files import MARKER
 
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
+    check_push_options(options)
     folder = Path(options.run)
     if options.dataset or (folder / MARKER).is_file():
         check_file(folder)
@@ -27,17 +28,21 @@ def build_options() -> ArgumentParser:
 
 
 def publish(options: Namespace, folder: Path) -> int:
-    from revinst.export.publish import publish_adapter, push
-    from revinst.inference.trained import open_trained
+    from revinst.data.redacted import is_unredacted
+    from revinst.export.publish import check_redacted, publish_adapter, push
+    from revinst.inference.trained import open_trained, unredacted_of_merged
 
-    repository = options.push_to_hub
+    repository, keep_private = options.push_to_hub, options.keep_private
     if options.dataset:
+        check_redacted([options.run] if is_unredacted(folder) else [], options.run, keep_private)
         push(folder, repository, "data set", public=options.public, dry_run=options.dry_run)
     elif (folder / MARKER).is_file():
+        check_redacted(unredacted_of_merged(folder), options.run, keep_private)
         push(folder, repository, public=options.public, dry_run=options.dry_run)
     else:
         with tempfile.TemporaryDirectory() as exports:  # of a checkpoint; a dry run leaves none in the run
             aside = Path(exports) if options.dry_run else None
             trained = open_trained(options.run, options.unfinished, read_stated(options), exports=aside)
+            check_redacted(trained.unredacted, options.run, keep_private)
             publish_adapter(trained, repository, public=options.public, dry_run=options.dry_run)
     return 0

@@ -1,5 +1,6 @@
 """A config's file, read and checked for what its parser would not say clearly."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise, zip_longest
@@ -65,6 +66,15 @@ def config_files(args: list[str]) -> list[str]:
         if name.startswith("--config="):
             files.append(name.removeprefix("--config="))
     return files
+
+
+def find_own_modules(files: Sequence[str]) -> None:
+    """Whoever names a class of her own keeps its module in the working folder or beside the config. What is installed
+    comes first: a file of hers may have any name.
+    """
+    for folder in (Path.cwd(), *(Path(path).absolute().parent for path in files)):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def is_stored(path: str) -> bool:

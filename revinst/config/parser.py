@@ -9,7 +9,15 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from revinst.config.elsewhere import say_nearest_key
-from revinst.config.file import check_keys, config_files, is_stored, named_config, read_config_file, take_config
+from revinst.config.file import (
+    check_keys,
+    config_files,
+    find_own_modules,
+    is_stored,
+    named_config,
+    read_config_file,
+    take_config,
+)
 from revinst.config.keys import OLD_KEY, as_before, flatten
 from revinst.config.settings import (
     CheckpointSettings,
@@ -90,6 +98,7 @@ def read_config(args: list[str], own: Sequence[str] = ()) -> Config:
                 return config
         import lightning as L
 
+        find_own_modules(config_files(args))
         parser = build_parser(L.Trainer)
         return make_settings(parser, parse(parser, args, own))
     except ArgumentError as error:

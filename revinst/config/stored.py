@@ -9,12 +9,14 @@ from typing import Any
 import yaml
 
 from revinst.config.file import is_stored, read_config_file, take_config
-from revinst.config.keys import as_before, leave_out, take_old_keys, unknown_keys
+from revinst.config.keys import as_before, flatten, leave_out, take_old_keys, unknown_keys
 from revinst.config.parser import dump_config, read_config
 from revinst.config.settings import Config
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.runs.folder import Run
+
+CALLBACKS = "trainer.callbacks"  # of training alone
 
 
 def open_config(args: list[str], own: Sequence[str]) -> Config:
@@ -32,7 +34,7 @@ def read_run_config(
     path: Path, world_size: int | None = None, overrides: Sequence[str] = (), own: Sequence[str] = ()
 ) -> Config:
     """The config of a run, parsed as `fit` would; nothing is loaded. What this version has no key for is left aside,
-    with a line that names it. world_size: the run's, for old keys.
+    with a line that names it, and so are callbacks, whose modules may be gone. world_size: the run's, for old keys.
     """
     content = read_config_file(str(path))
     taken = take_old_keys(content, world_size)
@@ -40,6 +42,8 @@ def read_run_config(
         if is_first_process():
             print(f"{path}: left aside, this version has no such key: {', '.join(unknown)}", file=sys.stderr)
         taken = leave_out(taken, unknown)
+    if any(value and key.startswith(CALLBACKS) for key, value in flatten(taken).items()):
+        taken = leave_out(taken, [CALLBACKS])
     if taken == content:
         return read_config([*as_before(), "--config", str(path), *overrides], own)
     with tempfile.TemporaryDirectory() as folder:

@@ -73,7 +73,9 @@ def explain(message: str) -> str:
     refused = REFUSED.search(message)
     if refused and refused["key"].rpartition(".")[0] in (*GROUPS, "") and hint_of(refused["key"]) is not Any:
         if problem := CLASS_PROBLEM.search(message):
-            return f"{refused['key']}: {problem['name']}: {problem['reason'].strip()}"
+            reason = problem["reason"].strip()
+            where = "; looked for beside the config too, and in the working folder" * reason.startswith("No module")
+            return f"{refused['key']}: {problem['name']}: {reason}{where}"
         value = refused["value"].strip().splitlines()[0][:80]
         return f"{refused['key']} {value!r}: {say_what_it_takes(refused['key'])}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +21,103 @@ from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.phrases import LANGUAGES, languages_of
+from revinst.corpus.preview import write_page
 from revinst.corpus.reading import UNREADABLE
 from revinst.corpus.redaction import Redaction
-from revinst.corpus.settings import Reading, Selection, Writing
+from revinst.corpus.redaction_report import RedactionReport
+from revinst.corpus.sample import Sample
+from revinst.corpus.settings import Reading, Selection, Writing, check_ours, keep_settings
 from revinst.corpus.texts import NotKept, Record, RecordFile, write_records
-from revinst.data.language import UNKNOWN_LANGUAGE
+from revinst.data.language import UNKNOWN_LANGUAGE, find_language
 from revinst.errors import UserError
 from revinst.launch.ranks import Ranks
 from revinst.progress import Stage
+from revinst.runs.folder import Run
+
+SAMPLED = 2000  # texts by which it is told what languages there are
+USUAL = 0.02  # this share of them makes a language one of the texts'
 
 
 def placeholder_file(folder: Path) -> Path:
-    """Beside the output folder, so that nobody publishes it with the data."""
+    """Beside the output folder, as all that only its owner may read, so that nobody publishes it with the data."""
+    return beside(folder, "placeholders.json")
+
+
+def beside(folder: Path, name: str) -> Path:
+    """`runs/own` -> `runs/own.NAME`; what it holds is nobody else's business."""
     folder = folder.resolve()  # of `.` too
-    return folder.with_name(folder.name + ".placeholders.json")
+    return folder.with_name(f"{folder.name}.{name}")
 
 
-def build_texts(folder: Path, reading: Reading) -> RecordFile:
-    """Stage 1: texts.jsonl and discarded.jsonl."""
-    path = folder / "texts.jsonl"
-    if not path.is_file():
-        ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes)
-        redaction = Redaction(ingest.names) if reading.redact else None
-        write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
-        # texts.jsonl, by which a later call knows that this stage is done, comes last
-        unnamed = folder / "texts.jsonl.new"
-        num_texts = ingest.num_read - len(ingest.not_kept)
-        with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
-            count = write_records(unnamed, redacted_records(ingest, redaction, stage))
-        if redaction:
-            redaction.save(placeholder_file(folder))
-        if not count:
-            unnamed.unlink()
-            reasons = Counter(record["reason"] for record in RecordFile(folder / "discarded.jsonl")).most_common(1)
-            most = f"; most often: {reasons[0][0]} ({reasons[0][1]})" if reasons else ""
-            where = folder / "discarded.jsonl"
-            raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used{most}; see {where}")
-        unnamed.replace(path)
+def build_texts_alone(folder: Path, reading: Reading) -> str:
+    """Stage 1 with its page, without a run; one may go on from there. Returns for people where it lies."""
+    check_ours(folder)
+    with Run(folder).lock():
+        keep_settings(folder, reading.describe())
+        count = len(build_texts(folder, reading, Sample()))
+    names = " and ".join(str(folder / name) for name in ("texts.jsonl", "discarded.jsonl"))
+    return f"{count} texts, and what was left out: {names}\n{describe_beside(folder)}"
+
+
+def describe_beside(folder: Path) -> str:
+    """For people: the files beside the folder that are there."""
+    named = {
+        "texts.html": "a page to look at, for your eyes only",
+        "placeholders.json": "what the placeholders stand for, for your eyes only",
+        "redaction.txt": "what was redacted, and what may have been missed, for your eyes only",
+    }
+    paths = {beside(folder, name): what for name, what in named.items()}
+    return "\n".join(f"{what}: {path}" for path, what in paths.items() if path.is_file())
+
+
+def build_texts(folder: Path, reading: Reading, sample: Sample | None = None) -> RecordFile:
+    """Stage 1: texts.jsonl and discarded.jsonl; with a sample also the page that shows it."""
+    path, page = folder / "texts.jsonl", beside(folder, "texts.html")
+    if path.is_file() and (sample is None or page.is_file()):
+        return RecordFile(path)
+    ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes, sample)
+    redaction = build_redaction(ingest) if reading.redact else None
+    write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
+    # texts.jsonl, by which a later call knows that this stage is done, comes last
+    unnamed = folder / "texts.jsonl.new"
+    count = write_records(unnamed, redacted_records(folder, ingest, redaction))
+    if sample:
+        write_page(page, reading.source.name, ingest.num_read, ingest.not_kept, sample, redaction)
+    if redaction:
+        redaction.save(placeholder_file(folder))
+    if not count:
+        unnamed.unlink()
+        reasons = Counter(record["reason"] for record in RecordFile(folder / "discarded.jsonl")).most_common(1)
+        most = f"; most often: {reasons[0][0]} ({reasons[0][1]})" if reasons else ""
+        where = folder / "discarded.jsonl"
+        raise UserError(f"{reading.source}: none of its {ingest.num_read} texts can be used{most}; see {where}")
+    unnamed.replace(path)
     return RecordFile(path)
 
 
-def redacted_records(ingest: Ingest, redaction: Redaction | None, stage: Stage) -> Iterator[Record]:
-    for text in ingest.texts():
-        record: Record = asdict(text)
-        if redaction:
-            record |= {name: redaction.redact(record[name]) for name in ("text", "where", "author")}
-        yield record
-        stage.advance()
+def build_redaction(ingest: Ingest) -> Redaction:
+    """Of the names in the conversations, mine excepted, in the cases of the languages that the texts are in."""
+    languages = Counter(find_language(text.text) for text in islice(ingest.texts(), SAMPLED))
+    usual = [name for name, count in languages.items() if count >= USUAL * languages.total()]
+    return Redaction(ingest.names, ingest.own_names, usual)
+
+
+def redacted_records(folder: Path, ingest: Ingest, redaction: Redaction | None) -> Iterator[Record]:
+    """The texts as they are kept; after the last one what was redacted is reported beside the folder."""
+    report, num_texts = RedactionReport(), ingest.num_read - len(ingest.not_kept)
+    with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
+        for text in ingest.texts():
+            record: Record = asdict(text)
+            if redaction:
+                record["text"] = redaction.redact(text.text)
+                report.look(text.text, record["text"])
+                found = redaction.found.copy()  # in texts; that each has its author says nothing
+                record |= {name: redaction.redact(record[name]) for name in ("where", "author")}
+                redaction.found = found
+            yield record
+            stage.advance()
+    if redaction:
+        report.write(beside(folder, "redaction.txt"), redaction)
 
 
 def describe_discarded(records: Iterable[NotKept], redaction: Redaction | None) -> Iterator[dict[str, str]]:
@@ -89,11 +140,12 @@ def build_shards(folder: Path, texts: RecordFile, writer: Callable[[], Writer], 
 
 def build_shards_of(missing: list[int], folder: Path, texts: RecordFile, loaded: Writer, writing: Writing) -> None:
     size, num_texts = writing.shard_rows, count_texts(len(texts), missing, writing.shard_rows)
-    with Stage("candidates and their scores", num_texts * writing.candidates) as stage:
-        loaded.on_candidate = stage.advance
+    num_samples = writing.picks.samples + writing.picks.takes_greedy
+    with Stage("samples and their scores", num_texts * num_samples) as stage:
+        loaded.on_sample = stage.advance
         for number in missing:
             chosen = texts[number * size : (number + 1) * size]
-            records = loaded.write_records(chosen, writing.candidates, writing.pick)
+            records = loaded.write_records(chosen)
             if writing.curate:
                 ratings = rate_records(loaded, records)
                 check_unparsable(ratings, writing.max_unparsable)

@@ -1,7 +1,7 @@
-"""Instructions for texts: k candidates each from the trained model, one picked, and how well it fits its text."""
+"""Instructions for texts: samples from the trained model, one picked, and how well it fits its text."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,91 +11,67 @@ from revinst.data.examples import Example, build_text
 from revinst.data.formats import BadRecord
 from revinst.data.prompt import Template, load_template
 from revinst.data.words import normalise
-from revinst.evaluation.samples import agree
 from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
+from revinst.inference.picks import ONE, PickSettings
+from revinst.inference.samples import Candidate, Picked, Written, list_candidates, pick_all
 from revinst.inference.trained import Trained
+from revinst.inference.writing import write_samples
 from revinst.model.network import Network
 
-UNREAD: Record = {"instruction": "", "candidates": [], "log_p": None, "gain": None, "ifd": None, "rifd": None}
-
-
-@dataclass(slots=True)
-class Candidate:
-    """One instruction; log_p in nats given its text, EOS included. gain: see `Writer.gains`, NaN until known.
-
-    sample: which of its text's it was written as first, 0 the greedy one. num_tokens: EOS included. count: how often it
-    was written.
-    """
-
-    instruction: str
-    log_p: float
-    gain: float = float("nan")
-    count: int = 1
-    sample: int = 0
-    num_tokens: int = 1
-
-    @property
-    def how(self) -> str:
-        return f"sample {self.sample}" if self.sample else "greedy"
+NUMBERS = ("log_p", "gain", "ifd", "rifd")
+UNREAD: Record = {"instruction": "", "candidates": [], "counts": [], "votes": []} | dict.fromkeys(NUMBERS)
 
 
 class Writer:
     """A trained model that writes and judges instructions.
 
-    network: with the adapter of the run; without it, it is the base that judges.
-    on_candidate: is told (1, its tokens) of each candidate, repeats included, as soon as it is written.
+    network: with the adapter of the run; without it, it is the base that judges. picks: how many texts it writes for
+    one, and which is taken.
+    on_sample: is told (1, its tokens) of each as soon as it is written.
     """
 
-    on_candidate: Callable[[int, int], None] = staticmethod(lambda count, tokens: None)
+    on_sample: Callable[[int, int], None] = staticmethod(lambda count, tokens: None)
 
-    def __init__(self, trained: Trained, network: Network, settings: GenerationSettings):
-        self.trained, self.network, self.settings, self.tokenizer = trained, network, settings, trained.tokenizer
+    def __init__(self, trained: Trained, network: Network, settings: GenerationSettings, picks: PickSettings = ONE):
+        self.trained, self.network, self.settings, self.picks = trained, network, settings, picks
+        self.tokenizer = trained.tokenizer
         self.response_template = load_template("forward")
         self.engine = Engine(network, trained.tokenizer, settings, trained.template.headers)
 
-    def write(self, texts: Sequence[str], k: int) -> list[list[Candidate]]:
-        """Distinct candidates of each text: the greedy one first, then k - 1 samples, each with a seed of its own."""
+    def write(self, texts: Sequence[str], with_greedy: bool) -> list[Written]:
         prompts = self.trained.encode_to_generate([example_of(text) for text in texts], self.settings.max_new_tokens)
-        samples: list[int | None] = [None, *range(1, k)]
-        made = []
-        for each in self.engine.generate([ids for ids in prompts.ids for _ in samples], samples=samples * len(texts)):
-            made.append(each)
-            self.on_candidate(1, len(each[1].token_ids))
-        written: list[list[Candidate]] = [[] for _ in texts]
-        for place, generated in sorted(made, key=lambda each: each[0]):
-            candidates, text = written[place // k], self.tokenizer.decode(generated.token_ids).strip()
-            known = next((each for each in candidates if normalise(each.instruction) == normalise(text)), None)
-            if known is None:
-                tokens = max(len(generated.token_ids) + (generated.stopped == "eos"), 1)
-                candidates.append(Candidate(text, generated.log_p, sample=place % k, num_tokens=tokens))
-            else:
-                known.count += 1
-        return written
+        count, on_sample = self.picks.samples, self.on_sample
+        found = dict(write_samples(self.engine, prompts.ids, count, with_greedy, on_sample))
+        return [found[number] for number in range(len(texts))]
 
-    def suggest(self, text: str, k: int, temperature: float) -> list[tuple[Candidate, float]]:
-        """A text's candidates with `agree_with_all`: the greedy one first, then the samples that agree most.
+    def suggest(self, text: str, picks: PickSettings, temperature: float) -> list[Candidate]:
+        """A text's candidates: the one that is picked first, then those that agree most, the greedy one among them.
 
         Raises BadRecord for a text that `fit` would not have taken.
         """
         text = build_text(text, self.trained.strip_citations).response
-        writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature))
-        (candidates,) = writer.write([text], k)
-        found = zip(candidates, agree_with_all(candidates), strict=True)
-        return sorted(found, key=lambda each: (each[0].sample > 0, -each[1]))
+        writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature), picks)
+        written = writer.write([text], with_greedy=True)
+        (picked,) = writer.pick([text], written)
+        taken = normalise(picked.taken.text)
 
-    def pick(self, texts: Sequence[str], written: Sequence[Sequence[Candidate]], how: str) -> list[int]:
-        """The number of each text's best candidate: likeliest, most like the others, or most help to write the text."""
-        if how == "likelihood":
-            return [int(np.argmax([each.log_p for each in candidates])) for candidates in written]
-        if how == "consensus":
-            return [pick_consensus(candidates) for candidates in written]
-        pairs = [(text, each) for text, candidates in zip(texts, written, strict=True) for each in candidates]
-        gains = self.gains([text for text, _ in pairs], [each.instruction for _, each in pairs])
-        for (_, each), gain in zip(pairs, gains.tolist(), strict=True):
-            each.gain = gain
-        return [int(np.argmax([np.nan_to_num(each.gain, nan=-np.inf) for each in c])) for c in written]
+        def place(each: Candidate) -> tuple[bool, bool, float]:
+            return normalise(each.sample.text) != taken, each.votes is None, -(each.votes or 0.0)
+
+        return sorted(list_candidates(written[0], picked.votes), key=place)
+
+    def pick(self, texts: Sequence[str], written: Sequence[Written]) -> list[Picked]:
+        """What is taken of each text's; `round_trip` goes by the nats that a sample adds to log p(text)."""
+
+        def measure_help() -> list[list[float]]:
+            pairs = list(dict.fromkeys((t, own) for t, each in zip(texts, written, strict=True) for own in each.texts))
+            found = self.gains([text for text, _ in pairs], [own for _, own in pairs])
+            gains = dict(zip(pairs, found.tolist(), strict=True))
+            return [[gains[text, own] for own in each.texts] for text, each in zip(texts, written, strict=True)]
+
+        return pick_all(written, self.picks, measure_help)
 
     def gains(self, texts: Sequence[str], instructions: Sequence[str]) -> np.ndarray:
         """Nats a token that an instruction adds to log p(text) under the base; NaN where the text does not fit."""
@@ -135,12 +111,12 @@ class Writer:
         """Targets of each text: its tokens and EOS."""
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
 
-    def write_records(self, records: Sequence[Record], k: int, how: str) -> list[Record]:
+    def write_records(self, records: Sequence[Record]) -> list[Record]:
         """The records with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
         texts = [self.prepare(record["text"]) for record in records]
-        known = iter(self.write_texts([text for text in texts if text], k, how))
+        known = iter(self.write_texts([text for text in texts if text]))
         return [
-            record | {"pick": how} | (next(known) if text else UNREAD)
+            record | {"pick": self.picks.pick} | (next(known) if text else UNREAD)
             for record, text in zip(records, texts, strict=True)
         ]
 
@@ -151,39 +127,30 @@ class Writer:
         except BadRecord:
             return ""
 
-    def write_texts(self, texts: Sequence[str], k: int, how: str) -> list[Record]:
+    def write_texts(self, texts: Sequence[str]) -> list[Record]:
         """instruction, candidates and scores of each text."""
         if not texts:
             return []
-        written = self.write(texts, k)
-        picked = self.pick(texts, written, how)
-        chosen = [candidates[number] for candidates, number in zip(written, picked, strict=True)]
-        instructions = [each.instruction for each in chosen]
-        gains = np.array([each.gain for each in chosen])
-        if how != "round_trip":
-            gains = self.gains(texts, instructions)
-        scores = self.score(texts, instructions, gains)
+        written = self.write(texts, self.picks.takes_greedy)
+        picked = self.pick(texts, written)
+        instructions = [each.taken.text for each in picked]
+        scores = self.score(texts, instructions, self.gains(texts, instructions))
         return [
-            {
-                "instruction": each.instruction,
-                "candidates": [other.instruction for other in candidates],
-                "log_p": each.log_p,
-            }
+            {"instruction": each.taken.text}
+            | describe_candidates(list_candidates(own, each.votes))
+            | {"log_p": each.taken.log_p}
             | score
-            for each, candidates, score in zip(chosen, written, scores, strict=True)
+            for each, own, score in zip(picked, written, scores, strict=True)
         ]
 
 
-def pick_consensus(candidates: Sequence[Candidate]) -> int:
-    """The number of the one most like all that was written, the first of several."""
-    return int(np.argmax(agree_with_all(candidates)))
-
-
-def agree_with_all(candidates: Sequence[Candidate]) -> list[float]:
-    """Mean ROUGE-L of each to all others that were written, equal ones among them; 1.0 where there is no other."""
-    numbers = [number for number, each in enumerate(candidates) for _ in range(each.count)]
-    found = dict(zip(numbers, agree([candidates[number].instruction for number in numbers]), strict=True))
-    return [found[number] for number in range(len(candidates))]
+def describe_candidates(candidates: Sequence[Candidate]) -> Record:
+    """As three lists. counts: how often each was sampled; votes: None for a greedy text that was not."""
+    return {
+        "candidates": [each.sample.text for each in candidates],
+        "counts": [each.times for each in candidates],
+        "votes": [each.votes for each in candidates],
+    }
 
 
 def example_of(text: str, instruction: str = "", example_id: str = "") -> Example:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,9 @@ class Corpus:
         self.ranks.on_first(lambda: keep_settings(folder, self.settings))
 
     def describe(self) -> dict[str, Any]:
-        writing = asdict(self.writing)
-        writing.pop("max_unparsable")
         made_by = PredictionKey(self.trained.key, self.generation.describe()).to_json()
         made_by.pop("base")  # a path of this machine, and the card has all of this
-        return json.loads(json.dumps(self.reading.describe() | writing | made_by))
+        return json.loads(json.dumps(self.reading.describe() | self.writing.describe() | made_by))
 
     def build(self, trained: Trained, work: Path, number: int) -> dict[str, Any]:
         """Writes all files with this run's instructions; shards lie in `work`. Returns the card."""
@@ -58,7 +56,7 @@ class Corpus:
 
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
-            return Writer(trained, trained.load(self.generation), self.generation)
+            return Writer(trained, trained.load(self.generation), self.generation, self.writing.picks)
 
         started = time.monotonic()
         count = build_shards(work, texts, load_writer, self.writing, self.ranks)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from revinst.corpus.authors import Authors, join_own, split_chats
 from revinst.corpus.reading import Reader, readable
+from revinst.corpus.sample import Sample
 from revinst.corpus.texts import Ingested, Message, NotKept, OwnText
 from revinst.data.examples import check_text
 from revinst.data.formats import BadRecord
@@ -47,8 +48,8 @@ def hash_name(name: str) -> int:
 class Ingest:
     """Reads an input once; `texts` then gives the texts with their threads, again and again.
 
-    me: addresses, names and ids. Memory holds a few bytes a message: texts wait in a file without a name, gone with the
-    process. Raises UserError where authors are named and none of them is me.
+    me: addresses, names and ids. sample: looks at what is read. Memory holds a few bytes a message: texts wait in a
+    file without a name, gone with the process. Raises UserError where authors are named and none of them is me.
     """
 
     def __init__(
@@ -58,15 +59,17 @@ class Ingest:
         column: str = "text",
         limit: int | None = None,
         join_minutes: float = 0,
+        sample: Sample | None = None,
     ):
-        self.source, self.limit = source, limit
+        self.source, self.limit, self.sample = source, limit, sample
         self.authors = Authors(me)
         self.threads, self.seen = Threads(), set[int]()
         self.not_kept: list[NotKept] = []
-        self.names: set[str] = set()
+        self.names: set[str] = set()  # of all in the conversations; `own_names` of mine, as far as they are known
+        self.own_names = {name for name in me if "@" not in name}
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
-        messages = Reader(self.authors, column).read(source, readable(source.name))
+        messages = Reader(self.authors, column, sample).read(source, readable(source.name))
         with Stage(f"reading {readable(source.name)}", unit="messages and texts", brief=True) as stage:
             for found in split_chats(join_own(messages, self.authors, join_minutes) if join_minutes else messages):
                 self.take(found)
@@ -79,12 +82,13 @@ class Ingest:
         num_kept = self.num_read - len(self.not_kept)
         self.num_read += 1
         reason = found.reason if isinstance(found, NotKept) else self.why_not(found)
+        if self.sample and isinstance(found, Message) and found.kind != "mail":  # these were looked at as a whole
+            self.sample.look(found, self.authors)
         if not reason and num_kept == self.limit:
             reason = f"after --limit {self.limit}"
         if reason or isinstance(found, NotKept):
             self.not_kept.append(NotKept(found.where, reason))
             return
-        self.names.update(found.names)
         text = OwnText(
             id=hashlib.sha256(f"{found.where}\0{found.text}".encode()).hexdigest()[:16],
             where=found.where,
@@ -99,6 +103,9 @@ class Ingest:
     def why_not(self, message: Message) -> str:
         """Why it is no text of mine; "" where it is one. Also joins its thread."""
         self.authors.count(message)
+        self.names.update(message.names)
+        if message.kind != "mail" and self.authors.is_me(message.author):
+            self.own_names.update(message.author)
         self.threads.join([message.conversation, *message.answers])
         if message.author and not self.authors.is_me(message.author):
             return "not sent by me" if message.kind == "mail" else "not written by me"

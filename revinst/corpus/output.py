@@ -19,7 +19,10 @@ BATCH_RECORDS = 1000
 AT_HOME = " (stays with the owner)"
 HUB_HEADER = ("---", "configs:", "- config_name: default", "  data_files: dataset.parquet", "---", "")
 COLUMNS = ("id", "instruction", "context", "response", "category", "part", "group", "date")
-PROVENANCE = ("where", "kind", "date", "group", "round", "run", "pick", "candidates", "log_p", "gain", "ifd", "rifd")
+PROVENANCE = (
+    "where", "kind", "date", "group", "round", "run", "pick", "candidates", "counts", "votes", "log_p", "gain", "ifd",
+    "rifd",
+)  # fmt: skip
 
 
 def to_dolly(record: Record) -> dict[str, str]:

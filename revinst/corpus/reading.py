@@ -12,6 +12,7 @@ from revinst.corpus.chats.find import find_chat_reader
 from revinst.corpus.mail import read_mail
 from revinst.corpus.mail_kind import kind_of_maildir
 from revinst.corpus.mbox import MAX_MAIL, is_mbox, split_mbox
+from revinst.corpus.sample import Sample
 from revinst.corpus.tables import read_table
 from revinst.corpus.texts import Ingested, Message, NotKept
 from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
@@ -25,10 +26,13 @@ UNREADABLE = "the file can't be read"  # what follows may name files, and stays 
 
 
 class Reader:
-    """Reads what lies at a path. authors: mails of others are not taken apart. column: of tables, with the text."""
+    """Reads what lies at a path.
 
-    def __init__(self, authors: Authors, column: str = "text"):
-        self.authors, self.column = authors, column
+    authors: mails of others are not taken apart. column: of tables, with the text. sample: looks at what is read.
+    """
+
+    def __init__(self, authors: Authors, column: str = "text", sample: Sample | None = None):
+        self.authors, self.column, self.sample = authors, column, sample
 
     def read(self, path: Path, where: str) -> Iterator[Ingested]:
         """All that is met at a path; `where` is its name in records, relative to the input."""
@@ -109,7 +113,10 @@ class Reader:
             yield self.read_message(content, f"{where}#{number}")
 
     def read_message(self, content: bytes, where: str) -> Message:
-        return read_mail(content, where, self.authors.me)
+        message = read_mail(content, where, self.authors.me)
+        if self.sample:
+            self.sample.look(message, self.authors, content)
+        return message
 
 
 def read_tweets(path: Path, where: str) -> Iterator[Ingested]:

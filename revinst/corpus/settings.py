@@ -2,7 +2,7 @@
 
 import hashlib
 from argparse import Namespace
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
+from revinst.inference.picks import ONE, PickSettings
 from revinst.runs.files import read_json, write_json
 from revinst.runs.folder import LOCK_FILES
 
@@ -56,18 +57,12 @@ class Writing:
     """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's."""
 
     shard_rows: int = 0
-    candidates: int = 4
-    pick: str = "likelihood"
+    picks: PickSettings = ONE
     curate: bool = False
     max_unparsable: float = 0.2
 
-    def check(self, temperature: float) -> None:
-        if self.candidates < 1:
-            raise UserError(f"--candidates {self.candidates}: must be at least 1")
-        if self.candidates > 1 and not temperature:
-            raise UserError(
-                f"--candidates {self.candidates}: greedy ones are all the same; give --temperature, e.g. 0.8"
-            )
+    def describe(self) -> dict[str, Any]:
+        return {"shard_rows": self.shard_rows, "curate": self.curate} | asdict(self.picks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +79,13 @@ class Selection:
         check_shares(self.heldout, self.val)
 
 
-def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
+def read_options(options: Namespace, picks: PickSettings) -> tuple[Reading, Writing, Selection]:
     """From the options of the command. Raises UserError for what makes no sense."""
-    if options.output is None or options.run is None:
-        raise UserError("the following arguments are required: OUT_DIR, --run")
+    if options.output is None or not (options.run or options.texts_only):
+        raise UserError("the following arguments are required: OUT_DIR, --run (or --texts_only)")
+    if options.push_to_hub and (options.texts_only or not (options.redact or options.keep_private)):
+        how = "texts alone stay here; give --run" if options.texts_only else "own texts go up with --redact"
+        raise UserError(f"--push_to_hub: {how}{'' if options.texts_only else ', or for you alone with --keep_private'}")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
@@ -95,8 +93,7 @@ def read_options(options: Namespace) -> tuple[Reading, Writing, Selection]:
     me = read_me(options.me)
     reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
     reading.check_output(options.output)
-    writing = Writing(0, options.candidates, options.pick, options.curate, options.max_unparsable)
-    writing.check(options.temperature)
+    writing = Writing(0, picks, options.curate, options.max_unparsable)
     limits = parse_thresholds(options.filter)
     selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
     return reading, writing, selection
@@ -114,17 +111,31 @@ def hash_input(source: Path) -> str:
 
 
 def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder."""
+    """Keeps settings beside what they made. Raises UserError rather than mix two settings in one folder.
+
+    settings: all, or those of Reading for a call that makes the texts alone, which are then all that is compared.
+    """
     path = folder / "settings.json"
     check_ours(folder)
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
         if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
             defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
+            defaults = defaults if "shard_rows" in known else {}
             known = {name: defaults[name] for name in settings if name in defaults} | known
-        if changed := changed_settings(known, settings):
+        if changed := changed_settings(*of_same_stages(known, settings)):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")
+        if isinstance(known, dict):
+            settings = known | settings
     write_json(path, settings)
+
+
+def of_same_stages(known: object, settings: dict[str, object]) -> tuple[object, dict[str, object]]:
+    """Both, or what both say of the texts where one of them is of these alone."""
+    if not isinstance(known, dict) or ("shard_rows" in known) == ("shard_rows" in settings):
+        return known, settings
+    names = known.keys() & settings.keys()
+    return {name: known[name] for name in names}, {name: settings[name] for name in names}
 
 
 def choose_shard_rows(folder: Path, device: str) -> int:

@@ -209,13 +209,14 @@ class InstructionDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader | list:
+        return self.load_in_order(self.val_documents, self.val_rows) if self.val_rows else []
+
+    def load_in_order(self, documents: Documents, rows: list[list[int]]) -> DataLoader:
         """One item is as many rows as a step has (`StepBatch`), in a fixed order; each is seen once over all ranks."""
-        if not self.val_rows:
-            return []
-        numbers, rows_per_step = range(len(self.val_rows)), self.settings.rows_per_step
+        numbers, rows_per_step = range(len(rows)), self.settings.rows_per_step
         steps = [numbers[start : start + rows_per_step] for start in numbers[::rows_per_step]]
         return DataLoader(
-            StepDataset(self.val_documents, self.val_rows),  # type: ignore[arg-type]
+            StepDataset(documents, rows),  # type: ignore[arg-type]
             batch_sampler=[share_rows(list(step), *self.place) for step in steps],
             collate_fn=unwrap,
             generator=torch.Generator(),

@@ -1,13 +1,13 @@
-"""Placeholders in texts that were redacted (`[EMAIL_1]`), and what they stand for."""
+"""Placeholders in texts that were redacted (`[EMAIL_1]`), what they stand for, and which own texts were not."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from revinst.errors import UserError
 from revinst.runs.files import read_json
 
-PLACEHOLDER = r"\[(?:EMAIL|URL|PHONE|NUMBER|NAME|TEXT)_\d+\]"
+PLACEHOLDER = r"\[(?:EMAIL|URL|PHONE|NUMBER|NAME|HANDLE|ADDRESS|TEXT)_\d+\]"
 
 
 def read_placeholders(path: Path) -> dict[str, str]:
@@ -21,6 +21,32 @@ def read_placeholders(path: Path) -> dict[str, str]:
     return placeholders
 
 
+def read_strings(path: Path) -> dict[str, str]:
+    """Name -> private string: placeholders, or canaries. Raises UserError for another file."""
+    strings = read_json(path)
+    if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
+        raise UserError(f"{path}: no strings by name, as in own.placeholders.json or own.canaries.json")
+    return strings
+
+
 def restore(text: str, placeholders: Mapping[str, str]) -> str:
     """Undoes a redaction; a placeholder that is not in the map stays."""
     return re.sub(PLACEHOLDER, lambda match: placeholders.get(match[0], match[0]), text)
+
+
+def is_unredacted(folder: Path) -> bool:
+    """Whether `revinst corpus` made it, without --redact."""
+    for name in ("settings.json", "card.json"):
+        try:
+            found = read_json(folder / name)
+        except UserError:  # none, or somebody else's
+            continue
+        settings = found.get("settings", found) if isinstance(found, dict) else {}
+        if isinstance(settings, dict) and {"column", "redact"} <= settings.keys() and not settings["redact"]:
+            return True
+    return False
+
+
+def find_unredacted(sources: Iterable[str]) -> list[str]:
+    """Those that are files of a corpus without --redact, or of one of its rounds."""
+    return [name for name in sources if any(map(is_unredacted, Path(name).absolute().parents))]

@@ -11,9 +11,11 @@ from typing import Any
 from revinst.evaluation.baselines import strongest_baseline
 from revinst.system import allow_long_csv_fields
 
+FIRST_CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 WIDTH, HEIGHT = 560, 200
 MAX_POINTS = 400
 MAX_BARS = 30
+NOT_DRAWN = "bad_rows"  # of metrics.csv: ids, which may look like numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             step = read_number(line.pop("step", None))
             for name, text in line.items():
                 value = read_number(text)
-                if name and value is not None and step is not None and math.isfinite(step):
+                if name not in (None, NOT_DRAWN) and value is not None and step is not None and math.isfinite(step):
                     curves.setdefault(name, []).append((int(step), value))
     return curves
 
@@ -76,6 +78,12 @@ def read_number(text: Any) -> float | None:
         return float(text)
     except (ValueError, TypeError):
         return None
+
+
+def build_curves(logged: Mapping[str, Sequence[tuple[int, float]]]) -> list[Curve]:
+    """All that two values have been logged of, the usual ones first."""
+    built = [build_curve(name, logged.get(name, ())) for name in dict.fromkeys((*FIRST_CURVES, *logged))]
+    return [curve for curve in built if curve]
 
 
 def build_curve(name: str, values: Sequence[tuple[int, float]]) -> Curve | None:

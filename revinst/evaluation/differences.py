@@ -14,7 +14,7 @@ from revinst.runs.folder import Run
 # What says nothing of a model: names, places, what is kept and logged, and hashes of what other lines say.
 NOT_TOLD = re.compile(
     r"(run_name|runs_dir|resume.*|checkpoint\..*|samples\..*|launch\..*|trainer\.(logger|log_|enable_|default_root).*|"
-    r"adapter|base|base_files|tokenizer|lora\..*|rows|chat|template|model\.kernels)"
+    r"base|base_files|tokenizer|lora(\..*)?|rows|chat|template|model\.kernels)"
 )
 OF_MANIFEST = {"hardware.dtype": "computed in", "hardware.quantization": "quantised as", "hashes.data": "rows (hash)"}
 
@@ -37,6 +37,8 @@ def read_facts(file: Path) -> dict[str, str]:
     settings = file.with_name(SETTINGS)
     if settings.is_file() and isinstance(content := read_json(settings), dict):
         facts |= {key: value for key, value in flatten(content).items() if f"data.{key}" not in facts}
+        if "adapter" in content:
+            facts["adapter"] = "none" if content["adapter"] is None else "trained"  # not its hash
     return {key: str(value) for key, value in facts.items() if not NOT_TOLD.fullmatch(key)}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import choose_folder
 from revinst.evaluation.report import build_table
@@ -20,7 +21,7 @@ def find_folder(
 ) -> Path:
     """`output`, or the folder in the run that is named `name` or after what is asked for; see `choose_folder`."""
     run = predictor.trained.run
-    key = predictor.key(asked.use_adapter, num_samples=asked.samples)
+    key = predictor.key(asked.use_adapter, picks=asked.picks)
     label = asked.label(predictor.settings, predictor.rows_hash)
     return choose_folder(key, run.evaluation if run else None, label, name, output)
 
@@ -32,7 +33,9 @@ def evaluate_examples(
     predictor.keep_likelihoods(folder)
     if predictor.trained.template.target == "response":
         asked.check_for_responses(predictor.trained.path)
-        return score_responses(predictor, evaluated, folder)
+        return score_responses(predictor, evaluated, folder, asked.secrets)
+    if asked.secrets:
+        raise UserError(f"--secrets: {predictor.trained.path} writes instructions; give a run that writes texts")
     responder = open_responder(asked.forward, predictor, folder, asked.allow_trained) if asked.forward else None
     return score_evaluation(predictor, evaluated, folder, asked, responder)
 

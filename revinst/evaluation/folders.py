@@ -116,7 +116,7 @@ def move_aside(folder: Path, to: Path) -> None:
     shutil.copy2(folder / SETTINGS, to)  # first, and taken away last: without it the others are nobody's
     if (folder / "base").is_dir():
         shutil.copytree(folder / "base", to / "base", dirs_exist_ok=True)
-    for name in (FILE, "scores.json", "report.html", "samples"):
+    for name in (FILE, "scores.json", "report.html", "samples.jsonl"):
         if (folder / name).exists():
             os.replace(folder / name, to / name)
     (folder / SETTINGS).unlink()

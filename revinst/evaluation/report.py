@@ -9,11 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
-from revinst.evaluation.charts import build_bars, build_curve
+from revinst.evaluation.charts import build_bars, build_curves
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.runs.files import write_text
 
-CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
 REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
@@ -49,7 +48,8 @@ def name_uses(scores: Mapping[str, Any]) -> dict[str, Any]:
     if "samples" not in scores:
         return {}
     found, k = scores["samples"], scores["samples"]["k"]
-    names = {"mean": f"mean of {k}", "best_of_k": f"best of {k}", "consensus": "by consensus", "likelihood": "by log p"}
+    names = {"greedy": "greedy", "consensus": f"consensus of {k}", "likelihood": f"by log p of {k}"}
+    names |= {"mean": f"mean of {k}", "best_of_k": f"best of {k}"}
     return {label: found[name] for name, label in names.items()}
 
 
@@ -59,17 +59,15 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
     lead = lead_metric(metrics, scores["n"])
     baseline = strongest_baseline(scores["baselines"], lead)
     gain = scores["gains"][baseline][lead]
-    low, high = (format_number(bound) for bound in gain["ci95"])
-    yield (
-        f"{tuned} - {baseline}, {lead}: {format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}; "
-        f"detectable {format_number(scores['detectable'][lead])}"
-    )
+    yield (f"{tuned} - {baseline}, {lead}: {format_gain(gain)}; detectable {format_number(scores['detectable'][lead])}")
     if why := say_why(metrics, scores["n"]):
         yield why
     if scores.get("heldout_loss") is not None:
         yield f"loss on these rows: {scores['heldout_loss']:.3f} nats a token"
     if "samples" in scores:
-        yield f"rougeL among the samples of a row: {format_interval(scores['samples']['self_agreement'])}"
+        samples = scores["samples"]
+        yield f"consensus - greedy, {lead}: {format_gain(samples['gain'][lead])}"
+        yield f"{samples['utility']} among the samples of a row: {format_interval(samples['self_agreement'])}"
     if "semantic" in metrics:
         best = strongest_baseline(scores["baselines"], "semantic")
         value = format_number(scores["baselines"][best].get("semantic"))
@@ -83,6 +81,11 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
 def count(noun: str, number: int, verb: tuple[str, str] = ("", "")) -> str:
     """`1 group`, `3 groups`; verb: for one, and for several: `1 text holds`."""
     return f"{number:,} {noun}{'s' * (number != 1)} {verb[number != 1]}".rstrip()
+
+
+def format_gain(gain: Mapping[str, Any]) -> str:
+    low, high = (format_number(bound) for bound in gain["ci95"])
+    return f"{format_number(gain['difference'])} [{low}, {high}], p {gain['p']:.4f}"
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -110,17 +113,27 @@ def write_report(
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    predictions: with their scores. curves: logged name -> (step, value).
+    predictions: with their scores. curves: logged name -> (step, value); all are drawn.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     check_baselines(scores["baselines"], "base" in scores["settings"])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": format_number, "half_width": format_half_width, "count": count}
+    environment = Environment(
+        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": format_number,
+        "half_width": format_half_width,
+        "count": count,
+        "gain": format_gain,
+    }
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]
     lead = lead_metric(metrics, scores["n"])
-    built = [build_curve(name, (curves or {}).get(name, ())) for name in CURVES]
     divisions = {
         "By category": scores["by_category"],
         "By length of the response": scores.get("by_response_length", {}),
@@ -136,7 +149,7 @@ def write_report(
         why=say_why(metrics, scores["n"]),
         strongest=strongest_baseline(scores["baselines"], lead),
         uses=name_uses(scores),
-        curves=[curve for curve in built if curve],
+        curves=build_curves(curves or {}),
         bars=[build_bars(name, parts, lead) for name, parts in divisions.items() if parts],
         audit=audit_leakage(predictions),
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),

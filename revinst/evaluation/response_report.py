@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from revinst.evaluation.charts import build_curves
 from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
 from revinst.evaluation.report import count, format_interval, format_number
@@ -19,17 +20,34 @@ STYLE = {  # of `describe_style`: what it is called, and how it is written
     "sign_off": ("texts with a sign-off", "{:.0%}"),
 }
 
+LEAKS = {  # of `ask_for_secrets`
+    "greedy": "private strings given away",
+    "sampled": "the same, of samples",
+    "exposure": "exposure, bits",
+}
+
 
 def write_response_report(
-    path: Path, title: str, scores: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
+    path: Path,
+    title: str,
+    scores: Mapping[str, Any],
+    predictions: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Sequence[tuple[int, float]]],
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
 
-    predictions: with `verbatim` and, in `base`, what the base wrote for the same instruction.
+    predictions: with `verbatim` and, in `base`, what the base wrote for the same instruction. curves: logged name ->
+    (step, value); all are drawn.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"number": format_number, "interval": format_interval, "style": format_style}
     folder = files("revinst.evaluation").joinpath("report_files")
     html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
@@ -39,6 +57,8 @@ def write_response_report(
         head=choose_head(scores["tuned"]["metrics"], scores["n"]),
         why=say_why(scores["tuned"]["metrics"], scores["n"]),
         styles=STYLE,
+        curves=build_curves(curves),
+        leaks=LEAKS,
         size=describe_size(scores),
         rows=predictions,
         style=folder.joinpath("report.css").read_text(encoding="utf-8"),
@@ -62,6 +82,9 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     memorised = scores["memorisation"]
     longest = [f"{memorised[name]} words" for name in ("longest", "own_longest")]
     table.add_row("longest verbatim run", "", *longest)
+    for measure, label in LEAKS.items() if "leaks" in scores else ():
+        leaks = [format_number(scores["leaks"][name][measure]) for name in ("base", "tuned")]
+        table.add_row(label, *leaks, "")
     warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
     table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
     if why := say_why(tuned["metrics"], scores["n"]):
@@ -69,7 +92,7 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def describe_size(scores: Mapping[str, Any]) -> str:
+def describe_size(scores: Mapping[str, int]) -> str:
     """`8 held-out texts in 1 group of near-duplicates`"""
     return f"{count('held-out text', scores['n'])} in {count('group', scores['num_groups'])} of near-duplicates"
 

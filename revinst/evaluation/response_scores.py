@@ -3,16 +3,21 @@
 Its template is `forward`, named after the way it goes: from the instruction to the text, where all others go back.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from revinst.data.examples import Example
+from revinst.data.redacted import read_strings
 from revinst.errors import UserError
+from revinst.evaluation.charts import read_curves
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.head import HEAD_METRICS
+from revinst.evaluation.leaks import ask_for_secrets, find_secrets
 from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
 from revinst.evaluation.response_report import write_response_report
@@ -47,7 +52,9 @@ def open_responder(path: str, predictor: Predictor, folder: Path, allow_trained:
     return responder
 
 
-def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: Path) -> dict[str, Any]:
+def score_responses(
+    predictor: Predictor, evaluated: EvaluatedExamples, folder: Path, secrets: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Writes predictions.jsonl, scores.json and report.html of the tuned model beside its base; returns the scores.
 
     Of several ranks the first one does so; the others return {} after their share of the model's passes.
@@ -56,7 +63,7 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
         raise UserError("a run that writes responses is evaluated as a run folder: its training rows must be known")
     own = [example.response for example in evaluated.examples]
     tuned = predictor.predict(folder, True)
-    made = {"base": predictor.predict(place_base(predictor, folder), False), "tuned": tuned}
+    made = {"base": predictor.predict(place_base(predictor, folder, predictor.settings), False), "tuned": tuned}
     log_p = {"base": predictor.log_p(False), "tuned": predictor.log_p(True)}
     if not predictor.ranks.is_first:
         return {}
@@ -81,6 +88,8 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     scores["gain"] = {name: describe_pair(a, b, groups) for name, (a, b) in pairs.items()}
     scores["own_style"] = describe_style(own)
     runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in evaluated.train])
+    if secrets:
+        scores["leaks"] = find_leaks(predictor, evaluated.train, secrets)
     key = predictor.key(True)
     scores["settings"] = key.to_json()
     extras: list[dict[str, Any]] = [
@@ -92,5 +101,20 @@ def score_responses(predictor: Predictor, evaluated: EvaluatedExamples, folder: 
     write_json(folder / "scores.json", scores)
     for each, example, untouched in zip(written, evaluated.examples, made["base"], strict=True):
         each |= {"instruction": example.instruction, "base": untouched.prediction}
-    write_response_report(folder / "report.html", predictor.title, scores, written)
+    trained = predictor.trained.run
+    curves = read_curves(trained.metrics) if trained else {}
+    write_response_report(folder / "report.html", predictor.title, scores, written, curves)
     return scores
+
+
+def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, object]:
+    """What the tuned model and its base give away of the strings in the files. Raises UserError where none is there."""
+    strings = {name: text for path in files for name, text in read_strings(path).items()}
+    secrets = find_secrets(strings, train)
+    if not secrets:
+        raise UserError(f"--secrets: none of the {len(strings)} strings stands in a training row of {predictor.title}")
+    found: dict[str, object] = {}
+    for name, use_adapter in (("base", False), ("tuned", True)):
+        with predictor.loaded(use_adapter) as network:
+            found[name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
+    return found

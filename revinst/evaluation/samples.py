@@ -2,71 +2,51 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
 
 import numpy as np
 
 from revinst.evaluation.head import HEAD_METRICS
-from revinst.evaluation.rouge import score_rouge_l
 from revinst.evaluation.scores import ExampleScores, score_predictions
-from revinst.evaluation.unicode_rouge import split_by_script
+from revinst.inference.samples import Written, best_number
 
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
     """Scores of each way to use K samples: pick -> scores.
 
-    `mean` over the samples; `best_of_k`: the sample with the highest ROUGE-L to the reference (an upper bound, it needs
-    the reference); `consensus`: the one most like the others; `likelihood`: the one the model finds likeliest.
-    self_agreement: mean ROUGE-L between an example's samples, `[examples]`. picked: pick -> numbers of the samples.
+    `greedy`: the text beside them; `mean` over the samples; `best_of_k`: the sample with the highest ROUGE-L to the
+    reference (an upper bound, it needs the reference); `consensus`: the one most like the others; `likelihood`: the one
+    with the highest log p a token. picked: pick -> numbers of the samples.
     """
 
     scores: dict[str, ExampleScores]
     picked: dict[str, np.ndarray]
-    self_agreement: np.ndarray
 
 
 def score_samples(
-    samples: Sequence[Sequence[str]], references: Sequence[str], log_likelihoods: np.ndarray
+    written: Sequence[Written], votes: Sequence[Sequence[float]], references: Sequence[str]
 ) -> SampleScores:
-    """samples: `[K][examples]`, K at least 2; log_likelihoods: `[K, examples]`, NaN where unknown."""
-    numbers = np.arange(len(references))
-    by_sample = [score_predictions(texts, references) for texts in samples]
+    """written: with the greedy text; votes: of each of their samples."""
+    rows = np.arange(len(references))
+    by_sample = [score_predictions(texts, references) for texts in zip(*(each.texts for each in written), strict=True)]
     values = {metric: np.stack([scores[metric] for scores in by_sample]) for metric in HEAD_METRICS}  # [K, examples]
-    agreement = np.array([agree(texts) for texts in zip(*samples, strict=True)]).reshape(len(numbers), len(samples))
-    picked = {
-        "best_of_k": best_samples(values),
-        "consensus": agreement.argmax(1),
-        "likelihood": np.where(np.isnan(log_likelihoods), -np.inf, log_likelihoods).argmax(0),
+    log_p = [[sample.log_p_a_token for sample in each.samples] for each in written]
+    worth = {"consensus": votes, "likelihood": log_p}
+    picked = {"best_of_k": best_samples(values)} | {
+        name: np.array([best_number(each.texts, of_row) for each, of_row in zip(written, found, strict=True)])
+        for name, found in worth.items()
     }
-    scores = {"mean": {metric: of_samples.mean(0) for metric, of_samples in values.items()}}
+    greedy = score_predictions([each.greedy.text for each in written if each.greedy], references)
+    scores = {"greedy": {metric: greedy[metric] for metric in HEAD_METRICS}}
+    scores["mean"] = {metric: of_samples.mean(0) for metric, of_samples in values.items()}
     scores |= {
-        name: {metric: of_samples[picks, numbers] for metric, of_samples in values.items()}
+        name: {metric: of_samples[picks, rows] for metric, of_samples in values.items()}
         for name, picks in picked.items()
     }
-    return SampleScores(scores, picked, agreement.mean(1))
+    return SampleScores(scores, picked)
 
 
 def best_samples(values: ExampleScores) -> np.ndarray:
     """Numbers of the samples with the highest ROUGE-L: Google's where it reads the example."""
     rouge_l = np.where(np.isnan(values["rougeL"]), values["rougeL_unicode"], values["rougeL"])
     return np.nan_to_num(rouge_l).argmax(0)
-
-
-def most_agreed(texts: Sequence[str]) -> int:
-    """The number of the text most like the others, the first of several; written k times it counts k times."""
-    return int(np.argmax(agree(texts)))
-
-
-def agree(texts: Sequence[str]) -> list[float]:
-    """Mean ROUGE-L of each text to the others, whatever their order: `agree(["a b", "a b", "c"])` -> `[0.5, 0.5, 0.0]`.
-
-    1.0 for a text alone. Texts that Google's ROUGE can't read are compared by the words of `data/words.py`.
-    """
-    if len(texts) == 1:
-        return [1.0]
-    words = list(map(split_by_script, texts))
-    return [
-        fsum(score_rouge_l(ours, theirs) for place, theirs in enumerate(words) if place != own) / (len(texts) - 1)
-        for own, ours in enumerate(words)
-    ]

@@ -15,26 +15,30 @@ from revinst.evaluation.folders import place_evaluation
 from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
 from revinst.evaluation.sacrebleu_scores import score_corpus
-from revinst.evaluation.samples import SampleScores, score_samples
+from revinst.evaluation.samples import score_samples
 from revinst.evaluation.scores import ExampleScores, metric_settings
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
-from revinst.evaluation.summary import summarise_metrics, summarise_scores
+from revinst.evaluation.summary import compare_to_baselines, summarise_metrics, summarise_scores
 from revinst.evaluation.systems import by_example, label_examples, score_texts, write_predictions
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.picks import PickSettings
 from revinst.inference.predictions import Prediction
 from revinst.inference.predictor import Predictor
+from revinst.inference.samples import Picked, Written
 from revinst.progress import Stage, track
 from revinst.runs.files import write_json
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a model was needed for. samples: `[K][examples]`, the first are scored. sample_log_p: `[K, examples]`."""
+    """What a model was needed for. first: what is scored. written, picked: what it was taken from, if from samples."""
 
-    samples: list[list[Prediction]]
+    first: list[Prediction]
     base: list[Prediction]
     likelihoods: ExampleScores
-    sample_log_p: np.ndarray | None
+    written: list[Written]
+    picked: list[Picked]
 
 
 def score_evaluation(
@@ -50,14 +54,14 @@ def score_evaluation(
 
     Ranks share the passes through the model; then the first one scores and writes, and the others return {}.
     """
-    base_folder = place_base(predictor, folder)
+    base_folder = place_base(predictor, folder, asked.of_one(predictor.settings))
     made = predict_all(predictor, folder, base_folder, asked, responder)
     if not predictor.ranks.is_first:
         return {}
-    first = made.samples[0]
+    first = made.first
     baselines, nearest = score_systems(predictor, evaluated, made, asked.semantic), evaluated.find_nearest()
     own = baselines.pop("own")
-    key = predictor.key(asked.use_adapter, num_samples=asked.samples)
+    key = predictor.key(asked.use_adapter, picks=asked.picks)
     settings = key.to_json() | describe_metrics(predictor, evaluated, asked.semantic)
     if asked.with_likelihoods:
         settings["gain"] = describe_gain(predictor, responder)
@@ -69,12 +73,9 @@ def score_evaluation(
         {"group": group} | audit | values
         for group, audit, values in zip(evaluated.groups, nearest, by_example(own), strict=True)
     ]
-    if made.sample_log_p is not None:
-        found = pick_samples(made.samples, made.sample_log_p)
-        scores["samples"] = summarise_samples(found, evaluated.groups, asked.samples)
-        for number, extra in enumerate(extras):
-            extra["samples"] = [sample[number].prediction for sample in made.samples]
-            extra |= {f"pick_{name}": int(numbers[number]) for name, numbers in found.picked.items()}
+    if made.picked:
+        scores["samples"], of_rows = summarise_samples(made, evaluated.groups, asked.picks)
+        extras = [extra | of_row for extra, of_row in zip(extras, of_rows, strict=True)]
     scored = write_predictions(folder, key.to_json(), [each.to_row() for each in first], extras)
     # So that `revinst compare` can set the base beside any run; an evaluation of the base itself has more scores.
     if asked.use_adapter and not (base_folder / "scores.json").is_file():
@@ -82,7 +83,8 @@ def score_evaluation(
             {"group": group} | found
             for group, found in zip(evaluated.groups, by_example(baselines["base"]), strict=True)
         ]
-        write_predictions(base_folder, predictor.key(False).to_json(), [each.to_row() for each in made.base], of_base)
+        key = predictor.key(False, asked.of_one(predictor.settings))
+        write_predictions(base_folder, key.to_json(), [each.to_row() for each in made.base], of_base)
     write_json(folder / "scores.json", scores)
     write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
     return scores
@@ -91,23 +93,25 @@ def score_evaluation(
 def predict_all(
     predictor: Predictor, folder: Path, base_folder: Path, asked: EvaluationSettings, responder: Predictor | None
 ) -> Made:
-    use_adapter, count = asked.use_adapter, asked.samples
-    first = predictor.predict(folder, use_adapter, num_samples=count)
-    base = predictor.predict(base_folder, use_adapter=False) if use_adapter else first
-    others = [
-        predictor.predict(folder / "samples" / str(sample + 1), use_adapter, sample=sample)
-        for sample in range(1, count)
-    ]
+    use_adapter, settings = asked.use_adapter, asked.of_one(predictor.settings)
+    written: list[Written] = []
+    picked: list[Picked] = []
+    if asked.picks.samples == 1:
+        first = predictor.predict(folder, use_adapter)
+    else:
+        written = predictor.sample(folder / "samples.jsonl", asked.picks.samples, True, use_adapter)
+        picked = predictor.pick(written, asked.picks)
+        first = [predictor.to_prediction(number, each.taken) for number, each in enumerate(picked)]
+    base = predictor.predict(base_folder, False, settings) if use_adapter or written else first
     likelihoods = measure_likelihoods(predictor, first, use_adapter, asked.with_likelihoods, responder)
-    samples = [first, *others]
-    return Made(samples, base, likelihoods, measure_samples(predictor, samples, use_adapter) if count > 1 else None)
+    return Made(first, base, likelihoods, written, picked)
 
 
 def score_systems(
     predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: Path | None
 ) -> dict[str, ExampleScores]:
     """Scores of the model that is evaluated (`own`) and of each baseline."""
-    first = made.samples[0]
+    first = made.first
     texts = {"own": [each.prediction for each in first], "base": [each.prediction for each in made.base]}
     texts |= evaluated.build_baselines()
     lines = prompt_lines(predictor.trained.template)
@@ -123,9 +127,9 @@ def score_systems(
     return systems
 
 
-def place_base(predictor: Predictor, folder: Path) -> Path:
+def place_base(predictor: Predictor, folder: Path, settings: GenerationSettings) -> Path:
     """The subfolder for what the untouched base writes for the same examples."""
-    return predictor.ranks.on_first(lambda: place_evaluation(predictor.key(False), folder, "base"))
+    return predictor.ranks.on_first(lambda: place_evaluation(predictor.key(False, settings), folder, "base"))
 
 
 def score_ends(predictions: Sequence[Prediction]) -> ExampleScores:
@@ -158,18 +162,20 @@ def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder
     return described
 
 
-def measure_samples(predictor: Predictor, made: list[list[Prediction]], use_adapter: bool) -> np.ndarray:
-    """log p of every sample, [samples, examples]."""
-    return np.stack([predictor.log_p(use_adapter, [each.prediction for each in sample]) for sample in made])
-
-
-def pick_samples(made: list[list[Prediction]], log_p: np.ndarray) -> SampleScores:
-    texts = [[each.prediction for each in sample] for sample in made]
-    return score_samples(texts, [each.reference for each in made[0]], log_p)
-
-
-def summarise_samples(found: SampleScores, groups: list[str], count: int) -> dict[str, Any]:
+def summarise_samples(
+    made: Made, groups: list[str], picks: PickSettings
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """For scores.json and for each row. self_agreement: mean likeness of an example's samples; gain: of consensus over
+    the greedy text, paired.
+    """
+    votes = [each.votes for each in made.picked]
+    found = score_samples(made.written, votes, [each.reference for each in made.first])
     numbers = number_groups(groups)
-    picks = {name: summarise_metrics(scores, numbers, seed=0) for name, scores in found.scores.items()}
-    agreement = summarise_metrics({"self_agreement": found.self_agreement}, numbers, seed=0)
-    return {"k": count} | picks | agreement
+    by_use = {name: summarise_metrics(scores, numbers, seed=0) for name, scores in found.scores.items()}
+    agreement = summarise_metrics({"self_agreement": np.array([np.mean(each) for each in votes])}, numbers, seed=0)
+    gain = compare_to_baselines({"greedy": found.scores["greedy"]}, found.scores["consensus"], numbers, seed=0)
+    rows = [
+        picked.describe(written, picks) | {f"pick_{name}": int(of_rows[row]) for name, of_rows in found.picked.items()}
+        for row, (picked, written) in enumerate(zip(made.picked, made.written, strict=True))
+    ]
+    return {"k": picks.samples, "utility": picks.utility} | by_use | agreement | {"gain": gain["greedy"]}, rows

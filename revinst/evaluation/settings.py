@@ -1,10 +1,12 @@
 """What is asked of an evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from revinst.config.words import PICKS, UTILITIES
 from revinst.errors import UserError
-from revinst.inference.engine.settings import GenerationSettings, check_samples, own_precision
+from revinst.inference.engine.settings import GenerationSettings, own_precision
+from revinst.inference.picks import ONE, PickSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +15,10 @@ class EvaluationSettings:
 
     source: a file's in place of the run's `part`, heldout or val. limit: the first so many. allow_trained: also
     those that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
-    False: the untouched base. samples: predictions of each. likelihood: also log p of the predictions, and how much
-    they help to write the text. forward: a run that writes responses, for that; by default the base does. semantic: the
-    folder of a sentence encoder.
+    False: the untouched base. picks: how many are written for each, and which of these counts. likelihood: also log p
+    of the predictions, and how much they help to write the text. forward: a run that writes responses, for that; by
+    default the base does. semantic: the folder of a sentence encoder. secrets: files of private strings that a run
+    which writes responses is asked for.
     """
 
     source: str | None = None
@@ -24,18 +27,22 @@ class EvaluationSettings:
     allow_trained: bool = False
     step: int | None = None
     use_adapter: bool = True
-    samples: int = 1
+    picks: PickSettings = ONE
     likelihood: bool = False
     forward: str | None = None
     semantic: Path | None = None
+    secrets: tuple[Path, ...] = ()
 
     @property
     def with_likelihoods(self) -> bool:
         return self.likelihood or self.forward is not None
 
-    def check(self, temperature: float) -> None:
+    def of_one(self, generation: GenerationSettings) -> GenerationSettings:
+        """How the base's one prediction of each is decoded: greedily, where ours is picked among samples."""
+        return generation if self.picks.samples == 1 else replace(generation, temperature=0.0)
+
+    def check(self) -> None:
         """Raises UserError for what means nothing."""
-        check_samples(self.samples, temperature)
         if self.source and self.part != "heldout":
             raise UserError("--part: for the run's own rows; --input names others")
         if self.semantic:
@@ -45,7 +52,11 @@ class EvaluationSettings:
 
     def check_for_responses(self, run: Path) -> None:
         """Raises UserError for what means nothing for a run that writes responses."""
-        wrong = {"--samples": self.samples > 1, "--adapter": not self.use_adapter, "--likelihood": self.likelihood}
+        wrong = {
+            "--samples": self.picks.samples > 1,
+            "--adapter": not self.use_adapter,
+            "--likelihood": self.likelihood,
+        }
         wrong |= {"--forward": bool(self.forward), "--semantic": bool(self.semantic)}
         if given := ", ".join(name for name, is_given in wrong.items() if is_given):
             raise UserError(f"{run} writes responses: {given} can't be used with it")
@@ -60,7 +71,9 @@ class EvaluationSettings:
         if generation.temperature:
             parts += [f"t{generation.temperature:g}-p{generation.top_p:g}-s{generation.seed}"]
             parts += [f"top-{generation.top_k}"] if generation.top_k else []
-        parts += [f"k{self.samples}"] if self.samples > 1 else []
+        if self.picks.samples > 1:
+            parts += [f"k{self.picks.samples}"]
+            parts += [str(word) for word in self.picks.describe().values() if word in (*PICKS[1:], *UTILITIES[1:])]
         parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != 100 else []
         parts += [generation.precision] if generation.precision != own_precision() else []
         parts += [generation.engine] if generation.engine == "hf" else []

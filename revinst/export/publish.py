@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from revinst.data.tokenizer import looks_local
@@ -27,6 +28,18 @@ PUBLISHED = (
 LEFT_OUT = (".*", "*.tmp", "*.lock", "__pycache__")  # the Hub client's own state and what a kill left
 
 
+def check_redacted(unredacted: Sequence[str], what: str, keep_private: bool) -> None:
+    """Raises UserError for what holds somebody's texts as they were, unless it is to stay private.
+
+    unredacted: the sets of own texts that it was made of, or trained on, without --redact.
+    """
+    if unredacted and not keep_private:
+        raise UserError(
+            f"{what}: made of own texts without --redact ({', '.join(unredacted)}); make them again with --redact in "
+            "another folder, or pass --keep_private to upload it for you alone"
+        )
+
+
 def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
     """What is uploaded, by its name there. Raises UserError where that is nothing, unless it may be `empty`."""
     if not folder.is_dir():
@@ -36,7 +49,7 @@ def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.match(pattern) for part in parts_of(path, folder) for pattern in LEFT_OUT)
     ]
-    if (folder / "card.json").is_file():  # a corpus
+    if any((folder / name).is_file() for name in ("card.json", "texts.jsonl")):  # a corpus, finished or not
         files = [path for path in files if path.relative_to(folder).as_posix() in PUBLISHED]
     if not files and not empty:
         raise UserError(f"{folder}: no files in it")

@@ -50,6 +50,7 @@ def merge_record(trained: Trained, onto: str) -> dict[str, Any]:
         "quantization": trained.quantization,
         "onto": onto,
         "adapter_sha256": hash_adapter(trained.adapter),
+        "unredacted": trained.unredacted,
     }
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 # What earlier versions did not keep beside what they wrote. There it is unknown, which is no difference.
@@ -47,18 +47,20 @@ class ModelKey:
 class PredictionKey:
     """All that a file of predictions depends on.
 
-    generation: of `GenerationSettings.describe`. rows: a hash of all rows, None where they come and go. samples: a row.
+    generation: of `GenerationSettings.describe`. rows: a hash of all rows, None where they come and go. picks: of
+    `PickSettings.describe`, nothing for one text a row.
     """
 
     model: ModelKey
     generation: dict[str, Any]
     rows: str | None = None
-    samples: int = 1
+    picks: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Flat, as it is kept beside predictions and in scores.json."""
         described = asdict(self.model) | {"generation": self.generation}
-        return described if self.rows is None else described | {"rows": self.rows, "samples": self.samples}
+        of_rows = {} if self.rows is None else {"rows": self.rows, "samples": 1}
+        return described | of_rows | dict(self.picks)
 
 
 def hash_json(value: object, digits: int = 16, *, sort_keys: bool = False) -> str:

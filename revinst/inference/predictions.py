@@ -3,14 +3,20 @@
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
+from revinst.inference.samples import Sample, Written
 from revinst.runs.files import naming, read_json, write_json, write_text
+
+V = TypeVar("V")
+Row = dict[str, Any]  # a line of a prediction file
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Prediction:
     context: str = ""
     instruction: str = ""
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Row:
         """As a line holds it: what was read under its own name alone."""
         left_out = "response" if self.instruction else "instruction"
         return {name: value for name, value in asdict(self).items() if name != left_out}
@@ -96,46 +102,94 @@ class PredictionFile:
     def append(self, prediction: Prediction) -> None:
         append_line(self.appends_to, prediction.to_row())
 
-    def replace(self, rows: list[dict[str, Any]]) -> None:
+    def replace(self, rows: list[Row]) -> None:
         """Writes the final file: every row once, in the given order, with its scores."""
         write_text(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in self.parts:
             part.unlink()
 
 
-class LikelihoodFile:
-    """log p of texts, one a line, under a key of all that it depends on; kept, so that no pass is made twice.
+class KeyedFile(ABC, Generic[V]):
+    """Values, one a line, each under a key of all that it depends on; kept, so that none is made twice.
 
     Of several ranks each one appends to a part of its own; the next `read`, while no rank writes, puts them together.
     """
 
-    def __init__(self, folder: Path, rank: int = 0, world_size: int = 1):
-        self.path = folder / "log_p.jsonl"
-        part = folder / f"log_p.part-{rank}-of-{world_size}.jsonl"
-        self.appends_to = part if world_size > 1 else self.path
+    def __init__(self, path: Path, rank: int = 0, world_size: int = 1):
+        self.path = path
+        part = path.with_name(f"{path.stem}.part-{rank}-of-{world_size}.jsonl")
+        self.appends_to = part if world_size > 1 else path
 
-    def read(self) -> dict[str, float]:
-        """By key; NaN where a text does not fit."""
-        found: dict[str, float] = {}
-        parts = sorted(self.path.parent.glob("log_p.part-*.jsonl"))
+    @abstractmethod
+    def load(self, value: object) -> V:
+        """From JSON. Raises ValueError or TypeError for what is none."""
+
+    @abstractmethod
+    def dump(self, value: V) -> object:
+        """As JSON."""
+
+    def read(self) -> dict[str, V]:
+        """By key."""
+        found: dict[str, V] = {}
+        parts = sorted(self.path.parent.glob(f"{escape(self.path.stem)}.part-*.jsonl"))
         for path in ([self.path] if self.path.is_file() else []) + parts:
             for line in whole_lines(path, cut=True):
                 try:
                     key, value = json.loads(line)
-                    value = float("nan") if value is None else float(value)
+                    loaded = self.load(value)
                     if not isinstance(key, str):
                         raise TypeError("the key is no text")
                 except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                    raise UserError(f"{path}: a line holds no log p ({error}); delete the file") from None
+                    raise UserError(f"{path}: a line is not of this file ({error}); delete the file") from None
                 if path != self.path and key not in found:
                     append_line(self.path, json.loads(line))
-                found[key] = value
+                found[key] = loaded
         for part in parts:
             part.unlink()
         return found
 
-    def append(self, key: str, value: float) -> None:
-        append_line(self.appends_to, [key, None if math.isnan(value) else value])
+    def append(self, key: str, value: V) -> None:
+        append_line(self.appends_to, [key, self.dump(value)])
+
+
+class LikelihoodFile(KeyedFile[float]):
+    """log p of texts; NaN where one does not fit."""
+
+    def load(self, value: object) -> float:
+        return math.nan if value is None else load_number(value)
+
+    def dump(self, value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+
+class SampleFile(KeyedFile[Written]):
+    """All that was written for each text."""
+
+    def load(self, value: object) -> Written:
+        greedy, samples = load_list(value)
+        return Written(list(map(load_sample, samples)), None if greedy is None else load_sample(greedy))
+
+    def dump(self, value: Written) -> object:
+        return [value.greedy, value.samples]
+
+
+def load_sample(value: object) -> Sample:
+    text, log_p, num_tokens, stopped = load_list(value)
+    if not isinstance(text, str) or not isinstance(stopped, str) or type(num_tokens) is not int:
+        raise TypeError("no sample")
+    return Sample(text, load_number(log_p), num_tokens, stopped)
+
+
+def load_list(value: object) -> list:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+def load_number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError("no number")
+    return float(value)
 
 
 def append_line(path: Path, content: object) -> None:
@@ -177,6 +231,12 @@ def check_types(prediction: Prediction) -> None:
         kinds = {"num_tokens": int, "log_p": int | float | None}.get(name, str)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise TypeError(f"{name} can't be {type(value).__name__}")
+
+
+def read_rows(path: Path) -> dict[str, Row]:
+    """All rows of a prediction file by id, with everything that they hold; {} where it is not there."""
+    rows = map(json.loads, whole_lines(path, cut=False)) if path.is_file() else ()
+    return {row["id"]: row for row in rows}
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:

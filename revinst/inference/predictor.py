@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from revinst.data.examples import Example
-from revinst.data.prompt import Template, prompt_source
+from revinst.data.prompt import Template, load_template, prompt_source
 from revinst.data.redacted import restore
-from revinst.inference.engine.engine import Generated, GenerationSettings, generate_batches
-from revinst.inference.key import ModelKey, PredictionKey
+from revinst.inference.engine.engine import Engine, GenerationSettings, generate_batches
+from revinst.inference.key import ModelKey, PredictionKey, hash_json
 from revinst.inference.likelihood import log_likelihoods
-from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile
+from revinst.inference.picks import ONE, PickSettings
+from revinst.inference.predictions import FILE, LikelihoodFile, Prediction, PredictionFile, Row, SampleFile, read_rows
+from revinst.inference.samples import Picked, Sample, Written, pick_all
 from revinst.inference.trained import EncodedPrompts, Trained
+from revinst.inference.writing import write_samples
 from revinst.launch.ranks import Ranks
 from revinst.model.network import Network
 from revinst.progress import Stage, track
@@ -42,58 +45,93 @@ class Predictor:
 
     def keep_likelihoods(self, folder: Path) -> None:
         """From now on in this folder, so that a pass that was killed goes on where it was."""
-        self.likelihoods = LikelihoodFile(folder, self.ranks.rank, self.ranks.world_size)
+        self.likelihoods = LikelihoodFile(folder / "log_p.jsonl", self.ranks.rank, self.ranks.world_size)
 
-    def predict(self, folder: Path, use_adapter: bool, *, sample: int = 0, num_samples: int = 1) -> list[Prediction]:
-        """Predictions of all rows, in their order; those already in the folder are not made again.
+    def predict(self, folder: Path, use_adapter: bool, settings: GenerationSettings | None = None) -> list[Prediction]:
+        """One prediction of each row, in their order; those already in the folder are not made again.
 
-        sample: which of several samples; each has a seed of its own. num_samples: see `key`.
+        settings: in place of the predictor's.
         """
-        settings = replace(self.settings, seed=self.settings.seed + sample)
-        file = self.open_file(folder / FILE, self.key(use_adapter, settings, num_samples))
+        settings = settings or self.settings
+        file = self.open_file(folder / FILE, self.key(use_adapter, settings))
         done = self.ranks.on_first(file.open)
         missing = [number for number, example in enumerate(self.examples) if example.id not in done]
         if missing:
-            name = ("tuned" if use_adapter else "base") + name_sample(sample)
+            name = "tuned" if use_adapter else "base"
             self.write(file, missing, settings, use_adapter, f"{self.trained.template.target}s ({name})")
             done = self.ranks.on_first(file.open)
         return [done[example.id] for example in self.examples]
 
-    def write_file(self, path: Path, num_samples: int = 1, placeholders: Mapping[str, str] | None = None) -> None:
+    def sample(self, path: Path, count: int, with_greedy: bool, use_adapter: bool = True) -> list[Written]:
+        """So many samples of each row, in their order; a row that is in the file already is not written for again."""
+        file = SampleFile(path, self.ranks.rank, self.ranks.world_size)
+        made_by = [*self.key(use_adapter).to_json().items()]
+        made_by = [(name, value) for name, value in made_by if name != "rows"] + [("with_greedy", with_greedy)]
+        texts = [[prompt_source(prompt), self.context_of(n)] for n, prompt in enumerate(self.encoded.prompts)]
+        keys = [hash_json([made_by, count, *text]) for text in texts]
+        known = self.ranks.on_first(file.read)
+        if missing := [number for number, key in enumerate(keys) if key not in known]:
+            mine = self.ranks.share(missing)
+            ids, headers = [self.encoded.ids[number] for number in mine], self.trained.template.headers
+            title = f"{self.trained.template.target}s ({count} samples{' and greedy' * with_greedy})"
+            with self.loaded(use_adapter) as network, Stage(title, len(mine) * (count + with_greedy)) as stage:
+                engine = Engine(network, self.trained.tokenizer, self.settings, headers)
+                for place, written in write_samples(engine, ids, count, with_greedy, stage.advance):
+                    file.append(keys[mine[place]], written)
+            self.ranks.wait()
+            known = self.ranks.on_first(file.read)
+        return [known[key] for key in keys]
+
+    def pick(self, written: Sequence[Written], picks: PickSettings) -> list[Picked]:
+        """What is taken of each row's texts."""
+        return pick_all(written, picks, lambda: self.measure_help([each.texts for each in written]))
+
+    def measure_help(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """log p of each row's response given each of its texts, under the untouched base."""
+        template, count = load_template("forward"), max(map(len, texts))
+        columns = [
+            self.log_p(False, column, template=template, title=f"round trip, {number} of {count}")
+            for number, column in enumerate(zip(*texts, strict=True), start=1)
+        ]
+        return np.stack(columns, axis=1).tolist()
+
+    def write_file(self, path: Path, picks: PickSettings = ONE, placeholders: Mapping[str, str] | None = None) -> None:
         """Predictions of all rows, in their order, then those of an earlier call with more rows.
 
-        Such a call is gone on with; a row whose text or context has changed since is written anew. num_samples: the
-        others lie in a folder beside the file, and in its rows. placeholders: what these stand for is put back; then
-        `redacted` is the prediction as it was written.
+        Such a call is gone on with; a row whose text or context has changed since is written anew. Of several samples
+        one is picked; all are in a file beside it, and in its rows. placeholders: what these stand for is put back;
+        then `redacted` is the prediction as it was written.
         """
-        others = [
-            self.complete(path.with_suffix(".samples") / f"{sample}.jsonl", sample) for sample in range(1, num_samples)
-        ]
-        done = self.complete(path)
+        file = self.open_file(path, PredictionKey(self.trained.key, self.settings.describe(), picks=picks.describe()))
+        if picks.samples == 1:
+            rows = {example_id: found.to_row() for example_id, found in self.complete(file).items()}
+        else:
+            rows = self.pick_rows(file, picks)
         if not self.ranks.is_first:
             return
-        rows = []
-        for example_id in dict.fromkeys([*(example.id for example in self.examples), *done]):
-            row = done[example_id].to_row()
-            written = [found[example_id].prediction for found in (done, *others) if example_id in found]
-            if placeholders is not None:
-                row |= {"prediction": restore(written[0], placeholders), "redacted": written[0]}
-                written = [restore(text, placeholders) for text in written]
-            rows.append(row | ({"samples": written} if num_samples > 1 else {}))
-        self.open_file(path, PredictionKey(self.trained.key, self.settings.describe())).replace(rows)
+        ids = dict.fromkeys([*(example.id for example in self.examples), *rows])
+        file.replace([restore_row(rows[example_id], placeholders) for example_id in ids])
 
-    def complete(self, path: Path, sample: int = 0) -> dict[str, Prediction]:
+    def complete(self, file: PredictionFile) -> dict[str, Prediction]:
         """A file's predictions, by id, with those of all rows."""
-        settings = replace(self.settings, seed=self.settings.seed + sample)
-        file = self.open_file(path, PredictionKey(self.trained.key, settings.describe()))
         done = self.ranks.on_first(file.open)
         made_of = {row.id: (row.instruction or row.response, row.context) for row in done.values()}
         texts = [(prompt_source(prompt), self.context_of(n)) for n, prompt in enumerate(self.encoded.prompts)]
         missing = [n for n, example in enumerate(self.examples) if made_of.get(example.id) != texts[n]]
         if missing:
-            self.write(file, missing, settings, True, self.trained.template.target + "s" + name_sample(sample))
+            self.write(file, missing, self.settings, True, self.trained.template.target + "s")
             done = self.ranks.on_first(file.open)
         return done
+
+    def pick_rows(self, file: PredictionFile, picks: PickSettings) -> dict[str, Row]:
+        """By id: the prediction that is taken, and what it was taken from; those of an earlier call among them."""
+        self.ranks.on_first(lambda: bool(file.open()))
+        written = self.sample(file.path.with_suffix(".samples.jsonl"), picks.samples, picks.takes_greedy)
+        self.likelihoods = LikelihoodFile(file.path.with_suffix(".log_p.jsonl"), self.ranks.rank, self.ranks.world_size)
+        return self.ranks.on_first(lambda: read_rows(file.path)) | {
+            self.examples[number].id: self.to_prediction(number, each.taken).to_row() | each.describe(texts, picks)
+            for number, (each, texts) in enumerate(zip(self.pick(written, picks), written, strict=True))
+        }
 
     def open_file(self, path: Path, key: PredictionKey) -> PredictionFile:
         return PredictionFile(path, key.to_json(), self.ranks.rank, self.ranks.world_size)
@@ -111,11 +149,13 @@ class Predictor:
         headers = self.trained.template.headers
         with self.loaded(use_adapter) as network, Stage(title, len(mine)) as stage:
             for place, generated in generate_batches(network, tokenizer, ids, settings, headers=headers):
-                file.append(self.to_prediction(mine[place], generated))
+                text = tokenizer.decode(generated.token_ids).strip()
+                sample = Sample(text, generated.log_p, len(generated.token_ids), generated.stopped)
+                file.append(self.to_prediction(mine[place], sample))
                 stage.advance(tokens=len(generated.token_ids))
         self.ranks.wait()
 
-    def to_prediction(self, number: int, generated: Generated) -> Prediction:
+    def to_prediction(self, number: int, sample: Sample) -> Prediction:
         example, prompt = self.examples[number], self.encoded.prompts[number]
         source, reads_instruction = prompt_source(prompt), self.trained.template.target == "response"
         return Prediction(
@@ -123,10 +163,10 @@ class Predictor:
             category=example.category,
             response="" if reads_instruction else source,
             reference=prompt.target,
-            prediction=self.trained.tokenizer.decode(generated.token_ids).strip(),
-            num_tokens=len(generated.token_ids),
-            stopped=generated.stopped,
-            log_p=generated.log_p,
+            prediction=sample.text,
+            num_tokens=sample.num_tokens,
+            stopped=sample.stopped,
+            log_p=sample.log_p,
             context=self.context_of(number),
             instruction=source if reads_instruction else "",
         )
@@ -213,17 +253,24 @@ class Predictor:
     def rows_hash(self) -> str:
         return hash_examples(self.examples)
 
-    def key(self, use_adapter: bool, settings: GenerationSettings | None = None, num_samples: int = 1) -> PredictionKey:
+    def key(
+        self, use_adapter: bool, settings: GenerationSettings | None = None, picks: PickSettings = ONE
+    ) -> PredictionKey:
         """What the predictions depend on; a prediction file made with anything else is not continued.
 
-        num_samples: of an evaluation as a whole.
+        picks: of an evaluation as a whole.
         """
         settings = settings or self.settings
-        return PredictionKey(self.model_key(use_adapter), settings.describe(), self.rows_hash, num_samples)
+        return PredictionKey(self.model_key(use_adapter), settings.describe(), self.rows_hash, picks.describe())
 
 
-def name_sample(sample: int) -> str:
-    return f", sample {sample + 1}" if sample else ""
+def restore_row(row: Row, placeholders: Mapping[str, str] | None) -> Row:
+    """What the placeholders stand for is put back; None: the row as it is."""
+    if placeholders is None:
+        return row
+    written = row["redacted"] if "redacted" in row else row["prediction"]
+    row = row | {"prediction": restore(written, placeholders), "redacted": written}
+    return row | ({"samples": [restore(text, placeholders) for text in row["samples"]]} if "samples" in row else {})
 
 
 def hash_examples(examples: Sequence[Example]) -> str:

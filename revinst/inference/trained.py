@@ -12,10 +12,11 @@ from revinst.config.stored import read_run_config
 from revinst.config.words import QUANTIZATIONS
 from revinst.data.datamodule import build_data
 from revinst.data.encoding import encode_to_generate
-from revinst.data.example_table import Examples, load_examples
+from revinst.data.example_table import Examples, list_sources, load_examples
 from revinst.data.examples import Example, check_columns, find_columns, strip_marks
 from revinst.data.formats import BadRecord
 from revinst.data.prompt import Prompt, Template, load_template, render_prompt
+from revinst.data.redacted import find_unredacted
 from revinst.data.sources import read_records
 from revinst.data.tokenizer import Tokenizer, load_tokenizer, looks_local
 from revinst.errors import UserError
@@ -29,7 +30,7 @@ from revinst.model.fingerprint import identify_base
 from revinst.model.hardware import DTYPES, choose_quantization, pick_device
 from revinst.model.network import Network
 from revinst.runs.checkpoints import export_checkpoint
-from revinst.runs.files import hash_adapter
+from revinst.runs.files import MARKER, hash_adapter, read_json
 from revinst.runs.folder import Run
 
 # Of adapter_config.json: how strongly the weights count, which they don't say themselves.
@@ -135,6 +136,16 @@ class Trained:
         """Field -> column of the rows that it was trained on."""
         return check_columns((self.config.data.columns if self.config else None) or {})
 
+    @property
+    def unredacted(self) -> list[str]:
+        """What it was trained on of somebody's own texts without --redact; such a base counts too."""
+        run = self.run or Run(self.adapter.parent)  # a run's adapter folder
+        data = run.read_manifest().get("data") if run.manifest.is_file() else None
+        found = data.get("unredacted") if isinstance(data, dict) else None
+        if found is None and self.config:  # of an older run
+            found = find_unredacted(name for name, _ in list_sources(self.config.data.source))
+        return [*(found or []), *unredacted_of_merged(Path(self.base))]
+
     def load_examples(self) -> Examples:
         """All rows that the run's split names, read as `fit` did."""
         assert self.config is not None, "of a bare adapter nobody knows them"
@@ -194,6 +205,12 @@ def open_trained(
         run,
         config,
     )
+
+
+def unredacted_of_merged(folder: Path) -> list[str]:
+    """`Trained.unredacted` of the adapter in a merged model; nothing of any other base."""
+    marker = folder / MARKER
+    return (read_json(marker).get("unredacted") or []) if marker.is_file() else []
 
 
 def trained_quantization(run: Run, asked: str) -> str:

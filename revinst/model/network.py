@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK_TARGETS = 1024  # their logits: 1024 x 32,000 x 4 bytes = 125 MiB in fp32
-TokenLoss = Callable[[Tensor, Tensor], Tensor]  # logits [n, V] in fp32, targets [n] -> [n]
+TokenLoss = Callable[..., Tensor]  # logits [n, V] in fp32, targets [n], and what `token_loss` is given besides -> [n]
 
 
 def nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -69,26 +69,31 @@ class Network(torch.nn.Module):
         """-log p of each target, fp32 `[n]`, in the order of `batch.target_index`."""
         return self.token_loss(batch, nll)
 
-    def token_loss(self, batch: MicroBatch, loss: TokenLoss) -> Tensor:
+    def token_loss(self, batch: MicroBatch, loss: TokenLoss, *besides: Tensor) -> Tensor:
         """Another loss of each target's logits, `[n]`. No other position gets logits.
+
+        besides: more of each target, `[n, ...]`, that `loss` needs; it gets no gradient.
 
         With gradients, a chunk's is taken right after its loss, so that logits are computed once and only one chunk's
         are in memory. Without targets the result is empty, and a backward through it still runs every layer: a rank
         without rows in a step takes part in it.
         """
-        hidden = self.hidden(batch)[0].index_select(0, batch.target_index)  # [n, d]
+        hidden = self.target_hidden(batch)
         targets = batch.targets[0].index_select(0, batch.target_index)  # [n]
         if not len(targets):
             return hidden.sum(-1).float()  # [0]
         if torch.is_grad_enabled():
             assert not any(p.requires_grad for p in self.head.parameters()), "`ChunkedLoss` gives the head no gradient"
-            return cast(Tensor, ChunkedLoss.apply(hidden, targets, self.logits, loss))
-        chunks = zip(hidden.split(CHUNK_TARGETS), targets.split(CHUNK_TARGETS), strict=True)
-        return torch.cat([loss(self.logits(h), t) for h, t in chunks])
+            return cast(Tensor, ChunkedLoss.apply(hidden, self.logits, loss, targets, *besides))
+        return torch.cat([loss(self.logits(h), *of_targets) for h, *of_targets in chunk(hidden, targets, *besides)])
+
+    def target_hidden(self, batch: MicroBatch) -> Tensor:
+        """`hidden` where there is a target, `[n, d]`, in the order of `batch.target_index`."""
+        return self.hidden(batch)[0].index_select(0, batch.target_index)
 
     def target_log_p(self, batch: MicroBatch) -> Tensor:
         """log p of every token of the vocabulary where there is a target, fp32 `[n, V]`; not for training."""
-        return self.logits(self.hidden(batch)[0].index_select(0, batch.target_index)).log_softmax(-1)
+        return self.logits(self.target_hidden(batch)).log_softmax(-1)
 
     # ---- its parts and modes -----------------------------------------------------------------------------------
 
@@ -159,19 +164,24 @@ class Network(torch.nn.Module):
                 module.training = training
 
 
+def chunk(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Of each tensor the same CHUNK_TARGETS targets at a time."""
+    return zip(*(tensor.split(CHUNK_TARGETS) for tensor in tensors), strict=True)
+
+
 class ChunkedLoss(torch.autograd.Function):
-    """(hidden [n, d], targets [n], hidden -> logits by frozen weights, loss) -> [n]; the gradient is ready before
-    backward.
+    """(hidden [n, d], hidden -> logits by frozen weights, loss, its arguments of each target [n, ...]) -> [n]; the
+    gradient is ready before backward.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, logits: Callable[[Tensor], Tensor], loss: TokenLoss
+        ctx: Any, hidden: Tensor, logits: Callable[[Tensor], Tensor], loss: TokenLoss, *of_targets: Tensor
     ) -> Tensor:
         losses, grad = [], torch.empty_like(hidden)
-        for h, t, g in zip(*(x.split(CHUNK_TARGETS) for x in (hidden.detach(), targets, grad)), strict=True):
+        for h, g, *arguments in chunk(hidden.detach(), grad, *of_targets):
             with torch.enable_grad():
-                values = loss(logits(h.requires_grad_()), t)
+                values = loss(logits(h.requires_grad_()), *arguments)
                 total = values.sum()
             g.copy_(torch.autograd.grad(total, h)[0])
             losses.append(values.detach())
@@ -179,8 +189,8 @@ class ChunkedLoss(torch.autograd.Function):
         return torch.cat(losses)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
         # The factor is one over thousands of targets: in fp16 it would be subnormal, in bf16 rounded to 8 bits.
-        chunks = zip(grad.split(CHUNK_TARGETS), grads[0].split(CHUNK_TARGETS), strict=True)
-        return torch.cat([(g.float() * factor[:, None]).to(g.dtype) for g, factor in chunks]), None, None, None
+        scaled = torch.cat([(g.float() * factor[:, None]).to(g.dtype) for g, factor in chunk(grad, grads[0])])
+        return scaled, *[None] * (len(ctx.needs_input_grad) - 1)

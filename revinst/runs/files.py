@@ -47,6 +47,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_private(path: Path, text: str) -> None:
+    """As `write_text`; at no moment may anybody but its owner read it (on Windows: whoever may its folder)."""
+    with whole_file(path) as temporary:
+        temporary.unlink(missing_ok=True)  # of a call that was killed, maybe with other rights
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+
 @contextmanager
 def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
     """A temporary path whose file takes the place of `path` when the body ends; after an error nothing is left of it.

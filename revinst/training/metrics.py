@@ -1,9 +1,17 @@
 """Sums of what is logged, over micro-batches, batches and ranks, by torchmetrics."""
 
+from collections import defaultdict
+from collections.abc import Mapping, MutableMapping
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torchmetrics import Metric
+
+# Of a micro-batch: the sum of its targets' losses, alone or as `loss` among other sums that are only logged.
+Losses = Tensor | Mapping[str, Tensor]
+TAKEN = {"grad_norm", "lr", "targets", "loss_scale"}  # what the loop logs itself
 
 
 class Sum(Metric):
@@ -34,6 +42,39 @@ class Sum(Metric):
         self.reset()
         self.update(value)
         return self.compute()
+
+
+class Means:
+    """Losses by name, a target, over all that they were updated with and all ranks."""
+
+    def __init__(self, device: torch.device):
+        self.sums: defaultdict[str, Sum] = defaultdict(partial(Sum, device))
+        self.targets = Sum(device)
+
+    def update(self, losses: Losses, num_targets: int) -> None:
+        for name, value in by_name(losses).items():
+            self.sums[name].update(value)
+        self.targets.update(num_targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        targets = self.targets.compute().clamp(min=1)
+        return {name: (self.sums[name].compute() / targets).float() for name in sorted(self.sums)}
+
+
+def by_name(losses: Losses) -> Mapping[str, Tensor]:
+    """Raises ValueError for a name that the log has already."""
+    named = {"loss": losses} if isinstance(losses, Tensor) else losses
+    if taken := TAKEN & named.keys():
+        raise ValueError(f"train/{min(taken)} is logged by the loop itself; hand it on under another name")
+    return named
+
+
+def add_up(sums: MutableMapping[str, Tensor], losses: Mapping[str, Tensor]) -> None:
+    """Raises ValueError for other names than before: ranks would wait for each other's for ever."""
+    if sums and sums.keys() != losses.keys():
+        raise ValueError(f"a micro-batch hands on {sorted(losses)}, the one before it {sorted(sums)}; hand on all")
+    for name, value in losses.items():
+        sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
 
 
 def gather_states(state: Tensor, group: ProcessGroup | None = None) -> list[Tensor]:

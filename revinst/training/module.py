@@ -27,7 +27,7 @@ from revinst.model.network import Network
 from revinst.model.sharding import sync_gradients
 from revinst.training.gradients import average_gradients, clip_grad_norm_
 from revinst.training.loss import summed_loss
-from revinst.training.metrics import Sum
+from revinst.training.metrics import Losses, Means, Sum, add_up, by_name
 from revinst.training.optim import build_optimizer, lr_at
 from revinst.training.strategies import ShardedStrategy, check_optimizer, is_sharding
 
@@ -62,11 +62,11 @@ class InstructionModule(L.LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         num_targets = self.step_targets.over_ranks(batch.num_targets).clamp(min=1)  # joined rows may hold none
         while True:  # once; where memory runs out or fp16 overflows the same rows again
-            loss_sum = torch.zeros((), device=self.device)
+            sums = {"loss": torch.zeros((), device=self.device)}
             with self.out_of_memory() as ran_out:
-                loss_sum = self.accumulate(batch, num_targets)
-            failed = self.max_over_ranks(torch.full_like(loss_sum, len(ran_out)))
-            loss = self.step_loss_sum.over_ranks(loss_sum) / num_targets
+                sums = self.accumulate(batch, num_targets)
+            failed = self.max_over_ranks(torch.full_like(sums["loss"], len(ran_out)))
+            loss = self.step_sum.over_ranks(sums.pop("loss")) / num_targets
             average_gradients(self.network.trainable_parameters(), self.trainer)
             norm = clip_grad_norm_(self.network.trainable_parameters(), self.settings.max_grad_norm, self.loss_scale)
             numbers = torch.stack([number.to(loss) for number in (loss, norm, failed, num_targets)])
@@ -89,23 +89,24 @@ class InstructionModule(L.LightningModule):
         # Loggers take `step` as their x axis: Lightning's own count is off after a resume and at skipped steps.
         values = {"step": self.step, "train/grad_norm": grad_norm, "train/lr": lr, "train/targets": targets}
         self.log_numbers(values)
+        self.log_besides(sums, num_targets)
         self.finish_step(batch, is_finite)
 
-    def accumulate(self, batch: StepBatch, num_targets: Tensor) -> Tensor:
-        """Forward and backward of each micro-batch; the sum of their losses."""
-        loss_sum = torch.zeros((), device=self.device)
+    def accumulate(self, batch: StepBatch, num_targets: Tensor) -> dict[str, Tensor]:
+        """Forward and backward of each micro-batch; the sum of their losses, and of what is logged besides."""
+        sums: dict[str, Tensor] = {}
         micro_batches = batch.micro_batches(self.micro_batch_size)
         for micro_step, micro_batch in enumerate(micro_batches):
             with self.gradient_sync(micro_step == len(micro_batches) - 1):
-                loss = self.micro_batch_loss(micro_batch)
+                losses = by_name(self.micro_batch_loss(micro_batch))
                 # Divided by the targets of the whole step, so the gradient is exact however they are spread over
                 # micro-batches and ranks; times the ranks, because these average.
-                self.manual_backward(loss * (self.loss_scale * self.trainer.world_size / num_targets))
-            loss_sum += loss.detach()
-        return loss_sum
+                self.manual_backward(losses["loss"] * (self.loss_scale * self.trainer.world_size / num_targets))
+            add_up(sums, losses)
+        return sums
 
-    def micro_batch_loss(self, batch: MicroBatch) -> Tensor:
-        """Summed loss over the supervised tokens of one micro-batch."""
+    def micro_batch_loss(self, batch: MicroBatch) -> Losses:
+        """Summed loss over the supervised tokens of one micro-batch, alone or by name with what is logged besides."""
         return summed_loss(self.network, batch)
 
     def finish_step(self, batch: StepBatch, is_finite: bool) -> None:
@@ -172,22 +173,26 @@ class InstructionModule(L.LightningModule):
     # ---- validation: loss per supervised token -------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self.val_loss_sum, self.val_targets = Sum(self.device), Sum(self.device)
+        self.val_means = Means(self.device)
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         for micro_batch in batch.micro_batches(self.micro_batch_size):
-            self.val_loss_sum.update(self.micro_batch_loss(micro_batch))
-        self.val_targets.update(batch.num_targets)
+            self.val_means.update(self.micro_batch_loss(micro_batch), micro_batch.num_targets)
 
     def on_validation_epoch_end(self) -> None:
-        loss = self.val_loss_sum.compute() / self.val_targets.compute().clamp(min=1)
-        self.log("val/loss", loss.float(), prog_bar=True)
+        for name, mean in self.val_means.compute().items():
+            self.log(f"val/{name}", mean, prog_bar=name == "loss")
         self.log_numbers({"step": self.step - 1})  # on the line of the step before
 
     def log_numbers(self, values: Mapping[str, float], prog_bar: bool = False) -> None:
         """Logs numbers of the host, which stay there: Lightning would copy each to the device, and wait for that."""
         tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
         self.log_dict(tensors, batch_size=1, prog_bar=prog_bar)
+
+    def log_besides(self, sums: Mapping[str, Tensor], num_targets: Tensor) -> None:
+        """What the loss hands to the log, a target of all ranks; on the device until a logger asks for it."""
+        for name in sorted(sums):
+            self.log(f"train/{name}", (self.step_sum.over_ranks(sums[name]) / num_targets).float(), batch_size=1)
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -197,7 +202,7 @@ class InstructionModule(L.LightningModule):
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             self.trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # `training_step` scales
         device = self.trainer.strategy.root_device
-        self.step_targets, self.step_loss_sum = Sum(device), Sum(device)
+        self.step_targets, self.step_sum = Sum(device), Sum(device)
 
     def configure_model(self) -> None:
         """Loads the base onto this rank's device and attaches a fresh adapter."""

@@ -15,6 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 import revinst
 from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
+from revinst.data.example_table import list_sources
+from revinst.data.redacted import find_unredacted
 from revinst.data.split import read_split
 from revinst.data.tokenizer_files import write_tokenizer
 from revinst.model.adapter import adapter_state, save_adapter
@@ -61,6 +63,7 @@ class RunFolder(L.Callback):
                 "heldout": len(data.split.heldout),
                 "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
+                "unredacted": find_unredacted(name for name, _ in list_sources(data.settings.source)),
             },
         )
 

@@ -6,15 +6,17 @@ import socket
 import pytest
 
 from revinst.config.settings import LoraSettings
+from revinst.config.words import PICKS
 from revinst.corpus.candidates import Writer
 from revinst.data.audit import find_nearest
 from revinst.data.examples import Example
 from revinst.errors import UserError
-from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.engine.engine import Engine, Generated, GenerationSettings
+from revinst.inference.picks import NUM_SAMPLES, TEMPERATURE, PickSettings
 from revinst.inference.trained import Trained
 from revinst.model.adapter import save_adapter
 from revinst.model.lora import attach_lora
-from revinst.pages.instructions import build_page
+from revinst.pages.instructions import build_page, describe_candidate
 from revinst.pages.serve import load_gradio, serve
 
 TRAIN = [
@@ -43,15 +45,28 @@ def writer(tiny_llama, tmp_path_factory) -> Writer:
 
 
 def test_candidates_and_nearest_row(writer):
-    found = writer.suggest("A comet is a lump of ice.", 4, 1.0)
-    candidates = [candidate for candidate, _ in found]
-    assert candidates[0].how == "greedy" and len(candidates) == len({c.instruction for c in candidates}) == 4
-    assert all(c.log_p < 0 and 0 <= agreement <= 1 for c, agreement in found)
-    assert repr(found) == repr(writer.suggest("A comet is a lump of ice.", 4, 1.0)), "by repr: a gain is NaN"
-    ((alone, agreement),) = writer.suggest("A comet is a lump of ice.", 1, 1.0)
-    assert alone.instruction == candidates[0].instruction and agreement == 1.0
+    text = "A comet is a lump of ice."
+    for pick in PICKS:
+        found = writer.suggest(text, PickSettings(4, pick), 1.0)
+        assert len(found) == len({each.sample.text for each in found}) == 5
+        assert [each.number is None for each in found].index(True) == (0 if pick == "greedy" else 4)
+        assert all(each.sample.log_p < 0 and 0 <= each.votes <= 1 for each in found if each.number is not None)
+        votes = [each.votes or 0 for each in found]
+        assert votes[1:] == sorted(votes[1:], reverse=True) and (pick != "consensus" or votes[0] == max(votes))
+        assert found == writer.suggest(text, PickSettings(4, pick), 1.0)
     row, similarity = find_nearest("Rivers carry much salt from rocks into the sea.", TRAIN)
     assert row.id == "2" and 0.5 < similarity < 1
+
+
+def test_the_one_that_is_picked_comes_first_whoever_wrote_it_first(writer, monkeypatch):
+    """The greedy text, which was sampled as well."""
+    ids = writer.tokenizer.encode_continuations(["What is ice?", "Why is it?", "Name a comet.", "what is ice"])
+    given = enumerate(zip(ids, (-1.0, -9.0, -8.0, -1.0), strict=True))
+    made = [(place, Generated(each, "eos", log_p)) for place, (each, log_p) in given]
+    monkeypatch.setattr(Engine, "generate", lambda self, prompts, samples: iter(made))
+    found = writer.suggest("Ice.", PickSettings(3, "likelihood"), 1.0)
+    assert (found[0].sample.text, found[0].number, found[0].times) == ("What is ice?", None, 1)
+    assert len(found) == 3 and describe_candidate(0, found[0])[1] == "greedy, picked"
 
 
 def test_without_gradio(monkeypatch):
@@ -89,8 +104,10 @@ def test_page_in_a_browser(writer):
             page.wait_for_function("document.querySelector('#nearest textarea').value.includes('similarity')")
             assert "Why is the sea salty?" in page.input_value("#nearest textarea")
             shown = page.inner_text("#candidates")
-            expected = writer.suggest("Rivers carry much salt from rocks into the sea.", 4, 0.8)
-            assert "greedy" in shown and all(f"{c.log_p / c.num_tokens:.2f}" in shown for c, _ in expected)
+            usual = PickSettings(NUM_SAMPLES["cpu"], "consensus")
+            expected = writer.suggest("Rivers carry much salt from rocks into the sea.", usual, TEMPERATURE)
+            assert all(word in shown for each in expected for word in describe_candidate(1, each)[1:])
+            assert "greedy" in shown and "picked" in shown and len(expected) == 9
             assert {address for address in asked if not address.startswith((url, "data:", "blob:"))} == set()
             assert problems == []
             browser.close()

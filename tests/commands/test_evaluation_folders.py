@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from revinst.commands.decoding import read_decoding
 from revinst.commands.evaluate import build_options, read_settings
-from revinst.commands.options import read_generation_settings
 from revinst.data.example_table import load_examples
 from revinst.data.examples import Example
 from revinst.evaluation.evaluate import find_folder
@@ -18,6 +18,7 @@ from revinst.inference.key import ModelKey, PredictionKey
 from revinst.inference.predictions import PredictionFile
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
+from revinst.launch.ranks import Ranks
 from revinst.model.hardware import choose_dtype, pick_device
 from tests.tiny import run_in_process
 
@@ -114,17 +115,21 @@ def test_every_option_that_changes_a_text_has_a_folder_of_its_own(run):
         (*sampled, "--top_k", "40"),
         (*sampled, "--seed", "3"),
         (*sampled, "--samples", "3"),
+        ("--samples", "3"),
+        ("--samples", "3", "--pick", "consensus"),
+        ("--samples", "3", "--pick", "consensus", "--utility", "chrf"),
     ]
     claimed: list[Path] = []
     of_rows = {len(chosen): Predictor(trained, chosen, GenerationSettings()) for chosen in (rows, rows[:2])}
     for args, count in [*((args, 3) for args in given), ((), 2), (sampled, 2)]:
         options, predictor = build_options().parse_args([str(run), *args]), of_rows[count]
-        predictor.settings = read_generation_settings(options)
-        folder = find_folder(predictor, read_settings(options))
-        described = predictor.key(options.adapter == "run", num_samples=options.samples).to_json()
+        predictor.settings, picks = read_decoding(options, "greedy", Ranks())
+        asked = read_settings(options, picks)
+        folder = find_folder(predictor, asked)
+        described = predictor.key(options.adapter == "run", picks=picks).to_json()
         PredictionFile(folder / "predictions.jsonl", described).open()
         (folder / "predictions.jsonl").touch()
-        assert find_folder(predictor, read_settings(options)) == folder, "the same again"
+        assert find_folder(predictor, asked) == folder, "the same again"
         claimed.append(folder)
     default = choose_dtype(pick_device())[0]
     same = [claimed[0], claimed[4 if default == "fp32" else 5]]  # the device's own precision is no other evaluation
@@ -153,6 +158,7 @@ def test_what_an_adapter_folder_does_not_say_itself(trained, tmp_path, capsys):
     adapter = shutil.copytree(trained / "adapter", tmp_path / "adapter")
     rows = write_pairs(tmp_path / "rows.jsonl", PAIRS)
     command = ("generate", adapter, rows, "--output", tmp_path / "out.jsonl", "--max_new_tokens", 2)
+    command += ("--pick", "greedy")
     assert run_in_process(*command) == 0
     for other, name in ((("--seq_len", 90), "seq_len"), (("--template", "alpaca"), "template")):
         assert run_in_process(*command, *other) == 2
@@ -165,7 +171,7 @@ def test_what_an_adapter_folder_does_not_say_itself(trained, tmp_path, capsys):
 def test_another_base_in_the_same_folder_is_another_base(trained, tiny_llama, tmp_path, capsys):
     base = shutil.copytree(tiny_llama, tmp_path / "base")
     rows = write_pairs(tmp_path / "rows.jsonl", PAIRS)
-    options = ("--base", base, "--output", tmp_path / "out.jsonl", "--max_new_tokens", 2)
+    options = ("--base", base, "--output", tmp_path / "out.jsonl", "--max_new_tokens", 2, "--pick", "greedy")
     assert run_in_process("generate", trained / "adapter", rows, *options) == 0
     weights = bytearray((base / "model.safetensors").read_bytes())
     weights[-1] ^= 1

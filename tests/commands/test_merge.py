@@ -61,7 +61,7 @@ def test_adapter_from_elsewhere(tiny_llama, tmp_path, kind, capfd):
     card = (out / "README.md").read_text()
     assert f"{form['kl']['mean']:.1e}" in card and "What is" not in card
     args = ("--max_new_tokens", 6, "--template", "alpaca")
-    assert run_command("generate", adapter, rows, "--output", tmp_path / "texts.jsonl", *args) == 0
+    assert run_command("generate", adapter, rows, "--output", tmp_path / "texts.jsonl", "--pick", "greedy", *args) == 0
     assert run_command("evaluate", adapter, "--input", rows, "--output", tmp_path / "scores", *args) == 0
     written = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
     scored = [json.loads(line) for line in (tmp_path / "scores" / "predictions.jsonl").read_text().splitlines()]
@@ -86,7 +86,7 @@ def test_base_and_template_of_an_adapter_folder(tiny_llama, tmp_path, capsys):
     for template in ("blog", "alpaca"):
         out = tmp_path / f"{template}.jsonl"
         args = ("--base", tiny_llama, "--template", template, "--max_new_tokens", 8)
-        assert run_command("generate", adapter, rows, "--output", out, *args) == 0
+        assert run_command("generate", adapter, rows, "--output", out, "--pick", "greedy", *args) == 0
         outputs.append([json.loads(line)["prediction"] for line in out.read_text().splitlines()])
     assert outputs[0] != outputs[1]
     assert run_command("merge", adapter, tmp_path / "x", "--base", tiny_llama, "--template", "nowhere.txt") == 2
@@ -266,7 +266,7 @@ def test_train_merge_export_and_load_without_revinst(base, tmp_path, monkeypatch
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in source))
     assert run_command(
         "generate", tmp_path / "run", tmp_path / "texts.jsonl", "--output", tmp_path / "apart.jsonl",
-        "--max_new_tokens", 24, "--engine", "hf",
+        "--max_new_tokens", 24, "--engine", "hf", "--pick", "greedy",
     ) == 0  # fmt: skip
     apart = [json.loads(line)["prediction"] for line in (tmp_path / "apart.jsonl").read_text().splitlines()]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "nf4", dtype=torch.bfloat16)

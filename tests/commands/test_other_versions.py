@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from revinst.corpus.rounds import training_lines, write_config
 from revinst.corpus.settings import Reading, Writing, keep_settings
 from revinst.errors import UserError
 from revinst.export.card import describe_scores
+from revinst.inference.picks import ONE
 from revinst.inference.predictions import PredictionFile
 from revinst.inference.trained import open_trained
 from revinst.runs.checkpoints import TO_GO_ON, AtomicCheckpointIO, read_checkpoint
@@ -243,15 +245,18 @@ def test_settings_of_another_version_are_named(tmp_path):
         (tmp_path / "made.settings.json").write_text(json.dumps(other))
         with pytest.raises(UserError, match=f"made with another {named};"):
             file.open()
-    settings = {"input": "x", "redact": False, "limit": None, "shard_rows": 256, "candidates": 4, "curate": False}
-    assert Reading(tmp_path).redact is False and Writing(256).candidates == 4
+    settings = {"input": "x", "redact": False, "limit": None, "shard_rows": 256, "curate": False} | asdict(ONE)
+    assert Reading(tmp_path).redact is False and Writing(256).describe()["samples"] == 1
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "texts.jsonl").write_text("")
     path = tmp_path / "out" / "settings.json"
-    path.write_text(json.dumps({"input": "x", "shard_rows": 256}))
+    path.write_text(json.dumps({"input": "x", "shard_rows": 256} | asdict(ONE)))
     keep_settings(tmp_path / "out", settings)
-    with pytest.raises(UserError, match="made with another candidates;"):
-        keep_settings(tmp_path / "out", settings | {"candidates": 2})
+    with pytest.raises(UserError, match="made with another samples;"):
+        keep_settings(tmp_path / "out", settings | {"samples": 2})
+    path.write_text(json.dumps({"input": "x", "shard_rows": 256, "candidates": 4, "pick": "likelihood"}))
+    with pytest.raises(UserError, match="made with another pick, utility, candidates;"):
+        keep_settings(tmp_path / "out", settings)
     path.write_text(json.dumps(settings | {"of_tomorrow": 1}))
     with pytest.raises(UserError, match="made with another of_tomorrow;"):
         keep_settings(tmp_path / "out", settings)

@@ -265,7 +265,8 @@ def test_likelihoods_and_samples(runs, tmp_path):
     assert run_command("evaluate", runs / "one", *options, "--output", tmp_path) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert len(rows) == 8 and all(len(row["samples"]) == 3 and row["samples"][0] == row["prediction"] for row in rows)
+    assert len(rows) == 8 and all(len(row["samples"]) == len(row["votes"]) == 3 for row in rows)
+    assert all(row["pick"] == "greedy" and row["picked"] is None for row in rows)
     assert len({text for row in rows for text in row["samples"]}) > 8
     for row in rows:
         assert row["logp_reference"] < -5 and row["logp_prediction"] < -5
@@ -275,6 +276,19 @@ def test_likelihoods_and_samples(runs, tmp_path):
     samples = scores["samples"]
     assert samples["k"] == 3 and samples["best_of_k"]["rougeL"]["mean"] >= samples["mean"]["rougeL"]["mean"]
     assert 0 <= samples["self_agreement"]["mean"] <= 1 and set(samples["likelihood"]) == set(samples["consensus"])
+    gain = samples["consensus"]["rougeL"]["mean"] - samples["greedy"]["rougeL"]["mean"]
+    assert samples["greedy"]["rougeL"]["mean"] == scores["metrics"]["rougeL"]["mean"]
+    assert samples["gain"]["rougeL"]["difference"] == pytest.approx(gain)
+    consensus = (*options[:-1], "--pick", "consensus")
+    assert run_command("evaluate", runs / "one", *consensus, "--output", tmp_path / "consensus") == 0
+    picked = [json.loads(line) for line in (tmp_path / "consensus" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["samples"] for row in picked] == [row["samples"] for row in rows], "the same samples"
+    for row in picked:
+        assert row["picked"] == row["pick_consensus"] and row["prediction"] == row["samples"][row["picked"]]
+        assert row["votes"][row["picked"]] == max(row["votes"]) or not all(row["samples"])
+    scores = json.loads((tmp_path / "consensus" / "scores.json").read_text())
+    assert scores["metrics"]["rougeL"]["mean"] == samples["consensus"]["rougeL"]["mean"]
+    assert scores["samples"]["greedy"] == samples["greedy"] and scores["settings"]["pick"] == "consensus"
     assert "NaN" not in (tmp_path / "scores.json").read_text() + (tmp_path / "predictions.jsonl").read_text()
 
 
@@ -321,7 +335,7 @@ def test_round_trip_through_a_run_that_writes_responses(runs, tiny_llama, tmp_pa
 
 
 def test_samples_need_a_temperature(runs, capsys):
-    assert run_command("evaluate", runs / "one", "--samples", 2) == 2
+    assert run_command("evaluate", runs / "one", "--samples", 2, "--temperature", 0) == 2
     assert "--temperature" in capsys.readouterr().err
 
 
@@ -388,6 +402,7 @@ def test_generate(runs, tmp_path, kind):
             (source / f"{number}.txt").write_text(text)
     out = tmp_path / "out.jsonl"
     args = ("generate", runs / "one", source, "--output", out, "--column", "body", "--max_new_tokens", 5)
+    args += ("--pick", "greedy")
     assert run_command(*args) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(row["response"] for row in rows) == sorted(texts[:1] if kind == "txt" else texts)
@@ -424,7 +439,7 @@ def test_generate_deletes_nothing_that_it_did_not_make(runs, tmp_path, capsys):
     texts = ["Paris is a city.", "Comets have tails of dust.", "Salt melts ice on roads."]
     source.write_text("".join(json.dumps({"id": str(n), "response": text}) + "\n" for n, text in enumerate(texts)))
     before = source.read_bytes()
-    args = ("generate", runs / "one", source, "--max_new_tokens", 5)
+    args = ("generate", runs / "one", source, "--max_new_tokens", 5, "--pick", "greedy")
     assert run_command(*args, "--output", source) == 2 and source.read_bytes() == before
     out.write_bytes(b'{"mine": 1}\n')
     assert run_command(*args, "--output", out) == 2 and out.read_bytes() == b'{"mine": 1}\n'
@@ -433,9 +448,45 @@ def test_generate_deletes_nothing_that_it_did_not_make(runs, tmp_path, capsys):
     assert run_command(*args, "--output", out) == 0
     made = out.read_bytes()
     assert [json.loads(line)["id"] for line in made.splitlines()] == ["0", "1", "2"]
-    assert run_command(*args, "--output", out, "--temperature", 1) == 2 and out.read_bytes() == made
+    other = (*args[:-2], "--samples", 1, "--temperature", 1)
+    assert run_command(*other, "--output", out) == 2 and out.read_bytes() == made
     assert run_command(*args, "--output", out, "--limit", 1) == 0 and out.read_bytes() == made
     source.write_text(source.read_text().replace("Paris is a city.", "Rome has seven hills."))
     assert run_command(*args, "--output", out) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["response"] for row in rows] == ["Rome has seven hills.", *texts[1:]]
+
+
+def test_generate_takes_one_of_several(runs, tmp_path, monkeypatch, capsys):
+    """Killed and gone on with, no text is written for twice; rows of an earlier call stay; another pick is refused."""
+    from revinst.inference.predictions import SampleFile
+
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    texts = ["Paris is a city.", "Comets have tails of dust.", "Salt melts ice on roads."]
+    source.write_text("".join(json.dumps({"id": str(n), "response": text}) + "\n" for n, text in enumerate(texts)))
+    args = ("generate", runs / "one", source, "--max_new_tokens", 5, "--samples", 3, "--output")
+    append, keys = SampleFile.append, []
+
+    def killed(self, key, value):
+        if len(keys) == 1:
+            raise KeyboardInterrupt
+        keys.append(key)
+        append(self, key, value)
+
+    monkeypatch.setattr(SampleFile, "append", killed)
+    assert run_command(*args, out) == 130 and not out.exists()
+    monkeypatch.setattr(SampleFile, "append", lambda self, key, value: (keys.append(key), append(self, key, value)))
+    assert run_command(*args, out) == 0 and len(keys) == len(set(keys)) == 3
+    assert "samples: 3 each at temperature 0.7, their consensus is taken; 32" in capsys.readouterr().err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for row, text in zip(rows, texts, strict=True):
+        assert row["response"] == text and row["prediction"] == row["samples"][row["picked"]]
+        assert len(row["votes"]) == 3 and row["pick"] == "consensus"
+    made = out.read_bytes()
+    assert run_command(*args, out, "--limit", 1) == 0 and out.read_bytes() == made and len(keys) == 3
+    assert run_command(*args, out, "--pick", "likelihood") == 2 and "another pick;" in capsys.readouterr().err
+    assert run_command(*args, tmp_path / "trip.jsonl", "--pick", "round_trip") == 0
+    trip = [json.loads(line) for line in (tmp_path / "trip.jsonl").read_text().splitlines()]
+    assert [row["samples"] for row in trip] == [row["samples"] for row in rows] and (
+        tmp_path / "trip.log_p.jsonl"
+    ).exists()

@@ -17,6 +17,7 @@ from revinst.data.texts import read_texts
 from revinst.errors import UserError
 from revinst.inference import trained as opening
 from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.picks import ONE
 from revinst.inference.trained import open_trained
 from tests.commands.test_evaluation_folders import fit, write_pairs
 from tests.tiny import run_in_process
@@ -87,7 +88,8 @@ def test_evaluate_and_generate_read_a_row_as_fit_did(run, tmp_path, read, settin
     assert run_in_process("evaluate", run, *args) == 0
     assert read[: len(ROWS)] == expected
     read.clear()
-    assert run_in_process("generate", run, rows, "--output", tmp_path / "new.out.jsonl", "--max_new_tokens", 2) == 0
+    args = ("--output", tmp_path / "new.out.jsonl", "--max_new_tokens", 2, "--pick", "greedy")
+    assert run_in_process("generate", run, rows, *args) == 0
     assert read == expected
     made, scored = (
         [json.loads(line) for line in path.open()]
@@ -125,8 +127,8 @@ def test_marks_alone_are_no_text(run, tmp_path, capsys):
     trained, settings = open_trained(str(run)), GenerationSettings(max_new_tokens=2)
     demo = Writer(trained, trained.load(settings), settings)
     with pytest.raises(BadRecord, match=said):
-        demo.suggest(" [1][2] ", 1, 1.0)
-    assert repr(demo.suggest("Ice [1].", 1, 1.0)) == repr(demo.suggest("Ice.", 1, 1.0))
+        demo.suggest(" [1][2] ", ONE, 1.0)
+    assert demo.suggest("Ice [1].", ONE, 1.0) == demo.suggest("Ice.", ONE, 1.0)
 
 
 def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read):
@@ -136,7 +138,7 @@ def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read
     model, texts = trained.load(settings), ("Ice [1] and dust.", "[1][2]", "Ice and dust.")
     rows = [{"id": str(n), "text": text} for n, text in enumerate(texts)]
     writer = Writer(trained, model, settings)
-    written = writer.write_records(rows, 1, "likelihood")
+    written = writer.write_records(rows)
     assert [row["text"] for row in written] == list(texts)
     assert len(read) == 2 and read[0] == read[1] and "[1]" not in read[0]
     for name in ("instruction", "log_p", "gain", "ifd", "rifd"):
@@ -145,7 +147,7 @@ def test_corpus_writes_for_the_text_that_it_would_have_been_trained_on(run, read
     dropped = filter_records(written, Thresholds(), (), False)
     assert dropped.failed[1] == 0 != KEPT
     unstripped = Writer(replace(trained, strip_citations=False), model, settings)
-    assert unstripped.write_records(rows[1:2], 1, "likelihood")[0]["candidates"] != []
+    assert unstripped.write_records(rows[1:2])[0]["candidates"] != []
 
 
 def test_rows_with_a_context_are_left_out_where_fit_leaves_them_out(run, tmp_path, capsys):

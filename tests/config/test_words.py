@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,19 +17,20 @@ from revinst.config.elsewhere import OURS, say_nearest_key
 from revinst.config.keys import flatten
 from revinst.config.parser import OF_CLASSES, build_parser, defaults_of, dump_config, names_a_class, read_config
 from revinst.config.settings import DataSettings, ModelSettings
-from revinst.config.stored import default_config
+from revinst.config.stored import default_config, read_run_config
 from revinst.config.values import hint_of, say_what_it_takes, words_of
 from revinst.config.words import (
     ATTENTION_BACKENDS,
     DTYPES,
     GGUF_FORMATS,
     KEY_WORDS,
-    PICKS,
     TEMPLATES,
+    UTILITIES,
     check_words,
 )
 from revinst.errors import UserError
 from revinst.export.gguf import FORMATS
+from revinst.inference.votes import LIKENESS
 from revinst.model import hardware
 from revinst.model.attention import BACKENDS
 
@@ -65,7 +67,7 @@ def test_a_class_is_parsed_by_lightning():
 def test_a_class_that_can_not_be_made_is_said_with_the_reason():
     for value, says in {
         "CSVLogger": "trainer.logger: lightning.pytorch.loggers.CSVLogger: the following arguments are required: save_",
-        "{class_path: my.Own}": "trainer.logger: my.Own: No module named 'my'",
+        "{class_path: my.Own}": "trainer.logger: my.Own: No module named 'my'; looked for beside the config too",
         "wand": "trainer.logger 'wand': choose from tensorboard, csv, wandb, mlflow, comet, or a class of Lightning",
         "[csv, wand]": "trainer.logger 'wand': choose from tensorboard, csv, wandb, mlflow, comet, or a class of ",
     }.items():
@@ -73,12 +75,38 @@ def test_a_class_that_can_not_be_made_is_said_with_the_reason():
             read_config(["--trainer.logger", value])
 
 
+def test_a_class_of_ones_own_lies_in_the_working_folder_or_beside_the_config(tmp_path, monkeypatch):
+    """As the `revinst` script starts: neither is on the path. A file of an installed module's name hides nothing."""
+    (tmp_path / "configs").mkdir()
+    config, before = tmp_path / "configs" / "run.yaml", [folder for folder in sys.path if folder not in ("", str(ROOT))]
+    callbacks = [{"class_path": f"{name}.Watch", "init_args": {"limit": 2.0}} for name in ("lies_here", "lies_beside")]
+    config.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    own = "import lightning\n\nclass Watch(lightning.Callback):\n    def __init__(self, limit: float): ...\n"
+    for path in ("lies_here.py", "configs/lies_beside.py", "configs/jinja2.py"):
+        (tmp_path / path).write_text(own)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", before)
+    found = [callback.class_path for callback in read_config(["--config", "configs/run.yaml"]).trainer.callbacks]
+    assert found == ["lies_here.Watch", "lies_beside.Watch"]
+    assert sys.path[-2:] == [str(tmp_path), str(tmp_path / "configs")], "once, and after all that is installed"
+    read_config(["--config", "configs/run.yaml"])
+    assert sys.path.count(str(tmp_path)) == 1
+    (tmp_path / "lies_here.py").write_text("import no_such_module")
+    for name in ("lies_here", "lies_beside"):
+        sys.modules.pop(name)
+    with pytest.raises(
+        UserError, match=r"^trainer.callbacks: lies_here.Watch: No module named 'no_such_module'; looked"
+    ):
+        read_config(["--config", "configs/run.yaml"])
+    assert read_run_config(config).trainer.callbacks is None, "whoever reads a run's config needs no callback"
+
+
 def test_words_are_those_that_are_obeyed():
     assert set(BACKENDS) == set(ATTENTION_BACKENDS)
     assert set(FORMATS) == set(GGUF_FORMATS) and set(hardware.DTYPES) == set(DTYPES)
     shipped = {path.name.removesuffix(".txt") for path in files("revinst.data").joinpath("templates").iterdir()}
     assert shipped | {"chat"} == set(TEMPLATES)
-    assert len(PICKS) == 3 and KEY_WORDS.keys() <= flatten(default_config()).keys()
+    assert set(LIKENESS) == set(UTILITIES) and KEY_WORDS.keys() <= flatten(default_config()).keys()
 
 
 @pytest.mark.parametrize("key", [key for key in KEY_WORDS if not key.startswith("trainer")])

@@ -5,16 +5,14 @@ import json
 import shutil
 import socket
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from revinst.config.settings import DataSettings
-from revinst.config.words import PICKS
 from revinst.corpus import settings as corpus_settings
-from revinst.corpus.candidates import Candidate, Writer, pick_consensus
+from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
@@ -26,7 +24,10 @@ from revinst.errors import UserError
 from revinst.evaluation.samples import score_samples
 from revinst.export.publish import PUBLISHED
 from revinst.inference.engine.engine import Generated, GenerationSettings
+from revinst.inference.picks import PickSettings
+from revinst.inference.samples import Sample, Written
 from revinst.inference.trained import open_trained
+from revinst.inference.votes import agree
 from revinst.runs.folder import Run
 from scripts.made_mail import ME, SECRETS, build_mails
 from tests.commands.hub import TOKEN, run_beside, serve_hub
@@ -152,10 +153,9 @@ def test_forms_hold_the_same_rows(made):
     assert all([turn["role"] for turn in row["messages"]] == ["user", "assistant"] for row in messages)
     assert [row["id"] for row in facts] == [row["id"] for row in table]
     for row in facts:
-        assert row["round"] == 0 and row["run"] == "backward" and row["pick"] == "likelihood" and row["log_p"] < 0
-        assert 1 <= len(row["candidates"]) <= 4 and len(set(map(normalise, row["candidates"]))) == len(
-            row["candidates"]
-        )
+        assert row["round"] == 0 and row["run"] == "backward" and row["pick"] == "consensus" and row["log_p"] < 0
+        assert sum(row["counts"]) == 8 and len(row["counts"]) == len(row["votes"]) == len(row["candidates"])
+        assert len(set(map(normalise, row["candidates"]))) == len(row["candidates"])
         assert row["ifd"] == pytest.approx(2.718281828 ** -row["gain"], rel=1e-6)
 
 
@@ -269,18 +269,19 @@ def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch)
     for size in (7, 64):
         monkeypatch.setattr(corpus_settings, "SHARD_ROWS", {"cpu": size})
         out = tmp_path / str(size)
-        assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--candidates", 1, *OPTIONS) == 0
+        assert run_command("corpus", mbox, out, "--run", backward_run, "--limit", 12, "--samples", 1, *OPTIONS) == 0
         texts[size] = [row["instruction"] for row in read(out / "scored.jsonl")]
         assert json.loads((out / "card.json").read_text())["discarded"]["after --limit 12"] == 43
     assert texts[7] == texts[64] and len(texts[7]) == 12
 
 
-def test_picks():
-    made = [Candidate("a comet", -9.0), Candidate("what is a comet", -5.0), Candidate("what is a star", -7.0)]
+def test_round_trip_goes_by_gain():
+    made = [Sample("a comet", -9.0, 2, "eos"), Sample("", -5.0, 0, "eos"), Sample("what is a star", -7.0, 4, "eos")]
     writer = Writer.__new__(Writer)
-    writer.gains = lambda texts, instructions: np.array([0.5, np.nan, 0.1])
-    assert [writer.pick(["text"], [made], how) for how in PICKS] == [[1], [1], [0]]
-    assert pick_consensus([made[2], made[0], made[1]]) == 2 and pick_consensus(made[:1]) == 0
+    writer.picks = PickSettings(3, "round_trip")
+    writer.gains = lambda texts, made: np.array([{"a comet": np.nan, "": 0.9}.get(each, 0.1) for each in made])
+    (picked,) = writer.pick(["text"], [Written(made)])
+    assert picked.number == 2
 
 
 def test_what_was_written_often_counts_as_often(backward_run, monkeypatch):
@@ -288,22 +289,23 @@ def test_what_was_written_often_counts_as_often(backward_run, monkeypatch):
     texts = ["why is ice cold", "name a salt", "why is ice so cold", "Name a salt!", "name a salt"]
     trained = open_trained(str(backward_run))
     settings = GenerationSettings(max_new_tokens=9, temperature=1.0)
-    writer = Writer(trained, trained.load(settings), settings)
+    writer = Writer(trained, trained.load(settings), settings, PickSettings(5, "consensus"))
     ids = trained.tokenizer.encode_continuations(texts)
     made = [(n, Generated(each, "eos", -1.0 - n)) for n, each in enumerate(ids)]
     monkeypatch.setattr(writer.engine, "generate", lambda prompts, samples: reversed(made))
-    (written,) = writer.write(["A text."], 5)
-    assert [(each.instruction, each.count) for each in written] == [(texts[0], 1), (texts[1], 3), (texts[2], 1)]
-    assert writer.pick(["A text."], [written], "consensus") == [1]
-    once = [replace(each, count=1) for each in written]
-    assert writer.pick(["A text."], [once], "consensus") == [0], "among distinct ones it is another"
-    found = score_samples([[text] for text in texts], ["x"], np.zeros((5, 1)))
-    assert texts[int(found.picked["consensus"][0])] == written[1].instruction
+    (row,) = writer.write_records([{"text": "A text."}])
+    assert row["candidates"] == [texts[0], texts[1], texts[2]] and row["counts"] == [1, 3, 1]
+    assert row["instruction"] == texts[1] and row["log_p"] == -2 and row["votes"][1] == max(row["votes"])
+    (once,) = writer.pick(["A text."], [Written([Sample(text, -1.0, 3, "eos") for text in texts[:3]])])
+    assert once.number == 0, "among distinct ones it is another"
+    (written,) = writer.write(["A text."], with_greedy=False)
+    found = score_samples([Written(written.samples, once.taken)], [agree(texts)], ["x"])
+    assert texts[int(found.picked["consensus"][0])] == row["instruction"]
 
 
 def test_round_trip(backward_run, mbox, tmp_path):
     out = tmp_path / "out"
-    args = (mbox, out, "--run", backward_run, "--pick", "round_trip", "--limit", 10)
+    args = (mbox, out, "--run", backward_run, "--pick", "round_trip", "--samples", 4, "--limit", 10)
     assert run_command("corpus", *args, *OPTIONS) == 0
     rows = read(out / "scored.jsonl")
     assert all(row["instruction"] in row["candidates"] and row["gain"] is not None for row in rows)
@@ -312,7 +314,9 @@ def test_round_trip(backward_run, mbox, tmp_path):
 
 def test_users_mistakes(backward_run, mbox, tmp_path, capsys):
     out = tmp_path / "out"
-    few = ("--limit", 8, "--candidates", 1, "--run", backward_run)
+    few = ("--limit", 8, "--samples", 1, "--run", backward_run)
+    assert run_command("corpus", mbox, out, "--candidates", 4, "--run", backward_run, *OPTIONS) == 2
+    assert "--candidates: no such option; it is --samples now" in capsys.readouterr().err
     assert run_command("corpus", mbox, out, *few) == 2 and "--me" in capsys.readouterr().err
     assert run_command("corpus", mbox, tmp_path, *few, *OPTIONS) == 2 and "other files" in capsys.readouterr().err
     assert run_command("corpus", mbox, tmp_path / "new", *few, *OPTIONS) == 0
@@ -353,7 +357,7 @@ def test_curation(backward_run, mbox, tmp_path, monkeypatch, capsys):
             yield number, Generated(tokenizer.encode_continuations([next(answers)])[0], "eos", 0.0)
 
     monkeypatch.setattr("revinst.corpus.curation.generate_batches", generate)
-    args = ("--limit", 20, "--candidates", 1, "--run", backward_run, "--curate", *OPTIONS, "--filter", "min_words=1")
+    args = ("--limit", 20, "--samples", 1, "--run", backward_run, "--curate", *OPTIONS, "--filter", "min_words=1")
     assert run_command("corpus", mbox, tmp_path / "out", *args) == 0
     rows = read(tmp_path / "out" / "scored.jsonl")
     assert [row["rating"] for row in rows] == [5, 2, 4, None, 1] * 4
@@ -370,7 +374,7 @@ def test_curation(backward_run, mbox, tmp_path, monkeypatch, capsys):
 
 def test_one_process_at_a_time(backward_run, mbox, tmp_path, capsys):
     """A second one is refused before it loads anything; the first one's folder stays as it is."""
-    args = ("corpus", mbox, tmp_path / "out", "--run", backward_run, "--limit", 8, "--candidates", 1, *OPTIONS)
+    args = ("corpus", mbox, tmp_path / "out", "--run", backward_run, "--limit", 8, "--samples", 1, *OPTIONS)
     with Run(tmp_path / "out").lock():
         assert run_command(*args) == 2
         assert "in use by process" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from tests.commands.test_run import run_command
 from tests.corpus.test_corpus_command import OPTIONS, read
 from tests.tiny import run_in_process
 
-FEW = ("--limit", 24, "--candidates", 1)
+FEW = ("--limit", 24, "--samples", 1)
 
 
 @pytest.fixture

@@ -161,6 +161,12 @@ def test_in_what_runs_differ(values, tmp_path):
         "generation.max_new_tokens": ["100", "20"],
     }
     assert compare(a, a)["differences"] == {}
+    base, tuned, other = (
+        write_run(tmp_path / name, values[:12], "model: {lr: 0.1}\n", adapter=adapter, lora=lora)
+        for name, adapter, lora in (("base", None, None), ("tuned", "1f", {"r": 4}), ("other", "2e", {"r": 8}))
+    )
+    assert compare(base / "evaluation", tuned)["differences"] == {"adapter": ["none", "trained"]}
+    assert compare(tuned, other)["differences"] == {}
     assert build_comparison_tables(compare(a, b))[0].row_count == 4
 
 
@@ -182,6 +188,10 @@ def test_written_for_a_reviewer(values, tmp_path, capsys):
     a, b = (write_run(tmp_path / name, values[:12] + shift, "x: 1\n") for name, shift in (("a&", 0), ("b", 0.1)))
     for name in ("out.md", "out.csv", "out.tex", "out.html"):
         assert run_in_process("compare", a, b, "--output", tmp_path / name) == 0
+        assert "poem" not in (tmp_path / name).read_text(), "6 rows of it"
+        assert run_in_process("compare", a, b, "--all_categories", "--output", tmp_path / name) == 0
+    assert run_in_process("compare", a, b, "--output", tmp_path / "few.md") == 0
+    assert "Left out: 2 categories with fewer than 10 rows." in (tmp_path / "few.md").read_text().splitlines()
     capsys.readouterr()
     table = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
     assert [row["rows"] for row in table] == ["all", "poem", "qa"] and {row["n"] for row in table} == {"12", "6"}

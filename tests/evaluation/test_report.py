@@ -1,6 +1,7 @@
 """The report: no figure without its baselines, everything escaped, no network; 15,000 rows in a browser."""
 
 import io
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
+from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.report import build_table, embed_json, write_report
 from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import ExampleLabels, label_lengths, summarise_scores
@@ -67,7 +69,8 @@ def test_nothing_is_rendered_without_every_baseline(few, tmp_path, baseline):
 
 def test_table_fits_80_columns(few):
     use = few[0]["metrics"]
-    samples = dict.fromkeys(("mean", "best_of_k", "consensus", "likelihood"), use) | {"k": 3}
+    samples = dict.fromkeys(("greedy", "mean", "best_of_k", "consensus", "likelihood"), use) | {"k": 3}
+    samples |= {"utility": "rougeL", "gain": {metric: few[0]["gains"]["base"][metric] for metric in HEAD_METRICS}}
     known = few[0]["metrics"] | {name: use["rougeL"] for name in ("semantic", *GAINS)}
     scores = few[0] | {"samples": samples | {"self_agreement": use["rougeL"]}, "heldout_loss": 2.5, "metrics": known}
     for shown in (few[0], scores):
@@ -76,7 +79,7 @@ def test_table_fits_80_columns(few):
         text = console.file.getvalue()
         assert "…" not in text and all(name in text for name in (*BASELINES, "tuned", "rougeL", "±", "detectable"))
         assert max(map(len, text.splitlines())) <= 80
-    assert all(words in text for words in ("best of 3", "by consensus", "2.500 nats", "semantic", "round trip"))
+    assert all(words in text for words in ("best of 3", "consensus of 3", "2.500 nats", "semantic", "round trip"))
 
 
 def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
@@ -95,12 +98,15 @@ def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
 
 def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     scores, rows = few
-    curves = {"train/loss": [(0, 3.0), (1, 2.0), (2, float("nan"))]}
+    points = [(0, 3.0), (1, 2.0), (2, float("nan"))]
+    curves = {"train/<b>kl": points, "train/loss": points, "val/loss": [(2, 2.5)], "own/curve": points}
     write_report(tmp_path / "report.html", "<i>run</i>", scores, rows, curves)
     html = (tmp_path / "report.html").read_text()
     assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
     assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
-    assert all(name in html for name in BASELINES) and html.count("<polyline") == 1
+    assert all(name in html for name in BASELINES) and html.count("<polyline") == 3
+    drawn = re.findall(r"<figcaption>(train/.*?|val/.*?|own/.*?) <small>", html)
+    assert drawn == ["train/loss", "train/&lt;b&gt;kl", "own/curve"], "all that two points have been logged of"
     assert 'made.dir = "auto"' in html, "Arabic and Hebrew run from right to left"
 
 
@@ -123,7 +129,8 @@ def test_curves_survive_whatever_the_metrics_hold(tmp_path):
     """Words beside numbers, as after a skipped step; cells without a column or a step; a torn end; bytes of no text."""
     metrics = MetricsFile(tmp_path / "metrics.csv")
     for step in range(3):
-        metrics.add(step, {"train/loss": 4.0 - step, "note": "17" if step else 'too high, \n"and" rising'})
+        note = "17" if step else 'too high, \n"and" rising'
+        metrics.add(step, {"train/loss": 4.0 - step, "note": note, "bad_rows": "17"})
     long_id = "x" * 200_000
     ours = RunFolder(None, "", metrics)
     ours.write_bad_rows({2: ["a b\rc", long_id]})

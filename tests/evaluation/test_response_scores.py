@@ -1,6 +1,7 @@
 """A personal model: the same fit with the forward template, and its evaluation."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,9 @@ def test_words_and_units(personal, capsys):
     assert "instructions" not in said.err
     report = (personal / "evaluation" / "max-20" / "report.html").read_text()
     assert "words a sentence" in report and "your text" in report and "words_a_sentence</th>" not in report
+    drawn = re.findall(r"<figcaption>(\S+) <small>", report)
+    assert drawn[0] == "train/loss" and {"train/targets", "perf/tokens_per_s"} <= set(drawn), "all that was logged"
+    assert report.count("<polyline") == len(drawn)
     assert count("group", 1) == "1 group" and count("row", 2000) == "2,000 rows"
     assert count("text", 1, ("holds", "hold")) == "1 text holds"
 

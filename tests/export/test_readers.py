@@ -208,7 +208,7 @@ def test_the_default_bases_tokenizer_through_the_whole_chain(default_base, tmp_p
     assert run_in_process("fit", *(part for key, value in fit.items() for part in (f"--{key}", value))) == 0
     assert "the base has no row for <pad>, which it is read without" in capfd.readouterr().out
     assert run_in_process("evaluate", "runs/run", "--limit", 2) == 0
-    assert run_in_process("generate", "runs/run", "texts.jsonl", "--output", "made.jsonl") == 0
+    assert run_in_process("generate", "runs/run", "texts.jsonl", "--pick", "greedy", "--output", "made.jsonl") == 0
     assert run_in_process("merge", "runs/run", "out", "--drift_rows", 4, "--gguf", "bf16") == 0
     drift = json.loads(Path("out/drift.json").read_text())["forms"]
     assert all(form["kl"]["mean"] < 1e-3 and form["equal_greedy"]["share"] == 1 for form in drift.values())

@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 
 from revinst.inference.key import ModelKey, PredictionKey, changed_settings, hash_json
+from revinst.inference.picks import PickSettings
 from revinst.inference.predictions import Prediction, PredictionFile
 
 MODEL = ModelKey("b", "1f", "2e", "nf4", "3d", {"r": 4, "lora_alpha": 8}, "4c", False, 256, "end", False, False)
 GREEDY = {"max_new_tokens": 100, "temperature": 0.0}
+PICKED = PickSettings(3, "consensus").describe()
 WRITTEN = (
     '{"base": "b", "base_files": "1f", "tokenizer": "2e", "quantization": "nf4", "adapter": "3d", '
     '"lora": {"r": 4, "lora_alpha": 8}, "template": "4c", "chat": false, "seq_len": 256, "cut": "end", '
@@ -17,9 +19,11 @@ WRITTEN = (
 
 def test_settings_as_they_are_written():
     assert json.dumps(PredictionKey(MODEL, GREEDY).to_json()) == WRITTEN + "}"
-    evaluation = PredictionKey(MODEL, GREEDY, rows="5b", samples=3).to_json()
-    assert json.dumps(evaluation) == WRITTEN + ', "rows": "5b", "samples": 3}'
-    of_base = PredictionKey(MODEL.without_adapter(), GREEDY, "5b", 3).to_json()
+    evaluation = PredictionKey(MODEL, GREEDY, rows="5b", picks=PICKED).to_json()
+    assert json.dumps(evaluation) == WRITTEN + ', "rows": "5b", "samples": 3, "pick": "consensus", "utility": "rougeL"}'
+    one = PredictionKey(MODEL, GREEDY, rows="5b").to_json()
+    assert json.dumps(one) == WRITTEN + ', "rows": "5b", "samples": 1}'
+    of_base = PredictionKey(MODEL.without_adapter(), GREEDY, "5b", PICKED).to_json()
     assert changed_settings(evaluation, of_base) == ["adapter", "lora"] and of_base["adapter"] is None
 
 

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "save": None,  # a checkpoint after the last step
     "validate": False,
     "samples": False,  # texts written after each step
+    "besides": False,  # numbers that the loss hands to the log
     "max_grad_norm": 1e9,
     "rows": None,  # of the training set; None: all
 }
@@ -68,15 +69,29 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
             "whole",
             "barriers",
             "waits",
+            "doubles",
         )
     }
     watch_module(module, seen, options["strategy"] == "fsdp2")
+    if options["besides"]:
+        hand_on(module)
     with watch_functions(module, seen):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     describe_end(module, trainer, seen)
     if options["save"]:
         trainer.save_checkpoint(folder / options["save"])
     return seen
+
+
+def hand_on(module: Any) -> None:
+    """The loss once more, doubled, and a number of another type."""
+    exact = module.micro_batch_loss
+
+    def micro_batch_loss(batch):
+        loss = exact(batch)
+        return {"double": 2 * loss, "loss": loss, "count": torch.tensor(batch.num_targets)}
+
+    module.micro_batch_loss = micro_batch_loss
 
 
 def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
@@ -102,6 +117,8 @@ def watch_module(module: Any, seen: dict[str, Any], ranks_differ: bool) -> None:
         metrics = module.trainer.callback_metrics
         seen["losses"].append(float(metrics["train/loss"]))
         seen["targets"].append(int(metrics["train/targets"]))
+        if "train/double" in metrics:
+            seen["doubles"].append([float(metrics[f"train/{name}"]) for name in ("double", "count")])
         seen["ids"].append(sorted(example_id for ids in module.gather_over_ranks(batch.ids) for example_id in ids))
         finish(batch, is_finite)
 
@@ -164,6 +181,7 @@ def describe_end(module: Any, trainer: Any, seen: dict[str, Any]) -> None:
         "step": module.step,
         "norms": [float(norm) for norm in seen["norms"]],
         "val_loss": float(trainer.callback_metrics.get("val/loss", 0)),
+        "val_besides": [float(trainer.callback_metrics.get(f"val/{name}", 0)) for name in ("double", "count")],
         "moments": sum(map(local_bytes, moments)),
     }
 

@@ -25,9 +25,9 @@ FOUR = STEPS | {"size": 4}
 TWO_BY_TWO = STEPS | {"size": 2}
 FSDP2 = {"strategy": "fsdp2"}
 RUNS = {
-    "ddp 2x4": FOUR | {"validate": True},
+    "ddp 2x4": FOUR | {"validate": True, "besides": True},
     "ddp 2x2x2": TWO_BY_TWO | {"save": "ddp.ckpt", "steps": 2},
-    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True, "samples": True},
+    "fsdp2 2x4": FOUR | FSDP2 | {"validate": True, "samples": True, "besides": True},
     "fsdp2 2x2x2": TWO_BY_TWO | FSDP2,
     "fsdp2 fused": TWO_BY_TWO | FSDP2 | {"kernels": "fused", "samples": True},
     "fsdp2 stopped": TWO_BY_TWO | FSDP2 | {"save": "fsdp2.ckpt", "steps": 2},
@@ -73,6 +73,16 @@ def assert_same_steps(got: dict, expected: dict, first: int = 0) -> None:
     for gradient, other in zip(got["gradients"], expected["gradients"][first:], strict=True):
         assert distance(gradient, other) < 1e-5
     assert distance(got["adapter"], expected["adapter"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["ddp 2x4", "fsdp2 2x4"])
+def test_what_the_loss_hands_to_the_log_is_of_all_ranks(one, two, name):
+    """Divided as the loss is; in the last step the second rank has no targets. The steps themselves stay the same."""
+    seen = two[name]
+    assert len(seen["doubles"]) == 3 and one["doubles"] == []
+    for (double, count), loss in zip(seen["doubles"], one["losses"], strict=True):
+        assert double == pytest.approx(2 * loss, rel=1e-5) and count == 1
+    assert seen["val_besides"] == pytest.approx([2 * one["val_loss"], 1], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ddp 2x4", "fsdp2 2x4", "fsdp2 2x2x2", "fsdp2 fused"])

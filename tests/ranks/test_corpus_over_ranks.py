@@ -12,7 +12,7 @@ from tests.ranks.forked import run_forked
 from tests.tiny import run_in_process
 
 pytestmark = pytest.mark.wide
-FEW = ("--limit", 24, "--candidates", 2, *OPTIONS)
+FEW = ("--limit", 24, "--samples", 2, *OPTIONS)
 FILES = ("texts.jsonl", "scored.jsonl", "dropped.jsonl", "dataset.jsonl", "provenance.jsonl")
 
 

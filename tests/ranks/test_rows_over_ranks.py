@@ -16,6 +16,7 @@ from tests.tiny import run_in_process
 
 SHORT = ("--max_new_tokens", "8")
 FP32 = (*SHORT, "--precision", "fp32")
+GREEDY = (*FP32, "--pick", "greedy")
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +64,35 @@ def test_evaluation(run, tmp_path):
 def generated(run) -> list[dict]:
     """By one process, from all texts."""
     out = run.parent / "one.jsonl"
-    assert run_in_process("generate", run, run.parent / "rows.jsonl", *FP32, "--output", out) == 0
+    assert run_in_process("generate", run, run.parent / "rows.jsonl", *GREEDY, "--output", out) == 0
     return read_lines(out)
 
 
 def test_generation(run, generated, tmp_path):
     """In fp32, where log p hardly depends on what is computed beside a row."""
     out, log = tmp_path / "two.jsonl", tmp_path / "log"
-    codes = run_forked(["generate", run, run.parent / "rows.jsonl", *FP32, "--output", out], log)
+    codes = run_forked(["generate", run, run.parent / "rows.jsonl", *GREEDY, "--output", out], log)
     assert codes == [0, 0] and log.read_text().count("31 instructions in") == 1, log.read_text()
     check_same(read_lines(out), generated, bound=1e-6)
+
+
+@pytest.mark.wide
+def test_samples(run, tmp_path):
+    """Each row's are written by one rank, and do not depend on which."""
+    args = ("generate", run, run.parent / "rows.jsonl", *FP32, "--samples", 3, "--output")
+    assert run_in_process(*args, tmp_path / "one.jsonl") == 0
+    codes = run_forked([*args, tmp_path / "two.jsonl"], tmp_path / "log")
+    assert codes == [0, 0], (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().count("samples: 3 each") == 1
+    check_same(read_lines(tmp_path / "two.jsonl"), read_lines(tmp_path / "one.jsonl"), bound=1e-6)
+    assert not list(tmp_path.glob("*.part-*")) and len(read_lines(tmp_path / "two.samples.jsonl")) == 31
 
 
 @pytest.mark.wide
 def test_devices_starts_the_ranks(run, generated, tmp_path):
     """And a mistake of all of them is one line."""
     command = [sys.executable, "-m", "revinst.cli", "generate", run, run.parent / "rows.jsonl"]
-    command += [*FP32, "--devices", "2", "--output"]
+    command += [*GREEDY, "--devices", "2", "--output"]
     ended = subprocess.run([*command, tmp_path / "two.jsonl"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("31 instructions in") == 1

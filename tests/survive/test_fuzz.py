@@ -455,8 +455,8 @@ def test_files_beside_predictions(tmp_path, fault):
 
     def read_likelihoods() -> None:
         (tmp_path / "copy").mkdir(exist_ok=True)
-        shutil.copy(likelihoods, tmp_path / "copy")
-        assert all(isinstance(value, float) for value in LikelihoodFile(tmp_path / "copy").read().values())
+        copy = Path(shutil.copy(likelihoods, tmp_path / "copy"))
+        assert all(isinstance(value, float) for value in LikelihoodFile(copy).read().values())
 
     with fault("malformed prediction file") as counts:
         fuzz = Fuzz(counts)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from revinst.config.settings import ModelSettings
 from revinst.data.batch import collate_rows
@@ -11,6 +12,9 @@ from revinst.errors import UserError
 from revinst.model.adapter import adapter_state
 from revinst.model.base import load_base
 from revinst.model.network import Network
+from revinst.model.network import nll as nll_of
+from revinst.runs.metrics import MetricsFile, read_rows
+from revinst.training.metrics import add_up
 from revinst.training.module import InstructionModule
 from revinst.training.optim import build_optimizer, lr_at
 from tests.tiny import build_data, build_module, build_trainer
@@ -98,6 +102,55 @@ def test_validation_loss_is_per_target_whatever_the_batches(tiny_llama, tmp_path
     assert losses == [pytest.approx(losses[0], rel=1e-6)] * 3 and losses[0] > 9
 
 
+def hand_on(module, *names: str):
+    """A loss with its double and what it is divided by, or other numbers of these names; it stays what it was."""
+    exact = module.micro_batch_loss
+
+    def micro_batch_loss(batch):
+        loss = exact(batch)
+        return {"loss": loss, "double": 2 * loss, "targets_seen": torch.tensor(batch.num_targets)} | dict.fromkeys(
+            names, loss
+        )
+
+    module.micro_batch_loss = micro_batch_loss
+    return module
+
+
+@pytest.mark.parametrize("size", [6, 2])
+def test_what_the_loss_hands_to_the_log(tiny_llama, tmp_path, size):
+    """Divided by the same targets, whatever the micro-batches; in every logger; the step is that of the loss alone."""
+    ends, metrics = [], MetricsFile(tmp_path / "metrics.csv")
+    loggers = [metrics, CSVLogger(tmp_path, "csv", "")]
+    for change, logger in ((lambda module: module, False), (hand_on, loggers)):
+        torch.manual_seed(3)
+        module = change(build_module(tiny_llama))
+        options = {"max_steps": 2, "limit_val_batches": 2, "val_check_interval": 1, "log_every_n_steps": 1}
+        trainer = build_trainer(tmp_path, logger=logger, **options)
+        trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=size, val_fraction=0.1))
+        ends.append(snapshot(module))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    metrics.save()
+    for path in (metrics.path, tmp_path / "csv" / "metrics.csv"):
+        lines = [{name: float(text) for name, text in row.items() if text} for row in read_rows(path)]
+        for part in ("train", "val"):
+            of_part = [line for line in lines if f"{part}/loss" in line]
+            assert len(of_part) == 2 and [line[f"{part}/targets_seen"] for line in of_part] == [1, 1]
+            doubles = [2 * line[f"{part}/loss"] for line in of_part]
+            assert [line[f"{part}/double"] for line in of_part] == pytest.approx(doubles, rel=1e-6)
+
+
+def test_names_that_the_log_can_not_take(tiny_llama, tmp_path):
+    module = hand_on(build_module(tiny_llama), "lr")
+    with pytest.raises(ValueError, match="train/lr is logged by the loop itself"):
+        build_trainer(tmp_path).fit(module, datamodule=build_data(tiny_llama))
+    sums = {}
+    for losses in ({"loss": torch.ones(()), "kl": torch.ones(())}, {"loss": torch.ones(()), "kl": torch.ones(())}):
+        add_up(sums, losses)
+    assert sums == {"loss": 2, "kl": 2}
+    with pytest.raises(ValueError, match=r"hands on \['loss'\], the one before it \['kl', 'loss'\]"):
+        add_up(sums, {"loss": torch.ones(())})
+
+
 def test_validation_leaves_training_as_it_was(tiny_llama, tmp_path):
     """The same adapter with and without validation passes between the steps, dropout on."""
     ends = []
@@ -111,7 +164,11 @@ def test_validation_leaves_training_as_it_was(tiny_llama, tmp_path):
 
 
 def test_chunks_do_not_change_the_loss(monkeypatch, tiny_llama):
-    """Of each target and its gradient, whatever comes after; and nothing where there is no target."""
+    """Of each target and its gradient, whatever comes after or besides; and nothing where there is no target."""
+
+    def weigh(logits, targets, weight):
+        return weight * nll_of(logits, targets)
+
     data = build_data(tiny_llama)
     data.setup()
     batch = collate_rows(data.train_documents, data.train_rows[:1])
@@ -129,8 +186,13 @@ def test_chunks_do_not_change_the_loss(monkeypatch, tiny_llama):
         assert torch.allclose(nll, expected, atol=1e-5)
         got = torch.autograd.grad((nll * weights).sum(), embeddings.weight)[0]
         assert torch.allclose(got, gradient, rtol=1e-4, atol=1e-4)
+        weighted = network.token_loss(batch, weigh, weights)
+        assert torch.allclose(weighted, expected * weights, atol=1e-5)
+        assert torch.allclose(torch.autograd.grad(weighted.sum(), embeddings.weight)[0], got, rtol=1e-4, atol=1e-4)
         with torch.no_grad():
             assert torch.allclose(network.token_nll(batch), expected, atol=1e-5)
+            weighted = network.token_loss(batch, weigh, weights)
+            assert torch.allclose(weighted, expected * weights, atol=1e-5)
     filler = collate_rows(data.train_documents, data.train_rows[:1], supervised=False)
     nothing = network.token_nll(filler)
     assert nothing.shape == (0,) and not torch.autograd.grad(nothing.sum(), embeddings.weight)[0].any()

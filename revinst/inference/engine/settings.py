@@ -63,11 +63,3 @@ class GenerationSettings:
         if self.engine == "hf":
             names += ["engine"]
         return {name: value for name, value in asdict(self).items() if name in names}
-
-
-def check_samples(count: int, temperature: float) -> None:
-    """Raises UserError for what means nothing."""
-    if count < 1:
-        raise UserError(f"--samples {count}: must be at least 1")
-    if count > 1 and not temperature:
-        raise UserError(f"--samples {count}: greedy samples are all the same; give --temperature, e.g. 0.8")

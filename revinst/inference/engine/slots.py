@@ -69,7 +69,7 @@ def decode_sequences(
     """
     samples = samples or [0] * len(prompts)
     each = zip(prompts, limits, samples, strict=True)
-    sequences = [TokenSequence(n, list(prompt), limit, sample) for n, (prompt, limit, sample) in enumerate(each)]
+    sequences = [TokenSequence(n, prompt, limit, sample) for n, (prompt, limit, sample) in enumerate(each)]
     sequences.sort(key=lambda sequence: (-sequence.needed, sequence.prompt, sequence.number))
     prefix = decoder.shared_prefix([sequence.prompt for sequence in sequences])
     while sequences:
