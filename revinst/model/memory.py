@@ -48,6 +48,7 @@ class Shape:
     queries: int  # heads x their size
     keys: int
     heads: int
+    norm_inputs: int  # features of one layer that norms of heads and norms after blocks read; fused layers keep them
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,16 @@ def shape_of(network: Network) -> Shape:
         queries=head_size * config.num_attention_heads,
         keys=head_size * (find(config, "num_key_value_heads", "num_kv_heads") or config.num_attention_heads),
         heads=config.num_attention_heads,
+        norm_inputs=norm_inputs(layers),
     )
+
+
+def norm_inputs(layers: torch.nn.ModuleList) -> int:
+    """0 for what `fused/description.py` does not describe."""
+    try:
+        return describe_layer(layers[0]).norm_inputs
+    except Undescribed:
+        return 0
 
 
 def find(config: "PreTrainedConfig", *names: str) -> int | None:
@@ -131,7 +141,8 @@ def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:
     """
     h, f = shape.hidden, shape.mlp
     if fused:
-        return 2 * (2 * h + 2 * shape.queries + 2 * shape.keys + 2 * f + shape.lora_ranks) + 4 * shape.heads
+        kept = 2 * h + 2 * shape.queries + 2 * shape.keys + 2 * f + shape.lora_ranks + shape.norm_inputs
+        return 2 * kept + 4 * shape.heads
     return 20 * h + 6 * f + (3 * shape.lora_inputs if dropout else 2 * (3 * h + f))
 
 

@@ -21,7 +21,7 @@ from revinst.inference.engine.cache import Cache
 from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.attention_block import norm_heads
-from revinst.model.fused.description import describe, modules_of, read_norm, sizes_of
+from revinst.model.fused.description import describe, modules_of, read_norm
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
 from revinst.model.fused.stream import Entry, Exit
@@ -77,7 +77,7 @@ class Layer:
     def __init__(self, layer: "LlamaDecoderLayer", ops: ModuleType, like: Tensor, dense: bool):
         what = self.what = describe(layer)
         qkv, o, gate_up, down = modules_of(layer, what)
-        self.qkv = Linears(qkv, ops, like, dense, sizes_of(layer, what))
+        self.qkv = Linears(qkv, ops, like, dense, what.sizes)
         self.o, self.down = Linears(o, ops, like, dense), Linears(down, ops, like, dense)
         half = sum(read_projection(module).outputs for module in gate_up) // 2
         self.gate_up = Linears(gate_up, ops, like, dense, (half, half))

@@ -25,7 +25,7 @@ class GenerationSettings:
         top_k: only this many of the likeliest tokens are; 0: all.
         seed: of the sampling; with the same one a prompt gives the same sample, whatever is decoded beside it.
         batch_size: sequences decoded together, at most; None: what the device is best at.
-        engine: auto, slots (ours, for Llama and Mistral) or hf.
+        engine: auto, slots (ours, for layers built as Llama's or Gemma's) or hf.
         memory_gib: what weights and cache may take; None: what is free.
         precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
             them.

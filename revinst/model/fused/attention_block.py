@@ -42,12 +42,11 @@ class Attended:
 
 
 class AttentionBlock:
-    """sizes: features of q, k, v."""
+    """groups: q, k and v; o."""
 
     def __init__(
         self,
         description: Description,
-        sizes: tuple[int, int, int],
         groups: tuple[Group, Group],
         kernel: Callable[..., Tensor],
         ops: ModuleType,
@@ -56,7 +55,7 @@ class AttentionBlock:
         self.kernel, self.ops, self.what = kernel, ops, description
         self.entry = Entry(description.before_attention, ops)
         self.exit = Exit(description.after_attention, description.residual, ops)
-        self.sizes, self.columns, self.head_dim = sizes, slices([*sizes]), description.head_dim
+        self.columns, self.head_dim = slices([*description.sizes]), description.head_dim
         self.norms = (description.q_norm, description.k_norm)
 
     def attend(self, x: Tensor, at: Segments, adapter: Adapter, mask: Mask | None, record: bool) -> Attended:

@@ -58,6 +58,7 @@ class Norm:
 class Description:
     """qkv, gate_up: names of the linear layers that read one input, in their modules, in the order of their outputs.
 
+    sizes: features of queries, keys and values.
     window: tokens that a token sees, itself included; None: all before it. residual: s. turns: whether queries and
     keys are rotated.
     """
@@ -70,6 +71,7 @@ class Description:
     k_norm: Norm | None
     qkv: tuple[str, ...]
     gate_up: tuple[str, ...]
+    sizes: tuple[int, int, int]
     head_dim: int
     scaling: float
     window: int | None
@@ -83,6 +85,12 @@ class Description:
         window = self.window if self.window is not None and self.window < longest else None
         found: dict[str, int | float | None] = {"window": window, "soft_cap": self.soft_cap}
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def norm_inputs(self) -> int:
+        """Features of what its norms of heads and its norms after blocks read."""
+        after = [norm.width for norm in (self.after_attention, self.after_mlp) if norm is not None]
+        return sum(after) + (sum(self.sizes[:2]) if self.q_norm or self.k_norm else 0)
 
     @property
     def norms(self) -> Iterator[Norm]:
@@ -108,6 +116,7 @@ def describe(layer: torch.nn.Module) -> Description:
     first = norms["input_layernorm"]
     if not sandwich and (first is None or norms["post_attention_layernorm"] is None):
         raise Undescribed(f"{type(layer).__name__} is not built as Llama's or Gemma's")
+    qkv = those_of(attention, ("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
     return Description(
         before_attention=first,
         after_attention=norms["post_attention_layernorm"] if sandwich else None,
@@ -115,8 +124,9 @@ def describe(layer: torch.nn.Module) -> Description:
         after_mlp=norms["post_feedforward_layernorm"],
         q_norm=read_norm(getattr(attention, "q_norm", None)),
         k_norm=read_norm(getattr(attention, "k_norm", None)),
-        qkv=those_of(attention, ("q_proj", "k_proj", "v_proj"), ("qkv_proj",)),
+        qkv=qkv,
         gate_up=those_of(mlp, ("gate_proj", "up_proj"), ("gate_up_proj",)),
+        sizes=sizes_of(attention, qkv),
         head_dim=attention.head_dim,
         scaling=float(attention.scaling),
         window=read_window(attention),
@@ -175,8 +185,8 @@ def read_norm(module: torch.nn.Module | None) -> Norm | None:
     return Norm(module, eps_of(module), offset)
 
 
-def eps_of(module: Any) -> float:
-    return float(module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps)
+def eps_of(module: torch.nn.Module) -> float:
+    return float(getattr(module, "variance_epsilon", None) or module.eps)  # type: ignore[arg-type]
 
 
 @cache
@@ -213,8 +223,7 @@ def why_not_now(layer: "LlamaDecoderLayer", description: Description) -> str:
     return TRAINED if any(norm.read().weight.requires_grad for norm in description.norms) else ""
 
 
-def sizes_of(layer: "LlamaDecoderLayer", description: Description) -> tuple[int, int, int]:
-    """Features of queries, keys and values."""
-    queries = base_of(layer.self_attn.o_proj).in_features
-    outputs = sum(base_of(getattr(layer.self_attn, name)).out_features for name in description.qkv)
+def sizes_of(attention: Any, qkv: tuple[str, ...]) -> tuple[int, int, int]:
+    queries = base_of(attention.o_proj).in_features
+    outputs = sum(base_of(getattr(attention, name)).out_features for name in qkv)
     return queries, (outputs - queries) // 2, (outputs - queries) // 2

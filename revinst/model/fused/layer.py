@@ -20,7 +20,7 @@ from torch import Tensor
 
 from revinst.model.fused.adapter import Adapter, cast_adapters, cast_grads
 from revinst.model.fused.attention_block import Attended, AttentionBlock, Segments
-from revinst.model.fused.description import Description, describe, modules_of, sizes_of, why_not_now
+from revinst.model.fused.description import Description, describe, modules_of, why_not_now
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import SITES, Mask, draw_masks
@@ -59,7 +59,7 @@ class Blocks:
         self.groups, self.projections = groups, [projection for group in groups for projection in group]
         self.p = max(projection.p for projection in self.projections)
         qkv, o, gate_up, down = (Group(group, ops) for group in groups)
-        self.attention = AttentionBlock(what, sizes_of(layer, what), (qkv, o), kernel, ops)
+        self.attention = AttentionBlock(what, (qkv, o), kernel, ops)
         self.mlp = MlpBlock(what, (gate_up, down), ops)
 
 
