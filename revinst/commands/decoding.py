@@ -20,7 +20,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
-    engines = "slots: ours, for Llama and Mistral; hf: transformers' generate"
+    engines = "slots: ours, for most decoders; hf: transformers' generate"
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"

@@ -34,7 +34,7 @@ def send_evaluation(run: Run, config: Config, folder: Path, scores: Mapping[str,
     from revinst.runs.loggers import attempt, log_report, open_loggers
 
     label = "heldout" if folder == run.evaluation else folder.name
-    numbers = {f"{label}/{name}": mean for name, mean in mean_scores(scores).items()}
+    numbers = {f"{label}/{name}": mean for name, mean in mean_scores(scores.get("tuned", scores)["metrics"]).items()}
     names = loggers_to_send_to(config.trainer.logger)
     for logger in open_loggers(names, run, public_config(read_yaml(dump_config(config)))):
         logger.log_metrics(numbers, run.read_manifest().get("steps"))
@@ -42,7 +42,6 @@ def send_evaluation(run: Run, config: Config, folder: Path, scores: Mapping[str,
         logger.finalize("success")
 
 
-def mean_scores(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Of scores.json, whichever way the run writes; without metrics that can't read the rows' script."""
-    metrics = scores.get("tuned", scores)["metrics"]
-    return {name: each["mean"] for name, each in metrics.items() if each and each["mean"] is not None}
+def mean_scores(metrics: Mapping[str, Mapping[str, float | None] | None]) -> dict[str, float]:
+    """Without metrics that can't read the rows' script."""
+    return {name: mean for name, each in metrics.items() if each and (mean := each["mean"]) is not None}

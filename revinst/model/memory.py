@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from revinst.config.words import OPTIMIZERS
+from revinst.model.fused.description import Undescribed
+from revinst.model.fused.description import describe as describe_layer
 from revinst.model.network import CHUNK_TARGETS, Network
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ computes a layer from this asks `revinst.model.proof` first whether it comes out
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -178,8 +178,7 @@ def read_activation(mlp: torch.nn.Module) -> str:
 def read_norm(module: torch.nn.Module | None) -> Norm | None:
     if module is None or isinstance(module, torch.nn.Identity):
         return None
-    kind: Any = type(module)
-    offset = offset_of(kind)
+    offset = offset_of(type(module))  # type: ignore[arg-type]  # a class, whatever its instances' hash
     if offset is None or getattr(module, "bias", None) is not None:
         raise Undescribed(f"{type(module).__name__} is no RMSNorm")
     return Norm(module, eps_of(module), offset)
@@ -190,16 +189,16 @@ def eps_of(module: torch.nn.Module) -> float:
 
 
 @cache
-def offset_of(kind: Callable[..., Any]) -> float | None:
+def offset_of(kind: Callable[[int], torch.nn.Module]) -> float | None:
     """What a class of RMSNorm adds to its weight, asked of one of four features; None: it computes something else."""
     try:
         with torch.device("cpu"), torch.no_grad():
-            norm: Any = kind(4)
-            norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0, 3.0]))
+            norm = kind(4)
+            weight = cast(Tensor, norm.weight).copy_(torch.tensor([0.5, 1.0, 2.0, 3.0]))
             x = torch.tensor([[1.0, -2.0, 3.0, 0.25]])
             unit = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps_of(norm))
             found = norm(x)
-            return next((o for o in (0.0, 1.0) if torch.allclose(found, unit * (norm.weight + o), rtol=1e-5)), None)
+            return next((o for o in (0.0, 1.0) if torch.allclose(found, unit * (weight + o), rtol=1e-5)), None)
     except Exception:  # a class with a constructor of its own
         return None
 
@@ -223,7 +222,7 @@ def why_not_now(layer: "LlamaDecoderLayer", description: Description) -> str:
     return TRAINED if any(norm.read().weight.requires_grad for norm in description.norms) else ""
 
 
-def sizes_of(attention: Any, qkv: tuple[str, ...]) -> tuple[int, int, int]:
-    queries = base_of(attention.o_proj).in_features
+def sizes_of(attention: torch.nn.Module, qkv: tuple[str, ...]) -> tuple[int, int, int]:
+    queries = base_of(cast(torch.nn.Module, attention.o_proj)).in_features
     outputs = sum(base_of(getattr(attention, name)).out_features for name in qkv)
     return queries, (outputs - queries) // 2, (outputs - queries) // 2
