@@ -10,9 +10,6 @@ REFUSED = {
     "Gemma 3 4B": "it reads more than text",
     "Mixtral": "of its weights are experts",
     "Qwen3-MoE": "of its weights are experts",
-    "GPT-NeoX": "tensors are missing",
-    "Mixtral, 16 bits": "tensors are missing",
-    "Qwen3-MoE, 16 bits": "tensors are missing",
 }
 
 
