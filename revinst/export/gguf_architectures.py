@@ -4,6 +4,7 @@ What llama.cpp reads of a file, and what it takes for granted, is in its `src/mo
 holds its numbers against plain transformers'.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ATTENTION, LLAMAS = {"q_proj", "k_proj", "v_proj"}, {"o_proj", "gate_proj", "up_proj", "down_proj"}
+YARN = frozenset({"yarn"})
 EXPERT = re.compile(r"\.experts\.(\d+)\.")
 
 
@@ -76,21 +78,25 @@ def why_not_qwen3_moe(config: "PretrainedConfig") -> str:
     return "" if config.norm_topk_prob else "norm_topk_prob: false, where llama.cpp takes true"
 
 
-LLAMA = Architecture("llama", paired=True, rotary=frozenset({"llama3"}), biases=frozenset(ATTENTION | LLAMAS))
+def why_not_gpt_neox(config: "PretrainedConfig") -> str:
+    return "" if config.attention_bias else "attention_bias: false, where llama.cpp wants the biases"
+
+
+LLAMA = Architecture("llama", paired=True, rotary=frozenset({"llama3", "yarn"}), biases=frozenset(ATTENTION | LLAMAS))
 GEMMA = Architecture("gemma2", windows=True, norm_offset=1.0, activation=("gelu_pytorch_tanh",), why_not=why_not_gemma)
 ARCHITECTURES = {
     "llama": LLAMA,
     "mistral": LLAMA,
     "mixtral": LLAMA,
-    "qwen2": Architecture("qwen2"),
-    "qwen3": Architecture("qwen3"),
-    "qwen3_moe": Architecture("qwen3moe", why_not=why_not_qwen3_moe),
+    "qwen2": Architecture("qwen2", rotary=YARN),
+    "qwen3": Architecture("qwen3", rotary=YARN),
+    "qwen3_moe": Architecture("qwen3moe", rotary=YARN, why_not=why_not_qwen3_moe),
     "gemma2": GEMMA,
     "gemma3_text": replace(GEMMA, name="gemma3"),
     "phi3": Architecture("phi3", rotary=frozenset({"longrope"}), square=True),
     "smollm3": Architecture("smollm3", paired=True, why_not=why_not_smollm3),
     "olmo2": Architecture("olmo2", square=True, own_head=True),
-    "olmo3": Architecture("olmo2", windows=True, rotary=frozenset({"yarn"}), square=True, own_head=True),
+    "olmo3": Architecture("olmo2", windows=True, rotary=YARN, square=True, own_head=True),
     "granite": Architecture("granite", paired=True, biases=frozenset(ATTENTION | LLAMAS)),
     "cohere2": Architecture("cohere2", windows=True, square=True),
     "stablelm": Architecture(
@@ -98,7 +104,8 @@ ARCHITECTURES = {
         own_head=True,
     ),
     "gpt_neox": Architecture(
-        "gptneox", mixed=True, square=True, own_head=True, activation=("gelu", "gelu_new", "gelu_fast"),
+        "gptneox", mixed=True, why_not=why_not_gpt_neox,
+        square=True, own_head=True, activation=("gelu", "gelu_new", "gelu_fast"),
         biases=frozenset(
             {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "final_layer_norm", "input_layernorm"}
             | {"post_attention_layernorm"}
@@ -134,10 +141,22 @@ def why_not_rotary(config: "PretrainedConfig", architecture: Architecture) -> st
     kind = of_all["rope_type"]
     if kind not in {"default", "linear", *architecture.rotary}:
         return f"rotary angles of type {kind} are not written for {architecture.name}"
+    if kind == "yarn" and (other := other_yarn(of_all)):
+        return f"rotary angles of type yarn with {other} are not written"
     if of_windows.get("rope_type", "default") != "default":
         return f"rotary angles of type {of_windows['rope_type']} in layers with a window are not written"
     if architecture.paired and of_all.get("partial_rotary_factor", 1.0) != 1.0:
         return f"partial_rotary_factor {of_all['partial_rotary_factor']} is not written for {architecture.name}"
+    return ""
+
+
+def other_yarn(values: Rotary) -> str:
+    """What llama.cpp takes for granted and this base has otherwise; the factor of scores is the paper's."""
+    usual = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": 1.0, "mscale": 0.0, "mscale_all_dim": 0.0}
+    usual["attention_factor"] = 0.1 * math.log(values["factor"]) + 1
+    for name, value in values.items():
+        if isinstance(value, int | float) and not math.isclose(value, usual.get(name, value), rel_tol=1e-5):
+            return f"{name} {value}"
     return ""
 
 

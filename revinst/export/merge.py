@@ -136,9 +136,7 @@ def find_updates(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, 
             kind = type(module.get_base_layer()).__name__
             raise UserError(f"an adapter on {kind} ({name}) can't be merged exactly; only linear layers can")
         if name.endswith(READ_PAST):
-            raise UserError(
-                f"an adapter on {name.removeprefix(PREFIX)} can't be merged: the model computes without it"
-            )
+            raise UserError(f"an adapter on {name.removeprefix(PREFIX)} can't be merged: the model computes without it")
         a, b = (state[f"{name}.lora_{part}.weight"] for part in "AB")
         magnitude = state.get(f"{name}.lora_magnitude_vector")
         updates[f"{name.removeprefix(PREFIX)}.weight"] = Update(a, b, module.scaling["default"], magnitude)

@@ -151,6 +151,8 @@ def test_a_base_without_rotary_angles_is_refused_in_one_line(llama, tmp_path):
     assert why_not_gguf(str(tmp_path), llama) == ""
 
 
+PLAIN = {"rope_type": "default", "rope_theta": 1e4}
+YARN = PLAIN | {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16, "original_max_position_embeddings": 16}
 BY_LAYER = {
     name: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6} for name in ("full_attention", "sliding_attention")
 }
@@ -180,6 +182,10 @@ BY_LAYER = {
         ("olmo2", {"tie_word_embeddings": True}, "the head is a copy of the embedding"),
         ("cohere2", {"head_dim": 32}, "cohere2 takes head_dim 16 alone"),
         ("qwen3", {"attention_bias": True}, "holds model.layers.0.self_attn.o_proj.bias"),
+        ("gpt_neox", {"attention_bias": False}, "attention_bias: false"),
+        ("olmo3", {"rope_parameters": {"full_attention": YARN, "sliding_attention": PLAIN}}, "yarn with beta_fast 16"),
+        ("olmo3", {"rope_parameters": {"full_attention": PLAIN, "sliding_attention": YARN}}, "in layers with a window"),
+        ("granite", {"rope_parameters": YARN}, "of type yarn are not written for granite"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act gelu is not what llama.cpp computes"),
     ],
 )
@@ -194,7 +200,10 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused_by_the_config(llama, 
     ("change", "says"),
     [
         ({"model_type": "opt"}, "model_type opt"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}, "rotary angles of type yarn"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "rotary angles of type dynamic",
+        ),
         ({"rope_parameters": {"partial_rotary_factor": 0.5, "rope_theta": 1e4}}, "partial_rotary_factor 0.5"),
     ],
 )
