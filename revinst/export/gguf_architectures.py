@@ -129,7 +129,7 @@ def why_not(config: "PretrainedConfig", architecture: Architecture) -> str:
     window, longest = getattr(config, "sliding_window", None), config.max_position_embeddings
     if activation not in architecture.activation:
         return f"hidden_act {activation} is not what llama.cpp computes for {ours}"
-    if not architecture.windows and has_windows(config) and window < longest:
+    if not architecture.windows and has_windows(config) and window and window < longest:
         return f"llama.cpp has no windows for {ours}, and this base has one of {window} tokens in texts of {longest}"
     if architecture.square and head_size(config) * config.num_attention_heads != config.hidden_size:
         return f"llama.cpp's {ours} takes head_dim {config.hidden_size // config.num_attention_heads} alone"
