@@ -77,9 +77,10 @@ def cells(figures: Figures) -> list[str]:
     same, of = figures.texts or (0, 0)
     texts = f"{figures.engine}, {same} of {of}" if of else ""
     if figures.refused:
-        return [number(figures.loss), texts, figures.refused.replace("|", "/"), "", "", ""]
+        return [number(figures.loss), texts, figures.refused.replace("|", "/"), "", "", "", ""]
     kls = (figures.kl_nf4, figures.kl_16bit, figures.kl_adapter)
-    return [number(figures.loss), texts, number(figures.isolation), *map(number, kls)]
+    gguf = figures.no_gguf or number(figures.kl_gguf)
+    return [number(figures.loss), texts, number(figures.isolation), *map(number, kls), gguf]
 
 
 def stop(*_: object) -> None:

@@ -66,7 +66,7 @@ class Drift:
         return Network(load_base(str(folder), self.device, "none", self.attention, self.dtype))
 
     def load_gguf(self, file: Path) -> Network:
-        return Network(load_gguf(file, self.device, self.attention, self.dtype))
+        return Network(load_gguf(file, file.parent.parent, self.device, self.attention, self.dtype))
 
     def write_texts(self, network: Network) -> list[str]:
         """Greedy, one an example."""

@@ -1,42 +1,110 @@
 """GGUF files for llama.cpp and Ollama, written tensor by tensor with the `gguf` package, and read back."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from revinst.data.tokenizer import Tokenizer, looks_local
 from revinst.errors import UserError
-from revinst.model.base_files import BaseFiles, open_base
+from revinst.export.gguf_architectures import (
+    architecture_of,
+    has_windows,
+    head_size,
+    offset,
+    own_tensors,
+    rotary,
+    rotary_factors,
+    row_order,
+    trained_length,
+)
+from revinst.export.gguf_tokenizer import add_tokenizer, split_steps, strips_as_phi_3
+from revinst.model.base_files import BaseFiles, build_empty_model, open_base
 
 if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType, GGUFWriter, TensorNameMap, TokenType
+    from gguf import GGMLQuantizationType, GGUFWriter
     from transformers import PretrainedConfig, PreTrainedModel
 
 # Matrices; embedding and head stay at 8 bits in a 4-bit file, as they do in llama.cpp's own files.
 FORMATS = {"bf16": ("BF16", "BF16"), "q8_0": ("Q8_0", "Q8_0"), "q4_0": ("Q4_0", "Q8_0"), "q4_1": ("Q4_1", "Q8_0")}
 FILE_TYPES = {"bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_1": "MOSTLY_Q4_1"}
 STORED = {"F32": np.float32, "F16": np.float16}  # what is no sequence of bytes
-# llama.cpp's names of what a byte-level tokenizer does with text before merging: steps of tokenizer.json, and whether a
-# word that is a token needs no merges. Any other regular expression would be split otherwise there, without a word.
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated", "invert": False}
-PRE_TOKENIZERS: dict[str, tuple[list[dict[str, object]], bool]] = {
-    "gpt-2": ([BYTES], False),
-    "smollm": ([{"type": "Digits", "individual_digits": True}, BYTES], False),
-    "llama-bpe": ([SPLIT, BYTES | {"use_regex": False}], True),
+ENDS, ROUTER = ("token_embd.weight", "output.weight"), "ffn_gate_inp.weight"
+# Keys of a file, and what configs call them; a base without one has it not.
+KEYS = {
+    "embedding_length": ("hidden_size",),
+    "block_count": ("num_hidden_layers",),
+    "feed_forward_length": ("intermediate_size",),
+    "head_count": ("num_attention_heads",),
+    "head_count_kv": ("num_key_value_heads", "num_attention_heads"),
+    "layer_norm_rms_eps": ("rms_norm_eps",),
+    "layer_norm_eps": ("layer_norm_eps",),
+    "vocab_size": ("vocab_size",),
+    "parallel_residual": ("use_parallel_residual",),
+    "attn_logit_softcapping": ("attn_logit_softcapping",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
+    "attention_scale": ("attention_multiplier",),
+    "embedding_scale": ("embedding_multiplier",),
+    "residual_scale": ("residual_multiplier",),
+    "logit_scale": ("logits_scaling", "logit_scale"),
+    "expert_count": ("num_local_experts", "num_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
 }
-SENTENCEPIECE = "default"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Of a file in a format: llama.cpp's tensors, from the stored ones of `model`."""
+
+    model: BaseFiles
+    kind: str
+
+    @cached_property
+    def parts(self) -> dict[str, list[str]]:
+        return own_tensors(self.model.files, self.model.config)
+
+    @cached_property
+    def added(self) -> dict[str, torch.Tensor]:
+        return rotary_factors(self.model.config)
+
+    def names(self) -> list[str]:
+        return [*self.added, *self.parts]
+
+    def shape(self, own: str) -> torch.Size:
+        if own in self.added:
+            return self.added[own].shape
+        return whole_shape(self.parts[own], self.model.shape(self.parts[own][0]))
+
+    def type(self, own: str) -> "GGMLQuantizationType":
+        return choose_type(own, self.shape(own), self.kind)
+
+    def read(self, own: str) -> torch.Tensor:
+        """fp32, as llama.cpp wants it."""
+        if own in self.added:
+            return self.added[own]
+        parts = [self.turn(name) for name in self.parts[own]]
+        return parts[0] if len(parts) == 1 else torch.stack(parts)
+
+    def turn(self, name: str) -> torch.Tensor:
+        tensor = self.model.read(name).float()
+        order = row_order(name, self.model.config)
+        return (tensor if order is None else tensor[order]) + offset(name, self.model.config)
+
+    def turn_back(self, own: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The stored tensors that one of llama.cpp's holds."""
+        names, found = self.parts[own], {}
+        for name, part in zip(names, tensor if len(names) > 1 else [tensor], strict=True):
+            order = row_order(name, self.model.config)
+            stored = part - offset(name, self.model.config)
+            found[name] = stored if order is None else torch.empty_like(stored).index_copy_(0, order, stored)
+        return found
 
 
 def write_gguf(
@@ -58,24 +126,27 @@ def write_gguf(
     from gguf.quants import quant_shape_to_byte_shape, quantize
 
     model = open_base(str(folder))
-    check_convertible(model.config)
-    writer = GGUFWriter(file, "llama")
+    contents = Contents(model, kind)
+    writer = GGUFWriter(file, architecture_of(model.config).name)
     writer.add_file_type(LlamaFileType[FILE_TYPES[kind]])
     add_shape(writer, model.config)
+    add_rotary(writer, model.config)
     add_tokenizer(writer, tokenizer, model.config.vocab_size, begins_with_text)
+    if model.config.model_type == "phi3" and strips_as_phi_3(tokenizer):
+        writer.add_name("phi-3")
     writer.add_add_bos_token(add_bos and tokenizer.bos_id is not None)
     writer.add_add_eos_token(False)
-    types = {name: choose_type(name, model.read(name).shape, kind) for name in model.files}
-    for name, ggml_type in types.items():
-        shape = quant_shape_to_byte_shape(model.read(name).shape, ggml_type)
+    for own in contents.names():
+        ggml_type = contents.type(own)
+        shape = quant_shape_to_byte_shape(contents.shape(own), ggml_type)
         dtype = STORED.get(ggml_type.name, np.uint8)
-        own_shape = shape if dtype == np.uint8 else model.read(name).shape
-        writer.add_tensor_info(own_name_of(name, model.config), own_shape, np.dtype(dtype), math.prod(shape), ggml_type)
+        own_shape = shape if dtype == np.uint8 else contents.shape(own)
+        writer.add_tensor_info(own, own_shape, np.dtype(dtype), math.prod(shape), ggml_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for name in progress(list(types)):
-        writer.write_tensor_data(quantize(read_paired(model, name).numpy(), types[name]))
+    for own in progress(contents.names()):
+        writer.write_tensor_data(quantize(contents.read(own).contiguous().numpy(), contents.type(own)))
     writer.close()
 
 
@@ -87,12 +158,11 @@ def check_gguf(config: "PretrainedConfig", shapes: Mapping[str, torch.Size], tok
     check_installed()
     from gguf import GGML_QUANT_SIZES
 
-    check_convertible(config)
     split_steps(tokenizer)
     total = 0
-    for name, shape in shapes.items():
-        own_name_of(name, config)
-        block, block_bytes = GGML_QUANT_SIZES[choose_type(name, shape, kind)]
+    for own, names in own_tensors(shapes, config).items():
+        shape = whole_shape(names, shapes[names[0]])
+        block, block_bytes = GGML_QUANT_SIZES[choose_type(own, shape, kind)]
         total += math.prod(shape) // block * block_bytes
     return total
 
@@ -102,27 +172,17 @@ def why_not_gguf(base: str, tokenizer: Tokenizer) -> str:
     from transformers import AutoConfig
 
     try:
-        check_convertible(AutoConfig.from_pretrained(Path(base).expanduser() if looks_local(base) else base))
+        check_installed()
+        config = AutoConfig.from_pretrained(Path(base).expanduser() if looks_local(base) else base)
+        architecture_of(config)
         split_steps(tokenizer)
+        model = build_empty_model(config, base)
+        untied = [name for name in model.state_dict() if name not in model.all_tied_weights_keys]
+        # Experts have names of their own in files.
+        own_tensors((name for name in untied if ".experts." not in name), config)
     except UserError as error:
         return str(error).removeprefix("GGUF: ")
     return ""
-
-
-def own_name_of(name: str, config: "PretrainedConfig") -> str:
-    """llama.cpp's name of a tensor."""
-    own = name_map(config.num_hidden_layers).get_name(name, (".weight",))
-    if own is None:
-        raise UserError(f"GGUF: the model holds {name}, which a Llama has not")
-    return own
-
-
-@cache
-def name_map(num_layers: int) -> "TensorNameMap":
-    from gguf import get_tensor_name_map
-    from gguf.constants import MODEL_ARCH
-
-    return get_tensor_name_map(MODEL_ARCH.LLAMA, num_layers)
 
 
 def check_installed() -> None:
@@ -130,163 +190,81 @@ def check_installed() -> None:
         raise UserError("GGUF files need the gguf package: pip install gguf")
 
 
-def check_convertible(config: "PretrainedConfig") -> None:
-    reason = ""
-    if config.model_type != "llama":
-        reason = f"model_type {config.model_type}"
-    elif (rope := (config.rope_parameters or {}).get("rope_type", "default")) not in ("default", "linear"):
-        reason = f"rotary angles of type {rope}"
-    elif config.attention_bias or config.mlp_bias:
-        reason = "biases"
-    if reason:
-        raise UserError(f"GGUF: {reason} can't be exported here; use llama.cpp's own converter on the merged folder")
+def whole_shape(names: list[str], of_first: torch.Size) -> torch.Size:
+    return torch.Size([len(names), *of_first]) if len(names) > 1 else of_first
 
 
-def choose_type(name: str, shape: torch.Size, kind: str) -> "GGMLQuantizationType":
-    """The GGML type of a tensor. Vectors stay fp32; rows that a format's blocks don't divide become fp16."""
+def choose_type(own: str, shape: torch.Size, kind: str) -> "GGMLQuantizationType":
+    """Vectors and routers stay fp32; rows that a format's blocks don't divide become fp16."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    if len(shape) == 1:
+    if len(shape) == 1 or own.endswith(ROUTER):
         return GGMLQuantizationType.F32
-    is_end = name in ("model.embed_tokens.weight", "lm_head.weight")
-    wanted = GGMLQuantizationType[FORMATS[kind][is_end]]
+    wanted = GGMLQuantizationType[FORMATS[kind][own in ENDS]]
     return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
 
 
-def read_paired(model: BaseFiles, name: str) -> torch.Tensor:
-    """fp32, with query and key rows as llama.cpp wants them."""
-    weight = model.read(name).float()
-    if ".q_proj." in name or ".k_proj." in name:
-        heads = model.config.num_attention_heads if ".q_proj." in name else model.config.num_key_value_heads
-        return pair_rotary_rows(weight, heads).contiguous()
-    return weight
-
-
-def pair_rotary_rows(weight: torch.Tensor, heads: int) -> torch.Tensor:
-    """llama.cpp turns neighbouring rows, transformers a row and the one half a head further on.
-
-    Rows of one head: [0 1 2 3] -> [0 2 1 3].
-    """
-    return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
-
-
 def add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
+    for key, names in KEYS.items():
+        values = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+        if values:
+            getattr(writer, f"add_{key}")(values[0])
+    writer.add_context_length(trained_length(config))
+    writer.add_key_length(head_size(config))
+    writer.add_value_length(head_size(config))
+    if architecture_of(config).windows:
+        layers = getattr(config, "layer_types", None) or []
+        writer.add_sliding_window(config.sliding_window or config.max_position_embeddings)
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in layers])
+
+
+def add_rotary(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
     from gguf import RopeScalingType
 
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if config.rope_parameters.get("rope_type") == "linear":
-        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+    values, of_windows = rotary(config)
+    writer.add_rope_dimension_count(int(head_size(config) * values.get("partial_rotary_factor", 1.0)))
+    writer.add_rope_freq_base(values["rope_theta"])
+    if has_windows(config):
+        writer.add_rope_freq_base_swa(of_windows.get("rope_theta", values["rope_theta"]))
+    kind = values["rope_type"]
+    if kind in ("linear", "yarn"):
+        writer.add_rope_scaling_type(RopeScalingType[kind.upper()])
+        writer.add_rope_scaling_factor(values["factor"])
+    if kind in ("yarn", "longrope"):
+        writer.add_rope_scaling_orig_ctx_len(values["original_max_position_embeddings"])
+    if kind == "longrope":
+        writer.add_rope_scaling_attn_factors(attention_factor(config))
 
 
-def split_steps(tokenizer: Tokenizer) -> str:
-    """llama.cpp's name of how it splits text before merging: of PRE_TOKENIZERS, or SENTENCEPIECE.
+def attention_factor(config: "PretrainedConfig") -> float:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    Raises UserError for a tokenizer that GGUF has no words for.
+    return ROPE_INIT_FUNCTIONS[rotary(config)[0]["rope_type"]](config, None, seq_len=1)[1]
+
+
+def load_gguf(file: Path, folder: Path, device: torch.device, attention: str, dtype: torch.dtype) -> "PreTrainedModel":
+    """A GGUF file as an ordinary model, unpacked to `dtype`, for inference with `attention` of model/attention.py.
+
+    folder: the merged model's that it was made of, for config and names.
     """
-    definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
-    model, normalizer = definition["model"], definition["normalizer"]
-    if model["type"] != "BPE":
-        raise UserError(f"GGUF: a {model['type']} tokenizer can't be exported here")
-    if model.get("byte_fallback"):
-        return SENTENCEPIECE
-    pre_tokenizer = definition["pre_tokenizer"] or {}
-    steps = [
-        {key: value for key, value in step.items() if key != "trim_offsets"}
-        for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    ]
-    names = [name for name, known in PRE_TOKENIZERS.items() if known == (steps, bool(model.get("ignore_merges")))]
-    if normalizer or not names:
-        raise UserError(
-            "GGUF: a tokenizer that splits text by its own rules can't be exported here; use llama.cpp's own converter "
-            "on the merged folder"
-        )
-    return names[0]
-
-
-def add_tokenizer(writer: "GGUFWriter", tokenizer: Tokenizer, rows: int, begins_with_text: bool) -> None:
-    """rows: of the embedding. Each has a token: those that the tokenizer has none for are called `[PAD5]`."""
-    from gguf import TokenType
-
-    definition = json.loads(tokenizer.hf.backend_tokenizer.to_str())
-    added = {token["id"]: token for token in definition["added_tokens"]}
-    pieces = {number: piece for piece, number in definition["model"]["vocab"].items()}
-    pieces |= {number: token["content"] for number, token in added.items()}
-    tokens = [pieces.get(number, f"[PAD{number}]") for number in range(rows)]
-    kinds = [
-        kind_of(number, token, added, TokenType) if number in pieces else TokenType.UNUSED
-        for number, token in enumerate(tokens)
-    ]
-    splitting = split_steps(tokenizer)
-    if splitting == SENTENCEPIECE:
-        add_sentencepiece(writer, tokenizer, kinds, TokenType)
-        writer.add_add_space_prefix(begins_with_mark(definition, begins_with_text))
-    else:
-        writer.add_tokenizer_model("gpt2")
-        merges = definition["model"]["merges"]
-        writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    writer.add_tokenizer_pre(splitting)
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    if tokenizer.bos_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_id)
-    # llama.cpp has three names for what ends a text, and stops at any of them.
-    names = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
-    for add, number in zip(names, tokenizer.eos_ids, strict=False):
-        add(number)
-    writer.add_pad_token_id(tokenizer.named_pad_id)
-
-
-def begins_with_mark(definition: dict[str, Any], begins_with_text: bool) -> bool:
-    """Whether llama.cpp shall put SentencePiece's word mark before a prompt, and then behind each special token too."""
-    scheme = (definition["pre_tokenizer"] or {}).get("prepend_scheme")
-    if scheme == "first":  # before the first text only, and none where the prompt begins with a special token
-        return begins_with_text
-    return scheme == "always" or '"Prepend"' in json.dumps(definition["normalizer"])
-
-
-def kind_of(number: int, token: str, added: dict[int, Any], kinds: "type[TokenType]") -> int:
-    if number in added:
-        return kinds.CONTROL if added[number]["special"] else kinds.USER_DEFINED
-    is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
-    return kinds.BYTE if is_byte else kinds.NORMAL
-
-
-def add_sentencepiece(writer: "GGUFWriter", tokenizer: Tokenizer, kinds: list[int], types: "type[TokenType]") -> None:
-    """SentencePiece's BPE numbers its pieces in the order of its merges, which is their score."""
-    unknown = tokenizer.hf.unk_token_id
-    if unknown is not None:
-        kinds[unknown] = types.UNKNOWN
-        writer.add_unk_token_id(unknown)
-    first = next(number for number, kind in enumerate(kinds) if kind == types.NORMAL)
-    writer.add_tokenizer_model("llama")
-    scores = [float(first - number) if kind == types.NORMAL else 0.0 for number, kind in enumerate(kinds)]
-    writer.add_token_scores(scores)
-
-
-def load_gguf(file: Path, device: torch.device, attention: str, dtype: torch.dtype) -> "PreTrainedModel":
-    """A GGUF file as an ordinary model, unpacked to `dtype`, for inference with `attention` of model/attention.py."""
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
 
     from revinst.model.attention import register_attention
 
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        gguf_file=file.name,
+    contents = Contents(open_base(str(folder)), "")
+    state: dict[str, torch.Tensor] = {}
+    for tensor in GGUFReader(file).tensors:
+        if tensor.name in contents.parts:
+            values = torch.tensor(dequantize(tensor.data, tensor.tensor_type), dtype=dtype)
+            state |= contents.turn_back(tensor.name, values)
+    config = contents.model.config
+    model = type(build_empty_model(config, str(folder))).from_pretrained(
+        None,
+        config=config,
+        state_dict=state,
         dtype=dtype,
         device_map={"": device},
-        quantization_config=GgufConfig(dequantize=True),
         attn_implementation=register_attention(attention),
     )
     return model.requires_grad_(False).eval()

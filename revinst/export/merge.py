@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 SHARD_BYTES = 2 * 10**9
+READ_PAST = (
+    ".dt_proj"  # Mamba's and Jamba's: multiplied with as a tensor, so PEFT's part of the layer is never computed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ def find_updates(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, 
         if not isinstance(module.get_base_layer(), torch.nn.Linear):
             kind = type(module.get_base_layer()).__name__
             raise UserError(f"an adapter on {kind} ({name}) can't be merged exactly; only linear layers can")
+        if name.endswith(READ_PAST):
+            raise UserError(f"an adapter on {name.removeprefix(PREFIX)} can't be merged: the model computes without it")
         a, b = (state[f"{name}.lora_{part}.weight"] for part in "AB")
         magnitude = state.get(f"{name}.lora_magnitude_vector")
         updates[f"{name.removeprefix(PREFIX)}.weight"] = Update(a, b, module.scaling["default"], magnitude)

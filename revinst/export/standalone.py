@@ -12,6 +12,7 @@ from revinst.evaluation.examples import EvaluatedExamples
 from revinst.export.card import add_drift
 from revinst.export.drift import prepare_drift
 from revinst.export.gguf import check_gguf, write_gguf
+from revinst.export.gguf_tokenizer import composes
 from revinst.export.licences import public_name
 from revinst.export.merge import plan_merge, write_merge, write_text_files
 from revinst.export.modelfile import build_modelfile
@@ -36,6 +37,10 @@ def merge_into(folder: Path, trained: Trained, onto: str, formats: list[str], ca
     merge = plan_merge(trained.base, trained.adapter, onto)
     add_bos = not trained.template.has_bos
     gguf_bytes = sum(check_gguf(merge.base.config, merge.shapes, trained.tokenizer, kind) for kind in formats)
+    if formats and composes(trained.tokenizer):
+        print(
+            "GGUF: llama.cpp does not compose characters, as this tokenizer does: give it text in NFC", file=sys.stderr
+        )
     with whole_folder(folder) as temporary:
         write_json(temporary / MARKER, merge_record(trained, onto))
         write_text(temporary / "README.md", card)

@@ -11,9 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+
+from revinst.data.tokenizer import Tokenizer
+from revinst.export import gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -69,8 +73,8 @@ def make_environment(name: str) -> Path:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     done = folder / "installed.json"
     if not done.is_file() or json.loads(done.read_text()) != PACKAGES[name]:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES[name]]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES[name]]
         made = subprocess.run(install, check=False, capture_output=True, text=True, env=os.environ | BUILD)
         if made.returncode:
             pytest.skip(f"{name} can't be installed: {(made.stderr.strip().splitlines() or ['no reason'])[-1][:200]}")
@@ -80,13 +84,20 @@ def make_environment(name: str) -> Path:
     return python
 
 
+def write_exact_gguf(folder: Path, file: Path, tokenizer: Tokenizer) -> None:
+    """In fp32, which nobody needs to serve but in which nothing is rounded, activations neither."""
+    f32 = {"f32": ("F32", "F32")}
+    with patch.dict(gguf.FORMATS, f32), patch.dict(gguf.FILE_TYPES, {"f32": "ALL_F32"}):
+        gguf.write_gguf(folder, file, "f32", tokenizer)
+
+
 def read_with(name: str, script: str, paths: list[Path], texts: list[str], folder: Path) -> list[dict[str, Any]]:
     """What a reader makes of each path: ids and logits of the texts."""
     python = make_environment(name)
     out = folder / f"{name}.pt"
     (folder / "asked.json").write_text(json.dumps([[str(path) for path in paths], texts, str(out)]))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    run = [python, "-c", script, str(folder / "asked.json")]
+    run = [str(python), "-c", script, str(folder / "asked.json")]
     done = subprocess.run(run, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     said = torch.load(out)

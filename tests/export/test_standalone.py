@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from revinst.data.prompt import load_template
-from revinst.export.gguf import begins_with_mark
+from revinst.export.gguf_tokenizer import begins_with_mark
 from revinst.export.standalone import begins_with_text
 
 

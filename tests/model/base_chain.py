@@ -11,6 +11,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config, PreTrainedModel
@@ -20,11 +21,13 @@ from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.inference.engine.engine import Engine, GenerationSettings
 from revinst.inference.load import load_for_inference
+from tests.export.readers import LLAMA_CPP, read_with, write_exact_gguf
 from tests.model.base_cases import draw_documents, pack, plain_model, plain_nll, tiny_config
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 IDS = 49152  # of the tokenizer
-WINDOW, TRAINED_LENGTH = 24, 64  # tokens: the documents are of 25 to 90
+WINDOW, TRAINED_LENGTH = 24, 64  # tokens: the documents are of 25 to 90, the texts for llama.cpp longer
+TEXTS = ['In 1995 the museum\'s textile room was dark: "light" fades dyes, ελληνικά 中文 🙂.\n\n\t' * n for n in (3, 5)]
 PAIRS = [1.0 + number / 4 for number in range(8)]
 LLAMA3 = {
     "rope_type": "llama3",
@@ -44,6 +47,7 @@ LONG = {
 }
 GRANITE = {"logits_scaling": 8.0, "embedding_multiplier": 12.0, "residual_multiplier": 0.22}
 CAPS = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}
+SCALE = {"query_pre_attn_scalar": 16}  # the head's size, as in released ones but the largest
 VISION = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -73,10 +77,10 @@ BASES = {
     "Mistral 0.3": Base("mistral", {"sliding_window": None}),
     "Qwen2.5": Base("qwen2", {"tie_word_embeddings": True}),
     "Qwen3": Base("qwen3", {"tie_word_embeddings": True}),
-    "Gemma 2": Base("gemma2", {"sliding_window": WINDOW, **CAPS}),
-    "Gemma 3, text": Base("gemma3_text", {"sliding_window": WINDOW}),
+    "Gemma 2": Base("gemma2", {"sliding_window": WINDOW, **SCALE, **CAPS}),
+    "Gemma 3, text": Base("gemma3_text", {"sliding_window": WINDOW, **SCALE}),
     "Gemma 3 4B": Base("gemma3", {"sliding_window": WINDOW}),
-    "Gemma 3 4B, its text part": Base("gemma3", {"sliding_window": WINDOW}, text_part=True),
+    "Gemma 3 4B, its text part": Base("gemma3", {"sliding_window": WINDOW, **SCALE}, text_part=True),
     "Phi-3 mini": Base("phi3", {"sliding_window": WINDOW, "tie_word_embeddings": False}),
     "Phi-3 mini 128k": Base("phi3", {"rope_parameters": LONG, "original_max_position_embeddings": TRAINED_LENGTH}),
     "Phi-4": Base("phi3", {"sliding_window": None}),
@@ -90,7 +94,7 @@ BASES = {
     "Mixtral": Base("mixtral", {}),
     "Mixtral, 16 bits": Base("mixtral", {}, IN_16_BITS),
     "Qwen3-MoE": Base("qwen3_moe", {}),
-    "Qwen3-MoE, 16 bits": Base("qwen3_moe", {}, IN_16_BITS),
+    "Qwen3-MoE, 16 bits": Base("qwen3_moe", {"norm_topk_prob": True}, IN_16_BITS),
 }
 
 
@@ -100,7 +104,8 @@ class Figures:
     transformers; both relative, of all tokens. texts: greedy ones of plain transformers that are written too, of how
     many. kl_nf4, kl_16bit: mean nats a token of what plain transformers makes of the merged files against the trained
     network on packed rows, with the base in 4 bits and in 16; kl_adapter: what the adapter changes, in the same unit.
-    refused: the one line, with its command.
+    kl_gguf: of plain transformers on the merged files against llama.cpp on a GGUF file of them in fp32; no_gguf: why
+    there is none. refused: the one line, with its command.
     """
 
     isolation: float | None = None
@@ -110,6 +115,8 @@ class Figures:
     kl_nf4: float | None = None
     kl_16bit: float | None = None
     kl_adapter: float | None = None
+    kl_gguf: float | None = None
+    no_gguf: str = ""
     refused: str = ""
 
 
@@ -155,6 +162,7 @@ def run_chain(base: Base, folder: Path, tokenizer: Path) -> Figures:
         use(base, folder)
         with torch.no_grad():
             measure_run(figures, folder)
+            measure_gguf(figures, folder)
     except (Refused, UserError) as refused:
         figures.refused = str(refused).replace(f"{folder}/", "")
     return figures
@@ -224,6 +232,25 @@ def measure_run(figures: Figures, folder: Path) -> None:
         setattr(figures, f"kl_{onto}", divergence(trained, torch.cat(logits).log_softmax(-1)))
         with network.without_adapter():
             figures.kl_adapter = divergence(trained, network.target_log_p(pack(documents)))
+
+
+def measure_gguf(figures: Figures, folder: Path) -> None:
+    """Not at all where llama.cpp can't be installed."""
+    merged, file = folder / "16bit", folder / "merged.gguf"
+    try:
+        write_exact_gguf(merged, file, load_tokenizer(str(merged)))
+        (read,) = read_with("llama.cpp", LLAMA_CPP, [file], TEXTS, folder)
+    except UserError as error:
+        figures.no_gguf = str(error).removeprefix("GGUF: ")
+        return
+    except pytest.skip.Exception as skipped:
+        figures.no_gguf = f"untested: {skipped}"
+        return
+    plain = load_plain(merged)
+    assert min(map(len, read["ids"])) > TRAINED_LENGTH
+    logits = torch.cat([plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0] for ids in read["ids"]])
+    here, there = logits.double().log_softmax(-1), torch.cat(read["logits"]).double().log_softmax(-1)
+    figures.kl_gguf = divergence(here, there)
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
