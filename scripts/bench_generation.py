@@ -134,10 +134,12 @@ def read_limits(options: argparse.Namespace) -> list[int]:
 
 
 def write_in_slots(model: Any, ids: torch.Tensor, limits: list[int], size: int, **settings: Any) -> Callable[[], int]:
+    from revinst.data.tokenizer import load_tokenizer
     from revinst.inference.engine.engine import GenerationSettings, generate_batches
     from revinst.model.network import Network
 
-    no_eos: Any = SimpleNamespace(eos_id=-1)
+    # every row is written to its limit
+    no_eos: Any = SimpleNamespace(eos_ids=[], hf=load_tokenizer(model.config._name_or_path).hf)
     options = GenerationSettings(max_new_tokens=max(limits), batch_size=size or None, engine="slots", **settings)
     return lambda: sum(
         len(out.token_ids) for _, out in generate_batches(Network(model), no_eos, ids.tolist(), options, limits)
