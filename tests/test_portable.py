@@ -17,7 +17,7 @@ from revinst.data import example_table
 from revinst.errors import UserError
 from revinst.export.standalone import choose_target
 from revinst.inference.engine.cached import load_ops
-from revinst.inference.engine.decoder import why_not_device
+from revinst.inference.engine.support import why_not_device
 from revinst.inference.trained import Trained
 from revinst.model.fused.support import choose_layers
 from revinst.model.hardware import choose_hardware, choose_quantization, has_triton, why_no_bitsandbytes

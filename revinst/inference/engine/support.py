@@ -22,8 +22,8 @@ STEPS = 5  # tokens of a text that are written one by one
 
 def why_not_decoder(network: Network) -> str:
     """Why there is no `Decoder` of it; empty if there is."""
-    if network.device.type not in ("cuda", "cpu"):
-        return f"slots are for CUDA GPUs and CPUs, and this is {network.device.type}"
+    if obstacle := why_not_device(network.device):
+        return obstacle
     if obstacle := next((obstacle for layer in network.layers if (obstacle := why_not(layer))), ""):
         return obstacle
     rope = getattr(network.decoder.rotary_emb, "rope_type", "default")
@@ -32,6 +32,10 @@ def why_not_decoder(network: Network) -> str:
     if getattr(network.head, "bias", None) is not None:
         return "its head has a bias"
     return why_not_written(network.base.config, network.device)
+
+
+def why_not_device(device: torch.device) -> str:
+    return "" if device.type in ("cuda", "cpu") else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
 
 
 def needs_of(network: Network) -> frozenset[str]:
