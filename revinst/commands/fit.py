@@ -1,6 +1,7 @@
 """`revinst fit`: trains into `runs/NAME`, or goes on where it stopped."""
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -55,12 +56,26 @@ def fit(config: Config, args: list[str]) -> int:
         try:
             if not is_of_agent() and (ranks := count_ranks_to_start(config)):
                 return launch("fit", args, ranks, Mending(config), config.launch.max_restarts)
+            if is_first_process():
+                warn_of_gguf(config.model.base)
             exit_code, said = train(config, signals)
         except Stopped as stopped:
             exit_code, said = stopped.exit_code, f"stopped by {stopped.name} before training; nothing is lost"
     if is_first_process():
         print(said)
     return exit_code
+
+
+def warn_of_gguf(base: str) -> None:
+    """A run is whole without a GGUF file, so what that refuses is said and not refused."""
+    from revinst.export.gguf_architectures import architecture_of
+    from revinst.model.base import read_config as read_base
+
+    config = read_base(base)
+    try:
+        architecture_of(config)
+    except UserError as error:
+        print(f"merge --gguf will refuse this run: {str(error).removeprefix('GGUF: ')}", file=sys.stderr)
 
 
 def is_news(record: logging.LogRecord) -> bool:

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from revinst import cli
+from revinst.commands.fit import warn_of_gguf
 from revinst.data.example_table import load_examples
 from revinst.evaluation.baselines import BASELINES
 from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.load import load_for_inference
 from revinst.inference.trained import open_trained
 from revinst.runs.metrics import MetricsFile
+from tests.tiny import tiny_config
 
 GAINS = ("prediction", "reference", "shuffled")
 OPTIONS = {
@@ -490,3 +492,12 @@ def test_generate_takes_one_of_several(runs, tmp_path, monkeypatch, capsys):
     assert [row["samples"] for row in trip] == [row["samples"] for row in rows] and (
         tmp_path / "trip.log_p.jsonl"
     ).exists()
+
+
+def test_fit_says_what_merge_will_refuse(tiny_llama, tmp_path, capsys):
+    warn_of_gguf(str(tiny_llama))
+    assert capsys.readouterr().err == ""
+    config = MistralConfig.from_dict(tiny_config().to_dict() | {"model_type": "mistral", "sliding_window": 64})
+    config.save_pretrained(tmp_path)
+    warn_of_gguf(str(tmp_path))
+    assert "merge --gguf will refuse this run: llama.cpp has no windows for llama" in capsys.readouterr().err
