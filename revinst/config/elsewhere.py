@@ -53,6 +53,8 @@ OURS = {
     "epochs": "trainer.max_epochs",
     "logging_steps": "trainer.log_every_n_steps",
     "eval_steps": "trainer.val_check_interval",
+    "predict_with_generate": "val_generation.every_steps",
+    "metric_for_best_model": "checkpoint.monitor",
     "report_to": "trainer.logger",
     "bf16": "trainer.precision",
     "fp16": "trainer.precision",

@@ -26,6 +26,7 @@ from revinst.config.settings import (
     LaunchSettings,
     ModelSettings,
     SampleSettings,
+    ValGenerationSettings,
 )
 from revinst.config.trainer_flags import TRAINER_DEFAULTS
 from revinst.config.trainer_keys import TrainerKeys
@@ -68,6 +69,7 @@ def build_parser(trainer: type = TrainerKeys) -> ArgumentParser:
     parser.add_class_arguments(DataSettings, "data", sub_configs=True)
     parser.add_class_arguments(CheckpointSettings, "checkpoint")
     parser.add_class_arguments(SampleSettings, "samples")
+    parser.add_class_arguments(ValGenerationSettings, "val_generation")
     parser.add_class_arguments(LaunchSettings, "launch")
     return parser
 

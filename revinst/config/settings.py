@@ -149,9 +149,13 @@ class CheckpointSettings:
     keep_last: int = 3
     """newest checkpoints that are kept."""
     keep_best: int = 1
-    """checkpoints with the lowest val/loss that are kept besides."""
+    """checkpoints with the best `monitor` that are kept besides."""
+    monitor: str = "val/loss"
+    """the number of a validation pass that decides which are best: val/loss (the lowest), or with val_generation one of
+    its texts' scores (the highest), as val/rougeL."""
 
     def __post_init__(self) -> None:
+        check_words("checkpoint.", self)
         if self.keep_last < 1 or self.keep_best < 0:
             raise UserError("checkpoint: keep_last must be at least 1 and keep_best at least 0")
         for name in ("every_steps", "every_epochs", "every_minutes"):
@@ -174,6 +178,28 @@ class SampleSettings:
             raise UserError(f"samples.every_steps {self.every_steps}: must be at least 0 (0: none)")
         if self.every_steps and self.count < 1:
             raise UserError(f"samples.count {self.count}: must be at least 1; for no samples, samples.every_steps: 0")
+
+
+@dataclass(frozen=True)
+class ValGenerationSettings:
+    """Instructions for a fixed part of the validation rows, written and scored in every validation pass."""
+
+    every_steps: int = 0
+    """optimizer steps between validation passes, which then write and score texts; 0: none are written."""
+    rows: int = 200
+    """validation rows that are written for, drawn by the seed, at most."""
+    samples: int = 1
+    """texts a row: 1 is the greedy one; of more the consensus is scored."""
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 0:
+            raise UserError(f"val_generation.every_steps {self.every_steps}: must be at least 0 (0: none)")
+        for name in ("rows", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"val_generation.{name} {getattr(self, name)}: must be at least 1; for no texts, "
+                    "val_generation.every_steps: 0"
+                )
 
 
 @dataclass(frozen=True)
@@ -216,6 +242,8 @@ class Config:
     """when to save, and what to keep."""
     samples: SampleSettings
     """instructions that are written while it trains."""
+    val_generation: ValGenerationSettings
+    """instructions that are scored while it trains."""
     launch: LaunchSettings
     """what happens when a rank dies or hangs."""
 
@@ -223,3 +251,6 @@ class Config:
         folder = Path(self.run_name)
         if folder.is_absolute() or not folder.parts or ".." in folder.parts:
             raise UserError(f"run_name {self.run_name!r}: give a name of a folder in runs_dir")
+        monitor = self.checkpoint.monitor
+        if monitor != "val/loss" and not self.val_generation.every_steps:
+            raise UserError(f"checkpoint.monitor {monitor}: no texts are scored; set val_generation.every_steps")

@@ -12,6 +12,7 @@ from revinst.config.settings import (
     LoraSettings,
     ModelSettings,
     SampleSettings,
+    ValGenerationSettings,
 )
 from revinst.config.trainer_keys import TrainerKeys
 from revinst.config.words import KEY_WORDS
@@ -23,6 +24,7 @@ GROUPS: dict[str, type] = {
     "data": DataSettings,
     "checkpoint": CheckpointSettings,
     "samples": SampleSettings,
+    "val_generation": ValGenerationSettings,
     "launch": LaunchSettings,
 }
 NAMES: dict[object, str] = {

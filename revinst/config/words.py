@@ -19,6 +19,10 @@ DTYPES = tuple(PRECISIONS.values())
 ENGINES = ("auto", "slots", "hf")
 PICKS = ("greedy", "consensus", "likelihood", "round_trip")
 UTILITIES = ("rougeL", "chrf", "mean")
+# Of texts that are written in a validation pass, all better when higher; `evaluation/scores.py` computes them.
+GENERATED_METRICS = (
+    "rouge1", "rouge2", "rougeL", "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "token_f1", "bleu", "chrf",
+)  # fmt: skip
 ORDERS = ("time", "group")
 MERGE_TARGETS = ("nf4", "16bit")
 GGUF_FORMATS = ("bf16", "q8_0", "q4_0", "q4_1")
@@ -36,6 +40,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "model.kernels": KERNELS,
     "model.optimizer": tuple(OPTIMIZERS),
     "model.lr_schedule": LR_SCHEDULES,
+    "checkpoint.monitor": ("val/loss", *(f"val/{metric}" for metric in GENERATED_METRICS)),
     "trainer.precision": tuple(PRECISIONS),
     "trainer.accelerator": ACCELERATORS,
     "trainer.strategy": ("auto", "ddp", "fsdp2"),

@@ -1,6 +1,6 @@
 """Several texts for each prompt, by one engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from revinst.inference.engine.engine import Engine
 from revinst.inference.samples import Sample, Written
@@ -12,7 +12,7 @@ def write_samples(
     count: int,
     with_greedy: bool,
     on_sample: Callable[[int, int], None] = lambda count, tokens: None,
-) -> Iterator[tuple[int, Written]]:
+) -> Generator[tuple[int, Written], None, None]:
     """Yields (number of the prompt, its texts) as the last of these ends; they share the prefill of their prompt.
 
     on_sample: is told (1, its tokens) of each text as soon as it ends.

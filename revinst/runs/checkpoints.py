@@ -1,12 +1,13 @@
 """Checkpoint files: `step-000200.ckpt`, and beside it `step-000200.json`, which marks it complete.
 
-The mark is written last. It holds the file's length and SHA-256, and later the val/loss at that step.
+The mark is written last. It holds the file's length and SHA-256, and later the val/loss at that step and the scores of
+the texts that were written in that validation pass.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -205,16 +206,27 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def prune(folder: Path, keep_last: int, keep_best: int) -> None:
-    """Deletes complete checkpoints that are neither among the newest nor among the best by val/loss."""
-    losses = {path: mark.get("val_loss") for path in checkpoint_files(folder) if (mark := read_mark(path))}
-    files = list(losses)
-    scored = [path for path in files if isinstance(losses[path], float)]  # others: none yet, or not finite
-    best = sorted(scored, key=lambda path: float(losses[path] or 0))[:keep_best]
+def prune(folder: Path, keep_last: int, keep_best: int, monitor: str = "val/loss") -> None:
+    """Deletes complete checkpoints that are neither among the newest nor among the best by `monitor`."""
+    marks = {path: mark for path in checkpoint_files(folder) if (mark := read_mark(path))}
+    files = list(marks)
+    scored = {path: value for path in files if (value := worth(marks[path], monitor)) is not None}
+    best = sorted(scored, key=lambda path: -scored[path])[:keep_best]
     for path in files[:-keep_last]:
         if path not in best:
             mark_of(path).unlink()
             path.unlink()
+
+
+def worth(mark: Mapping[str, object], monitor: str) -> float | None:
+    """Of a checkpoint, by a number of its validation pass: the higher the better. None: none yet, or not finite.
+
+    monitor: val/loss, or a score that is in the mark under its own name.
+    """
+    value = mark.get("val_loss" if monitor == "val/loss" else monitor)
+    if not isinstance(value, float):
+        return None
+    return -value if monitor == "val/loss" else value
 
 
 def first_line(error: BaseException) -> str:

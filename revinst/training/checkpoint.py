@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import lightning as L
 
 from revinst.config.settings import CheckpointSettings
+from revinst.config.words import GENERATED_METRICS
 from revinst.data.batch import StepBatch
 from revinst.errors import UserError
 from revinst.model.adapter import adapter_config
-from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside
+from revinst.runs.checkpoints import AtomicCheckpointIO, mark_of, prune, read_mark, remove_leftovers, set_aside, worth
 from revinst.runs.files import write_json
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
@@ -34,7 +36,7 @@ class Place:
 
 
 class Checkpoints(L.Callback):
-    """Saves at step boundaries, when due and when told to stop; keeps the last few and the best by val/loss.
+    """Saves at step boundaries, when due and when told to stop; keeps the last few and the best by `monitor`.
 
     Lightning's record of its own loops depends on the hook that a checkpoint was saved in, and on resuming skips the
     validation that was due. Here one `Place` is saved, and the loops' state is made from it.
@@ -131,26 +133,31 @@ class Checkpoints(L.Callback):
                 self.save(trainer, module.step)
             raise Stopped(stop)
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
+        """Texts take longer than a batch, and were left where they were when the signal came."""
+        self.on_validation_batch_end(trainer, module)
+
     def on_validation_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
-        """Writes val/loss to the step's mark; saves a checkpoint that is among the best."""
+        """Writes val/loss and scores to the step's mark; saves a checkpoint that is among the best."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.place.val_due, self.validated_step = False, module.step
         if loss is None:
             return
-        if not math.isfinite(loss):
-            module.print(f"step {module.step}: val/loss is {float(loss)}; this step can't be the best")
+        mark = {"val_loss": float(loss) if math.isfinite(loss) else "not finite"} | scores_of(trainer)
+        if worth(mark, monitor := self.settings.monitor) is None:
+            value = float(trainer.callback_metrics.get(monitor, math.nan))
+            module.print(f"step {module.step}: {monitor} is {value}; this step can't be the best")
         self.metrics.save()
         is_saved = self.is_saved(trainer, module.step)
-        if not is_saved and self.is_best(trainer, float(loss)):
+        if not is_saved and self.is_best(trainer, mark):
             self.save(trainer, module.step)
             is_saved = True
         if is_saved and trainer.is_global_zero:
             path = self.path_of(module.step)
-            known = float(loss) if math.isfinite(loss) else "not finite"
-            write_json(mark_of(path), read_mark(path) | {"val_loss": known})
-            prune(self.run.checkpoints, self.settings.keep_last, self.settings.keep_best)
+            write_json(mark_of(path), read_mark(path) | mark)
+            self.prune()
 
     def on_train_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """The finished adapter has a val/loss, wherever the last validation fell."""
@@ -176,7 +183,11 @@ class Checkpoints(L.Callback):
             raise UserError(error)
         self.last_save = time.monotonic()
         if trainer.is_global_zero:
-            prune(self.run.checkpoints, self.settings.keep_last, self.settings.keep_best)
+            self.prune()
+
+    def prune(self) -> None:
+        settings = self.settings
+        prune(self.run.checkpoints, settings.keep_last, settings.keep_best, settings.monitor)
 
     def path_of(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step:06d}.ckpt"
@@ -201,12 +212,21 @@ class Checkpoints(L.Callback):
     def is_saved(self, trainer: L.Trainer, step: int) -> bool:
         return trainer.strategy.broadcast(self.path_of(step).is_file())
 
-    def is_best(self, trainer: L.Trainer, loss: float) -> bool:
-        keep = self.settings.keep_best
-        known = [read_mark(path).get("val_loss") for path in self.run.checkpoints.glob("step-*.ckpt")]
-        best = sorted(value for value in known if isinstance(value, float))[:keep]
-        is_best = keep > 0 and math.isfinite(loss) and (len(best) < keep or loss < best[-1])
+    def is_best(self, trainer: L.Trainer, mark: Mapping[str, object]) -> bool:
+        """mark: what a validation pass would add to this step's."""
+        keep, monitor = self.settings.keep_best, self.settings.monitor
+        value = worth(mark, monitor)
+        known = [worth(read_mark(path), monitor) for path in self.run.checkpoints.glob("step-*.ckpt")]
+        best = sorted((each for each in known if each is not None), reverse=True)[:keep]
+        is_best = keep > 0 and value is not None and (len(best) < keep or value > best[-1])
         return trainer.strategy.broadcast(is_best)
+
+
+def scores_of(trainer: L.Trainer) -> dict[str, float]:
+    """Of the texts that this validation pass wrote."""
+    logged = trainer.callback_metrics
+    names = (f"val/{metric}" for metric in GENERATED_METRICS)
+    return {name: float(logged[name]) for name in names if name in logged}
 
 
 def validation_follows(trainer: L.Trainer) -> bool:

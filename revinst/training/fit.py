@@ -19,6 +19,7 @@ from revinst.training.resume import find_checkpoint, is_finished, where_to_go_on
 from revinst.training.samples import Samples
 from revinst.training.stop import Stopped, StopSignals
 from revinst.training.trainer import build_trainer
+from revinst.training.val_generation import check_val_generation
 
 
 def train(config: Config, signals: StopSignals) -> tuple[int, str]:
@@ -64,6 +65,8 @@ def check_against_data(trainer: L.Trainer, config: Config, data: InstructionData
     """What only the data can tell to be wrong: samples without room, a validation interval that never comes."""
     if config.samples.every_steps:
         Samples(config.samples).encode(data)
+    if config.val_generation.every_steps:
+        check_val_generation(trainer, config.val_generation, data)
     data.check_ranks(trainer.world_size)
     steps, interval = data.steps_per_epoch, trainer.val_check_interval
     if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:

@@ -16,7 +16,7 @@ from revinst.training.fingerprint import fingerprints, hash_difference
 
 # A resumed run may change these: they don't change what a step computes.
 FREE_ON_RESUME = re.compile(
-    r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|launch\..*|config|data\.micro_batch_size|"
+    r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|val_generation\..*|launch\..*|config|data\.micro_batch_size|"
     r"model\.activation_memory_gib|"
     r"trainer\.(max_epochs|max_steps|precision|devices|num_nodes|strategy|logger|log_every_n_steps|enable_progress_bar|enable_model_summary|profiler|default_root_dir)(\..*)?)"
 )

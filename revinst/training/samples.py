@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
@@ -30,7 +31,7 @@ class Samples(L.Callback):
 
     def __init__(self, settings: SampleSettings, heart: Heartbeat | None = None, max_new_tokens: int = 64):
         self.settings, self.heart, self.max_new_tokens = settings, heart, max_new_tokens
-        self.encoded: tuple[Sequence[Example], list[Prompt], list[list[int]]] | None = None
+        self.encoded: Encoded | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.encoded = None  # once a training: to find a few rows by their ids takes all of them
@@ -45,20 +46,9 @@ class Samples(L.Callback):
             if self.heart:
                 self.heart.beat(module.step)
 
-    def encode(self, data: InstructionDataModule) -> tuple[Sequence[Example], list[Prompt], list[list[int]]]:
-        """Examples, prompts and prompt ids. Raises UserError when a row has no room for them."""
-        settings = data.settings
-        examples = data.examples_of("val")[: self.settings.count]
-        prompts = [render_prompt(data.template, example, settings.context == "include") for example in examples]
-        if settings.seq_len <= self.max_new_tokens:
-            raise UserError(
-                f"data.seq_len {settings.seq_len}: no room for samples of {self.max_new_tokens} tokens; raise it, or "
-                "set samples.every_steps: 0"
-            )
-        ids, _ = encode_to_generate(
-            prompts, data.template, data.tokenizer, settings.seq_len, self.max_new_tokens, cut=settings.cut
-        )
-        return examples, prompts, ids
+    def encode(self, data: InstructionDataModule) -> "Encoded":
+        """Raises UserError when a row has no room for them."""
+        return encode_rows(data, data.examples_of("val")[: self.settings.count], self.max_new_tokens, "samples")
 
     def show(self, trainer: L.Trainer, module: InstructionModule) -> None:
         """By the first rank alone; of a sharded model by all together, through layers put together for each pass."""
@@ -66,22 +56,47 @@ class Samples(L.Callback):
         if not (sharded or trainer.is_global_zero):
             return
         data = data_of(trainer)
-        examples, prompts, ids = self.encoded = self.encoded or self.encode(data)
+        rows = self.encoded = self.encoded or self.encode(data)
         settings = GenerationSettings(max_new_tokens=self.max_new_tokens, engine="hf" if sharded else "auto")
-        made = list(generate_batches(module.network, data.tokenizer, ids, settings, headers=data.template.headers))
+        made = list(generate_batches(module.network, data.tokenizer, rows.ids, settings, headers=data.template.headers))
         if not trainer.is_global_zero:
             return
-        (source,) = data.template.needs
-        table = Table(source, "reference", "prediction", title=f"step {module.step}", show_lines=True)
-        texts = []
-        for number, generated in made:
-            example, prompt = examples[number], prompts[number]
-            prediction = data.tokenizer.decode(generated.token_ids)
-            shown = {source: getattr(example, source), "reference": prompt.target, "prediction": prediction}
-            table.add_row(*map(clip, shown.values()))
-            texts.append({"id": example.id} | shown)
+        texts = [rows.describe(number, data.tokenizer.decode(generated.token_ids)) for number, generated in made]
+        table = Table(rows.source, "reference", "prediction", title=f"step {module.step}", show_lines=True)
+        for text in texts:
+            table.add_row(*(clip(value) for name, value in text.items() if name != "id"))
         Console(file=sys.stdout).print(table)
         log_samples(trainer.loggers, texts, module.step)
+
+
+class Encoded(NamedTuple):
+    """Rows to write for: their prompts as ids. source: the field that these are made from."""
+
+    source: str
+    examples: Sequence[Example]
+    prompts: list[Prompt]
+    ids: list[list[int]]
+
+    def describe(self, number: int, prediction: str) -> dict[str, str]:
+        """A row's id, what its text was made from, reference and prediction."""
+        example = self.examples[number]
+        made_from = {self.source: getattr(example, self.source)}
+        return {"id": example.id} | made_from | {"reference": self.prompts[number].target, "prediction": prediction}
+
+
+def encode_rows(data: InstructionDataModule, examples: Sequence[Example], max_new_tokens: int, group: str) -> Encoded:
+    """group: of the config, that asks for texts. Raises UserError when a row has no room for them."""
+    settings, (source,) = data.settings, data.template.needs
+    prompts = [render_prompt(data.template, example, settings.context == "include") for example in examples]
+    if settings.seq_len <= max_new_tokens:
+        raise UserError(
+            f"data.seq_len {settings.seq_len}: no room for samples of {max_new_tokens} tokens; raise it, or set "
+            f"{group}.every_steps: 0"
+        )
+    ids, _ = encode_to_generate(
+        prompts, data.template, data.tokenizer, settings.seq_len, max_new_tokens, cut=settings.cut
+    )
+    return Encoded(source, examples, prompts, ids)
 
 
 def clip(text: str, length: int = 200) -> Text:

@@ -32,6 +32,7 @@ from revinst.training.run_folder import RunFolder
 from revinst.training.samples import Samples
 from revinst.training.stop import StopSignals
 from revinst.training.throughput import Throughput
+from revinst.training.val_generation import ValGeneration, check_monitors, validation_interval
 
 T = TypeVar("T")
 # Of a logger or callback whose package is not installed, among the types that jsonargparse tried in vain.
@@ -40,7 +41,8 @@ CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.*?)':\s*(.*)")
 
 def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     """The Trainer of the config with our loggers, callbacks and checkpoint writer; writes nothing."""
-    options, text = make_classes(config.trainer), dump_config(config)
+    options, text = make_classes(config.trainer) | validation_interval(config), dump_config(config)
+    check_monitors(as_list(options.get("callbacks")), config)
     metrics = MetricsFile(run.metrics)
     of_a_class = [guard(each) for each in as_list(options["logger"]) if isinstance(each, Logger)]
     checkpoints = Checkpoints(run, config.checkpoint, text, metrics, signals)
@@ -51,6 +53,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
         StartLoggers(named_loggers(config.trainer.logger), run, text),
         Throughput(),
         Samples(config.samples, heart),
+        *[ValGeneration(config.val_generation, signals, heart)] * bool(config.val_generation.every_steps),
         signals,  # before what validates on resuming: Lightning's own handlers would answer in a collective
         checkpoints,  # after what logs: a checkpoint vouches for the rows before it
     ]

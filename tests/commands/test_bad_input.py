@@ -44,6 +44,10 @@ def write_rows(tmp_path, *rows: object) -> str:
     return str(path)
 
 
+def stop_on(monitor: str) -> dict[str, object]:
+    return {"class_path": "EarlyStopping", "init_args": {"monitor": monitor}}
+
+
 def test_unknown_command(capsys):
     assert "evaluate" in fails(capsys, "evalute")
 
@@ -90,6 +94,18 @@ def test_missing_config(capsys):
         ({"model__max_bad_steps": 0}, "model.max_bad_steps"),
         ({"model__activation_memory_gib": "some"}, "model.activation_memory_gib"),
         ({"samples": {"count": 0}}, "samples.count 0"),
+        ({"val_generation": {"rows": 0}}, "val_generation.rows 0"),
+        ({"val_generation": {"every_steps": 3}, "trainer__val_check_interval": 4}, "val_check_interval 4: val_gen"),
+        ({"val_generation": {"every_steps": 3}, "trainer__limit_val_batches": 0}, "limit_val_batches 0"),
+        ({"val_generation": {"every_steps": 3}, "data__val_fraction": 0}, "raise data.val_fraction"),
+        (
+            {"val_generation": {"every_steps": 3}, "samples": {"every_steps": 0}, "data__seq_len": 96},
+            "set val_generation.every_steps: 0",
+        ),
+        ({"val_generation": {"every_steps": 3}, "trainer__callbacks": [stop_on("val/chrf")]}, "init_args: {mode: max}"),
+        ({"trainer__callbacks": [stop_on("val/chrf")]}, "EarlyStopping on val/chrf: no texts are scored"),
+        ({"checkpoint__monitor": "val/rougeL"}, "checkpoint.monitor val/rougeL: no texts are scored"),
+        ({"checkpoint__monitor": "val/rouge"}, "checkpoint.monitor 'val/rouge': choose from val/loss, val/rouge1"),
         ({"data__seq_len": 48}, "48"),
         ({"checkpoint__every_steps": 0}, "checkpoint.every_steps 0"),
         ({"checkpoint__every_minutes": -1}, "checkpoint.every_minutes"),

@@ -29,10 +29,16 @@ from revinst.training.resume import config_difference
 from tests.commands.test_run import fit
 from tests.tiny import run_in_process
 
-GROUPS = ("data", "model", "model.lora", "checkpoint", "samples", "launch", "trainer")
+GROUPS = ("data", "model", "model.lora", "checkpoint", "samples", "val_generation", "launch", "trainer")
 # One of each group, with its default in the run below; a version without them wrote the config.
 GONE = ["data.cut", "data.on_bad_row", "model.kernels", "model.betas", "model.lora.target_modules", "resume_force"]
-GONE += ["checkpoint.keep_best", "samples.count", "trainer.barebones", "trainer.enable_autolog_hparams"]
+GONE += [
+    "checkpoint.keep_best",
+    "samples.count",
+    "val_generation.rows",
+    "trainer.barebones",
+    "trainer.enable_autolog_hparams",
+]
 
 
 @pytest.fixture(scope="module")

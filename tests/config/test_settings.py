@@ -22,6 +22,7 @@ from revinst.config.settings import (
     LoraSettings,
     ModelSettings,
     SampleSettings,
+    ValGenerationSettings,
 )
 from revinst.data.datamodule import InstructionDataModule
 from revinst.training.module import InstructionModule
@@ -61,12 +62,26 @@ OTHERS: dict[str, dict[str, Any]] = {  # of every key, a value that is not its d
         "max_grad_norm": 2.0,
         "max_bad_steps": 7,
     },
-    "checkpoint": {"every_steps": None, "every_epochs": 2, "every_minutes": None, "keep_last": 4, "keep_best": 0},
+    "checkpoint": {
+        "every_steps": None,
+        "every_epochs": 2,
+        "every_minutes": None,
+        "keep_last": 4,
+        "keep_best": 0,
+        "monitor": "val/chrf",
+    },
     "samples": {"every_steps": 9, "count": 1},
+    "val_generation": {"every_steps": 3, "rows": 5, "samples": 2},
     "launch": {"max_restarts": 2, "hang_s": 90.0},
 }
 WHOLE = {"seed_everything": 7, "run_name": "other", "runs_dir": "here", "resume": "never", "resume_force": True}
-PLAIN = {"data": DataSettings, "checkpoint": CheckpointSettings, "samples": SampleSettings, "launch": LaunchSettings}
+PLAIN = {
+    "data": DataSettings,
+    "checkpoint": CheckpointSettings,
+    "samples": SampleSettings,
+    "val_generation": ValGenerationSettings,
+    "launch": LaunchSettings,
+}
 KINDS = (*PLAIN.values(), LoraSettings, ModelSettings, Config)
 
 
@@ -103,6 +118,7 @@ def test_every_key_of_a_file_reaches_its_field(tmp_path):
         model=ModelSettings(**model),
         checkpoint=CheckpointSettings(**OTHERS["checkpoint"]),
         samples=SampleSettings(**OTHERS["samples"]),
+        val_generation=ValGenerationSettings(**OTHERS["val_generation"]),
         launch=LaunchSettings(**OTHERS["launch"]),
         **WHOLE,
     )

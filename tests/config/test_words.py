@@ -16,7 +16,7 @@ from revinst.config.completion import write_completion
 from revinst.config.elsewhere import OURS, say_nearest_key
 from revinst.config.keys import flatten
 from revinst.config.parser import OF_CLASSES, build_parser, defaults_of, dump_config, names_a_class, read_config
-from revinst.config.settings import DataSettings, ModelSettings
+from revinst.config.settings import CheckpointSettings, DataSettings, ModelSettings
 from revinst.config.stored import default_config, read_run_config
 from revinst.config.values import hint_of, say_what_it_takes, words_of
 from revinst.config.words import (
@@ -113,7 +113,7 @@ def test_words_are_those_that_are_obeyed():
 def test_plain_python_is_checked_too(key):
     group, _, name = key.partition(".")
     with pytest.raises(UserError, match=f"{key} 'square': choose from {KEY_WORDS[key][0]}, "):
-        {"data": DataSettings, "model": ModelSettings}[group](**{name: "square"})
+        {"data": DataSettings, "model": ModelSettings, "checkpoint": CheckpointSettings}[group](**{name: "square"})
     check_words("data.", DataSettings())
 
 

@@ -347,7 +347,7 @@ def test_a_chat_template_and_a_file_of_its_words_are_two_encodings(build_data, t
 def test_samples_read_a_text_as_training_does(build_data):
     """Its head and tail where data.cut is middle."""
     data = build_data(cut="middle", seq_len=160, heldout_fraction=0.1, val_fraction=0.3)
-    _, prompts, ids = Samples(SampleSettings(1, count=40)).encode(data)
+    _, _, prompts, ids = Samples(SampleSettings(1, count=40)).encode(data)
     as_cut = {
         cut: encode_to_generate(prompts, data.template, data.tokenizer, 160, 64, cut=cut)[0]
         for cut in ("middle", "end")

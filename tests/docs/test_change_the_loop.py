@@ -193,7 +193,9 @@ def test_the_callbacks_of_the_page(root, tiny_base, offline_cpu, tmp_path):
     config = {
         "model": {"base": str(tiny_base), "quantization": "none"},
         "data": {"source": "quickstart", "seq_len": 256, "rows_per_step": 2},
-        "trainer": yaml.safe_load(keys)["trainer"] | {"max_steps": 4, "max_epochs": -1, "val_check_interval": 1},
+        **(asked := yaml.safe_load(keys)),
+        "trainer": asked["trainer"] | {"max_steps": 4, "max_epochs": -1},
+        "val_generation": {"every_steps": 1, "rows": 2},
     }
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -22,6 +22,9 @@ OPTIONS = {
     "trainer.precision": "32-true",
     "trainer.accelerator": "cpu",
     "trainer.max_epochs": 1,
+    "data.seq_len": 256,
+    "val_generation.every_steps": 3,
+    "val_generation.rows": 3,
 }
 
 
@@ -51,7 +54,13 @@ def test_fit_under_torchrun(one, tiny_llama, strategy):
     assert manifest["completed"] and manifest["world_size"] == 2
     rows, expected = (read_rows(folder / "metrics.csv") for folder in (run, one))
     assert len(rows) == len(expected) >= 7
-    for name, count in (("train/loss", 7), ("train/grad_norm", 7), ("train/targets", 7), ("val/loss", 2)):
+    for name, count in (
+        ("train/loss", 7),
+        ("train/grad_norm", 7),
+        ("train/targets", 7),
+        ("val/loss", 2),
+        ("val/chrf", 2),
+    ):
         values, others = ([float(row[name]) for row in each if row[name]] for each in (rows, expected))
         assert values == pytest.approx(others, rel=1e-5) and len(others) >= count
     adapters = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (run, one)]

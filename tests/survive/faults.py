@@ -155,7 +155,7 @@ MOMENTS = {
     "in a step": ("micro_batch_loss", "finish_step"),
     "between two steps of an epoch": ("log_row", "is_due"),
     "in a checkpoint": ("save_checkpoint", "write", "fsync", "replace", "write_json"),
-    "in a validation": ("validation_step", "on_validation_end"),
+    "in a validation": ("validation_step", "write_samples", "on_validation_end"),
 }
 
 
@@ -163,7 +163,7 @@ def watch(event: Callable[[str], None]) -> None:
     """Calls `event` before each of the moments that could lose something."""
     from revinst.runs import checkpoints as checkpoint_files
     from revinst.runs.metrics import MetricsFile
-    from revinst.training import run_folder
+    from revinst.training import run_folder, val_generation
     from revinst.training.checkpoint import Checkpoints
     from revinst.training.module import InstructionModule
 
@@ -182,6 +182,7 @@ def watch(event: Callable[[str], None]) -> None:
     hook(checkpoint_files.AtomicCheckpointIO, "save_checkpoint")
     hook(checkpoint_files.HashingFile, "write")
     hook(checkpoint_files, "write_json")
+    hook(val_generation, "write_samples")
     hook(Checkpoints, "log_row")
     hook(Checkpoints, "is_due")
     hook(Checkpoints, "on_validation_end")

@@ -203,7 +203,7 @@ def test_val_loss_that_is_no_number_is_never_the_best(fit, folder, monkeypatch):
     def spoilt(self, batch, batch_idx):
         validate(self, batch, batch_idx)
         if self.step == 3:
-            self.val_loss_sum *= math.nan
+            self.val_means.sums["loss"].total *= math.nan
 
     monkeypatch.setattr(InstructionModule, "validation_step", spoilt)
     options = {"trainer.max_steps": 6, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1}
