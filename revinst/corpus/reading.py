@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from revinst.corpus.authors import Authors
-from revinst.corpus.chats.find import find_chat_reader
+from revinst.corpus.kinds import find_kind
 from revinst.corpus.mail import read_mail
 from revinst.corpus.mail_kind import kind_of_maildir
 from revinst.corpus.mbox import MAX_MAIL, is_mbox, split_mbox
 from revinst.corpus.sample import Sample
 from revinst.corpus.tables import read_table
 from revinst.corpus.texts import Ingested, Message, NotKept
-from revinst.corpus.tweets import TWEET_FILES, load_tweets, read_tweet
+from revinst.corpus.tweets import is_tweets
 from revinst.data.formats import kind_of
 from revinst.data.texts import TEXT_SUFFIXES
 from revinst.data.unpacked import read_text
@@ -38,8 +38,8 @@ class Reader:
         """All that is met at a path; `where` is its name in records, relative to the input."""
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        if read_chat := find_chat_reader(path):
-            yield from read_chat(path, where)
+        if kind := find_kind(path):
+            yield from kind.read(path, where)
         elif path.is_dir():
             yield from self.read_folder(path, where)
         else:
@@ -50,8 +50,6 @@ class Reader:
             yield from self.read_zip(path, where)
         elif path.suffix.lower() in MAIL_SUFFIXES:
             yield from self.read_mail_file(path, where)
-        elif TWEET_FILES.fullmatch(path.name):
-            yield from read_tweets(path, where)
         elif path.suffix.lower() in TEXT_SUFFIXES:
             yield read_note(path, where)
         elif kind_of(path):
@@ -71,7 +69,7 @@ class Reader:
             others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
         else:
             others = list(path.iterdir())
-        is_archive = any(TWEET_FILES.fullmatch(entry.name) for entry in others)
+        is_archive = any(map(is_tweets, others))
         for entry in sorted(others):
             here = f"{where}/{readable(entry.name)}"
             if entry.is_symlink() and not entry.is_file():
@@ -117,11 +115,6 @@ class Reader:
         if self.sample:
             self.sample.look(message, self.authors, content)
         return message
-
-
-def read_tweets(path: Path, where: str) -> Iterator[Ingested]:
-    for number, tweet in enumerate(load_tweets(path), start=1):
-        yield read_tweet(tweet, f"{where}#{number}")
 
 
 def read_beginning(path: Path) -> bytes:

@@ -2,16 +2,27 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message, NotKept
 from revinst.errors import UserError
 
 TWEET_FILES = re.compile(r"tweets?(?:-part\d+)?\.js")
 PICTURE = re.compile(r"https://t\.co/\w+\Z")  # or a quoted tweet
 ANSWERED = re.compile(r"\A(?:@\w+\s+)+")
+
+
+def is_tweets(path: Path) -> bool:
+    return bool(TWEET_FILES.fullmatch(path.name)) and path.is_file()
+
+
+def read_tweets(path: Path, where: str) -> Iterator[Ingested]:
+    for number, tweet in enumerate(load_tweets(path), start=1):
+        yield read_tweet(tweet, f"{where}#{number}")
 
 
 def load_tweets(path: Path) -> list[Any]:
@@ -50,3 +61,15 @@ def read_tweet_date(value: object) -> str:
         return datetime.strptime(str(value), "%a %b %d %H:%M:%S %z %Y").astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):  # at an end of the calendar, UTC is beyond it
         return ""
+
+
+KINDS = (
+    Kind(
+        "Twitter/X",
+        "`tweets.js`",
+        "posts, without retweets",
+        "Settings, Your account, Download an archive of your data",
+        is_tweets,
+        read_tweets,
+    ),
+)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message
 from revinst.data.texts import TEXT_SUFFIXES
 
@@ -125,3 +126,15 @@ def read_date(date: str, time: str, order: str) -> str:
         return datetime(year, parts["m"], parts["d"], hour, minute, second, tzinfo=UTC).isoformat()
     except ValueError:
         return ""
+
+
+KINDS = (
+    Kind(
+        "WhatsApp",
+        "text whose first line has a date, and a name near it",
+        "messages of yours, without notices and attachments; times are taken as UTC",
+        "in a chat: More, Export chat, Without media",
+        is_whatsapp,
+        read_whatsapp,
+    ),
+)

@@ -1,0 +1,18 @@
+"""All kinds of exports, the first that fits a path reads it; a new one is a line here and a file that names it."""
+
+from pathlib import Path
+
+from revinst.corpus import tweets
+from revinst.corpus.chats import google, slack, whatsapp
+from revinst.corpus.kind import Kind
+
+KINDS: tuple[Kind, ...] = (
+    *slack.KINDS,
+    *google.KINDS,
+    *whatsapp.KINDS,
+    *tweets.KINDS,
+)
+
+
+def find_kind(path: Path) -> Kind | None:
+    return next((kind for kind in KINDS if kind.fits(path)), None)
