@@ -4,6 +4,7 @@ from pathlib import Path
 
 from revinst.corpus import tweets
 from revinst.corpus.chats import google, slack, whatsapp
+from revinst.corpus.documents import kinds as documents
 from revinst.corpus.kind import Kind
 
 KINDS: tuple[Kind, ...] = (
@@ -11,6 +12,7 @@ KINDS: tuple[Kind, ...] = (
     *google.KINDS,
     *whatsapp.KINDS,
     *tweets.KINDS,
+    *documents.KINDS,  # last: a suffix alone tells them
 )
 
 
