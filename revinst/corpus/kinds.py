@@ -3,12 +3,17 @@
 from pathlib import Path
 
 from revinst.corpus import tweets
-from revinst.corpus.chats import google, slack, whatsapp
+from revinst.corpus.chats import assistants, discord, google, meta, phones, slack, telegram, whatsapp
 from revinst.corpus.kind import Kind
 
 KINDS: tuple[Kind, ...] = (
     *slack.KINDS,
     *google.KINDS,
+    *meta.KINDS,
+    *telegram.KINDS,
+    *assistants.KINDS,
+    *phones.KINDS,
+    *discord.KINDS,
     *whatsapp.KINDS,
     *tweets.KINDS,
 )

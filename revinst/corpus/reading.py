@@ -69,7 +69,7 @@ class Reader:
             others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
         else:
             others = list(path.iterdir())
-        is_archive = any(map(is_tweets, others))
+        is_archive = any(map(is_tweets, others)) or (path / "messages" / "index.json").is_file()  # of X, or Discord
         for entry in sorted(others):
             here = f"{where}/{readable(entry.name)}"
             if entry.is_symlink() and not entry.is_file():

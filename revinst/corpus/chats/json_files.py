@@ -11,9 +11,9 @@ BEGINNING = 1 << 16  # bytes that tell what a file is
 Fields = dict[str, object]
 
 
-def begins_with(path: Path, opening: str, *names: str) -> bool:
-    """Whether a .json file opens so (white space aside) and has these names near its beginning."""
-    if path.suffix.lower() != ".json" or not path.is_file():
+def begins_with(path: Path, opening: str | tuple[str, ...], *names: str, suffix: str = ".json") -> bool:
+    """Whether a file opens so (white space aside) and has these names near its beginning."""
+    if path.suffix.lower() != suffix or not path.is_file():
         return False
     with path.open("rb") as file:
         text = file.read(BEGINNING).decode("utf-8-sig", errors="replace")
