@@ -3,7 +3,19 @@
 from pathlib import Path
 
 from revinst.corpus import tweets
-from revinst.corpus.chats import assistants, discord, google, meta, phones, slack, telegram, whatsapp
+from revinst.corpus.chats import (
+    assistants,
+    discord,
+    google,
+    meta,
+    networks,
+    notes,
+    phones,
+    signal,
+    slack,
+    telegram,
+    whatsapp,
+)
 from revinst.corpus.kind import Kind
 
 KINDS: tuple[Kind, ...] = (
@@ -14,7 +26,10 @@ KINDS: tuple[Kind, ...] = (
     *assistants.KINDS,
     *phones.KINDS,
     *discord.KINDS,
+    *signal.KINDS,
     *whatsapp.KINDS,
+    *networks.KINDS,
+    *notes.KINDS,
     *tweets.KINDS,
 )
 

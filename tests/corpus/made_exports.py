@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -27,7 +27,7 @@ class Export:
     num_others: int = 1  # left out
     texts: tuple[str, ...] = (MINE, MINE_TOO)
     one_conversation: bool = True
-    keeps_name: bool = False  # it is told by it as well
+    beside: dict[str, str] = field(default_factory=dict)  # files of the same archive
 
 
 EXPORTS: dict[str, Callable[[], Export]] = {}
@@ -39,9 +39,11 @@ def made(function: Callable[[], Export]) -> Callable[[], Export]:
 
 
 def write_export(folder: Path, export: Export) -> Path:
-    path = folder / export.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(export.content, encoding="utf-8")
+    """The path of the file itself."""
+    for name, content in [*export.beside.items(), (export.name, export.content)]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
     return path
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import tests.corpus.made_networks  # noqa: F401  (adds its own)
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.kinds import KINDS
 from revinst.errors import UserError
@@ -19,8 +20,11 @@ def test_mine_alone(tmp_path, name):
     """In a folder, and whatever the file is called."""
     export = EXPORTS[name]()
     path = write_export(tmp_path / "in", export)
-    renamed = path.with_stem("x" + path.stem)
-    for source in (tmp_path / "in", path.rename(renamed) if not export.keeps_name else path):
+    sources = [tmp_path / "in"]
+    if not export.beside:
+        sources.append(tmp_path / f"x{path.suffix}")
+        sources[1].write_bytes(path.read_bytes())
+    for source in sources:
         ingest = Ingest(source, [export.me] if export.me else [])
         texts = list(ingest.texts())
         assert tuple(text.text for text in texts) == export.texts
@@ -39,7 +43,7 @@ def test_one_of_nobody_known_is_refused(tmp_path, name, me):
     assert len(str(error.value).splitlines()) == 1
 
 
-JUNK = (None, 7, -1e300, "x", "", [], {}, [None], {"x": 1}, True)
+JUNK = (None, 7, -1e300, "x", "\ud800", "", [], {}, [None], {"x": 1}, True)
 
 
 def twist(value, draw):
@@ -50,6 +54,17 @@ def twist(value, draw):
     copy = value.copy()
     copy[place] = twist(value[place], draw)
     return copy
+
+
+def parse(content):
+    """What stands before each value, and the values."""
+    if content.startswith("window"):
+        head, _, content = content.partition("= ")
+        return head + "= ", [json.loads(content)]
+    try:
+        return "\n", [json.loads(content)]
+    except ValueError:
+        return "\n", list(map(json.loads, content.splitlines()))
 
 
 def read_beside_a_note(folder, export):
@@ -67,10 +82,10 @@ def test_what_is_torn_stops_nothing(tmp_path, name):
     for length in (draw.randrange(1, len(export.content)) for _ in range(8)):
         texts = read_beside_a_note(tmp_path, replace(export, content=export.content[:length]))
         assert "A note." in texts and not any(THEIRS in text for text in texts)
-    if export.name.endswith(".json"):
-        whole = json.loads(export.content)
+    if export.name.endswith((".json", ".jsonl", ".js")):
+        head, whole = parse(export.content)
         for _ in range(40):
-            content = json.dumps(twist(whole, draw))
+            content = head.join(["", *(json.dumps(twist(each, draw)) for each in whole)])
             try:
                 assert "A note." in read_beside_a_note(tmp_path, replace(export, content=content))
             except UserError as error:  # e.g. where my name is gone, of two

@@ -4,25 +4,25 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from revinst.corpus.chats.json_files import BEGINNING
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import Ingested, Message, NotKept
-from revinst.data.formats import read_file
+from revinst.data.formats import find_delimiter, read_file
+from revinst.data.unpacked import open_text
 
 Row = Mapping[str, str]
 
 
-def has_columns(path: Path, *names: str) -> bool:
-    """Whether a .csv file's header has all of these."""
+def has_columns(path: Path, *names: str, only: bool = False) -> bool:
+    """Whether a .csv file's header has all of these; only: and no others."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open("rb") as file:
-        start = file.read(BEGINNING).decode("utf-8-sig", errors="replace")
     try:
-        header = next(csv.reader(start.splitlines()), [])
-    except csv.Error:  # a field without an end
+        delimiter = find_delimiter(path)
+        with open_text(path) as text:
+            header = next(csv.reader(text, delimiter=delimiter), [])
+    except (csv.Error, ValueError, OSError):  # a field without an end, no UTF-8: whoever reads it says so
         return False
-    return set(names) <= set(header)
+    return set(names) == set(header) if only else set(names) <= set(header)
 
 
 def read_rows(path: Path, where: str, read_row: Callable[[Row, str], Message]) -> Iterator[Ingested]:

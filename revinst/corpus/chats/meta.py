@@ -23,6 +23,8 @@ from revinst.corpus.texts import NOT_MINE, Ingested, Message
 MESSENGER, INSTAGRAM_POSTS, COMMENTS = "the Messenger export", '[{"media":[', ("comments", "group_comments")
 LISTS = ("comments_v2", "comments", "group_comments_v2", "group_comments", "group_posts_v2", "group_posts")
 REELS = "comments_reels_comments"
+BYTE = re.compile(r"\\u00[89a-f][0-9a-f]|[\x80-\xff]", re.IGNORECASE)
+BYTES = re.compile(f"(?:{BYTE.pattern}){{2,}}", re.IGNORECASE)
 NOTICE = re.compile(
     r"you sent an? [\w ]{1,20}\.|you are now connected on messenger\.?|reacted \S{1,20} to your message\s*|"
     r"liked a message|you (?:missed|started) an? [\w ]{1,20}\.?|you unsent a message\.?",
@@ -53,20 +55,23 @@ def is_instagram(path: Path) -> bool:
     )
 
 
-def repair(value: object) -> object:
-    """All of a file, its texts as they were written."""
-    if isinstance(value, str):
+def repair(text: str) -> str:
+    """JSON in which characters that are the bytes of another one are that one."""
+
+    def join(run: re.Match[str]) -> str:
+        found = bytes.fromhex(
+            "".join(part[4:] if len(part) > 1 else f"{ord(part):02x}" for part in BYTE.findall(run[0]))
+        )
         try:
-            return value.encode("latin-1").decode("utf-8")
+            return found.decode()
         except UnicodeError:  # it is not broken
-            return value
-    if isinstance(value, list):
-        return [repair(each) for each in value]
-    return {name: repair(each) for name, each in value.items()} if isinstance(value, dict) else value
+            return run[0]
+
+    return BYTES.sub(join, text)
 
 
 def read_messages(path: Path, where: str) -> Iterator[Ingested]:
-    loaded = object_in({"": repair(load_json(path))}, "")
+    loaded = object_in({"": load_json(path, repair)}, "")
     yield from read_thread(loaded, where, ("sender_name", "content", "timestamp_ms"))
 
 
@@ -109,7 +114,7 @@ def why_no_text(message: Fields, text: str, author: str) -> str:
 
 def read_posts(path: Path, where: str) -> Iterator[Ingested]:
     """Posts, and comments, which name their author."""
-    loaded = repair(load_json(path))
+    loaded = load_json(path, repair)
     if isinstance(loaded, dict):
         loaded = next((loaded[name] for name in LISTS if name in loaded), [])
     for number, entry in enumerate(dicts_in(loaded), start=1):
@@ -134,7 +139,7 @@ def read_posts(path: Path, where: str) -> Iterator[Ingested]:
 
 def read_instagram(path: Path, where: str) -> Iterator[Ingested]:
     """Captions and comments."""
-    loaded = repair(load_json(path))
+    loaded = load_json(path, repair)
     for number, entry in enumerate(dicts_in(loaded[REELS] if isinstance(loaded, dict) else loaded), start=1):
         here = f"{where}#{number}"
         media = next(dicts_in(entry.get("media")), {})
