@@ -7,7 +7,7 @@ from pathlib import Path
 from revinst.corpus.archives import Archives, is_archive
 from revinst.corpus.authors import Authors
 from revinst.corpus.documents.kinds import CONVERT
-from revinst.corpus.kinds import KINDS, find_kind
+from revinst.corpus.kinds import ALL_KINDS, find_kind
 from revinst.corpus.mail import read_mail
 from revinst.corpus.mail_files import MAIL_FILES, read_beginning
 from revinst.corpus.mail_kind import kind_of_maildir
@@ -28,7 +28,7 @@ class UnknownKind(UserError):
     def __init__(self, path: Path):
         kind = f" ({path.suffix.lower()})" if re.fullmatch(r"\.\w{1,5}", path.suffix) else ""  # no name of a person
         self.reason = f"unknown kind of file{kind}"
-        known = ", ".join(dict.fromkeys(kind.name for kind in KINDS))
+        known = ", ".join(dict.fromkeys(kind.name for kind in ALL_KINDS))
         mails, tables = ", ".join(MAIL_FILES), ", ".join(FILE_SUFFIXES)
         super().__init__(f"{path}: {self.reason}; known are mbox files, {mails}, {tables}, ZIP and tar, {known}")
 
@@ -79,12 +79,12 @@ class Reader:
             others = [entry for entry in path.iterdir() if entry.is_dir() and entry.name not in ("cur", "new", "tmp")]
         else:
             others = list(path.iterdir())
-        is_twitter = any(map(is_tweets, others))
+        is_export = any(map(is_tweets, others)) or (path / "messages" / "index.json").is_file()  # of X, or Discord
         for entry in sorted(others):
             here = f"{where}/{readable(entry.name)}"
             if entry.is_symlink() and not entry.is_file():
                 yield NotKept(here, "a link to a folder, or to nothing")
-            elif is_twitter and entry.name == "README.txt":
+            elif is_export and entry.name == "README.txt":
                 yield NotKept(here, "it belongs to the archive, and its owner did not write it")
             elif not entry.name.startswith(".") or (entry.is_dir() and (entry / "cur").is_dir()):
                 yield from self.read_entry(entry, here)

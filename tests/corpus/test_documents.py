@@ -171,8 +171,11 @@ def test_a_scanned_pdf_and_one_with_a_password(tmp_path, kind):
 
 def test_lines_of_pages_become_paragraphs():
     body = "A long line that goes on and on and is hyphen-\nated here.\nThe next paragraph is as long as it"
-    text = join_pages([f"The mill\n{body} {number}\n{number}" for number in range(3)])
-    assert "hyphenated here.\n\nThe next" in text and "The mill" not in text and "\n2" not in text
+    printed = "11/29/26, 4:11 AM The mill\n{}\n\ufb01le:///home/mill.html 1/1"
+    text = join_pages([printed.format(f"The mill\n{body} {number}\n{number}") for number in range(3)])
+    assert (
+        "hyphenated here.\n\nThe next" in text and "The mill" not in text and "\n2" not in text and "home" not in text
+    )
 
 
 def test_dates_and_authors():

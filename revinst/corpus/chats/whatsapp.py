@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from revinst.corpus.chats.json_files import drop_quotes
 from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message
 from revinst.data.texts import TEXT_SUFFIXES
@@ -90,7 +91,7 @@ def clean_text(lines: list[str]) -> tuple[str, str]:
     written = [line.rstrip("\n") for line in lines if not line.startswith(NOTICE)]
     if written and ATTACHED.match(MARKS.sub("", written[0])):
         del written[0]
-    text = MARKS.sub("", PUT_ON.sub("", "\n".join(written))).strip()
+    text = drop_quotes(MARKS.sub("", PUT_ON.sub("", "\n".join(written))))
     if DELETED.match(text):
         return "", "deleted"
     return text, "" if text else "no text in it, only attachments"

@@ -1,4 +1,4 @@
-"""Kinds of documents, told by their suffix, since nothing else tells a note from a page; blogs by what is in them."""
+"""Kinds of documents: blogs, told by what is in them, and files of which the suffix alone tells what they are."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def by_suffix(*suffixes: str) -> Callable[[Path], bool]:
     return lambda path: path.suffix.lower() in suffixes and path.is_file()
 
 
-KINDS = (
+BLOGS = (
     Kind(
         "WordPress (.xml)",
         "`wordpress.org/export` at the beginning of an XML file",
@@ -65,6 +65,8 @@ KINDS = (
         is_substack,
         guard(read_substack),
     ),
+)
+DOCUMENTS = (
     Kind(
         "Word (.docx)",
         "the suffix, and WordprocessingML in it",

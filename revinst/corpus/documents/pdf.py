@@ -14,6 +14,9 @@ from revinst.errors import NotInstalled, UserError
 MAX_PAGES = 5000
 FEW_LETTERS = 10  # a page with fewer is a picture
 PAGE_NUMBER = re.compile(r"\W*(?:page|seite|p\.)?\s*\d{1,4}(?:\s*(?:/|of|von)\s*\d{1,4})?\W*", re.IGNORECASE)
+# What a browser prints above and below a page: when it was, and the page's address.
+PRINTED = re.compile(r"\d{1,2}[/.]\d{1,2}[/.]\d{2,4}, \d{1,2}:\d{2}(?: [AP]M)?\b.*|(?:file|https?)://\S+(?: \d+/\d+)?")
+LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st", 0: ""}
 FULL_LINE = 0.75  # of the longest: a shorter one ends a paragraph
 REPEATED = 3  # pages with the same first or last line: it is a header or a footer
 
@@ -38,10 +41,14 @@ def read_pdf(path: Path, where: str) -> Iterator[Ingested]:
     yield Message(where, join_pages(pages), "note", author, "the documents", date, where, names=author)
 
 
+def is_of_the_page(line: str) -> bool:
+    return bool(PAGE_NUMBER.fullmatch(line) or PRINTED.fullmatch(line))
+
+
 def join_pages(pages: list[str]) -> str:
     """Paragraphs of all pages, without page numbers, headers and footers."""
-    lines_of = [[line.strip() for line in page.replace("\0", "").split("\n")] for page in pages]
-    lines_of = [[line for line in lines if not (line and PAGE_NUMBER.fullmatch(line))] for lines in lines_of]
+    lines_of = [[line.strip() for line in page.translate(LIGATURES).split("\n")] for page in pages]
+    lines_of = [[line for line in lines if not (line and is_of_the_page(line))] for lines in lines_of]
     for end in (0, -1):
         repeated = Counter(lines[end] for lines in lines_of if lines)
         for lines in lines_of:
