@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -114,3 +115,12 @@ def test_messages_of_mine_are_joined(tmp_path, name, count):
     path = write_export(tmp_path, EXPORTS[name]())
     texts = [text.text for text in Ingest(path, [EXPORTS[name]().me or "x"], join_minutes=5).texts()]
     assert len(texts) == count
+
+
+def test_all_in_one_folder(tmp_path):
+    """Names that somebody has in one place and not in another are given side by side."""
+    for name, make in EXPORTS.items():
+        write_export(tmp_path / name, make())
+    me = {export.me for export in (make() for make in EXPORTS.values()) if export.me}
+    texts = [text.text for text in Ingest(tmp_path, me).texts()]
+    assert Counter(texts) == Counter(text for make in EXPORTS.values() for text in make().texts)
