@@ -28,9 +28,9 @@ class UnknownKind(UserError):
     def __init__(self, path: Path):
         kind = f" ({path.suffix.lower()})" if re.fullmatch(r"\.\w{1,5}", path.suffix) else ""  # no name of a person
         self.reason = f"unknown kind of file{kind}"
-        known = ", ".join(dict.fromkeys(kind.name for kind in ALL_KINDS))
+        known = "; ".join(kind.name for kind in ALL_KINDS)
         mails, tables = ", ".join(MAIL_FILES), ", ".join(FILE_SUFFIXES)
-        super().__init__(f"{path}: {self.reason}; known are mbox files, {mails}, {tables}, ZIP and tar, {known}")
+        super().__init__(f"{path}: {self.reason}; known are mbox files, {mails}, {tables}, ZIP and tar; {known}")
 
 
 class Reader:

@@ -17,7 +17,6 @@ from revinst.corpus.texts import Ingested
 from revinst.errors import UserError
 
 Read = Callable[[Path, str], Iterator[Ingested]]
-BY_AUTHOR = "where it names an author, it is kept if that is you alone"
 # Files that are not read, and what makes them into ones that are.
 CONVERT = {
     ".pst": "Outlook's mailbox; `readpst -o OUT FILE` (of libpst, package pst-utils) makes mbox files of it, give OUT",
@@ -70,7 +69,7 @@ DOCUMENTS = (
     Kind(
         "Word (.docx)",
         "the suffix, and WordprocessingML in it",
-        f"paragraphs and tables; {BY_AUTHOR}; no comments, notes, quotations, deletions, insertions of others",
+        "paragraphs and tables, no comments, notes, quotations, deletions, insertions of others",
         "Save as, or of Google Docs: File > Download, or a Takeout",
         by_suffix(".docx"),
         guard(read_docx),
@@ -78,7 +77,7 @@ DOCUMENTS = (
     Kind(
         "LibreOffice (.odt)",
         "the suffix, and OpenDocument in it",
-        f"as of Word; {BY_AUTHOR}",
+        "as of Word",
         "Save as",
         by_suffix(".odt"),
         guard(read_odt),
@@ -86,7 +85,7 @@ DOCUMENTS = (
     Kind(
         "RTF (.rtf)",
         "the suffix and `{\\rtf`",
-        f"the text; {BY_AUTHOR}",
+        "the text",
         "TextEdit, WordPad, or Save as",
         by_suffix(".rtf"),
         guard(read_rtf),
@@ -94,7 +93,7 @@ DOCUMENTS = (
     Kind(
         "PDF (.pdf)",
         "the suffix",
-        f"text, its lines joined, without page numbers, headers and footers; {BY_AUTHOR}; a scanned one is refused",
+        "text, its lines joined, without page numbers, headers and footers; a scanned one is refused",
         "Print or Save as",
         by_suffix(".pdf"),
         guard(read_pdf),
@@ -102,7 +101,7 @@ DOCUMENTS = (
     Kind(
         "EPUB (.epub)",
         "the suffix, and a package in it",
-        f"its chapters, one conversation; {BY_AUTHOR}",
+        "its chapters, one conversation",
         "File > Export",
         by_suffix(".epub"),
         guard(read_epub),
@@ -110,7 +109,7 @@ DOCUMENTS = (
     Kind(
         "HTML (.html)",
         "the suffix",
-        f"the page without quotations and menus; {BY_AUTHOR}; saved web pages of nobody and chats as pages are refused",
+        "the page without quotations and menus; saved web pages of nobody and chats as pages are refused",
         "Save as, Medium's export (Settings > Security > Download your information)",
         by_suffix(".html", ".htm", ".xhtml"),
         guard(read_page),

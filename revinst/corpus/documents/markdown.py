@@ -26,7 +26,7 @@ MARKUP = (
     (re.compile(r"<(?:https?://|mailto:)[^<>\s]*>"), ""),
     (re.compile(r"[ \t]\^[\w-]+$", re.MULTILINE), ""),
 )
-COMMENTS = re.compile(r"%%.*?%%|<!--.*?-->", re.DOTALL)
+COMMENTS = (("<!--", "-->"), ("%%", "%%"))
 FIELD = re.compile(r"[ \t]*(?:[-*] )?[\w -]{1,40}::.*")  # a page's property in its text
 TAGS = re.compile(r"[ \t]*(?:#[^\W\d][\w/-]*[ \t]*)+")
 CALLOUT = re.compile(r">[ \t]*\[![\w-]+\][+-]?[ \t]*")
@@ -104,7 +104,9 @@ def clean_markdown(text: str) -> str:
     kept: list[str] = []
     prose: list[str] = []
     fence, language = "", ""
-    for line in COMMENTS.sub("", text).split("\n"):
+    for start, end in COMMENTS:
+        text = drop_between(text, start, end)
+    for line in text.split("\n"):
         mark = FENCE.match(line)
         if not fence and not mark:
             prose.append(line)
@@ -119,6 +121,15 @@ def clean_markdown(text: str) -> str:
             fence = ""
     kept += clean_prose(prose)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+
+
+def drop_between(text: str, start: str, end: str) -> str:
+    """In linear time: a pattern would look for the end once more at each start."""
+    kept, place = [], 0
+    while (first := text.find(start, place)) >= 0 and (last := text.find(end, first + len(start))) >= 0:
+        kept.append(text[place:first])
+        place = last + len(end)
+    return "".join(kept) + text[place:]
 
 
 def clean_prose(lines: list[str]) -> list[str]:
