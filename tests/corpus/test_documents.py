@@ -242,7 +242,9 @@ def test_depth_and_size_have_an_end(tmp_path, monkeypatch):
     made.write_zip(tmp_path / "a.docx", {"word/document.xml": deep})
     assert read(tmp_path / "a.docx") == ([], ["empty"])
     (tmp_path / "b.html").write_text("<div>" * 20_000 + "Mine." + "</div>" * 20_000)
-    (tmp_path / "c.md").write_text("[" * 20_000 + "\n" + "> " * 20_000 + "\n" + "[a](" * 5_000 + "<!--" * 5_000 + "%%")
+    (tmp_path / "c.md").write_text(
+        "[" * 20_000 + "\n" + "> " * 20_000 + "\n" + "[a](" * 5_000 + "<!--" * 200_000 + "%%"
+    )
     Ingest(tmp_path)
     monkeypatch.setattr("revinst.corpus.documents.zipped_xml.MAX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than"):
