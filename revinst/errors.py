@@ -6,3 +6,10 @@ class UserError(ValueError):
 
     The `revinst` command prints it without a traceback and exits with status 2.
     """
+
+
+class NotInstalled(UserError):
+    """A file needs an optional library: nothing else of the input is worth reading before that is there."""
+
+    def __init__(self, path: object, library: str):
+        super().__init__(f"{path}: reading it needs {library}: pip install 'revinst[own]'")

@@ -83,7 +83,8 @@ def join_own(messages: Iterable[Ingested], authors: Authors, minutes: float) -> 
     """The stream, in which messages of mine that follow each other in a chat within `minutes` are one, a line each."""
 
     def is_mine(message: Message) -> bool:
-        return message.kind == "chat" and not message.left_out and authors.is_me(message.author)
+        is_me = not message.author or authors.is_me(message.author)
+        return message.kind == "chat" and not message.left_out and is_me
 
     open_one: Message | None = None  # of mine, which the next may go on with
     last = ""  # when its newest part was sent

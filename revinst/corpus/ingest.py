@@ -13,7 +13,7 @@ from pathlib import Path
 from revinst.corpus.authors import Authors, join_own, split_chats
 from revinst.corpus.reading import Reader, readable
 from revinst.corpus.sample import Sample
-from revinst.corpus.texts import Ingested, Message, NotKept, OwnText
+from revinst.corpus.texts import NOT_MINE, Ingested, Message, NotKept, OwnText
 from revinst.data.examples import check_text
 from revinst.data.formats import BadRecord
 from revinst.errors import UserError
@@ -108,7 +108,7 @@ class Ingest:
             self.own_names.update(message.author)
         self.threads.join([message.conversation, *message.answers])
         if message.author and not self.authors.is_me(message.author):
-            return "not sent by me" if message.kind == "mail" else "not written by me"
+            return "not sent by me" if message.kind == "mail" else NOT_MINE
         if message.left_out:
             return message.left_out
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 
+NOT_MINE = "not written by me"
 Record = dict[str, Any]  # a line of a corpus' files: a text and what is known of it by then
 
 

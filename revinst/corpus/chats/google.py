@@ -15,6 +15,7 @@ from revinst.corpus.chats.json_files import (
     read_seconds,
     text_in,
 )
+from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message
 
 DATE = re.compile(r"(\w+) (\d{1,2}), (\d{4})\D{1,6}(\d{1,2}):(\d{2}):(\d{2})(?:\s([AP]M))?")
@@ -91,3 +92,23 @@ def read_segments(content: Fields) -> str:
         "\n" if part.get("type") == "LINE_BREAK" else part.get("text") for part in dicts_in(content.get("segment"))
     )
     return "".join(part for part in parts if isinstance(part, str)).strip()
+
+
+KINDS = (
+    Kind(
+        "Google Chat",
+        "JSON: `messages` with `creator`, `created_date`",
+        "messages of yours, without quotes",
+        "takeout.google.com, Google Chat",
+        is_google_chat,
+        read_google_chat,
+    ),
+    Kind(
+        "Hangouts",
+        "JSON: `conversations` with `conversation`",
+        "messages of yours, without quotes",
+        "takeout.google.com, Hangouts, while it was there",
+        is_hangouts,
+        read_hangouts,
+    ),
+)

@@ -1,7 +1,7 @@
 """What readers of chats in JSON share: the beginning of a file, which says what it is, and all of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,19 +11,19 @@ BEGINNING = 1 << 16  # bytes that tell what a file is
 Fields = dict[str, object]
 
 
-def begins_with(path: Path, opening: str, *names: str) -> bool:
-    """Whether a .json file opens so (white space aside) and has these names near its beginning."""
-    if path.suffix.lower() != ".json" or not path.is_file():
+def begins_with(path: Path, opening: str | tuple[str, ...], *names: str, suffix: str = ".json") -> bool:
+    """Whether a file opens so (white space aside) and has these names near its beginning."""
+    if path.suffix.lower() != suffix or not path.is_file():
         return False
     with path.open("rb") as file:
         text = file.read(BEGINNING).decode("utf-8-sig", errors="replace")
     return "".join(text[:1000].split()).startswith(opening) and all(f'"{name}"' in text for name in names)
 
 
-def load_json(path: Path) -> object:
-    """Raises UserError for what is no JSON."""
+def load_json(path: Path, repair: Callable[[str], str] = str) -> object:
+    """All of a file; `repair` gets its text first. Raises UserError for what is no JSON."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig", errors="replace"))
+        return json.loads(repair(path.read_bytes().decode("utf-8-sig", errors="replace")))
     except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
 

@@ -15,6 +15,7 @@ from revinst.corpus.chats.json_files import (
     read_seconds,
     text_in,
 )
+from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message, NotKept
 from revinst.errors import UserError
 
@@ -88,3 +89,23 @@ def clean_markup(text: str, users: Mapping[str, tuple[str, ...]]) -> str:
         return ("@" if sign == "!" else sign) + (label or target)
 
     return html.unescape(MARKUP.sub(show, text))
+
+
+KINDS = (
+    Kind(
+        "Slack",
+        "a folder with `users.json` and a folder a channel",
+        "messages of yours, without notices and quotes",
+        "an administrator's Tools & settings, Workspace settings, Import/Export Data, Export",
+        is_slack,
+        read_slack,
+    ),
+    Kind(
+        "Slack, a day alone",
+        "JSON: a list with `type`, `user`, `text`, `ts`",
+        "the same; people have ids alone",
+        "a file of the export",
+        is_slack_day,
+        read_slack_day,
+    ),
+)

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from revinst.corpus.chats.json_files import drop_quotes
+from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message
 from revinst.data.texts import TEXT_SUFFIXES
 
@@ -89,7 +91,7 @@ def clean_text(lines: list[str]) -> tuple[str, str]:
     written = [line.rstrip("\n") for line in lines if not line.startswith(NOTICE)]
     if written and ATTACHED.match(MARKS.sub("", written[0])):
         del written[0]
-    text = MARKS.sub("", PUT_ON.sub("", "\n".join(written))).strip()
+    text = drop_quotes(MARKS.sub("", PUT_ON.sub("", "\n".join(written))))
     if DELETED.match(text):
         return "", "deleted"
     return text, "" if text else "no text in it, only attachments"
@@ -125,3 +127,15 @@ def read_date(date: str, time: str, order: str) -> str:
         return datetime(year, parts["m"], parts["d"], hour, minute, second, tzinfo=UTC).isoformat()
     except ValueError:
         return ""
+
+
+KINDS = (
+    Kind(
+        "WhatsApp",
+        "text whose first line has a date, and a name near it",
+        "messages of yours, without notices and attachments; times are taken as UTC",
+        "in a chat: More, Export chat, Without media",
+        is_whatsapp,
+        read_whatsapp,
+    ),
+)

@@ -1,0 +1,126 @@
+"""Every kind of export: mine alone with its date and conversation, and no traceback whatever stands in it."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+import tests.corpus.made_networks  # noqa: F401  (adds its own)
+from revinst.corpus.ingest import Ingest
+from revinst.corpus.kinds import KINDS
+from revinst.errors import UserError
+from tests.corpus.made_exports import DATE, EXPORTS, KIM, THEIRS, write_export
+
+NAMED = [name for name, make in EXPORTS.items() if make().me]
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_mine_alone(tmp_path, name):
+    """In a folder, and whatever the file is called."""
+    export = EXPORTS[name]()
+    path = write_export(tmp_path / "in", export)
+    sources = [tmp_path / "in"]
+    if not export.beside:
+        sources.append(tmp_path / f"x{path.suffix}")
+        sources[1].write_bytes(path.read_bytes())
+    for source in sources:
+        ingest = Ingest(source, [export.me] if export.me else [])
+        texts = list(ingest.texts())
+        assert tuple(text.text for text in texts) == export.texts
+        assert {text.date[:16] for text in texts} == {DATE[:16]}
+        assert bool(texts[0].author) == bool(export.me)
+        assert len({text.group for text in texts}) == (1 if export.one_conversation else len(texts))
+        assert len(ingest.not_kept) == export.num_others and all(note.reason for note in ingest.not_kept)
+
+
+@pytest.mark.parametrize("me", [(), ("nobody@example.com",)])
+@pytest.mark.parametrize("name", NAMED)
+def test_one_of_nobody_known_is_refused(tmp_path, name, me):
+    path = write_export(tmp_path, EXPORTS[name]())
+    with pytest.raises(UserError, match=rf"{KIM}.*--me") as error:
+        Ingest(path, me)
+    assert len(str(error.value).splitlines()) == 1
+
+
+JUNK = (None, 7, -1e300, "x", "\ud800", "", [], {}, [None], {"x": 1}, True)
+
+
+def twist(value, draw):
+    """One place of a tree has something else in it."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.15:
+        return draw.choice(JUNK)
+    place = draw.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    copy = value.copy()
+    copy[place] = twist(value[place], draw)
+    return copy
+
+
+def parse(content):
+    """What stands before each value, and the values."""
+    if content.startswith("window"):
+        head, _, content = content.partition("= ")
+        return head + "= ", [json.loads(content)]
+    try:
+        return "\n", [json.loads(content)]
+    except ValueError:
+        return "\n", list(map(json.loads, content.splitlines()))
+
+
+def read_beside_a_note(folder, export):
+    write_export(folder, export)
+    ingest = Ingest(folder, [export.me or "somebody"])
+    assert all(note.reason and "\n" not in note.reason for note in ingest.not_kept)
+    return [text.text for text in ingest.texts()]
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_is_torn_stops_nothing(tmp_path, name):
+    """An export that is cut off, or has other things in its places, is read or left out with a reason."""
+    export, draw = EXPORTS[name](), random.Random(name)
+    (tmp_path / "note.txt").write_text("A note.")
+    for length in (draw.randrange(1, len(export.content)) for _ in range(8)):
+        texts = read_beside_a_note(tmp_path, replace(export, content=export.content[:length]))
+        assert "A note." in texts and not any(THEIRS in text for text in texts)
+    if export.name.endswith((".json", ".jsonl", ".js")):
+        head, whole = parse(export.content)
+        for _ in range(40):
+            content = head.join(["", *(json.dumps(twist(each, draw)) for each in whole)])
+            try:
+                assert "A note." in read_beside_a_note(tmp_path, replace(export, content=content))
+            except UserError as error:  # e.g. where my name is gone, of two
+                assert "--me" in str(error)
+
+
+def test_kinds_are_told_apart(tmp_path):
+    """No two kinds fit the same file: their order does not matter."""
+    for name, make in EXPORTS.items():
+        path = write_export(tmp_path / name, make())
+        fitting = [kind.name for kind in KINDS if any(kind.fits(each) for each in (path, path.parent))]
+        assert len(fitting) == 1, (name, fitting)
+
+
+def test_what_the_archive_says_of_itself(tmp_path):
+    """Discord puts a text of its own beside the messages."""
+    write_export(tmp_path, EXPORTS["discord"]())
+    (tmp_path / "messages" / "index.json").write_text('{"c1": "Direct Message with kim"}')
+    (tmp_path / "README.txt").write_text("Welcome to your data package.")
+    assert [text.text for text in Ingest(tmp_path).texts()] == list(EXPORTS["discord"]().texts)
+
+
+@pytest.mark.parametrize("name, count", [("discord_table", 1), ("sms", 2), ("messenger", 2)])
+def test_messages_of_mine_are_joined(tmp_path, name, count):
+    """Also where the export is mine alone; not over a message of somebody else."""
+    path = write_export(tmp_path, EXPORTS[name]())
+    texts = [text.text for text in Ingest(path, [EXPORTS[name]().me or "x"], join_minutes=5).texts()]
+    assert len(texts) == count
+
+
+def test_all_in_one_folder(tmp_path):
+    """Names that somebody has in one place and not in another are given side by side."""
+    for name, make in EXPORTS.items():
+        write_export(tmp_path / name, make())
+    me = {export.me for export in (make() for make in EXPORTS.values()) if export.me}
+    texts = [text.text for text in Ingest(tmp_path, me).texts()]
+    assert Counter(texts) == Counter(text for make in EXPORTS.values() for text in make().texts)
