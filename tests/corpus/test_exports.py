@@ -11,7 +11,7 @@ import tests.corpus.made_networks  # noqa: F401  (adds its own)
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.kinds import KINDS
 from revinst.errors import UserError
-from tests.corpus.made_exports import DATE, EXPORTS, KIM, THEIRS, write_export
+from tests.corpus.made_exports import ALEX, DATE, EXPORTS, KIM, MINE, MINE_TOO, THEIRS, write_export
 
 NAMED = [name for name, make in EXPORTS.items() if make().me]
 
@@ -32,6 +32,7 @@ def test_mine_alone(tmp_path, name):
         assert {text.date[:16] for text in texts} == {DATE[:16]}
         assert bool(texts[0].author) == bool(export.me)
         assert len({text.group for text in texts}) == (1 if export.one_conversation else len(texts))
+        assert all(name in str(export.content) or name in (KIM, ALEX) for name in ingest.names)
         assert len(ingest.not_kept) == export.num_others and all(note.reason for note in ingest.not_kept)
 
 
@@ -124,3 +125,21 @@ def test_all_in_one_folder(tmp_path):
     me = {export.me for export in (make() for make in EXPORTS.values()) if export.me}
     texts = [text.text for text in Ingest(tmp_path, me).texts()]
     assert Counter(texts) == Counter(text for make in EXPORTS.values() for text in make().texts)
+
+
+PAGES = {
+    "messages.html": '<div class="page_wrap"><div class="message default clearfix"><div class="text">',
+    "chat.html": '<script>var jsonData = [{"title": "Chairs", "conversation_id": "1"}]</script><p>',
+    "message_1.html": '<div class="_3-95 _a6-g"><h2 class="_2ph_ _a6-h _a6-i">Kim Ode</h2><div>',
+    "note.html": "<p>",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_of_exports_are_left_out(tmp_path, name):
+    """Keep writes each note twice."""
+    (tmp_path / name).write_text(f"<html><body>{PAGES[name]}{THEIRS}</body></html>")
+    (tmp_path / "note.json").write_text(EXPORTS["keep"]().content)
+    ingest = Ingest(tmp_path)
+    assert [text.text for text in ingest.texts()] == [f"{MINE}\n{MINE_TOO}"]
+    assert ["for people" in note.reason for note in ingest.not_kept] == [True]
