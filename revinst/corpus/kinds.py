@@ -10,6 +10,7 @@ from revinst.corpus.chats import (
     meta,
     networks,
     notes,
+    pages,
     phones,
     signal,
     slack,
@@ -32,6 +33,7 @@ KINDS: tuple[Kind, ...] = (
     *whatsapp.KINDS,
     *networks.KINDS,
     *notes.KINDS,
+    *pages.KINDS,
     *tweets.KINDS,
     *BLOGS,
 )

@@ -20,7 +20,7 @@ def signal() -> Export:
         {"recipient": {"id": "1", "self": {}}},
         {"recipient": {"id": "2", "contact": {"e164": "491705550123", "profileGivenName": "Kim"}}},
         {"chat": {"id": "3", "recipientId": "2"}},
-        item("1", "outgoing", MINE),
+        item("1", "directionless", MINE),
         item("2", "incoming", THEIRS),
         item("1", "outgoing", None),
         item("1", "outgoing", MINE_TOO, revisions=[item("1", "outgoing", "Then I bring them.")["chatItem"]]),

@@ -11,7 +11,7 @@ import tests.corpus.made_networks  # noqa: F401  (adds its own)
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.kinds import KINDS
 from revinst.errors import UserError
-from tests.corpus.made_exports import DATE, EXPORTS, KIM, THEIRS, write_export
+from tests.corpus.made_exports import ALEX, DATE, EXPORTS, KIM, MINE, MINE_TOO, THEIRS, write_export
 
 NAMED = [name for name, make in EXPORTS.items() if make().me]
 
@@ -32,6 +32,7 @@ def test_mine_alone(tmp_path, name):
         assert {text.date[:16] for text in texts} == {DATE[:16]}
         assert bool(texts[0].author) == bool(export.me)
         assert len({text.group for text in texts}) == (1 if export.one_conversation else len(texts))
+        assert all(name in str(export.content) or name in (KIM, ALEX) for name in ingest.names)
         assert len(ingest.not_kept) == export.num_others and all(note.reason for note in ingest.not_kept)
 
 
@@ -55,6 +56,11 @@ def twist(value, draw):
     copy = value.copy()
     copy[place] = twist(value[place], draw)
     return copy
+
+
+def without_a_piece(content, draw):
+    start = draw.randrange(len(content))
+    return content[:start] + content[start + draw.randrange(1, 60) :]
 
 
 def parse(content):
@@ -83,14 +89,15 @@ def test_what_is_torn_stops_nothing(tmp_path, name):
     for length in (draw.randrange(1, len(export.content)) for _ in range(8)):
         texts = read_beside_a_note(tmp_path, replace(export, content=export.content[:length]))
         assert "A note." in texts and not any(THEIRS in text for text in texts)
+    broken = [without_a_piece(export.content, draw) for _ in range(15)]
     if export.name.endswith((".json", ".jsonl", ".js")):
         head, whole = parse(export.content)
-        for _ in range(40):
-            content = head.join(["", *(json.dumps(twist(each, draw)) for each in whole)])
-            try:
-                assert "A note." in read_beside_a_note(tmp_path, replace(export, content=content))
-            except UserError as error:  # e.g. where my name is gone, of two
-                assert "--me" in str(error)
+        broken += [head.join(["", *(json.dumps(twist(each, draw)) for each in whole)]) for _ in range(25)]
+    for content in broken:
+        try:
+            assert "A note." in read_beside_a_note(tmp_path, replace(export, content=content))
+        except UserError as error:  # e.g. where my name is gone, of two
+            assert "--me" in str(error)
 
 
 def test_kinds_are_told_apart(tmp_path):
@@ -124,3 +131,21 @@ def test_all_in_one_folder(tmp_path):
     me = {export.me for export in (make() for make in EXPORTS.values()) if export.me}
     texts = [text.text for text in Ingest(tmp_path, me).texts()]
     assert Counter(texts) == Counter(text for make in EXPORTS.values() for text in make().texts)
+
+
+PAGES = {
+    "messages.html": '<div class="page_wrap"><div class="message default clearfix"><div class="text">',
+    "chat.html": '<script>var jsonData = [{"title": "Chairs", "conversation_id": "1"}]</script><p>',
+    "message_1.html": '<div class="_3-95 _a6-g"><h2 class="_2ph_ _a6-h _a6-i">Kim Ode</h2><div>',
+    "note.html": "<p>",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_of_exports_are_left_out(tmp_path, name):
+    """Keep writes each note twice."""
+    (tmp_path / name).write_text(f"<html><body>{PAGES[name]}{THEIRS}</body></html>")
+    (tmp_path / "note.json").write_text(EXPORTS["keep"]().content)
+    ingest = Ingest(tmp_path)
+    assert [text.text for text in ingest.texts()] == [f"{MINE}\n{MINE_TOO}"]
+    assert ["for people" in note.reason for note in ingest.not_kept] == [True]

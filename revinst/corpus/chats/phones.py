@@ -13,6 +13,7 @@ from revinst.corpus.texts import NOT_MINE, Ingested, Message
 from revinst.data.texts import TEXT_SUFFIXES
 from revinst.errors import UserError
 
+NOTICE = "\0"  # in place of an author
 NOTHING = "no text in it, only attachments"
 SENT = "2"
 DRAFTS = ("3", "4", "5", "6")  # drafts, and what was never sent
@@ -128,7 +129,7 @@ def read_imessage_text(path: Path, where: str) -> Iterator[Ingested]:
                 if head:
                     yield read_block(head, lines, f"{where}#{number}", where)
                 number, head = number + 1, found[1]
-                lines = [] if READ.fullmatch(found[2]) else ["a notice"]
+                lines = [] if READ.fullmatch(found[2]) else [NOTICE]
             else:
                 lines.append(line.rstrip("\n"))
     if head:
@@ -140,7 +141,8 @@ def read_block(head: str, lines: list[str], here: str, where: str) -> Message:
     end = next((place for place, line in enumerate(written) if OWN_LINE.match(line)), len(written))
     kept = [line for line in written[:end] if not ATTACHMENT.match(line)]
     text = "\n".join(kept).strip()
-    is_mine = author.strip() == "Me"
+    is_mine, is_notice = author.strip() == "Me", author == NOTICE
+    not_mine = "a notice, not a text" if is_notice else NOT_MINE
     try:
         date = datetime.strptime(" ".join(head.split()), "%b %d, %Y %I:%M:%S %p").replace(tzinfo=UTC).isoformat()
     except ValueError:
@@ -151,8 +153,8 @@ def read_block(head: str, lines: list[str], here: str, where: str) -> Message:
         "chat",
         date=date,
         conversation=where,
-        names=() if is_mine else (author.strip(),) * bool(author.strip()),
-        left_out=("" if text else NOTHING) if is_mine else NOT_MINE,
+        names=() if is_mine or is_notice or not author.strip() else (author.strip(),),
+        left_out=("" if text else NOTHING) if is_mine else not_mine,
     )
 
 

@@ -28,12 +28,14 @@ def is_copy(path: Path) -> bool:
 
 def read_signal(path: Path, where: str) -> Iterator[Ingested]:
     """People and chats stand before the messages in them."""
-    names: dict[object, tuple[str, ...]] = {}
+    names, me = dict[str, tuple[str, ...]](), ""
     for here, frame in read_objects(path, where):
         if isinstance(frame, NotKept):
             yield frame
             continue
         recipient, item = object_in(frame, "recipient"), object_in(frame, "chatItem")
+        if "self" in recipient:
+            me = str(recipient.get("id"))
         if contact := object_in(recipient, "contact"):
             parts = text_in(contact, "profileGivenName", "profileFamilyName")
             names[str(recipient.get("id"))] = (" ".join(parts),) if parts else text_in(contact, "e164")
@@ -46,14 +48,14 @@ def read_signal(path: Path, where: str) -> Iterator[Ingested]:
                 date=read_seconds(item.get("dateSent"), 1e-3),
                 conversation=f"{where}#{item.get('chatId')}",
                 names=names.get(str(item.get("authorId")), ()),
-                left_out=why_not_sent(item, text),
+                left_out=why_not_sent(item, text, me),
             )
 
 
-def why_not_sent(item: Fields, text: str) -> str:
+def why_not_sent(item: Fields, text: str, me: str) -> str:
     if "standardMessage" not in item:
         return "a notice, not a text"
-    if "outgoing" not in item:
+    if "outgoing" not in item and str(item.get("authorId")) != me:
         return NOT_MINE
     return "" if text else NOTHING
 

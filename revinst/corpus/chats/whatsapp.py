@@ -133,7 +133,7 @@ KINDS = (
     Kind(
         "WhatsApp",
         "text whose first line has a date, and a name near it",
-        "messages of yours, without notices and attachments; times are taken as UTC",
+        "messages of yours, without notices, quotes and attachments; times are taken as UTC",
         "in a chat: More, Export chat, Without media",
         is_whatsapp,
         read_whatsapp,
