@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from revinst.commands.decoding import read_decoding
 
+from revinst.commands.decoding import read_decoding
 from revinst.commands.evaluate import build_options, read_settings
 from revinst.data.example_table import load_examples
 from revinst.data.examples import Example

@@ -8,7 +8,6 @@ import pytest
 from revinst.corpus.build import build_texts
 from revinst.corpus.settings import Reading
 from revinst.data.redacted import find_unredacted, is_unredacted
-from revinst.export.publish import list_files
 from revinst.runs.folder import Run
 from tests.commands.test_run import fit, run_command
 from tests.corpus.test_chats import write_whatsapp
@@ -40,7 +39,7 @@ def test_names_of_a_chat_go_and_mine_stay(tmp_path):
     assert any("[PHONE_1]" in record["text"] for record in records)
     report = tmp_path / "own.redaction.txt"
     assert report.stat().st_mode & 0o777 == 0o600 and "Robin Quark" in report.read_text()
-    assert not any("redaction" in name or "placeholders" in name for name in list_files(out))
+    assert not any("redaction" in path.name or "placeholders" in path.name for path in out.rglob("*"))
 
 
 def test_what_counts_as_unredacted(tmp_path):
