@@ -212,8 +212,10 @@ def text_files(tree: ast.AST) -> list[tuple[int, set[str], bool]]:
         else:
             continue
         keywords = {keyword.arg or "" for keyword in call.keywords}
-        # not `PredictionFile.open`, which gives no file, and not what is thrown away
-        if "b" not in mode and "replace" not in keywords and "os.devnull" not in ast.unparse(call):
+        # not `PredictionFile.open`, which gives no file, not what is thrown away, and not archives and their parts
+        others = ("file.open()", "tarfile.open(", "archive.open(")
+        is_other = "os.devnull" in ast.unparse(call) or ast.unparse(call).startswith(others)
+        if "b" not in mode and "replace" not in keywords and not is_other:
             found.append((call.lineno, keywords, "w" in mode))
     return found
 

@@ -6,6 +6,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from revinst.runs import loggers
 from revinst.runs.folder import Run
@@ -65,8 +66,10 @@ def read_scalars(run):
     return [(event.step, event.value) for event in events.Scalars("train/loss")]
 
 
-def test_tensorboard_goes_on_where_the_checkpoint_was(tmp_path):
+def test_tensorboard_goes_on_where_the_checkpoint_was(tmp_path, monkeypatch):
     """What was logged after it is hidden; a run that starts anew hides all. The config is logged once."""
+    # files of one second are read in the order of this process's count of them, as text: 10 before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run, config = Run(tmp_path / "run"), {"model": {"lr": 0.5}}
     for start, value in ((0, 1.0), (3, 2.0), (0, 3.0)):
         (logger,) = open_loggers(["tensorboard"], run, config, start)
