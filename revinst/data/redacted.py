@@ -22,10 +22,10 @@ def read_placeholders(path: Path) -> dict[str, str]:
 
 
 def read_strings(path: Path) -> dict[str, str]:
-    """Name -> private string: placeholders, or canaries. Raises UserError for another file."""
+    """Name -> private string, of a redaction or the user's own. Raises UserError for another file."""
     strings = read_json(path)
     if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
-        raise UserError(f"{path}: no strings by name, as in own.placeholders.json or own.canaries.json")
+        raise UserError(f"{path}: no strings by name, as in own.placeholders.json")
     return strings
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from glob import escape
 from pathlib import Path
@@ -237,12 +236,6 @@ def read_rows(path: Path) -> dict[str, Row]:
     """All rows of a prediction file by id, with everything that they hold; {} where it is not there."""
     rows = map(json.loads, whole_lines(path, cut=False)) if path.is_file() else ()
     return {row["id"]: row for row in rows}
-
-
-def read_predictions(path: Path) -> Iterator[Prediction]:
-    with path.open("rb") as lines:
-        for line in lines:
-            yield parse_prediction(line, path)
 
 
 FILE = "predictions.jsonl"

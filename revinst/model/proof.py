@@ -104,6 +104,8 @@ def why_not_fused(config: "PreTrainedConfig", device: torch.device) -> str:
         network = plain.network(register_recorder("eager", torch.float32, set()))
         network.requires_grad_(False)  # a layer whose weights are trained is not fused
         numbers = [number for number, layer in enumerate(network.layers) if not why_not_layer(layer)]
+        if not numbers:
+            return "no layer of its tiny copy is fused, and nothing can be compared"
         rows = pack(plain.documents)
         expected = network.hidden(rows)[0]
         fuse_layers(network.layers, numbers, 0, BACKENDS["eager"].packed)

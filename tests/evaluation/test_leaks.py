@@ -18,7 +18,6 @@ from revinst.evaluation.leaks import (
     Secret,
     ask_for_secrets,
     find_secrets,
-    make_canaries,
     measure_exposure,
     vary,
 )
@@ -26,6 +25,7 @@ from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.trained import open_trained
 from scripts.made_mail import PLAIN
 from tests.commands.test_run import fit, run_command
+from tests.evaluation.canaries import make_canaries
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from revinst.model.attention import BACKENDS, register_attention
 from revinst.model.fused.description import describe
-from revinst.model.fused.support import choose_layers, fuse_layers
-from revinst.model.proof import why_not_fused
-from tests.model.base_cases import tiny_config
+from revinst.model.fused.support import choose_layers, fuse_layers, why_not
+from revinst.model.network import Network
+from revinst.model.proof import prove, why_not_fused
+from tests.model.base_cases import TYPES, tiny_config
 from tests.model.test_fused import error, layers_of, run
 
 BASES = {
@@ -72,6 +73,32 @@ def test_a_lean_layer_gives_the_bits_of_one_that_keeps_all(kind, options):
     (hidden, gradients), (lean_hidden, lean_gradients) = found
     assert torch.equal(hidden, lean_hidden)
     assert all(torch.equal(gradients[name], lean_gradients[name]) for name in gradients)
+
+
+FUSED = {
+    "cwm", "dots1", "exaone4", "exaone_moe", "gemma", "gemma2", "gemma3_text", "glm4_moe", "granite", "hy_v3",
+    "internlm3", "iquestcoder", "llama", "ministral", "mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "smollm3",
+}  # fmt: skip
+SEEN = {"ernie4_5", "ernie4_5_moe", "glm", "helium", "mimo_v2_flash", "ministral3"}
+
+
+@pytest.mark.wide
+def test_every_type_is_fused_right_or_seen():
+    """At default configs: whose packed rows are exact and of which a layer is described; mixtures by dense layers."""
+    found: dict[str, set[str]] = {"": set(), "something else": set()}
+    for kind in TYPES:
+        try:
+            config = tiny_config(kind)
+            with torch.device("meta"):
+                network = Network(AutoModelForCausalLM.from_config(config).requires_grad_(False))
+            if all(why_not(layer) for layer in network.layers):
+                continue
+            prove("base", config)
+        except Exception:  # a type that can't be built tiny, or is refused: `test_bases.py` has these
+            continue
+        differs = why_not_fused(config, torch.device("cpu"))
+        found["something else" if "something else" in differs else differs].add(kind)
+    assert found == {"": FUSED, "something else": SEEN}
 
 
 def test_what_is_read_of_a_layer():

@@ -29,14 +29,14 @@ CONVERT = {
 
 
 def guard(read: Read) -> Read:
-    """Libraries and `expat` raise kinds without end on damaged files: for the user each is one."""
+    """A damaged file is one line for the user, whatever its library raises."""
 
     def read_guarded(path: Path, where: str) -> Iterator[Ingested]:
         try:
             yield from read(path, where)
         except (UserError, MemoryError):
             raise
-        except Exception as error:
+        except Exception as error:  # pypdf, striprtf and expat have no kind in common
             kind = path.suffix.lower().lstrip(".")
             raise UserError(f"{path}: not a whole {kind} file, it can't be read ({type(error).__name__})") from None
 
