@@ -96,6 +96,8 @@ def read_options(
         raise UserError("--filter min_rating: ratings come from --curate; give both")
     if not judge and any(setting.startswith("judge=") for setting in options.filter):
         raise UserError("--filter judge: ratings come from --judge; give both")
+    if judge and options.texts_only:
+        raise UserError("--judge: it rates instructions, and --texts_only writes none")
     me = read_me(options.me)
     reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
     reading.check_output(options.output)

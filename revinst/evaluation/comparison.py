@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 from rich.table import Table
@@ -18,6 +18,7 @@ from revinst.evaluation.judged import Orders, describe_orders
 from revinst.evaluation.report import count
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
+from revinst.inference.predictions import Row
 from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
@@ -82,7 +83,7 @@ class System:
     """Scored predictions of one system by id, one dict for each of its seeds."""
 
     name: str
-    seeds: list[dict[str, dict[str, Any]]]
+    seeds: list[dict[str, Row]]
     file: Path | None = None  # of the first seed
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:

@@ -74,6 +74,8 @@ class JudgeSettings:
         for name, value in (("--judge_limit", self.limit), ("--judge_parallel", self.parallel)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: must be at least 1")
+        if not all(0 <= price < float("inf") for price in self.prices):
+            raise UserError(f"--judge_price {self.prices[0]:g},{self.prices[1]:g}: give two prices from 0 up")
         check_file(self.rubric, "--judge_rubric")
         check_file(self.labels, "--labels")
 

@@ -129,6 +129,7 @@ def test_no_file_name_is_in_the_card(backward_run, tmp_path):
         (["--filter", "min_rating=3"], "--curate"),
         (["--filter", "judge=3"], "--judge"),
         (["--judge", "https://judge.example", "--judge_model", "m"], "--judge_remote"),
+        (["--judge", "http://localhost", "--judge_model", "m", "--texts_only"], "--texts_only writes none"),
         (["--filter", "min_words=nan"], "not a number"),
         (["--me", " "], "give a name, an id or an address"),
         (["--me", "Mara"], "the mail in it names its authors"),

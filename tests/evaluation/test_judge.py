@@ -200,6 +200,8 @@ def test_a_key_is_sent_and_written_nowhere(server, tmp_path, monkeypatch, capsys
         ({"key_variable": "NOT_THERE_AT_ALL"}, "no such variable"),
         ({"limit": 0}, "--judge_limit 0"),
         ({"parallel": 0}, "--judge_parallel 0"),
+        ({"prices": (-1.0, 2.0)}, "--judge_price -1,2"),
+        ({"prices": (float("nan"), 2.0)}, "--judge_price nan,2"),
         ({"rubric": Path("nowhere.txt")}, "--judge_rubric nowhere.txt"),
         ({"labels": Path("nowhere.jsonl")}, "--labels nowhere.jsonl"),
     ],
