@@ -58,7 +58,7 @@ class JudgeClient:
         handlers: list[HTTPRedirectHandler | ProxyHandler] = [NoRedirect()]
         if settings.is_loopback:
             handlers.append(ProxyHandler({}))  # a proxy of the environment is another machine
-        self.opener = build_opener(*handlers)
+        self.open_url = build_opener(*handlers).open
 
     def ask(self, messages: Messages) -> Reply:
         """Raises NoAnswer for a text that the server won't take, UserError where asking again is of no use."""
@@ -94,7 +94,7 @@ class JudgeClient:
         request = Request(self.settings.endpoint, json.dumps(body).encode(), {"Content-Type": "application/json"})
         if key := self.settings.key:
             request.add_unredirected_header("Authorization", f"Bearer {key}")
-        with self.opener.open(request, timeout=TIMEOUT_S) as response:
+        with self.open_url(request, timeout=TIMEOUT_S) as response:
             self.was_reached = True
             return read_reply(response.read())
 
