@@ -6,14 +6,18 @@ from pathlib import Path
 
 from rich.console import Console
 
+from revinst.commands.judging import add_judge_options, read_judge
 from revinst.evaluation.choice import find_files, list_to_choose_from
 from revinst.evaluation.comparison import FEWEST, build_comparison_tables, compare_systems, read_system
 from revinst.evaluation.comparison_files import check_format, write_comparison
+from revinst.evaluation.judged_pairs import check_judging, judge_systems
 from revinst.options import Parser
 
 
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
+    if judge := read_judge(options):
+        check_judging(judge, len(options.systems), options.rank)
     if options.output:
         check_format(options.output)
     if len(options.systems) < 2 and "," not in options.systems[0]:
@@ -21,10 +25,13 @@ def main(args: list[str]) -> int:
     files = find_files(options.systems)
     systems = [read_system(text, files) for text in options.systems]
     result = compare_systems(systems, options.metric, rank=options.rank)
+    by_name = {system.name: system for system in systems}
+    ordered = [by_name[system["name"]] for system in result["systems"]]
+    if judge:
+        result["judged"] = judge_systems(judge, ordered)
     least = 0 if options.all_categories else FEWEST
     if options.output:
-        by_name = {system.name: system.seeds[0] for system in systems}
-        write_comparison(options.output, result, [by_name[system["name"]] for system in result["systems"]], least)
+        write_comparison(options.output, result, [system.seeds[0] for system in ordered], least)
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return 0
@@ -54,4 +61,5 @@ def build_options() -> ArgumentParser:
     kinds = "also as a .md, .csv or .tex table, or as an .html page with the predictions side by side"
     parser.add_argument("--output", type=Path, metavar="FILE", help=kinds)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    add_judge_options(parser, "1: the first system is better, 2: the second, 0: neither")
     return parser

@@ -13,6 +13,7 @@ from revinst.commands.decoding import (
     read_decoding,
     read_pick_settings,
 )
+from revinst.commands.judging import add_judge_options, read_judge
 from revinst.commands.options import add_devices_option, add_push_options, check_push_options, run_on_devices
 from revinst.config.words import ORDERS
 from revinst.corpus.settings import check_ours, read_options
@@ -32,7 +33,7 @@ def main(args: list[str]) -> int:
         Console().print(list_authors(options.input, options.column).table())
         return 0
     check_generation_options(options)
-    reading, _, _ = read_options(options, read_pick_settings(options, "consensus")[0])
+    reading, _, _ = read_options(options, read_pick_settings(options, "consensus")[0], read_judge(options))
     check_push_options(options)
     if options.texts_only:
         from revinst.corpus.build import build_texts_alone
@@ -52,7 +53,7 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     from revinst.inference.trained import open_on_all
 
     generation, picks = read_decoding(options, "consensus", ranks)
-    reading, writing, selection = read_options(options, picks)
+    reading, writing, selection = read_options(options, picks, read_judge(options))
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
     check_rounds(trained, options.rounds)
@@ -92,5 +93,6 @@ def build_options() -> ArgumentParser:
     add("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
     add_push_options(parser)
     add_generation_options(parser)
+    add_judge_options(parser)
     add_devices_option(parser)
     return parser

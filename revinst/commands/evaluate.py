@@ -13,6 +13,7 @@ from revinst.commands.decoding import (
     read_decoding,
     read_pick_settings,
 )
+from revinst.commands.judging import add_judge_options, read_judge
 from revinst.commands.options import add_devices_option, build_run_parser, check_run, read_stated, run_on_devices
 from revinst.evaluation.sending import check_sending, send_evaluation
 from revinst.evaluation.settings import EvaluationSettings
@@ -70,6 +71,7 @@ def read_settings(options: Namespace, picks: PickSettings) -> EvaluationSettings
         forward=options.forward,
         semantic=options.semantic,
         secrets=tuple(options.secrets),
+        judge=read_judge(options),
     )
 
 
@@ -92,5 +94,6 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
     add_pick_options(parser, "greedy")
     add_generation_options(parser)
+    add_judge_options(parser, "1 to 5")
     add_devices_option(parser)
     return parser

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from revinst.commands.judging import add_judge_options, read_judge
 from revinst.evaluation.report import build_table
 from revinst.evaluation.score_file import OWN, read_columns, score_file
 from revinst.options import Parser
@@ -14,7 +15,7 @@ from revinst.options import Parser
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
     folder = options.output or options.file.with_name(f"{options.file.name.partition('.')[0]}-scores")
-    scores = score_file(options.file, folder, read_columns(options.columns), options.train)
+    scores = score_file(options.file, folder, read_columns(options.columns), options.train, read_judge(options))
     if options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     else:
@@ -37,4 +38,5 @@ def build_options() -> ArgumentParser:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write to (default: FILE-scores)")
     parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
+    add_judge_options(parser, "1 to 5")
     return parser

@@ -16,7 +16,7 @@ import numpy as np
 
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import check_unparsable, rate_records
-from revinst.corpus.dropped import KEPT, filter_records
+from revinst.corpus.dropped import KEPT, filter_records, judge_kept
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
@@ -195,6 +195,7 @@ def build_dataset(
     rated = "rating" in scored[0]
     unparsable = check_unparsable([record["rating"] for record in scored], 1.0) if rated else None
     dropped = filter_records(scored, selection.limits, prompt_lines, rated)
+    judged = judge_kept(dropped, selection.judge, folder, selection.limits.judge) if selection.judge else None
     numbers = np.flatnonzero(dropped.failed == KEPT).tolist()
     write_records(folder / "dropped.jsonl", describe_dropped(scored, dropped))
     if not numbers:
@@ -203,7 +204,7 @@ def build_dataset(
     parts = assign_parts(
         facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
     )
-    records = Stamped(scored, {"round": run["round"], "run": run["name"]})
+    records = Stamped(dropped.records, {"round": run["round"], "run": run["name"]})
     with Stage("writing the data set", brief=True):
         write_dataset(folder, records, numbers, parts, facts["group"])
     reasons = (record["reason"] for record in RecordFile(folder / "discarded.jsonl"))
@@ -224,6 +225,8 @@ def build_dataset(
         "filters": dropped.to_json(),
         "without_phrases": count_without_phrases(map(scored.__getitem__, numbers)),
         "unparsable_ratings": unparsable,
+        # the address is nobody else's business
+        "judge": judged and {name: value for name, value in judged.items() if name != "address"},
         "run": run,
         # the card is published: from a hash of an address anybody can tell whether a guess is right
         "settings": {name: value for name, value in settings.items() if name not in ("me", "input")},

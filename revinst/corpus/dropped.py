@@ -4,14 +4,18 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from revinst.corpus.filters import Filter, Thresholds, build_filters
+from revinst.corpus.filters import Filter, Thresholds, at_least, build_filters
 from revinst.corpus.texts import Record
 from revinst.data.overlap import near_duplicates
 from revinst.data.words import normalise
+from revinst.evaluation.judge import Judge, Use
+from revinst.evaluation.judge_settings import JudgeSettings
+from revinst.evaluation.summary import none_if_nan
 from revinst.progress import Stage
 from revinst.system import count_processors
 
@@ -112,6 +116,37 @@ def start_judge(limits: Thresholds, prompt_lines: Sequence[str], rated: bool) ->
 
 def judge_chunk(records: list[Record]) -> list[int]:
     return [next((place for place, each in enumerate(FILTERS) if each.why_not(record)), KEPT) for record in records]
+
+
+class WithRatings(Sequence[Record]):
+    """Records with a judge's rating as the field `judge`; None where there is none."""
+
+    def __init__(self, records: Sequence[Record], ratings: np.ndarray):
+        self.records, self.ratings = records, ratings
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, number: int) -> Record:  # type: ignore[override]  # nobody asks for a slice
+        return self.records[number] | {"judge": none_if_nan(self.ratings[number])}
+
+
+def judge_kept(dropped: Dropped, settings: JudgeSettings, folder: Path, limit: float | None) -> Use:
+    """Asks a judge about what every other filter keeps, and drops what it rates lower, or not at all. Answers are kept
+    in the folder. Returns what it took.
+    """
+    judge = Judge(settings, folder, "rating")
+    numbers = np.flatnonzero(dropped.failed == KEPT)
+    pairs = (dropped.records[number] for number in numbers[: settings.limit].tolist())
+    answers = judge.answer([judge.rate(pair["text"], pair["instruction"]) for pair in pairs])
+    ratings = np.full(len(dropped.records), np.nan)
+    ratings[numbers[: settings.limit]] = [np.nan if answer is None else answer for answer in answers]
+    dropped.records = WithRatings(dropped.records, ratings)
+    if limit is not None:
+        late = at_least("judge", limit, lambda pair: pair["judge"], "points by the judge")
+        dropped.filters = [*dropped.filters, late]
+        dropped.failed[numbers[~(ratings[numbers] >= limit)]] = len(dropped.filters) - 1
+    return judge.describe()
 
 
 class Column(Sequence[str]):

@@ -33,7 +33,8 @@ class Thresholds:
     min_ifd, max_ifd: perplexity of the text with its instruction / without (Cherry LLM,
         https://arxiv.org/abs/2308.12032); above 1 the instruction misleads. max_rifd: the same of the instruction
         with its text / without (https://arxiv.org/abs/2402.10110).
-    min_rating: of self-curation, 1-5. duplicate: similarity of character 5-grams, of texts and of instructions.
+    min_rating: of self-curation, 1-5. judge: of a judge, 1-5, at least.
+    duplicate: similarity of character 5-grams, of texts and of instructions.
     """
 
     min_words: float | None = 5
@@ -53,6 +54,7 @@ class Thresholds:
     min_rating: float | None = 4
     duplicate_text: float | None = 0.7
     duplicate_instruction: float | None = 0.7
+    judge: float | None = 3
 
 
 def parse_thresholds(settings: Iterable[str]) -> Thresholds:

@@ -89,7 +89,7 @@ def describe_provenance(
         record = records[number]
         facts: Record = {"id": example_id, "text": record["id"], "part": part}
         facts |= {name: record[name] for name in PROVENANCE}
-        yield facts | ({"rating": record["rating"]} if "rating" in record else {})
+        yield facts | {name: record[name] for name in ("rating", "judge") if name in record}
 
 
 def write_parquet(

@@ -10,6 +10,7 @@ from revinst.corpus.authors import read_me
 from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
 from revinst.errors import UserError
+from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.key import changed_settings
 from revinst.inference.picks import ONE, PickSettings
 from revinst.runs.files import read_json, write_json
@@ -74,12 +75,15 @@ class Selection:
     val: float
     order: str = ""
     seed: int = 0
+    judge: JudgeSettings | None = None
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
 
 
-def read_options(options: Namespace, picks: PickSettings) -> tuple[Reading, Writing, Selection]:
+def read_options(
+    options: Namespace, picks: PickSettings, judge: JudgeSettings | None = None
+) -> tuple[Reading, Writing, Selection]:
     """From the options of the command. Raises UserError for what makes no sense."""
     if options.output is None or not (options.run or options.texts_only):
         raise UserError("the following arguments are required: OUT_DIR, --run (or --texts_only)")
@@ -90,12 +94,16 @@ def read_options(options: Namespace, picks: PickSettings) -> tuple[Reading, Writ
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
         raise UserError("--filter min_rating: ratings come from --curate; give both")
+    if not judge and any(setting.startswith("judge=") for setting in options.filter):
+        raise UserError("--filter judge: ratings come from --judge; give both")
+    if judge and options.texts_only:
+        raise UserError("--judge: it rates instructions, and --texts_only writes none")
     me = read_me(options.me)
     reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
     reading.check_output(options.output)
     writing = Writing(0, picks, options.curate, options.max_unparsable)
     limits = parse_thresholds(options.filter)
-    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed)
+    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed, judge)
     return reading, writing, selection
 
 

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 from rich.table import Table
@@ -14,9 +14,11 @@ from revinst.errors import UserError
 from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
 from revinst.evaluation.differences import find_differences
 from revinst.evaluation.head import describe_unread
+from revinst.evaluation.judged import Orders, describe_orders
 from revinst.evaluation.report import count
 from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
+from revinst.inference.predictions import Row
 from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
@@ -45,6 +47,12 @@ class Pair(Part):
     by_category: dict[str, Part]
 
 
+class JudgedPair(Pair):
+    """A system against the first before a judge: a row is 1 where it is better, -1 where it is worse, else 0."""
+
+    judge: Orders
+
+
 class SystemMeans(TypedDict):
     """sd: of the seeds' means; None for one seed."""
 
@@ -55,7 +63,9 @@ class SystemMeans(TypedDict):
 
 
 class Result(TypedDict):
-    """What `revinst compare --json` prints. why: this metric, or ""; differences: of `find_differences`."""
+    """What `revinst compare --json` prints. why: this metric, or ""; differences: of `find_differences`; judged: with
+    `--judge` alone.
+    """
 
     metric: str
     why: str
@@ -65,6 +75,7 @@ class Result(TypedDict):
     systems: list[SystemMeans]
     against: str
     pairs: list[Pair]
+    judged: NotRequired[list[JudgedPair]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class System:
     """Scored predictions of one system by id, one dict for each of its seeds."""
 
     name: str
-    seeds: list[dict[str, dict[str, Any]]]
+    seeds: list[dict[str, Row]]
     file: Path | None = None  # of the first seed
 
     def values(self, ids: Sequence[str], metric: str) -> np.ndarray:
@@ -218,7 +229,13 @@ def build_comparison_tables(result: Result, least: int = FEWEST) -> list[Table]:
         spread = "-" if system["sd"] is None else f"{system['sd']:.4f}"
         table.add_row(as_written(system["name"]), f"{system['mean']:.4f}", str(len(system["seeds"])), spread)
     differences = [build_difference_table(result)] if result["differences"] else []
-    return [*differences, table, *(build_pair_table(pair, result, least) for pair in result["pairs"])]
+    against = result["against"]
+    pairs = [build_pair_table(pair, f"{pair['system']} minus {against}", least) for pair in result["pairs"]]
+    judged = [
+        build_pair_table(pair, f"judge: {pair['system']} against {against}", least, describe_orders(pair["judge"]))
+        for pair in result.get("judged", [])
+    ]
+    return [*differences, table, *pairs, *judged]
 
 
 def build_difference_table(result: Result) -> Table:
@@ -230,12 +247,14 @@ def build_difference_table(result: Result) -> Table:
     return table
 
 
-def build_pair_table(pair: Pair, result: Result, least: int) -> Table:
+def build_pair_table(pair: Pair, title: str, least: int, more: Iterable[str] = ()) -> Table:
+    """more: lines below it."""
     few = sum(part["n"] < least for part in pair["by_category"].values())
     lines = [f"Holm's p; detectable with these rows: {format_difference(pair['detectable']).lstrip('+')}"]
     lines += [f"left out: {few} with fewer than {least} rows"] if few else []
     lines += [pair["note"]] if pair["note"] else []
-    table = Table(title=as_written(f"{pair['system']} minus {result['against']}"), caption=as_written("\n".join(lines)))
+    lines += more
+    table = Table(title=as_written(title), caption=as_written("\n".join(lines)))
     table.add_column("rows", overflow="fold")
     for name in ("n", "diff", "95 % interval", "p", "win/tie/loss"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from revinst.errors import UserError
 from revinst.evaluation.comparison import Part, Result
+from revinst.evaluation.judged import describe_orders
 from revinst.evaluation.report import count, format_number
 from revinst.runs.files import write_text
 
@@ -84,6 +85,12 @@ def describe(result: Result, least: int) -> Iterator[str]:
     if few:
         yield f"Left out: {len(few)} {'category' if len(few) == 1 else 'categories'} with fewer than {least} rows."
     yield from (pair["note"] for pair in result["pairs"] if pair["note"])
+    for pair in result.get("judged", []):
+        outcomes = f"{pair['wins']} won, {pair['ties']} tied, {pair['losses']} lost, p {pair['p_holm']:.4f}"
+        lines = "; ".join(describe_orders(pair["judge"]))
+        yield f"Judge, {pair['system']} against {result['against']}: {outcomes} ({lines})."
+        if pair["note"]:
+            yield pair["note"]
 
 
 def as_page(result: Result, pairs: Rows, lines: Sequence[str], predictions: Predictions) -> str:

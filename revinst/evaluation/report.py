@@ -11,12 +11,14 @@ from rich.table import Table
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
 from revinst.evaluation.charts import build_bars, build_curves
 from revinst.evaluation.head import choose_head, lead_metric, say_why
+from revinst.evaluation.judged import say_people, say_use
 from revinst.runs.files import write_text
 
 REPORTED_FIELDS = (
     "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
     "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
-    "logp_reference", "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "samples",
+    "logp_reference", "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "judge",
+    "samples",
 )  # fmt: skip
 # Inside <script> only these could end it or be read as markup; JSON may spell any character this way.
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -72,6 +74,11 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
         best = strongest_baseline(scores["baselines"], "semantic")
         value = format_number(scores["baselines"][best].get("semantic"))
         yield f"semantic: {format_interval(metrics['semantic'])}; strongest baseline: {best}, {value}"
+    if "judge" in scores:
+        yield f"judge, 1-5: {format_interval(metrics['judge'])}; {scores['judge']['model']}"
+        yield f"  {say_use(scores['judge'])}"
+        if people := scores["judge"].get("people"):
+            yield f"  {say_people(people)}"
     if "gain_prediction" in metrics:
         names = ("prediction", "reference", "shuffled")
         parts = (f"{name} {format_interval(metrics[f'gain_{name}'], digits=1)}" for name in names)
@@ -130,6 +137,8 @@ def write_report(
         "half_width": format_half_width,
         "count": count,
         "gain": format_gain,
+        "use": say_use,
+        "people": say_people,
     }
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]

@@ -13,6 +13,8 @@ from revinst.data.examples import Example, build_example, check_columns, check_t
 from revinst.data.formats import BadRecord, read_file
 from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples, name_groups
+from revinst.evaluation.judge_settings import JudgeSettings
+from revinst.evaluation.judged import Judged, rate_predictions
 from revinst.evaluation.report import write_report
 from revinst.evaluation.sacrebleu_scores import score_corpus
 from revinst.evaluation.scores import metric_settings
@@ -88,10 +90,17 @@ def read_prediction(record: object, column: str) -> str:
     return check_text((value or "").strip(), column)
 
 
-def score_file(path: Path, folder: Path, columns: Mapping[str, str], train: str | None = None) -> dict[str, Any]:
+def score_file(
+    path: Path,
+    folder: Path,
+    columns: Mapping[str, str],
+    train: str | None = None,
+    judge: JudgeSettings | None = None,
+) -> dict[str, Any]:
     """Writes predictions.jsonl, scores.json and report.html into the folder; returns the content of scores.json.
 
     train: rows that the baselines come from; by default each half of the rows takes them from the other half.
+    judge: rates the predictions, too.
 
     Raises UserError where the folder holds the scores of something else.
     """
@@ -107,12 +116,16 @@ def score_file(path: Path, folder: Path, columns: Mapping[str, str], train: str 
         name: score_texts(found, rows.examples) for name, found in track(texts.items(), "scores", "systems", brief=True)
     }
     own, nearest = systems.pop(OWN), evaluated.find_nearest()
+    judged = None
+    if judge:
+        own["judge"], judged = rate_predictions(judge, folder, Judged.of(evaluated), rows.predictions)
     references = [example.instruction for example in rows.examples]
     floors = {"floors": {"from": "--train" if train else "the other half of the rows"}}
     with Stage("confidence intervals", brief=True):
         described = settings | metric_settings([], references) | floors
         scores = summarise_scores(own, label_examples(evaluated, nearest), systems, described)
     scores["corpus"] = score_corpus(rows.predictions, references)
+    scores |= {"judge": judged} if judged else {}
     write_json(file.settings_path, settings)
     made = [
         {"id": each.id, "category": each.category, "response": each.response, "reference": each.instruction}

@@ -12,6 +12,7 @@ from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.folders import place_evaluation
+from revinst.evaluation.judged import Judged, rate_predictions
 from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
 from revinst.evaluation.report import write_report
 from revinst.evaluation.sacrebleu_scores import score_corpus
@@ -60,7 +61,10 @@ def score_evaluation(
         return {}
     first = made.first
     baselines, nearest = score_systems(predictor, evaluated, made, asked.semantic), evaluated.find_nearest()
-    own = baselines.pop("own")
+    own, judged = baselines.pop("own"), None
+    if asked.judge:
+        texts = [each.prediction for each in first]
+        own["judge"], judged = rate_predictions(asked.judge, folder, Judged.of(evaluated), texts)
     key = predictor.key(asked.use_adapter, picks=asked.picks)
     settings = key.to_json() | describe_metrics(predictor, evaluated, asked.semantic)
     if asked.with_likelihoods:
@@ -68,6 +72,7 @@ def score_evaluation(
     with Stage("confidence intervals", brief=True):
         scores = summarise_scores(own, label_examples(evaluated, nearest), baselines, settings)
     scores["corpus"] = score_corpus([each.prediction for each in first], [each.reference for each in first])
+    scores |= {"judge": judged} if judged else {}
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
         {"group": group} | audit | values

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from revinst.config.words import PICKS, UTILITIES
 from revinst.errors import UserError
+from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.engine.settings import GenerationSettings, own_precision
 from revinst.inference.picks import ONE, PickSettings
 
@@ -18,7 +19,7 @@ class EvaluationSettings:
     False: the untouched base. picks: how many are written for each, and which of these counts. likelihood: also log p
     of the predictions, and how much they help to write the text. forward: a run that writes responses, for that; by
     default the base does. semantic: the folder of a sentence encoder. secrets: files of private strings that a run
-    which writes responses is asked for.
+    which writes responses is asked for. judge: rates the predictions.
     """
 
     source: str | None = None
@@ -32,6 +33,7 @@ class EvaluationSettings:
     forward: str | None = None
     semantic: Path | None = None
     secrets: tuple[Path, ...] = ()
+    judge: JudgeSettings | None = None
 
     @property
     def with_likelihoods(self) -> bool:
@@ -57,7 +59,7 @@ class EvaluationSettings:
             "--adapter": not self.use_adapter,
             "--likelihood": self.likelihood,
         }
-        wrong |= {"--forward": bool(self.forward), "--semantic": bool(self.semantic)}
+        wrong |= {"--forward": bool(self.forward), "--semantic": bool(self.semantic), "--judge": bool(self.judge)}
         if given := ", ".join(name for name, is_given in wrong.items() if is_given):
             raise UserError(f"{run} writes responses: {given} can't be used with it")
 

@@ -17,6 +17,7 @@ from revinst.inference.engine.engine import GenerationSettings
 from revinst.inference.load import load_for_inference
 from revinst.inference.trained import open_trained
 from revinst.runs.metrics import MetricsFile
+from tests.evaluation.stand_in import serving
 from tests.tiny import tiny_config
 
 GAINS = ("prediction", "reference", "shuffled")
@@ -309,6 +310,17 @@ def test_similarity_in_meaning_stands_beside_its_baselines(runs, tmp_path, monke
     assert all(scores["baselines"][name]["semantic"] == scores["baselines"][name]["chrf"] for name in BASELINES)
     assert scores["metrics"]["semantic"]["mean"] == scores["metrics"]["chrf"]["mean"]
     assert "semantic: " in capsys.readouterr().out
+
+
+def test_a_judge_rates_what_a_run_writes(runs, tmp_path, capsys):
+    with serving() as server:
+        judge = ("--judge", server.url, "--judge_model", "m", "--judge_limit", 3)
+        options = ("--limit", 4, "--max_new_tokens", 2, "--output", tmp_path / "out", *judge)
+        assert run_command("evaluate", runs / "one", *options) == 0
+        scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+        assert scores["metrics"]["judge"]["n"] == scores["judge"]["n"] == 3
+        assert "judge, 1-5: " in capsys.readouterr().out and run_command("evaluate", runs / "one", *options) == 0
+        assert 1 <= len(server.paid) == len(set(server.paid)) <= 3, "equal predictions for equal texts are one question"
 
 
 @pytest.mark.wide

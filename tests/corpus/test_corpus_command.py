@@ -32,6 +32,7 @@ from revinst.runs.folder import Run
 from scripts.made_mail import ME, SECRETS, build_mails
 from tests.commands.hub import TOKEN, run_beside, serve_hub
 from tests.commands.test_run import run_command
+from tests.evaluation.stand_in import serving
 
 # An untrained model writes no sentences: what judges these is off.
 LOOSE = ["min_gain", "min_ifd", "max_ifd", "max_rifd", "language", "copy_rate", "looping", "max_instruction_words"]
@@ -126,6 +127,9 @@ def test_no_file_name_is_in_the_card(backward_run, tmp_path):
     [
         (["--public"], "--push_to_hub"),
         (["--filter", "min_rating=3"], "--curate"),
+        (["--filter", "judge=3"], "--judge"),
+        (["--judge", "https://judge.example", "--judge_model", "m"], "--judge_remote"),
+        (["--judge", "http://localhost", "--judge_model", "m", "--texts_only"], "--texts_only writes none"),
         (["--filter", "min_words=nan"], "not a number"),
         (["--me", " "], "give a name, an id or an address"),
         (["--me", "Mara"], "the mail in it names its authors"),
@@ -370,6 +374,27 @@ def test_curation(backward_run, mbox, tmp_path, monkeypatch, capsys):
     assert run_command("corpus", mbox, tmp_path / "b", *args, "--max_unparsable", 0.19) == 2
     assert "20% of 20 ratings can't be read" in capsys.readouterr().err
     assert not (tmp_path / "b" / "dataset.jsonl").exists()
+
+
+def test_a_judge_filters_what_the_other_filters_keep(backward_run, mbox, tmp_path):
+    args = ("--limit", 20, "--samples", 1, "--run", backward_run, *OPTIONS, "--filter", "min_words=1")
+    out = tmp_path / "out"
+    assert run_command("corpus", mbox, out, *args) == 0
+    kept = {row["text"] for row in read(out / "provenance.jsonl")}
+    with serving() as server:
+        ratings = itertools.cycle([2, 3, 5])
+        server.answer = lambda prompt: json.dumps({"answer": next(ratings)})
+        judge = ("--judge", server.url, "--judge_model", "m", "--judge_parallel", 1)
+        assert run_command("corpus", mbox, out, *args, *judge, "--filter", "judge=3") == 0
+        asked = len(server.paid)
+        found = {row["text"]: row["judge"] for row in read(out / "provenance.jsonl")}
+        dropped = [row for row in read(out / "dropped.jsonl") if row["filter"] == "judge"]
+        assert set(found.values()) == {3, 5} and all("2 points by the judge" in row["reason"] for row in dropped)
+        assert found.keys() | {row["id"] for row in dropped} == kept and dropped
+        card = (out / "card.json").read_text()
+        assert json.loads(card)["judge"]["n"] == asked <= len(kept) and server.url not in card
+        assert run_command("corpus", mbox, out, *args, *judge, "--filter", "judge=5") == 0
+        assert {row["judge"] for row in read(out / "provenance.jsonl")} == {5} and len(server.paid) == asked
 
 
 def test_one_process_at_a_time(backward_run, mbox, tmp_path, capsys):
