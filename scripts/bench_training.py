@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     variant = VARIANTS[options.worker]
     peer = "gc" in variant
-    speeds, loss, targets = measure_peer(options, variant) if peer else measure_ours(options, variant)
+    speeds, loss, targets = measure_peer(options, variant, Clock()) if peer else measure_ours(options, variant)
     result: dict[str, Any] = {"tokens_per_s": round(statistics.median(speeds)), "loss": loss}
     if torch.cuda.is_available():
         gc.collect()
@@ -153,29 +153,47 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     return speeds, float(rows[-1]["train/loss"]), len(targets) if isinstance(targets, list) else 7
 
 
-def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
+class Clock:
+    """Seconds of each step, between device syncs."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def begin(self) -> None:
+        self.sync()
+        self.since = time.perf_counter()
+
+    def end(self) -> None:
+        self.sync()
+        self.seconds.append(time.perf_counter() - self.since)
+
+    @staticmethod
+    def sync() -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Clock) -> tuple[list[float], float, int]:
     """TRL's or Unsloth's trainer on full rows of the same text, with their own recommended settings."""
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     unsloth = "unsloth" in options.worker
     if unsloth:
         import unsloth as _  # noqa: F401  (patches transformers, so before it)
-    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     rows, step_rows, tokenizer = full_rows(options)
-    times: list[float] = []
 
-    class Clock(TrainerCallback):
+    class Steps(TrainerCallback):
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            torch.cuda.synchronize()
-            self.since = time.perf_counter()
+            clock.begin()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - self.since)
+            clock.end()
 
     checkpointing = variant["gc"] == "1"
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -210,10 +228,10 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     columns = {"input_ids": rows, "labels": rows}
     data = Dataset.from_dict(columns | ({"attention_mask": [[1] * len(row) for row in rows]} if unsloth else {}))
     trainer = SFTTrainer(
-        model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()], **extra
+        model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Steps()], **extra
     )
     loss = trainer.train().training_loss
-    return [step_rows * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
+    return [step_rows * len(rows[0]) / seconds for seconds in clock.seconds[options.warmup :]], loss, len(names)
 
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:

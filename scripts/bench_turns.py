@@ -1,0 +1,173 @@
+"""Training speeds that differ by little: variants of bench_training.py, or checkouts of revinst, step in turn.
+
+usage: bench_turns.py --base FOLDER|SHAPE --source FILE [--steps N] [--rounds N] NAME=VARIANT[@CHECKOUT] ...
+
+Each is a process of its own with its model on the one device; all load at once, then one trains a few steps while the
+others wait. So a clock that drops, or a busy host, meets all alike, and each round gives a ratio to the first named:
+their mean is printed with its 95 % interval (Student's t over rounds). The first round is warm-up. Memory must hold
+all of them together. A peer's variant takes no checkout.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench_training import VARIANTS, Clock, measure_ours, measure_peer
+
+from revinst.options import Parser
+
+# Of Student's t, two-sided 95 %, by degrees of freedom.
+T95 = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+
+
+def main() -> None:
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("contenders", nargs="+", metavar="NAME=VARIANT[@CHECKOUT]")
+    parser.add_argument("--base", required=True, help="a folder, or a shape of shapes.py, made with random weights")
+    parser.add_argument("--tokenizer", type=Path, help="folder of the tokenizer of a base that is made")
+    parser.add_argument("--like", help="give a base that is made the sizes of another shape")
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--config", default="configs/llama2-7b.yaml")
+    parser.add_argument("--steps", type=int, default=3, help="in a turn")
+    parser.add_argument("--rounds", type=int, default=8, help="after the warm-up")
+    parser.add_argument("--peer_batch", type=int, default=4, help="rows a forward of TRL and Unsloth")
+    parser.add_argument("--timeout_s", type=int, default=540, help="of all together")
+    parser.add_argument("--turn", help="of a worker: its number, those there are and the folder")
+    options = parser.parse_args()
+    if options.turn:
+        work(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if not Path(options.base).is_dir():
+            like = ["--like", options.like] if options.like else []
+            make = [sys.executable, str(Path(__file__).with_name("shapes.py")), options.base, f"{folder}/base"]
+            subprocess.run([*make, "--tokenizer", str(options.tokenizer), *like], check=True)
+            options.base = f"{folder}/base"
+        print_table(options, run_in_turn(options, Path(folder)))
+
+
+def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
+    """Starts a worker for each and waits for all; one that fails ends the others. -> name -> what it measured."""
+    (folder / "turn").write_text("0")
+    workers = []
+    for number, contender in enumerate(options.contenders):
+        name, what = contender.split("=", 1)
+        variant, _, checkout = what.partition("@")
+        given = {
+            "base": options.base, "source": options.source, "config": options.config, "steps": options.steps,
+            "rounds": options.rounds, "peer_batch": options.peer_batch,
+            "turn": f"{number},{len(options.contenders)},{folder}",
+        }  # fmt: skip
+        command = [sys.executable, __file__, f"{name}={variant}"]
+        command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+        path = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH", "")]))
+        log = (folder / f"{number}.log").open("w")
+        workers.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=log))
+    end = time.monotonic() + options.timeout_s
+    while any(worker.poll() is None for worker in workers) and time.monotonic() < end:
+        if any(worker.poll() for worker in workers):
+            break
+        time.sleep(0.5)
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    found: dict[str, dict[str, Any]] = {}
+    for number, contender in enumerate(options.contenders):
+        log = (folder / f"{number}.log").read_text()
+        lines = [line for line in log.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            raise SystemExit(f"{contender} gave no result:\n{log[-1500:]}")
+        found[contender.split("=")[0]] = json.loads(lines[-1][7:])
+    return found
+
+
+class TurnClock(Clock):
+    """Seconds of a turn's steps; waits for the turn before them and passes it on after."""
+
+    def __init__(self, steps: int, turns: int, place: str):
+        super().__init__()
+        number, workers, folder = place.split(",", 2)
+        self.number, self.next = int(number), (int(number) + 1) % int(workers)
+        self.steps, self.last, self.file = steps, steps * turns, Path(folder) / "turn"
+        self.count = 0
+
+    def begin(self) -> None:
+        if self.count % self.steps == 0 and self.count < self.last:
+            while self.file.read_text() != str(self.number):
+                time.sleep(0.002)
+            super().begin()
+
+    def end(self) -> None:
+        self.count += 1
+        if self.count % self.steps == 0 and self.count <= self.last:
+            super().end()
+            written = self.file.with_suffix(f".{self.number}")
+            written.write_text(str(self.next))
+            written.replace(self.file)
+
+
+def work(options: argparse.Namespace) -> None:
+    """One contender; prints its seconds of each turn, the tokens of a turn and the GiB that it took."""
+    import lightning.pytorch as lightning
+    import torch
+
+    variant = VARIANTS[options.contenders[0].split("=", 1)[1]]
+    options.worker = options.contenders[0].split("=", 1)[1]
+    options.warmup, turns = 0, options.rounds + 1
+    steps, options.steps = options.steps, options.steps * turns
+    clock = TurnClock(steps, turns, options.turn)
+    rows: list[int] = []
+
+    class Steps(lightning.Callback):
+        def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+            rows.append(trainer.datamodule.settings.rows_per_step)  # type: ignore[attr-defined]
+
+        def on_train_batch_start(self, *args: Any) -> None:
+            clock.begin()
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            clock.end()
+
+    fit = lightning.Trainer.fit
+
+    def with_clock(self: Any, *args: Any, **keys: Any) -> None:
+        self.callbacks.append(Steps())
+        fit(self, *args, **keys)
+
+    lightning.Trainer.fit = with_clock  # type: ignore[method-assign]
+    if "gc" in variant:
+        speeds, loss, _ = measure_peer(options, variant, clock)
+        tokens = speeds[0] * clock.seconds[0] * steps
+    else:
+        _, loss, _ = measure_ours(options, variant)
+        tokens = rows[0] * 2048 * steps
+    gib = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    print("RESULT " + json.dumps({"seconds": clock.seconds, "tokens": tokens, "loss": loss, "gib": gib}), flush=True)
+
+
+def print_table(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
+    """Tokens/s (median over rounds) and the mean ratio of speeds to the first, round by round."""
+    first = next(iter(found.values()))["seconds"][1:]
+    print(f"{options.rounds} rounds of {options.steps} steps in turn")
+    print("| what | tokens/s | ratio to the first [95 %] | allocated GiB | loss |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, result in found.items():
+        seconds = result["seconds"][1:]
+        ratios = [one / other for one, other in zip(first, seconds, strict=True)]
+        speed = result["tokens"] / statistics.median(seconds)
+        half = T95[min(len(ratios) - 1, len(T95) - 1)] * statistics.stdev(ratios) / math.sqrt(len(ratios))
+        mean = statistics.mean(ratios)
+        interval = f"{mean:.4f} [{mean - half:.4f}, {mean + half:.4f}]"
+        print(f"| {name} | {speed:,.0f} | {interval} | {result['gib']:.1f} | {result['loss']:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
