@@ -81,10 +81,10 @@ def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
         worker.wait()
     found: dict[str, dict[str, Any]] = {}
     for number, contender in enumerate(options.contenders):
-        log = (folder / f"{number}.log").read_text()
-        lines = [line for line in log.splitlines() if line.startswith("RESULT ")]
+        text = (folder / f"{number}.log").read_text()
+        lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
         if not lines:
-            raise SystemExit(f"{contender} gave no result:\n{log[-1500:]}")
+            raise SystemExit(f"{contender} gave no result:\n{text[-1500:]}")
         found[contender.split("=")[0]] = json.loads(lines[-1][7:])
     return found
 
