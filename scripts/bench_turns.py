@@ -4,8 +4,8 @@ usage: bench_turns.py --base FOLDER|SHAPE --source FILE [--steps N] [--rounds N]
 
 Each is a process of its own with its model on the one device; all load at once, then one trains a few steps while the
 others wait. So a clock that drops, or a busy host, meets all alike, and each round gives a ratio to the first named:
-their mean is printed with its 95 % interval (Student's t over rounds). The first round is warm-up. Memory must hold
-all of them together. A peer's variant takes no checkout.
+their median is printed with its 95 % interval. The first round is warm-up. Memory must hold all of them together.
+A peer's variant takes no checkout.
 """
 
 import argparse
@@ -24,9 +24,6 @@ from bench_training import VARIANTS, Clock, measure_ours, measure_peer
 
 from revinst.options import Parser
 
-# Of Student's t, two-sided 95 %, by degrees of freedom.
-T95 = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
@@ -40,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="after the warm-up")
     parser.add_argument("--peer_batch", type=int, default=4, help="rows a forward of TRL and Unsloth")
     parser.add_argument("--timeout_s", type=int, default=540, help="of all together")
+    parser.add_argument("--out", type=Path, help="file for the seconds of each step")
     parser.add_argument("--turn", help="of a worker: its number, those there are and the folder")
     options = parser.parse_args()
     if options.turn:
@@ -51,7 +49,10 @@ def main() -> None:
             make = [sys.executable, str(Path(__file__).with_name("shapes.py")), options.base, f"{folder}/base"]
             subprocess.run([*make, "--tokenizer", str(options.tokenizer), *like], check=True)
             options.base = f"{folder}/base"
-        print_table(options, run_in_turn(options, Path(folder)))
+        found = run_in_turn(options, Path(folder))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print_table(options, found)
 
 
 def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
@@ -90,40 +91,38 @@ def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
 
 
 class TurnClock(Clock):
-    """Seconds of a turn's steps; waits for the turn before them and passes it on after."""
+    """Waits for the turn before the first of its steps; passes it on after the last."""
 
     def __init__(self, steps: int, turns: int, place: str):
         super().__init__()
         number, workers, folder = place.split(",", 2)
         self.number, self.next = int(number), (int(number) + 1) % int(workers)
         self.steps, self.last, self.file = steps, steps * turns, Path(folder) / "turn"
-        self.count = 0
 
     def begin(self) -> None:
-        if self.count % self.steps == 0 and self.count < self.last:
+        if len(self.seconds) % self.steps == 0 and len(self.seconds) < self.last:
             while self.file.read_text() != str(self.number):
                 time.sleep(0.002)
-            super().begin()
+        super().begin()
 
     def end(self) -> None:
-        self.count += 1
-        if self.count % self.steps == 0 and self.count <= self.last:
-            super().end()
+        super().end()
+        if len(self.seconds) % self.steps == 0 and len(self.seconds) <= self.last:
             written = self.file.with_suffix(f".{self.number}")
             written.write_text(str(self.next))
             written.replace(self.file)
 
 
 def work(options: argparse.Namespace) -> None:
-    """One contender; prints its seconds of each turn, the tokens of a turn and the GiB that it took."""
+    """One contender; prints its seconds and tokens of a step and the GiB that it took."""
     import lightning.pytorch as lightning
     import torch
 
     variant = VARIANTS[options.contenders[0].split("=", 1)[1]]
     options.worker = options.contenders[0].split("=", 1)[1]
     options.warmup, turns = 0, options.rounds + 1
-    steps, options.steps = options.steps, options.steps * turns
-    clock = TurnClock(steps, turns, options.turn)
+    clock = TurnClock(options.steps, turns, options.turn)
+    options.steps *= turns
     rows: list[int] = []
 
     class Steps(lightning.Callback):
@@ -145,28 +144,39 @@ def work(options: argparse.Namespace) -> None:
     lightning.Trainer.fit = with_clock  # type: ignore[method-assign]
     if "gc" in variant:
         speeds, loss, _ = measure_peer(options, variant, clock)
-        tokens = speeds[0] * clock.seconds[0] * steps
+        tokens = round(speeds[0] * clock.seconds[0])
     else:
         _, loss, _ = measure_ours(options, variant)
-        tokens = rows[0] * 2048 * steps
+        tokens = rows[0] * 2048
     gib = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     print("RESULT " + json.dumps({"seconds": clock.seconds, "tokens": tokens, "loss": loss, "gib": gib}), flush=True)
 
 
 def print_table(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
-    """Tokens/s (median over rounds) and the mean ratio of speeds to the first, round by round."""
-    first = next(iter(found.values()))["seconds"][1:]
+    """Medians over rounds: tokens/s, and the ratio of speeds to the first, round by round."""
+    first: list[float] = []
     print(f"{options.rounds} rounds of {options.steps} steps in turn")
-    print("| what | tokens/s | ratio to the first [95 %] | allocated GiB | loss |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| what | tokens/s | ratio to the first [95 %] | slowest round | allocated GiB | loss |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, result in found.items():
-        seconds = result["seconds"][1:]
-        ratios = [one / other for one, other in zip(first, seconds, strict=True)]
-        speed = result["tokens"] / statistics.median(seconds)
-        half = T95[min(len(ratios) - 1, len(T95) - 1)] * statistics.stdev(ratios) / math.sqrt(len(ratios))
-        mean = statistics.mean(ratios)
-        interval = f"{mean:.4f} [{mean - half:.4f}, {mean + half:.4f}]"
-        print(f"| {name} | {speed:,.0f} | {interval} | {result['gib']:.1f} | {result['loss']:.4f} |")
+        turns = [result["seconds"][options.steps * turn :][: options.steps] for turn in range(1, options.rounds + 1)]
+        speeds = [options.steps * result["tokens"] / sum(turn) for turn in turns]
+        first = first or speeds
+        ratios = sorted(one / other for one, other in zip(speeds, first, strict=True))
+        outer = outer_rounds(len(ratios))
+        interval = f"{statistics.median(ratios):.4f} [{ratios[outer]:.4f}, {ratios[-1 - outer]:.4f}]"
+        slowest = f"{min(speeds) / statistics.median(speeds):.3f}"
+        speed = f"{statistics.median(speeds):,.0f}"
+        print(f"| {name} | {speed} | {interval} | {slowest} | {result['gib']:.1f} | {result['loss']:.4f} |")
+
+
+def outer_rounds(rounds: int) -> int:
+    """How many of the lowest and of the highest lie outside the 95 % interval of a median, whatever the distribution:
+    the sign test's, so that one round disturbed by something else does not widen it."""
+    total, outside = 0.0, 0
+    while 2 * (total := total + math.comb(rounds, outside) / 2**rounds) <= 0.05:
+        outside += 1
+    return max(0, outside - 1)
 
 
 if __name__ == "__main__":
