@@ -3,8 +3,8 @@
 usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--tiny]
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
-equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. Weights are bf16, of the
-initialisation of transformers.
+equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. A vocabulary that is smaller
+than the tokenizer's becomes as large. Weights are bf16, of the initialisation of transformers.
 """
 
 import shutil
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from revinst.errors import UserError
 from revinst.options import Parser
 
 LLAMA3_ROPE = {
@@ -92,19 +91,24 @@ def base_folder(base: str, tokenizer: Path | None, like: str | None = None, tiny
 
 
 def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None, tiny: bool = False) -> None:
-    """Weights, config and tokenizer into a folder. Raises UserError where the tokenizer has none of its files."""
+    """Weights, config and tokenizer into a folder."""
     import torch
+    from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    files = [*tokenizer.glob("*token*")]
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise SystemExit(f"{tokenizer}: no tokenizer.json in it")
     values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | (TINY if tiny else {})
+    ids = max(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab().values()) + 1
+    if ids > values["vocab_size"]:
+        print(f"{shape}: a vocabulary of {ids:,}, the tokenizer's, instead of {values['vocab_size']:,}")
+        values["vocab_size"] = ids
     config = AutoConfig.for_model(**values)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="5GB")
-    files = [*tokenizer.glob("*token*")]
-    if not files:
-        raise UserError(f"{tokenizer}: no tokenizer in it")
     for file in files:
         shutil.copy(file, folder)
 
