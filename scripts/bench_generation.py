@@ -1,7 +1,7 @@
 """Generation speed of revinst beside transformers' `generate` and `generate_batch`, greedy, the adapter included.
 
-usage: bench_generation.py --base FOLDER [--variants slots generate-4bit:64 ...] [--rows N] [--prompt_tokens N]
-       [--new_tokens N] [--lengths FILE] [--repeats N] [--out FILE]
+usage: bench_generation.py --base FOLDER|SHAPE [...] [--variants slots generate-4bit:64 ...] [--rows N]
+       [--prompt_tokens N] [--new_tokens N] [--lengths FILE] [--repeats N] [--out FILE]
 
 Variants, each in a process of its own, `:N` after a name is its batch size:
   slots            ours, weights merged; also slots-22gib: within 22 GiB, as on a 24 GB card
@@ -12,6 +12,10 @@ Variants, each in a process of its own, `:N` after a name is its batch size:
 Prompts are random tokens. With --lengths (jsonl rows with an instruction) each row stops at the length of one of these
 instead of at --new_tokens; `generate` then runs each batch to its longest. The time includes prefill and, for ours, the
 laying out of the weights, not loading. The first run is warm-up.
+
+Several bases are measured one after another, and beside each is its ratio to the first. A shape of shapes.py is made
+with random weights; with --like all have the sizes of one (layers, widths, heads, vocabulary): equal FLOP and an equal
+cache, so what differs is how a layer is built.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from shapes import base_folder
 
 from revinst.options import Parser
 
@@ -34,7 +39,10 @@ NAMES = ("slots", "slots-22gib", "generate-4bit", "generate-merged", "generate-s
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base", nargs="+", required=True, help="folders, or shapes of shapes.py")
+    parser.add_argument("--tokenizer", type=Path, help="folder of the tokenizer of bases that are made")
+    parser.add_argument("--like", help="give bases that are made the sizes of this shape")
+    parser.add_argument("--tiny", action="store_true", help="make them of two small layers, for a rehearsal")
     parser.add_argument("--variants", nargs="+", default=["slots", "generate-4bit:64", "generate-merged:256"])
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--prompt_tokens", type=int, default=96)
@@ -48,21 +56,35 @@ def main() -> None:
     if options.worker:
         print("RESULT " + json.dumps(measure(options)), flush=True)
         return
-    results = [{"variant": variant} | run_worker(variant, options) for variant in options.variants]
+    results = []
+    for base in options.base:
+        with base_folder(base, options.tokenizer, options.like, options.tiny) as folder:
+            results += [
+                {"base": base, "variant": variant} | run_worker(folder, variant, options)
+                for variant in options.variants
+            ]
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
-    print("| variant | new tokens/s | rows/s | first run, s | peak GiB |")
-    print("| --- | --- | --- | --- | --- |")
+    print_table(results)
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """The ratio is to the first base in the same variant."""
+    first = {result["variant"]: result.get("tokens_per_s") for result in reversed(results)}
+    print("| base | variant | new tokens/s | ratio | rows/s | first run, s | peak GiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for result in results:
         if "error" not in result:
-            cells = (f"{result['tokens_per_s']:,}", result["rows_per_s"], result["first_s"], result.get("peak_gib", ""))
-            print(f"| {result['variant']} | {' | '.join(map(str, cells))} |")
+            speed, reference = result["tokens_per_s"], first[result["variant"]]
+            ratio = f"{speed / reference:.3f}" if reference else ""
+            rest = [str(result.get(name, "")) for name in ("rows_per_s", "first_s", "peak_gib")]
+            print(f"| {' | '.join([result['base'], result['variant'], f'{speed:,}', ratio, *rest])} |")
 
 
-def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
-    arguments = [part for name in ("base", "rows", "prompt_tokens", "new_tokens", "repeats", "lengths")
+def run_worker(base: str, variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    arguments = [part for name in ("rows", "prompt_tokens", "new_tokens", "repeats", "lengths")
                  if (value := getattr(options, name)) is not None for part in (f"--{name}", str(value))]  # fmt: skip
-    command = [sys.executable, __file__, *arguments, "--worker", variant]
+    command = [sys.executable, __file__, "--base", base, *arguments, "--worker", variant]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout_s, check=False)
     except subprocess.TimeoutExpired:
@@ -80,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if name not in NAMES:
         raise SystemExit(f"{name}: choose from {', '.join(NAMES)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(options.base, device, merged=name.split("-")[-1] in ("merged", "static", "batch"))
+    model = load_model(options.base[0], device, merged=name.split("-")[-1] in ("merged", "static", "batch"))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, model.config.vocab_size - 1, (options.rows, options.prompt_tokens), generator=generator)
     limits = read_limits(options)
@@ -127,7 +149,7 @@ def read_limits(options: argparse.Namespace) -> list[int]:
     from revinst.data.tokenizer import load_tokenizer
 
     rows = [json.loads(line)["instruction"] for line in options.lengths.open()]
-    lengths = [len(ids) + 1 for ids in load_tokenizer(options.base).encode_continuations(rows)]
+    lengths = [len(ids) + 1 for ids in load_tokenizer(options.base[0]).encode_continuations(rows)]
     generator = torch.Generator().manual_seed(1)
     picked = torch.randint(len(lengths), (options.rows,), generator=generator).tolist()
     return [min(lengths[number], options.new_tokens) for number in picked]

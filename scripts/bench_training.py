@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from shapes import base_folder
 
 from revinst.options import Parser
 
@@ -79,14 +80,7 @@ def main() -> None:
     if options.worker:
         print("RESULT " + json.dumps(measure(options)), flush=True)
         return
-    if Path(options.base).is_dir():
-        compare(options)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        like = ["--like", options.like] if options.like else []
-        make = [sys.executable, str(Path(__file__).with_name("shapes.py")), options.base, folder]
-        subprocess.run([*make, "--tokenizer", str(options.tokenizer), *like], check=True)
-        options.base = folder
+    with base_folder(options.base, options.tokenizer, options.like) as options.base:
         compare(options)
 
 

@@ -1,16 +1,21 @@
 """Bases with the shape of released ones and random weights, for measuring speed and memory where no weights are.
 
-usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE]
+usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--tiny]
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
-equal FLOP. Weights are bf16, of the initialisation of transformers.
+equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. A vocabulary that is smaller
+than the tokenizer's becomes as large. Weights are bf16, of the initialisation of transformers.
 """
 
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from revinst.errors import UserError
 from revinst.options import Parser
 
 LLAMA3_ROPE = {
@@ -54,6 +59,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": GEMMA3_ROPE,
     },
 }  # fmt: skip
+TINY = {
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -62,24 +71,44 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder whose tokenizer is taken")
     parser.add_argument("--like", choices=SHAPES)
+    parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    make_shape(options.shape, options.folder, options.tokenizer, options.like)
+    make_shape(options.shape, options.folder, options.tokenizer, options.like, options.tiny)
 
 
-def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None) -> None:
-    """Weights, config and tokenizer into a folder. Raises UserError where the tokenizer has none of its files."""
+@contextmanager
+def base_folder(base: str, tokenizer: Path | None, like: str | None = None, tiny: bool = False) -> Iterator[str]:
+    """A base's folder: itself, or a shape by its name, made in a process of its own and deleted afterwards."""
+    if Path(base).is_dir():
+        yield base
+        return
+    if base not in SHAPES or tokenizer is None:
+        raise SystemExit(f"{base}: no such folder; for a shape ({', '.join(SHAPES)}) give --tokenizer FOLDER too")
+    with tempfile.TemporaryDirectory() as folder:
+        options = (["--like", like] if like else []) + ["--tiny"] * tiny
+        subprocess.run([sys.executable, __file__, base, folder, "--tokenizer", str(tokenizer), *options], check=True)
+        yield folder
+
+
+def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None, tiny: bool = False) -> None:
+    """Weights, config and tokenizer into a folder."""
     import torch
+    from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {})
+    files = [*tokenizer.glob("*token*")]
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise SystemExit(f"{tokenizer}: no tokenizer.json in it")
+    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | (TINY if tiny else {})
+    ids = max(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab().values()) + 1
+    if ids > values["vocab_size"]:
+        print(f"{shape}: a vocabulary of {ids:,}, the tokenizer's, instead of {values['vocab_size']:,}")
+        values["vocab_size"] = ids
     config = AutoConfig.for_model(**values)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="5GB")
-    files = [*tokenizer.glob("*token*")]
-    if not files:
-        raise UserError(f"{tokenizer}: no tokenizer in it")
     for file in files:
         shutil.copy(file, folder)
 
