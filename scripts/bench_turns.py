@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_training import VARIANTS, Clock, measure_ours, measure_peer
+from shapes import base_folder
 
 from revinst.options import Parser
 
@@ -43,12 +44,8 @@ def main() -> None:
     if options.turn:
         work(options)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        if not Path(options.base).is_dir():
-            like = ["--like", options.like] if options.like else []
-            make = [sys.executable, str(Path(__file__).with_name("shapes.py")), options.base, f"{folder}/base"]
-            subprocess.run([*make, "--tokenizer", str(options.tokenizer), *like], check=True)
-            options.base = f"{folder}/base"
+    made = base_folder(options.base, options.tokenizer, options.like)
+    with tempfile.TemporaryDirectory() as folder, made as options.base:
         found = run_in_turn(options, Path(folder))
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
