@@ -117,7 +117,7 @@ def work(options: argparse.Namespace) -> None:
 
     variant = VARIANTS[options.contenders[0].split("=", 1)[1]]
     options.worker = options.contenders[0].split("=", 1)[1]
-    options.warmup, turns = 0, options.rounds + 1
+    options.warmup, turns = 0, options.rounds + 2  # the first is warm-up, the last saves the adapter
     clock = TurnClock(options.steps, turns, options.turn)
     options.steps *= turns
     rows: list[int] = []
