@@ -1,6 +1,6 @@
 """Bases with the shape of released ones and random weights, for measuring speed and memory where no weights are.
 
-usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE]
+usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--layers N]
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
 equal FLOP. Weights are bf16, of the initialisation of transformers.
@@ -62,16 +62,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder whose tokenizer is taken")
     parser.add_argument("--like", choices=SHAPES)
+    parser.add_argument("--layers", type=int, help="fewer than it has")
     options = parser.parse_args()
-    make_shape(options.shape, options.folder, options.tokenizer, options.like)
+    make_shape(options.shape, options.folder, options.tokenizer, options.like, options.layers)
 
 
-def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None) -> None:
+def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None, layers: int | None = None) -> None:
     """Weights, config and tokenizer into a folder. Raises UserError where the tokenizer has none of its files."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {})
+    values |= {"num_hidden_layers": layers} if layers else {}
     config = AutoConfig.for_model(**values)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with device:
