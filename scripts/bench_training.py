@@ -8,7 +8,8 @@ usage: bench_training.py --base FOLDER|SHAPE --source FILE [--variants fast lean
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
 `revinst fit`, and the numbers are metrics.csv's own; peers get the rows that our data module makes, and their steps
-are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16.
+are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16, and ours are in bf16 but
+for the variants named fp8.
 """
 
 import argparse
@@ -38,10 +39,14 @@ QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
+    "fast-fp8-backward": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
+    "fast-fp8": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8"},
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
     "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
+    "lean-fp8-backward": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
+    "lean-fp8": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8"},
     "plain": FULL_ROWS | {"model.kernels": "plain"},
     "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
     "dolly-fast": FAST | NO_DROPOUT,
@@ -137,7 +142,8 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     length = {"trainer.max_steps": str(options.steps), "trainer.log_every_n_steps": str(LOG_EVERY)}
     with tempfile.TemporaryDirectory() as runs:
         where = {"runs_dir": runs, "run_name": "bench", "model.base": options.base, "data.source": options.source}
-        keys = quiet | length | where | {"trainer.enable_progress_bar": "false"} | variant
+        quiet |= {"trainer.enable_progress_bar": "false"}
+        keys = quiet | length | where | {"model.base_gemm": "bf16"} | variant
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]

@@ -212,6 +212,55 @@ def nf4_kernel(
     tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
 
 
+@triton.jit
+def store_fp8(values, out, row, column, rows, columns, out_stride, scale, TRANSPOSE: tl.constexpr):
+    """values [rows of the tile, columns of it], divided by scale[0], into a matrix or the transpose of one."""
+    inside = (row < rows) & (column < columns)
+    values = values * (1.0 / tl.load(scale))
+    if TRANSPOSE:
+        target = out + tl.trans(column) * out_stride + tl.trans(row)
+        tl.store(target, tl.trans(values).to(out.dtype.element_ty), mask=tl.trans(inside))
+    else:
+        tl.store(out + row * out_stride + column, values.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def nf4_to_fp8_kernel(
+    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, scale, out, rows, columns, out_stride,
+    TRANSPOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    half = tl.program_id(1).to(tl.int64) * (COLUMNS // 2) + tl.arange(0, COLUMNS // 2)[None, :]
+    column = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    byte, inside = row * (columns // 2) + half, (row < rows) & (half < columns // 2)
+    values = nf4_values(byte, inside, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset)
+    store_fp8(values, out, row, column, rows, columns, out_stride, scale, TRANSPOSE)
+
+
+@triton.jit
+def dense_to_fp8_kernel(
+    weight, scale, out, rows, columns, weight_stride, out_stride,
+    TRANSPOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    values = tl.load(weight + row * weight_stride + column, mask=(row < rows) & (column < columns), other=0.0)
+    store_fp8(values.to(tl.float32), out, row, column, rows, columns, out_stride, scale, TRANSPOSE)
+
+
+@triton.jit
+def quantize_rows_kernel(x, out, scale, columns, x_stride, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < columns
+    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32)
+    size = tl.abs(value)
+    size = tl.where(size < float("inf"), size, float("inf"))  # of nan too; the conversion alone would clip infinity
+    row_scale = tl.maximum(tl.max(size), 1e-30) / 448.0
+    tl.store(scale + row, row_scale)
+    tl.store(out + row * columns + column, (value * (1.0 / row_scale)).to(out.dtype.element_ty), mask=inside)
+
+
 # ---- the same functions as in `reference` ---------------------------------------------------------------------------
 
 
@@ -361,3 +410,42 @@ def double_nf4(base: torch.nn.Linear) -> "QuantState | None":
 def nf4_arguments(weight: Tensor, state: "QuantState") -> tuple[Tensor, ...]:
     statistics = (state.absmax, state.state2.code, state.state2.absmax, state.offset)
     return weight.data, state.code, *statistics
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    assert x.stride(1) == 1
+    out = torch.empty(x.shape, dtype=reference.E4M3, device=x.device)
+    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
+    quantize_rows_kernel[(len(x),)](x, out, scale, x.shape[1], x.stride(0), **row_launch(x.shape[1]))
+    return out, scale
+
+
+def fill_base_fp8(base: torch.nn.Linear, scale: Tensor, out: Tensor, transpose: bool) -> None:
+    weight, state = base.weight, double_nf4(base)
+    rows, columns = out.shape[::-1] if transpose else out.shape
+    tile = {"ROWS": 128 if transpose else 64, "COLUMNS": 64 if transpose else 128, "num_warps": 4}  # whole lines of out
+    grid = triton.cdiv(rows, tile["ROWS"]), triton.cdiv(columns, tile["COLUMNS"])
+    if state is not None and weight.numel() * 2 == out.numel():
+        nf4_to_fp8_kernel[grid](
+            *nf4_arguments(weight, state), scale, out, rows, columns, out.stride(0), TRANSPOSE=transpose,
+            enable_fp_fusion=False, **tile,
+        )  # fmt: skip
+    elif weight.shape == (rows, columns) and weight.stride(1) == 1:
+        dense_to_fp8_kernel[grid](
+            weight, scale, out, rows, columns, weight.stride(0), out.stride(0), TRANSPOSE=transpose, **tile
+        )
+    else:
+        reference.fill_base_fp8(base, scale, out, transpose)
+
+
+FAST_SUMS = True  # in about 14 bits (https://arxiv.org/abs/2412.19437, section 3.5.2); e4m3 rounds to 4
+
+
+def multiply_fp8(
+    x: tuple[Tensor, Tensor], weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    (values, scale), (weights, weight_scale) = x, weight
+    bias = None if bias is None else bias.to(dtype)
+    return torch._scaled_mm(
+        values, weights.T, scale, weight_scale, bias=bias, out_dtype=dtype, use_fast_accum=FAST_SUMS
+    )
