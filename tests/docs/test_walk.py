@@ -1,4 +1,4 @@
-"""Every command of README.md as it stands there, one after the other in an empty folder, with a tiny base and few rows."""
+"""Every command of README.md as it stands there, one after the other, with a tiny base and few rows."""
 
 import contextlib
 import io
