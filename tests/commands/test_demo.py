@@ -1,6 +1,5 @@
 """The page of `revinst demo` in headless Chromium: what it shows, where it listens, whom it calls."""
 
-import shutil
 import socket
 
 import pytest
@@ -18,6 +17,7 @@ from revinst.model.adapter import save_adapter
 from revinst.model.lora import attach_lora
 from revinst.pages.instructions import build_page, describe_candidate
 from revinst.pages.serve import load_gradio, serve
+from tests.browser import open_chromium
 
 TRAIN = [
     Example("1", "What is a comet?", "", "A comet is a lump of ice and dust.", ""),
@@ -78,10 +78,6 @@ def test_without_gradio(monkeypatch):
 def test_page_in_a_browser(writer):
     """A text typed, a button pressed; nothing is asked of any other machine, nothing listens but on 127.0.0.1."""
     pytest.importorskip("gradio", reason="pip install gradio")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: apt-get install chromium")
     gradio = load_gradio()
     page_app = build_page(gradio, writer, TRAIN, "run")
     url = serve(gradio, page_app, None, block=False)
@@ -91,8 +87,7 @@ def test_page_in_a_browser(writer):
         with socket.socket() as other:
             other.settimeout(2)
             assert other.connect_ex(("127.0.0.2", port)) != 0
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        with open_chromium() as browser:
             page = browser.new_page(viewport={"width": 1200, "height": 1000})
             asked, problems = [], []
             page.on("request", lambda request: asked.append(request.url))
@@ -110,6 +105,5 @@ def test_page_in_a_browser(writer):
             assert "greedy" in shown and "picked" in shown and len(expected) == 9
             assert {address for address in asked if not address.startswith((url, "data:", "blob:"))} == set()
             assert problems == []
-            browser.close()
     finally:
         page_app.close()
