@@ -37,17 +37,20 @@ def describe_quantization(trained: "Trained") -> str:
 
 
 def describe_training(trained: "Trained") -> Facts:
-    """Of the run's manifest; nothing of an adapter folder, which has none."""
+    """Of the run's manifest; nothing of an adapter folder, which has none. What an older version did not keep is left
+    out: a report is not lost for that.
+    """
     manifest = trained.run.read_manifest() if trained.run else {}
-    if not (data := manifest.get("data")):
-        return {}
-    # a source may be a list of files
-    source = ", ".join(data["source"]) if isinstance(data["source"], list) else str(data["source"])
-    rows = f"{data['train']:,} rows of {source}; {data['val']:,} for validation, {data['heldout']:,} held out"
-    if "steps" not in manifest:
-        return {"data": rows, "training": "not finished"}
-    training = f"{manifest['steps']:,} steps, {manifest['epochs']:.3g} epochs, seed {manifest['seed']}"
-    return {"data": rows, "training": f"{training}, started {manifest['started'][:10]}"}
+    data, facts = manifest.get("data", {}), {}
+    if source := data.get("source"):
+        parts = {"train": "for training", "val": "for validation", "heldout": "held out"}
+        counts = [f"{data[part]:,} rows {use}" for part, use in parts.items() if part in data]
+        facts["data"] = "; ".join([", ".join(source) if isinstance(source, list) else str(source), *counts])
+    if manifest:
+        texts = {"steps": "{:,} steps", "epochs": "{:.3g} epochs", "seed": "seed {}", "started": "started {:.10}"}
+        known = [text.format(manifest[name]) for name, text in texts.items() if manifest.get(name) is not None]
+        facts["training"] = ", ".join(known if manifest.get("completed") else ["not finished", *known])
+    return facts
 
 
 def describe_rows(asked: EvaluationSettings) -> str:
