@@ -29,8 +29,11 @@ def write_comparison(path: Path, result: Result, predictions: Predictions, least
     is told of. command: as it was typed, for the page.
     """
     rows, lines = list(list_rows(result, least)), list(describe(result, least))
-    make = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}.get(path.suffix)
-    write_text(path, make(rows, lines) if make else as_page(result, rows, lines, predictions, command))
+    if path.suffix == ".html":
+        return write_text(path, as_page(result, rows, lines, predictions, command))
+    first = 2 if result["why"] else 1
+    lines[first:first] = describe_differences(result)
+    write_text(path, {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}[path.suffix](rows, lines))
 
 
 def check_format(path: Path) -> None:
@@ -82,8 +85,6 @@ def describe(result: Result, least: int) -> Iterator[str]:
     yield f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}."
     if result["why"]:
         yield f"{result['why']}."
-    for key, values in result["differences"].items():
-        yield f"{key}: {', '.join(values)}."
     few = {name for pair in result["pairs"] for name, part in pair["by_category"].items() if part["n"] < least}
     if few:
         yield f"Left out: {len(few)} {'category' if len(few) == 1 else 'categories'} with fewer than {least} rows."
@@ -94,6 +95,10 @@ def describe(result: Result, least: int) -> Iterator[str]:
         yield f"Judge, {pair['system']} against {result['against']}: {outcomes} ({lines})."
         if pair["note"]:
             yield pair["note"]
+
+
+def describe_differences(result: Result) -> list[str]:
+    return [f"{key}: {', '.join(values)}." for key, values in result["differences"].items()]
 
 
 def as_page(result: Result, pairs: Rows, lines: Sequence[str], predictions: Predictions, command: str) -> str:

@@ -168,6 +168,10 @@ def test_in_what_runs_differ(values, tmp_path):
     assert compare(base / "evaluation", tuned)["differences"] == {"adapter": ["none", "trained"]}
     assert compare(tuned, other)["differences"] == {}
     assert build_comparison_tables(compare(a, b))[0].row_count == 4
+    for name in ("out.md", "out.html"):
+        assert run_in_process("compare", a, b, "--output", tmp_path / name) == 0
+    assert "model.lr: 0.001, 0.01." in (tmp_path / "out.md").read_text().splitlines()
+    assert '<th scope="row">model.lr</th><td>0.001</td><td>0.01</td>' in (tmp_path / "out.html").read_text()
 
 
 def test_the_only_evaluations_of_the_same_rows_are_taken(values, tmp_path, capsys):
