@@ -50,7 +50,7 @@ def build_page(
         gradio.Markdown(build_head("Which instruction could have produced this text?", title, writer.trained.base))
         text = gradio.Textbox(label="Text", lines=6, max_lines=30, elem_id="text")
         texts = [[each.response] for each in examples]
-        gradio.Examples(texts, [text], label="Texts to try, not trained on", elem_id="examples", cache_examples=False)
+        gradio.Examples(texts, [text], label="Texts to try", elem_id="examples", cache_examples=False)
         with gradio.Row():
             samples = gradio.Slider(2, max(NUM_SAMPLES.values()), value=usual, step=1, label="Samples")
             temperature = gradio.Slider(0.1, 2.0, value=TEMPERATURE, step=0.1, label="Temperature of the samples")

@@ -65,9 +65,7 @@ def build_page(gradio: ModuleType, writer: LetterWriter, examples: Sequence[Exam
         instruction = gradio.Textbox(label="Instruction", lines=3, max_lines=10, elem_id="instruction")
         context = gradio.Textbox(label="Context", lines=3, visible=trained.with_context, elem_id="context")
         tries = [[each.instruction, each.context] for each in examples]
-        gradio.Examples(
-            tries, [instruction, context], label="To try, not trained on", elem_id="examples", cache_examples=False
-        )
+        gradio.Examples(tries, [instruction, context], label="To try", elem_id="examples", cache_examples=False)
         with gradio.Row():
             count = gradio.Slider(1, MAX_TEXTS, value=1, step=1, label="Texts")
             temperature = gradio.Slider(0, 1.5, value=0.7, step=0.1, label="Temperature (0: always the likeliest word)")

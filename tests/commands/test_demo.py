@@ -2,6 +2,8 @@
 
 import json
 import socket
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,8 +81,14 @@ def test_texts_are_escaped_and_run_as_their_letters_do(writer):
     assert '<p dir="auto">&lt;b&gt;1&lt;/b&gt; &amp; שלום</p>' in shown and "in 0 samples ·" in shown
 
 
-def test_rows_to_try_were_not_trained_on(tmp_path, tiny_llama):
+def test_rows_to_try(tmp_path, tiny_llama, monkeypatch, capsys):
+    def refuse(path):
+        raise UserError("rows.jsonl is gone")
+
     bare = Trained(tmp_path, str(tiny_llama), "none", "blog", with_context=False, seq_len=256)
+    gone = replace(bare, run=SimpleNamespace(split=tmp_path / "split.json"))
+    monkeypatch.setattr("revinst.pages.examples.read_split", refuse)
+    assert read_examples(gone) == read_examples(bare) and "rows.jsonl is gone" in capsys.readouterr().err
     train, tries = read_examples(bare)
     assert train == [] and len(tries) == 3 and all(80 <= len(each.response) <= 800 for each in tries)
     assert choose_handy(TRAIN) == TRAIN, "too short, but there is nothing else"
