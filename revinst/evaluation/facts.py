@@ -56,7 +56,9 @@ def describe_training(trained: "Trained") -> Facts:
 def describe_rows(asked: EvaluationSettings) -> str:
     parts = {"heldout": "the run's held-out rows", "val": "the run's validation rows"}
     rows = asked.source or parts[asked.part]
-    return f"the first {asked.limit:,} of {rows}" if asked.limit else rows
+    if asked.limit is None:
+        return rows
+    return f"the first of {rows}" if asked.limit == 1 else f"the first {asked.limit:,} of {rows}"
 
 
 def describe_decoding(generation: GenerationSettings, picks: PickSettings) -> str:

@@ -35,6 +35,7 @@ def test_training_is_told_as_far_as_the_manifest_knows(tmp_path, manifest, train
 
 def test_rows_and_decoding_in_words():
     assert describe_rows(EvaluationSettings(part="val", limit=1000)) == "the first 1,000 of the run's validation rows"
+    assert describe_rows(EvaluationSettings(limit=1)) == "the first of the run's held-out rows"
     assert describe_rows(EvaluationSettings(source="mine.jsonl")) == "mine.jsonl"
     greedy = GenerationSettings(max_new_tokens=60, precision="fp32")
     assert describe_decoding(greedy, ONE) == "greedy; at most 60 tokens, in fp32"
