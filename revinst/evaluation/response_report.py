@@ -1,16 +1,17 @@
 """`report.html` of a run that writes responses: its scores beside its base's, and every text beside the owner's own."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from revinst.evaluation.charts import build_curves
+from revinst.evaluation.facts import Facts
 from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
-from revinst.evaluation.report import count, format_interval, format_number
+from revinst.evaluation.page import render_page
+from revinst.evaluation.report import count, format_number
 from revinst.runs.files import write_text
 
 STYLE = {  # of `describe_style`: what it is called, and how it is written
@@ -32,6 +33,7 @@ def write_response_report(
     title: str,
     scores: Mapping[str, Any],
     predictions: Sequence[Mapping[str, Any]],
+    facts: Facts,
     curves: Mapping[str, Sequence[tuple[int, float]]],
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
@@ -39,29 +41,22 @@ def write_response_report(
     predictions: with `verbatim` and, in `base`, what the base wrote for the same instruction. curves: logged name ->
     (step, value); all are drawn.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": format_number, "interval": format_interval, "style": format_style}
-    folder = files("revinst.evaluation").joinpath("report_files")
-    html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
+    html = render_page(
+        "responses.html.j2",
         title=title,
+        facts=facts,
+        n=scores["n"],
+        num_groups=scores["num_groups"],
         scores=scores,
         metrics=HEAD_METRICS,
         head=choose_head(scores["tuned"]["metrics"], scores["n"]),
         why=say_why(scores["tuned"]["metrics"], scores["n"]),
-        styles=STYLE,
+        styles={name: label for name, (label, _) in STYLE.items()},
+        style=format_style,
         curves=build_curves(curves),
         leaks=LEAKS,
         size=describe_size(scores),
         rows=predictions,
-        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
     write_text(path, html)
 
