@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SIZE = ("--trainer.max_steps", "2", "--data.seq_len", "256", "--data.rows_per_step", "1", "--samples.every_steps", "0")
+SIZE = "--trainer.max_steps 2 --data.seq_len 256 --data.rows_per_step 1 --samples.every_steps 0"
 
 
 def test_extras_that_are_advised_exist():
@@ -52,7 +53,7 @@ def list_imported(code: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
+def installed(tmp_path_factory):
     """Where the scripts of a new environment are, which has the wheel and what it asks for."""
     folder = tmp_path_factory.mktemp("installed")
     options = [*shlex.split(os.environ.get("PIP_ARGS", "")), "-c", str(ROOT / "constraints.txt")]
@@ -61,7 +62,8 @@ def installed(tmp_path_factory) -> Path:
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     pip(str(scripts / "python"), "install", *options, f"{wheel}[gguf]")
-    return scripts
+    yield scripts
+    shutil.rmtree(folder)  # two gigabytes, of which pytest would keep three
 
 
 def pip(python: str, *args: str) -> None:
@@ -70,46 +72,38 @@ def pip(python: str, *args: str) -> None:
 
 
 @pytest.fixture
-def revinst(installed, tmp_path):
-    """A function that runs one command as its user would, in an empty folder."""
-    hidden = {"PYTHONPATH", "VIRTUAL_ENV"}
+def run(installed, tmp_path):
+    """A function that runs a program of the environment as its user would, from an empty folder or one below it."""
     offline = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    env = {name: value for name, value in os.environ.items() if name not in hidden} | offline
-    (tmp_path / "empty").mkdir()
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | offline
+    empty = tmp_path / "empty"
+    empty.mkdir()
 
-    def run(line: str, folder: str = "empty", code: int = 0) -> str:
-        command = [installed / "revinst", *shlex.split(line)]
+    def run_line(line: str, folder: str = ".", code: int = 0) -> str:
+        program, *args = shlex.split(line)
         done = subprocess.run(
-            command, cwd=tmp_path / folder, env=env, capture_output=True, text=True, encoding="utf-8", check=False
+            [installed / program, *args], cwd=empty / folder, env=env, capture_output=True, text=True, check=False
         )
         assert done.returncode == code, f"{line}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
-    return run
+    return run_line
 
 
 @pytest.mark.wide
-@pytest.mark.timeout(1200)
-def test_the_wheel_trains_two_steps_from_an_empty_folder(installed, revinst, base, tmp_path):
-    where = subprocess.run(
-        [installed / "python", "-c", "import revinst; print(revinst.__file__)"],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(installed.parent)
-    assert "did you mean quickstart" in revinst("fit configs/quickstart.yaml", code=2)
-    assert "revinst fetch quickstart" in revinst("fit quickstart", code=2)
-    typed = [line.strip() for line in revinst("init mine").splitlines()[2:]]
-    assert typed[0] == "cd mine"
-    for line in typed[1:4]:  # fetch, inspect and plan
-        revinst(line.removeprefix("revinst "), "empty/mine")
-    assert typed[4].startswith("revinst fit ")
-    revinst(shlex.join([*shlex.split(typed[4])[1:], *SIZE]), "empty/mine")
-    run = tmp_path / "empty" / "mine" / "runs" / "mine"
-    manifest = json.loads((run / "manifest.json").read_text())
-    assert (
-        manifest["completed"] and manifest["steps"] == 2 and (run / "adapter" / "adapter_model.safetensors").is_file()
-    )
-    revinst(f"{typed[5].removeprefix('revinst ')} --limit 2 --max_new_tokens 4", "empty/mine")
+@pytest.mark.timeout(1800)
+def test_the_wheel_trains_two_steps_from_an_empty_folder(installed, run, base, tmp_path):
+    found = run("python -c 'import revinst; print(revinst.__file__)'")
+    assert Path(found.strip()).is_relative_to(installed.parent)
+    assert "did you mean quickstart" in run("revinst fit configs/quickstart.yaml", code=2)
+    assert "revinst fetch quickstart" in run("revinst fit quickstart", code=2)
+    enter, *typed = [line.strip() for line in run("revinst init mine").splitlines()[2:]]
+    assert enter == "cd mine"
+    for line in typed:
+        more = {"fit": SIZE, "evaluate": "--limit 2 --max_new_tokens 4"}.get(line.split()[1], "")
+        run(f"{line} {more}", "mine")
+    trained = tmp_path / "empty" / "mine" / "runs" / "mine"
+    manifest = json.loads((trained / "manifest.json").read_text())
+    assert manifest["completed"] and manifest["steps"] == 2
+    assert (trained / "adapter" / "adapter_model.safetensors").is_file()
+    assert list(trained.glob("evaluation/*/report.html"))
