@@ -32,7 +32,8 @@ ALONE = sorted(path.stem for path in ROOT.glob("revinst/*.py") if not path.stem.
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    config.nav.append({"Reference": [f"reference/{name}.md" for name in ("revinst", *ROOMS)]})
+    reference = [f"reference/{name}.md" for name in ("revinst", *ROOMS)]
+    config.nav = [*(config.nav or []), {"Reference": reference}]
     return config
 
 
