@@ -52,7 +52,7 @@ test-emulated: setup  ## precision, loop and generation as on a CPU without bf16
 		tests/inference tests/invariants/test_adapter.py
 
 test-wide: setup  ## what is too long for `make test`: kills, whole walks, loggers, the wheel; needs an index, no GPU
-	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet,notebook]'
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet,notebook,docs]'
 	$(OFFLINE) PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
