@@ -26,7 +26,7 @@ def load_gradio() -> ModuleType:
     try:
         import gradio
     except ImportError:
-        raise UserError("the page needs gradio: pip install gradio") from None
+        raise UserError("the page needs gradio: pip install 'revinst[demo]'") from None
     return gradio
 
 

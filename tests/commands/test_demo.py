@@ -96,7 +96,7 @@ def test_rows_to_try(tmp_path, tiny_llama, monkeypatch, capsys):
 
 def test_without_gradio(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    with pytest.raises(UserError, match="pip install gradio"):
+    with pytest.raises(UserError, match=r"pip install 'revinst\[demo\]'"):
         load_gradio()
 
 
