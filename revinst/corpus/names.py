@@ -21,6 +21,9 @@ IN_MONTH = re.compile(
 THE = re.compile(r"\bthe\s\Z", re.IGNORECASE)  # no other article: "a" is "to" elsewhere, and "der" stands before names
 ASKED = re.compile(r"\s(?:I|you|we|he|she|it|they|the|this|that|these|there|your|my|our)\b")  # Will you, May I, Mark my
 ADDRESS = re.compile(r"[^\s@]{0,64}@\S*+")
+CAPITAL = r"[^\W\d_a-z][^\W\d_A-Z]{1,30}"
+# A first line such as "Dear Ann," or "Hi Ann Lee", in any language.
+GREETED = re.compile(rf"\A\W{{0,3}}[^\W\d_]{{2,12}} ({CAPITAL}(?: {CAPITAL})?)(?=\W{{0,2}}(?:\n|\Z))")
 
 
 def read_list(name: str) -> list[str]:

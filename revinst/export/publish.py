@@ -42,7 +42,10 @@ def check_redacted(unredacted: Sequence[str], what: str, keep_private: bool) -> 
 
 def check_set(folder: Path) -> None:
     """Raises UserError for a corpus with canaries in it, and for one that is not finished."""
-    if (folder / "texts.jsonl").is_file() and not (folder / "card.json").is_file():
+    if (
+        all((folder / name).is_file() for name in ("texts.jsonl", "dataset.jsonl"))
+        and not (folder / "card.json").is_file()
+    ):
         raise UserError(f"{folder}: an unfinished corpus; give its command again")
     try:
         card = read_json(folder / "card.json")
