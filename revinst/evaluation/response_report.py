@@ -92,7 +92,7 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def list_leaks(group: str, leaks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def list_leaks(group: str, leaks: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str, str]]:
     """For people: (measure, of the base, of the tuned model); measures that none of the strings has are left out."""
     lines = []
     for measure, label in LEAKS.items():

@@ -107,13 +107,13 @@ def score_responses(
     return scores
 
 
-def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, Any]:
+def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, dict[str, object]]:
     """What base and tuned model give away of the strings in the files, by group; UserError where none is there."""
     strings = {name: text for path in files for name, text in read_strings(path).items()}
     groups = group_secrets(strings, train)
     if not groups:
         raise UserError(f"--secrets: none of the {len(strings)} strings stands in a training row of {predictor.title}")
-    found: dict[str, Any] = {group: {} for group in groups}
+    found: dict[str, dict[str, object]] = {group: {} for group in groups}
     for name, use_adapter in (("base", False), ("tuned", True)):
         with predictor.loaded(use_adapter) as network:
             for group, secrets in groups.items():
