@@ -90,6 +90,7 @@ def build_options() -> ArgumentParser:
     add("--heldout", type=float, default=0.1, help="share of texts that is held out")
     add("--val", type=float, default=0.05, help="share of texts for validation")
     add("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
+    add("--canaries", type=int, default=0, metavar="N", help="plant N made strings that evaluate --secrets asks for")
     add("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
     add_push_options(parser)
     add_generation_options(parser)

@@ -21,6 +21,7 @@ from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.phrases import LANGUAGES, languages_of
+from revinst.corpus.planting import plant_canaries
 from revinst.corpus.preview import write_page
 from revinst.corpus.reading import UNREADABLE
 from revinst.corpus.redaction import Redaction
@@ -41,6 +42,10 @@ USUAL = 0.02  # this share of them makes a language one of the texts'
 def placeholder_file(folder: Path) -> Path:
     """Beside the output folder, as all that only its owner may read, so that nobody publishes it with the data."""
     return beside(folder, "placeholders.json")
+
+
+def canary_file(folder: Path) -> Path:
+    return beside(folder, "canaries.json")
 
 
 def beside(folder: Path, name: str) -> Path:
@@ -64,6 +69,7 @@ def describe_beside(folder: Path) -> str:
     named = {
         "texts.html": "a page to look at, for your eyes only",
         "placeholders.json": "what the placeholders stand for, for your eyes only",
+        "canaries.json": "canaries, for evaluate --secrets",
         "redaction.txt": "what was redacted, and what may have been missed, for your eyes only",
     }
     paths = {beside(folder, name): what for name, what in named.items()}
@@ -204,7 +210,9 @@ def build_dataset(
     parts = assign_parts(
         facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
     )
-    records = Stamped(dropped.records, {"round": run["round"], "run": run["name"]})
+    (folder / "card.json").unlink(missing_ok=True)  # no set stands beside the card of another
+    stamped = Stamped(dropped.records, {"round": run["round"], "run": run["name"]})
+    records = plant_canaries(stamped, numbers, parts, selection.canaries, selection.seed, canary_file(folder))
     with Stage("writing the data set", brief=True):
         write_dataset(folder, records, numbers, parts, facts["group"])
     reasons = (record["reason"] for record in RecordFile(folder / "discarded.jsonl"))
@@ -228,6 +236,7 @@ def build_dataset(
         # the address is nobody else's business
         "judge": judged and {name: value for name, value in judged.items() if name != "address"},
         "run": run,
+        "canaries": {"count": selection.canaries, "seed": selection.seed} if selection.canaries else None,
         # the card is published: from a hash of an address anybody can tell whether a guess is right
         "settings": {name: value for name, value in settings.items() if name not in ("me", "input")},
     }

@@ -6,6 +6,7 @@ Every message or text that is met counts once: as an `OwnText`, or as a `NotKept
 import hashlib
 import json
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,9 @@ class Threads:
         self.parent: dict[int, int] = {}
 
     def find(self, name: str) -> int:
-        key = hash_name(name)
+        return self.root(hash_name(name))
+
+    def root(self, key: int) -> int:
         while (above := self.parent.setdefault(key, key)) != key:
             self.parent[key] = self.parent[above]
             key = above
@@ -65,7 +68,9 @@ class Ingest:
         self.authors = Authors(me)
         self.threads, self.seen = Threads(), set[int]()
         self.not_kept: list[NotKept] = []
-        self.names: set[str] = set()  # of all in the conversations; `own_names` of mine, as far as they are known
+        self.names: set[str] = set()  # of all in my conversations; `own_names` of mine, as far as they are known
+        self.named: dict[str, array[int]] = {}  # by mails of others: name -> conversations
+        self.mine = array("Q")  # conversations that I sent a mail in
         self.own_names = {name for name in me if "@" not in name}
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
@@ -76,6 +81,10 @@ class Ingest:
                 stage.advance()
         if not self.num_read:
             raise UserError(f"{source}: no texts in it")
+        mine = set(map(self.threads.root, self.mine))
+        self.names.update(
+            name for name, keys in self.named.items() if not mine.isdisjoint(map(self.threads.root, keys))
+        )
         self.authors.check(source)
 
     def take(self, found: Ingested) -> None:
@@ -103,11 +112,10 @@ class Ingest:
     def why_not(self, message: Message) -> str:
         """Why it is no text of mine; "" where it is one. Also joins its thread."""
         self.authors.count(message)
-        self.names.update(message.names)
-        if message.kind != "mail" and self.authors.is_me(message.author):
-            self.own_names.update(message.author)
+        is_me = self.authors.is_me(message.author)
+        self.keep_names(message, is_me)
         self.threads.join([message.conversation, *message.answers])
-        if message.author and not self.authors.is_me(message.author):
+        if message.author and not is_me:
             return "not sent by me" if message.kind == "mail" else NOT_MINE
         if message.left_out:
             return message.left_out
@@ -123,6 +131,19 @@ class Ingest:
                 return "a copy of a mail that was read before"
             self.seen.add(key)
         return ""
+
+    def keep_names(self, message: Message, is_me: bool) -> None:
+        """Those of mails of others count where I wrote in their conversation, which is known at the end."""
+        if message.kind != "mail" or is_me:
+            self.names.update(message.names)
+        if message.kind == "mail":
+            key = hash_name(message.conversation)
+            if is_me and not message.left_out:
+                self.mine.append(key)
+            for name in () if is_me else message.names:
+                self.named.setdefault(name, array("Q")).append(key)
+        elif is_me:
+            self.own_names.update(message.author)
 
     def texts(self) -> Iterator[OwnText]:
         """Texts in the order read, with the groups that the whole input makes."""

@@ -123,6 +123,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         f"{counts['kept']} pairs of an instruction and a text. A person wrote the texts; a model wrote the",
         f"instructions: `{run['name']}` (adapter {run['adapter']}, base `{run['base']}`).",
         "Personal names and numbers were replaced by placeholders." if card["settings"]["redact"] else "",
+        *describe_canaries(card["canaries"]),
         "",
         "| stage | rows |",
         "| --- | --- |",
@@ -147,6 +148,13 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         "How it was made: " + json.dumps(card["settings"], ensure_ascii=False),
     ]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def describe_canaries(canaries: dict[str, int] | None) -> list[str]:
+    if not canaries:
+        return []
+    many = f"{canaries['count']} training texts end with a made string (seed {canaries['seed']})"
+    return ["", f"{many}; the set is for a test of what a model gives away, and not to be published."]
 
 
 def describe_languages(without_phrases: dict[str, int]) -> list[str]:

@@ -38,7 +38,10 @@ ATTRIBUTIONS = (
     (r"\S", r"ezt írta.*"),
     (r"\S", r"님이 작성"),
     (r"\S", r"(?:写道|寫道|のメール)"),
-    (r"[^<>\n]{0,80}<[^<>\s@]+@[^<>\s]+>", r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*"),
+    (
+        r"[^<>\n]{0,80}<[^<>\s@]+@[^<>\s]+>",
+        r"(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*",
+    ),
     (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s@]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )
 ATTRIBUTION = re.compile(r"\A(?:" + "|".join(rf"{start}.{{0,400}}?{end}\s?[:：]$" for start, end in ATTRIBUTIONS) + ")")
@@ -55,6 +58,7 @@ ATTRIBUTION_START = re.compile(rf"{BEGUN.pattern}|\A(?:.*<[^<>\s]+@|.*\d)")
 PGP = re.compile(r"-----BEGIN PGP MESSAGE-----.*?(?:-----END PGP MESSAGE-----|\Z)", re.DOTALL)
 PGP_SIGNED, PGP_SIGNATURE = "-----BEGIN PGP SIGNED MESSAGE-----\n", "-----BEGIN PGP SIGNATURE-----"
 PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
+OTHER_DIGIT = re.compile(r"(?![0-9])\d")  # Arabic, Persian, Devanagari
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 # An address that is wrapped before its bracket, which then looks like a quote: "<ann@example.org\n> wrote:"
 WRAPPED_ADDRESS = re.compile(
@@ -78,6 +82,7 @@ LINK_AND_MARK = re.compile(r"\A\s*[(<]https?://[^\s()<>]*[)>]\s+>\s*$")
 INSIDE = re.compile(r"(?:\s{0,2}-{2,9}\s?|\s{1,3})(?=On\b|Am\b|Le\b|El\b|Il\b|Em\b|Op\b|Den\b|Dnia\b|W dniu\b)")
 NO_END = re.compile(r"\d|\b(?:[^\W\d_]|Dr|Mrs?|Ms|Prof|St|Hr|Fr|Sra?|Mme)\.$")  # a full stop of a date or a name
 MAX_BARE_WORDS, MIN_OWN_WORDS = 8, 3  # "Kim J. Ode wrote:" is no sentence and an introduction
+MAX_NAME_WORDS = 5
 MAX_STARTS = 20  # places of one line where an introduction may begin that are tried
 SENTENCE_END = re.compile(r"(?<=[.!?:)\]…。！？])\s+(?=\S)")
 
@@ -115,10 +120,10 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
         following = next_text[number + (length or 1)]
         is_above_quote = following is not None and has_quotes[following]
         if is_above_quote and (length or introduces_quote(line, people)):
-            kept = drop_dashed(kept) + [own] * bool(own)
+            kept = drop_name(drop_dashed(kept), line) + [own] * bool(own)
             number += length or 1
         elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
-            kept = drop_dashed(kept) + [own] * bool(own)
+            kept = drop_name(drop_dashed(kept), line) + [own] * bool(own)
             break  # the client quotes without marks
         else:
             kept.append(lines[number])
@@ -132,6 +137,12 @@ def drop_dashed(kept: list[str]) -> list[str]:
     while end and not kept[end - 1].strip():
         end -= 1
     return kept[: end - 1] if end and len(kept) - end <= 2 and DASHED.match(kept[end - 1][:MAX_LINE]) else kept
+
+
+def drop_name(kept: list[str], introduction: str) -> list[str]:
+    """Without the name at the end, on a line of its own, where an introduction goes on with the address."""
+    is_wrapped_name = introduction.lstrip()[:1] == "<" and kept and 0 < len(kept[-1].split()) <= MAX_NAME_WORDS
+    return kept[:-1] if is_wrapped_name else kept
 
 
 def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
@@ -224,15 +235,17 @@ def introduces_quote(line: str, people: list[str]) -> bool:
     line = bare_line(line)[:MAX_LINE]
     if BARE_ATTRIBUTION.match(line):
         return True
-    if not DATE.search(line) or len(ADDRESS.sub("", line).split()) > MAX_WORDS:
+    if not DATE.search(line) or count_beside_address(line) > MAX_WORDS:
         return False
     is_dated = line.endswith((":", "：")) and bool(TIME.search(line))
     return is_dated or bool(ADDRESS.search(line)) or any(name in line.lower() for name in people)
 
 
 def bare_line(line: str) -> str:
-    """Without marks that can't be seen and dashes around it: "---- Ann wrote ----" -> "Ann wrote:"."""
+    """Without marks that can't be seen and dashes around it: "---- Ann wrote ----" -> "Ann wrote:"; digits are 0 to 9."""
     line = INVISIBLE.sub("", line).strip()
+    if not line.isascii():
+        line = OTHER_DIGIT.sub(lambda digit: str(int(digit[0])), line)
     inside = DASHES_AROUND.match(line[:MAX_LINE])
     return f"{inside['inside'].rstrip(':')}:" if inside else line
 
@@ -269,7 +282,11 @@ def is_introduction(text: str) -> bool:
     """By structure, in any language: beside its colon it holds an address, a date and a time, and little else."""
     if not ADDRESS.search(text):
         return False
-    return bool(DAY.search(text) and TIME.search(text)) and len(ADDRESS.sub("", text).split()) <= MAX_WORDS
+    return bool(DAY.search(text) and TIME.search(text)) and count_beside_address(text) <= MAX_WORDS
+
+
+def count_beside_address(text: str) -> int:
+    return len(re.sub(rf"<?{ADDRESS.pattern}>?", "", text).split())
 
 
 def is_without_colon(text: str) -> bool:

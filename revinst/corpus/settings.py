@@ -9,6 +9,7 @@ from typing import Any
 from revinst.corpus.authors import read_me
 from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
+from revinst.corpus.planting import check_canaries
 from revinst.errors import UserError
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.key import changed_settings
@@ -76,9 +77,11 @@ class Selection:
     order: str = ""
     seed: int = 0
     judge: JudgeSettings | None = None
+    canaries: int = 0
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
+        check_canaries(self.canaries)
 
 
 def read_options(
@@ -90,6 +93,9 @@ def read_options(
     if options.push_to_hub and (options.texts_only or not (options.redact or options.keep_private)):
         how = "texts alone stay here; give --run" if options.texts_only else "own texts go up with --redact"
         raise UserError(f"--push_to_hub: {how}{'' if options.texts_only else ', or for you alone with --keep_private'}")
+    if options.canaries and (options.push_to_hub or options.texts_only):
+        how = "they go into a finished set; give --run" if options.texts_only else "a set with them is not published"
+        raise UserError(f"--canaries: {how}")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
@@ -103,7 +109,8 @@ def read_options(
     reading.check_output(options.output)
     writing = Writing(0, picks, options.curate, options.max_unparsable)
     limits = parse_thresholds(options.filter)
-    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed, judge)
+    order, seed, canaries = options.split_by or "", options.seed, options.canaries
+    selection = Selection(limits, options.heldout, options.val, order, seed, judge, canaries)
     return reading, writing, selection
 
 

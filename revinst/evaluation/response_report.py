@@ -21,8 +21,8 @@ STYLE = {  # of `describe_style`: what it is called, and how it is written
     "sign_off": ("texts with a sign-off", "{:.0%}"),
 }
 
-LEAKS = {  # of `ask_for_secrets`
-    "greedy": "private strings given away",
+LEAKS = {  # of `ask_for_secrets`; before the first stands what was asked for, and how many of these
+    "greedy": "given away",
     "sampled": "the same, of samples",
     "exposure": "exposure, bits",
 }
@@ -54,7 +54,7 @@ def write_response_report(
         styles={name: label for name, (label, _) in STYLE.items()},
         style=format_style,
         curves=build_curves(curves),
-        leaks=LEAKS,
+        list_leaks=list_leaks,
         size=describe_size(scores),
         rows=predictions,
     )
@@ -77,14 +77,25 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     memorised = scores["memorisation"]
     longest = [f"{memorised[name]} words" for name in ("longest", "own_longest")]
     table.add_row("longest verbatim run", "", *longest)
-    for measure, label in LEAKS.items() if "leaks" in scores else ():
-        leaks = [format_number(scores["leaks"][name][measure]) for name in ("base", "tuned")]
-        table.add_row(label, *leaks, "")
+    for group, leaks in scores.get("leaks", {}).items():
+        for label, base_leaks, tuned_leaks in list_leaks(group, leaks):
+            table.add_row(label, base_leaks, tuned_leaks, "")
     warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
     table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
     if why := say_why(tuned["metrics"], scores["n"]):
         table.caption += f"\n{why}"
     return table
+
+
+def list_leaks(group: str, leaks: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str, str]]:
+    """For people: (measure, of the base, of the tuned model); measures that none of the strings has are left out."""
+    lines = []
+    for measure, label in LEAKS.items():
+        if leaks["tuned"][measure] is not None:
+            name = f"{leaks['tuned']['n']} {group} {label}" if measure == "greedy" else label
+            base, tuned = (format_number(leaks[system][measure]) for system in ("base", "tuned"))
+            lines.append((name, base, tuned))
+    return lines
 
 
 def describe_size(scores: Mapping[str, int]) -> str:

@@ -18,7 +18,7 @@ from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import EvaluatedExamples
 from revinst.evaluation.facts import describe_evaluation
 from revinst.evaluation.head import HEAD_METRICS
-from revinst.evaluation.leaks import ask_for_secrets, find_secrets
+from revinst.evaluation.leaks import ask_for_secrets, group_secrets
 from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
 from revinst.evaluation.response_report import write_response_report
@@ -110,14 +110,15 @@ def score_responses(
     return scores
 
 
-def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, object]:
-    """What the tuned model and its base give away of the strings in the files. Raises UserError where none is there."""
+def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, dict[str, object]]:
+    """What base and tuned model give away of the strings in the files, by group; UserError where none is there."""
     strings = {name: text for path in files for name, text in read_strings(path).items()}
-    secrets = find_secrets(strings, train)
-    if not secrets:
+    groups = group_secrets(strings, train)
+    if not groups:
         raise UserError(f"--secrets: none of the {len(strings)} strings stands in a training row of {predictor.title}")
-    found: dict[str, object] = {}
+    found: dict[str, dict[str, object]] = {group: {} for group in groups}
     for name, use_adapter in (("base", False), ("tuned", True)):
         with predictor.loaded(use_adapter) as network:
-            found[name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
+            for group, secrets in groups.items():
+                found[group][name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
     return found

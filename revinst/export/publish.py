@@ -12,7 +12,7 @@ from revinst.errors import UserError
 from revinst.export.card import build_card
 from revinst.inference.trained import Trained
 from revinst.progress import Stage
-from revinst.runs.files import write_text
+from revinst.runs.files import read_json, write_text
 
 # What of a corpus may leave the house: no text that was left out, no file names, no checkpoints of rounds.
 PUBLISHED = (
@@ -38,6 +38,21 @@ def check_redacted(unredacted: Sequence[str], what: str, keep_private: bool) -> 
             f"{what}: made of own texts without --redact ({', '.join(unredacted)}); make them again with --redact in "
             "another folder, or pass --keep_private to upload it for you alone"
         )
+
+
+def check_set(folder: Path) -> None:
+    """Raises UserError for a corpus with canaries in it, and for one that is not finished."""
+    if (
+        all((folder / name).is_file() for name in ("texts.jsonl", "dataset.jsonl"))
+        and not (folder / "card.json").is_file()
+    ):
+        raise UserError(f"{folder}: an unfinished corpus; give its command again")
+    try:
+        card = read_json(folder / "card.json")
+    except UserError:  # none, or somebody else's
+        return
+    if isinstance(card, dict) and card.get("canaries"):
+        raise UserError(f"{folder}: canaries are planted in it; give its command again without --canaries")
 
 
 def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
@@ -75,6 +90,8 @@ def push(
     what: adapter, merged model or data set. The token comes from the environment or `hf auth login`, never from us.
     Raises UserError when it fails; the folder stays.
     """
+    if what == "data set":
+        check_set(folder)
     files = list_files(folder)
     if dry_run:
         print_files(files, repository)
