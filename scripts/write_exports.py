@@ -14,7 +14,7 @@ What `revinst corpus` takes of what services give to their users; [own-texts.md]
 tables. Each is told by its structure, whatever the file is called: give the file, its folder or the ZIP. What others
 wrote is left out. Where an export names its authors, give your name in it, or the id, as `--me`; `--list_authors`
 prints them. A JSON file is read as a whole and takes five times its size in memory; XML and CSV are streamed. This page
-is written by `python scripts/write_exports.py`.
+is written by `python scripts/write_exports.py`. What a message answers is kept with it where `--context` asks for it.
 
 | export | told by | taken | where you get it |
 | --- | --- | --- | --- |

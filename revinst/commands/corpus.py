@@ -78,6 +78,7 @@ def build_options() -> ArgumentParser:
     add("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
     add("--column", default="text", help="the field or column that holds the text in tables")
     add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
+    add("--context", action="store_true", help="keep with each text what it answers, which others wrote")
     add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
     add("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
     add("--texts_only", action="store_true", help="only read: texts.jsonl and a page to look at; needs no run")

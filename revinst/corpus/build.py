@@ -75,14 +75,22 @@ def build_texts(folder: Path, reading: Reading, sample: Sample | None = None) ->
     path, page = folder / "texts.jsonl", beside(folder, "texts.html")
     if path.is_file() and (sample is None or page.is_file()):
         return RecordFile(path)
-    ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes, sample)
+    ingest = Ingest(
+        reading.source,
+        reading.me,
+        reading.column,
+        reading.limit,
+        reading.join_minutes,
+        sample,
+        contexts=reading.contexts,
+    )
     redaction = build_redaction(ingest) if reading.redact else None
     write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
     # texts.jsonl, by which a later call knows that this stage is done, comes last
     unnamed = folder / "texts.jsonl.new"
     count = write_records(unnamed, redacted_records(folder, ingest, redaction))
     if sample:
-        write_page(page, reading.source.name, ingest.num_read, ingest.not_kept, sample, redaction)
+        write_page(page, reading.source.name, ingest, sample, redaction)
     if redaction:
         redaction.save(placeholder_file(folder))
     if not count:
@@ -110,7 +118,8 @@ def redacted_records(folder: Path, ingest: Ingest, redaction: Redaction | None) 
             record: Record = asdict(text)
             if redaction:
                 record["text"] = redaction.redact(text.text)
-                report.look(text.text, record["text"])
+                record["context"] = redaction.redact(text.context)
+                report.look(f"{text.text}\n\n{text.context}", f"{record['text']}\n\n{record['context']}")
                 found = redaction.found.copy()  # in texts; that each has its author says nothing
                 record |= {name: redaction.redact(record[name]) for name in ("where", "author")}
                 redaction.found = found
@@ -219,6 +228,7 @@ def build_dataset(
             "candidates": sum(len(record["candidates"]) for record in scored),
             "dropped": len(dropped),
             "kept": len(numbers),
+            "kept_with_context": sum(bool(record["context"]) for record in map(scored.__getitem__, numbers)),
             **{part: in_part[part] for part in ("train", "val", "heldout")},
         },
         "discarded": dict(discarded.most_common()),

@@ -19,8 +19,8 @@ MAX_BASE64 = 1 << 20
 MAX_BYTES = 4 << 20  # of a mail without these that are read: `email` takes fifty times the memory of short lines
 
 
-def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
-    """The mail; its text alone is read if one of its senders is among `me` (addresses in lower case).
+def read_mail(content: bytes, where: str, me: frozenset[str], everybody: bool = False) -> Message:
+    """The mail; its text is read if one of its senders is among `me` (addresses in lower case), or everybody's.
 
     Raises nothing: a mail that can't be read has that as its reason to be left out.
     """
@@ -32,12 +32,16 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
         found.author = tuple(read_senders(message))
         found.conversation, *answers = read_thread(message, found.conversation)
         found.answers = tuple(answers)
+        found.id, found.reply_to = found.conversation, next((name for name in reversed(answers) if name[0] == "<"), "")
         found.left_out = "" if found.author else "it names no sender"
         if me.intersection(found.author):
             found.date, found.names = read_date(message), read_names(message)
             found.left_out = why_left_out(message, where, me.intersection(found.author))
             if not found.left_out:
                 found.text, found.left_out = own_text(message, found.names)
+        elif everybody:
+            found.date, found.names = read_date(message), read_names(message)
+            found.text, _ = own_text(message, found.names)
     except MemoryError:
         raise
     except Exception as error:  # `email` and `lxml` raise kinds without end on what no mail program should have written

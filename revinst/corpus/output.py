@@ -26,15 +26,17 @@ PROVENANCE = (
 
 
 def to_dolly(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "context": "", "response": record["text"], "category": record["kind"]}
+    fields = {"instruction": record["instruction"], "context": record["context"], "response": record["text"]}
+    return fields | {"category": record["kind"]}
 
 
 def to_alpaca(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "input": "", "output": record["text"]}
+    return {"instruction": record["instruction"], "input": record["context"], "output": record["text"]}
 
 
 def to_messages(record: Record) -> dict[str, list[dict[str, str]]]:
-    turns = (("user", record["instruction"]), ("assistant", record["text"]))
+    request = "\n\n".join(filter(None, (record["instruction"], record["context"])))
+    turns = (("user", request), ("assistant", record["text"]))
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
@@ -123,6 +125,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         f"{counts['kept']} pairs of an instruction and a text. A person wrote the texts; a model wrote the",
         f"instructions: `{run['name']}` (adapter {run['adapter']}, base `{run['base']}`).",
         "Personal names and numbers were replaced by placeholders." if card["settings"]["redact"] else "",
+        "`context` is what others wrote, and the texts answer." if card["settings"]["contexts"] else "",
         "",
         "| stage | rows |",
         "| --- | --- |",

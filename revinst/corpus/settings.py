@@ -31,6 +31,7 @@ class Reading:
     redact: bool = False
     limit: int | None = None
     join_minutes: float = 0
+    contexts: bool = False
 
     def __post_init__(self):
         if self.join_minutes < 0:
@@ -50,6 +51,7 @@ class Reading:
             "redact": self.redact,
             "limit": self.limit,
             "join_minutes": self.join_minutes,
+            "contexts": self.contexts,
         }
 
 
@@ -90,6 +92,9 @@ def read_options(
     if options.push_to_hub and (options.texts_only or not (options.redact or options.keep_private)):
         how = "texts alone stay here; give --run" if options.texts_only else "own texts go up with --redact"
         raise UserError(f"--push_to_hub: {how}{'' if options.texts_only else ', or for you alone with --keep_private'}")
+    if options.push_to_hub and options.context and not options.publish_context:
+        others = "with --context goes up what others wrote to you"
+        raise UserError(f"--push_to_hub: {others}; leave it out, or say --publish_context as well")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
@@ -99,7 +104,9 @@ def read_options(
     if judge and options.texts_only:
         raise UserError("--judge: it rates instructions, and --texts_only writes none")
     me = read_me(options.me)
-    reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
+    reading = Reading(
+        options.input, me, options.column, options.redact, options.limit, options.join_minutes, options.context
+    )
     reading.check_output(options.output)
     writing = Writing(0, picks, options.curate, options.max_unparsable)
     limits = parse_thresholds(options.filter)
@@ -128,8 +135,8 @@ def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
         if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
-            defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
-            defaults = defaults if "shard_rows" in known else {}
+            made = (Reading, Writing) if "shard_rows" in known else (Reading,)
+            defaults = {field.name: field.default for each in made for field in fields(each)}
             known = {name: defaults[name] for name in settings if name in defaults} | known
         if changed := changed_settings(*of_same_stages(known, settings)):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")

@@ -60,7 +60,7 @@ def build_page(gradio: ModuleType, writer: LetterWriter, title: str) -> Any:
     with gradio.Blocks(title=f"revinst: {title}", analytics_enabled=False) as page:
         gradio.Markdown("# What shall it write?")
         instruction = gradio.Textbox(label="Instruction", lines=3, max_lines=10, elem_id="instruction")
-        context = gradio.Textbox(label="Context", lines=3, visible=trained.with_context, elem_id="context")
+        context = gradio.Textbox(label="What it answers", lines=3, visible=trained.saw_contexts, elem_id="context")
         with gradio.Row():
             count = gradio.Slider(1, MAX_TEXTS, value=1, step=1, label="Texts")
             temperature = gradio.Slider(0, 1.5, value=0.7, step=0.1, label="Temperature (0: always the likeliest word)")

@@ -71,6 +71,8 @@ def read_exporter(path: Path, where: str) -> Iterator[Ingested]:
             answers=(f"{where}\0{answered}",) if answered else (),
             names=author,
             left_out=("" if text else NOTHING) if is_written else "a notice, not a text",
+            id=f"{where}\0{message.get('id')}",
+            reply_to=f"{where}\0{answered}" if answered else "",
         )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from revinst.corpus.chats.csv_files import Row, has_columns, read_rows, read_utc
+from revinst.corpus.chats.csv_files import Row, has_columns, read_in_order, read_rows, read_utc
 from revinst.corpus.chats.json_files import begins_with, dicts_in, drop_quotes, load_json, object_in, text_in
 from revinst.corpus.kind import Kind
 from revinst.corpus.mail_text import html_to_text
@@ -71,7 +71,7 @@ def read_reddit_messages(path: Path, where: str) -> Iterator[Ingested]:
         text, date = drop_quotes(row["body"]), read_utc(row["date"])
         return Message(here, text, "chat", author, "Reddit's messages", date, f"{where}#{row['thread_id']}", (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def read_reddit_chat(path: Path, where: str) -> Iterator[Ingested]:
@@ -80,7 +80,7 @@ def read_reddit_chat(path: Path, where: str) -> Iterator[Ingested]:
         text, date, channel = row["message"].strip(), read_utc(row["created_at"]), f"{where}#{row['channel_url']}"
         return Message(here, text, "chat", author, "Reddit's messages", date, channel, (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def is_linkedin_messages(path: Path) -> bool:
@@ -103,7 +103,7 @@ def read_linkedin_messages(path: Path, where: str) -> Iterator[Ingested]:
         date, thread = read_utc(row["DATE"]), f"{where}#{row['CONVERSATION ID']}"
         return Message(here, text, "chat", author, "LinkedIn's messages", date, thread, (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def read_linkedin_posts(path: Path, where: str) -> Iterator[Ingested]:

@@ -58,6 +58,8 @@ def read_chat(chat: Fields, where: str) -> Iterator[Ingested]:
             answers=(f"{where}\0{answered}",) if answered else (),
             names=author,
             left_out=why_no_text(message, text),
+            id=f"{where}\0{message.get('id')}",
+            reply_to=f"{where}\0{answered}" if answered else "",
         )
 
 
