@@ -149,3 +149,26 @@ def test_pages_of_exports_are_left_out(tmp_path, name):
     ingest = Ingest(tmp_path)
     assert [text.text for text in ingest.texts()] == [f"{MINE}\n{MINE_TOO}"]
     assert ["for people" in note.reason for note in ingest.not_kept] == [True]
+
+
+def test_lists_of_labels_are_left_out(tmp_path):
+    """What Instagram says of posts that somebody saved: their captions are others'."""
+    owner = {"title": "Owner", "dict": [{"title": "", "dict": [{"label": "Name", "value": KIM}]}]}
+    entry = {"timestamp": 1, "media": [], "label_values": [{"label": "Caption", "value": THEIRS}, owner], "fbid": "1"}
+    (tmp_path / "saved_posts.json").write_text(json.dumps([entry] * 3))
+    (tmp_path / "settings.json").write_text(json.dumps({"media": [], "label_values": [{"label": "a", "value": "b"}]}))
+    (tmp_path / "note.txt").write_text("A note.")
+    ingest = Ingest(tmp_path, column="label_values")
+    assert [text.text for text in ingest.texts()] == ["A note."]
+    assert ["saved, liked or set" in note.reason for note in ingest.not_kept] == [True, True]
+
+
+@pytest.mark.parametrize("end", ["…", "… https://t.co/a1", ""])
+def test_a_long_post_is_read_once(tmp_path, end):
+    """However its beginning ends among the posts."""
+    text = "The chairs of the old café stand in our shed. " * 12
+    tweet = {"id_str": "1", "created_at": "Mon Mar 02 10:00:00 +0000 2026", "full_text": text[:270] + end}
+    note = {"noteTweetId": "2", "createdAt": "2026-03-02T10:00:00.000Z", "core": {"text": text, "urls": []}}
+    (tmp_path / "community-tweet.js").write_text(f"window.YTD.community_tweet.part0 = {json.dumps([{'tweet': tweet}])}")
+    (tmp_path / "note-tweet.js").write_text(f"window.YTD.note_tweet.part0 = {json.dumps([{'noteTweet': note}])}")
+    assert [each.text for each in Ingest(tmp_path).texts()] == [text.strip()]
