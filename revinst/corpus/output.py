@@ -91,7 +91,7 @@ def describe_provenance(
         record = records[number]
         facts: Record = {"id": example_id, "text": record["id"], "part": part}
         facts |= {name: record[name] for name in PROVENANCE}
-        yield facts | {name: record[name] for name in ("rating", "judge") if name in record}
+        yield facts | {name: record[name] for name in ("document", "rating", "judge") if name in record}
 
 
 def write_parquet(

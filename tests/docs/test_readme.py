@@ -101,7 +101,7 @@ def test_commands_exist(root, command_lines):
 
     assert {line[1] for line in command_lines} == set(COMMANDS)
     for _, command, *args in command_lines:
-        sources = [root / "revinst" / f"commands/{name}.py" for name in (command, "options")]
+        sources = [root / "revinst" / f"commands/{name}.py" for name in (command, "options", "reading")]
         options = "".join(path.read_text(encoding="utf-8") for path in sources)
         options += "".join(f'"{option}"' for option in build_parser()._option_string_actions) * (command == "fit")
         for arg in args:
