@@ -7,11 +7,11 @@ from revinst.corpus.chats.json_files import (
     Fields,
     begins_with,
     dicts_in,
-    load_json,
     object_in,
     read_seconds,
     text_in,
 )
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import NOT_MINE, Ingested, Message
@@ -29,7 +29,7 @@ def is_claude(path: Path) -> bool:
 
 def read_chatgpt(path: Path, where: str) -> Iterator[Ingested]:
     """The messages of a conversation that are shown stand in their order, after those that an edit replaced."""
-    for place, conversation in enumerate(dicts_in(load_json(path)), start=1):
+    for place, conversation in enumerate(read_items(path), start=1):
         here = f"{where}#{place}"
         nodes = object_in(conversation, "mapping")
         shown = find_path(nodes, conversation.get("current_node"))
@@ -75,7 +75,7 @@ def read_parts(content: Fields) -> str:
 
 
 def read_claude(path: Path, where: str) -> Iterator[Ingested]:
-    for place, conversation in enumerate(dicts_in(load_json(path)), start=1):
+    for place, conversation in enumerate(read_items(path), start=1):
         here = f"{where}#{place}"
         for number, message in enumerate(dicts_in(conversation.get("chat_messages")), start=1):
             parts = [part for part in dicts_in(message.get("content")) if part.get("type") == "text"]

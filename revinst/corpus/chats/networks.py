@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from revinst.corpus.chats.csv_files import Row, has_columns, read_in_order, read_rows, read_utc
-from revinst.corpus.chats.json_files import begins_with, dicts_in, drop_quotes, load_json, object_in, text_in
+from revinst.corpus.chats.json_files import begins_with, drop_quotes, object_in, text_in
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.mail_text import html_to_text
 from revinst.corpus.tables import read_iso
@@ -22,7 +23,7 @@ def is_mastodon(path: Path) -> bool:
 
 
 def read_mastodon(path: Path, where: str) -> Iterator[Ingested]:
-    for number, item in enumerate(dicts_in(object_in({"": load_json(path)}, "").get("orderedItems")), start=1):
+    for number, item in enumerate(read_items(path, "orderedItems"), start=1):
         here, note = f"{where}#{number}", object_in(item, "object")
         text = ANSWERED.sub("", html_to_text(SPAN.sub("", "".join(text_in(note, "content")))).strip()) if note else ""
         is_own = item.get("type") == "Create"
