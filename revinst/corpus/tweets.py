@@ -9,7 +9,7 @@ from pathlib import Path
 
 from revinst.corpus.chats.json_files import dicts_in, object_in, text_in
 from revinst.corpus.kind import Kind
-from revinst.corpus.tables import read_iso
+from revinst.corpus.tables import check_whole, read_iso
 from revinst.corpus.texts import NOT_MINE, Ingested, Message, NotKept
 from revinst.errors import UserError
 
@@ -52,6 +52,7 @@ def read_tweets(path: Path, where: str) -> Iterator[Ingested]:
 
 def load_part(path: Path, name: str) -> list[object]:
     """The entries of `window.YTD.tweets.part0 = [...]`, unchecked. Raises UserError."""
+    check_whole(path)
     content = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
         entries = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))

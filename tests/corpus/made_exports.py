@@ -161,8 +161,13 @@ def telegram_chat() -> Export:
 
 
 @made
-def telegram() -> Export:
-    contacts = [{"first_name": f"Contact {number}", "phone_number": f"0049 {number}"} for number in range(2000)]
+def telegram_without_contacts() -> Export:
+    return telegram(0)
+
+
+@made
+def telegram(num_contacts: int = 2000) -> Export:
+    contacts = [{"first_name": f"Contact {n}", "phone_number": f"0049 {n}"} for n in range(num_contacts)]
     chat = {"name": KIM, "type": "personal_chat", "id": 7, "messages": telegram_messages()}
     whole = {
         "about": "Here is the data you requested.",

@@ -8,6 +8,7 @@ import pytest
 
 from revinst.corpus.chats import json_stream
 from revinst.corpus.chats.json_stream import read_items
+from revinst.corpus.ingest import Ingest
 from revinst.errors import UserError
 
 VALUES = (None, True, -1.25e-30, 1234567890, "", 'a "quoted" \\ \n ]}', "☕\ud83d", [], {}, [1, [2, {"a": [3]}]])
@@ -72,3 +73,22 @@ def test_memory_is_that_of_an_object(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < len(content) / 2
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["posts.json", "tweets.js", "table.json", "result.json", "conversations.json"])
+def test_a_file_of_ten_gigabytes(tmp_path, monkeypatch, name):
+    """Read piece by piece, or refused in a line; a hole on the disk."""
+    monkeypatch.setattr(json_stream, "MAX_VALUE", 1 << 22)
+    beginnings = {
+        "posts.json": '[{"timestamp": 1, "data": [{"post": "Mine."}]},',
+        "tweets.js": "window.YTD.tweets.part0 = [",
+        "table.json": '[{"text": "',
+        "result.json": '{"name": "Kim", "type": "x", "id": 1, "messages": [{"date_unixtime": 1}, "',
+        "conversations.json": '[{"title": "", "create_time": 1, "mapping": {"parent": "", "children": [],',
+    }
+    path = tmp_path / name
+    with path.open("w") as file:
+        file.write(beginnings[name])
+        file.truncate(10 << 30)
+    with pytest.raises(UserError, match=r"larger than 1024 MiB|not JSON"):
+        Ingest(path, ["Kim"])

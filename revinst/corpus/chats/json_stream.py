@@ -12,6 +12,8 @@ from revinst.corpus.chats.json_files import Fields
 from revinst.errors import UserError
 
 BLOCK = 1 << 20  # characters
+MAX_VALUE = 1 << 28  # characters
+NEAR = 20  # characters before the end, in which what is cut off there looks wrong: `[-Infini`, `"\\ud83d\\ude`
 AHEAD = 3  # behind a value: where the text ends in `12.`, `12e` or `12e-`, 12 is not all of a number
 NO_SPACE = re.compile(r"[^ \t\n\r]")
 DECODER = json.JSONDecoder()
@@ -39,7 +41,9 @@ class Stream:
         self.read, self.text, self.place = read, "", 0
 
     def fill(self) -> bool:
-        """Reads on, as much again as is there; False at the end."""
+        """Reads on, as much again as is there; False at the end. Raises ValueError for a value that is too long."""
+        if len(self.text) - self.place > MAX_VALUE:
+            raise ValueError(f"a value in it has more than {MAX_VALUE:,} characters")
         more = self.read(max(BLOCK, len(self.text) - self.place))
         if more:
             self.text, self.place = self.text[self.place :] + more, 0
@@ -66,8 +70,9 @@ class Stream:
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.place)
-            except ValueError:
-                if not self.fill():
+            except json.JSONDecodeError as error:
+                is_torn = error.pos > len(self.text) - NEAR or error.msg.startswith("Unterminated string")
+                if not is_torn or not self.fill():
                     raise
                 continue
             if len(self.text) - end < AHEAD and self.fill():

@@ -19,7 +19,8 @@ QUOTES = ("blockquote", "expandable_blockquote")
 
 
 def is_telegram_chat(path: Path) -> bool:
-    return begins_with(path, "{", "name", "type", "id", "messages", "date_unixtime")
+    """That with oneself has no name."""
+    return begins_with(path, ('{"name":', '{"type":'), "type", "id", "messages", "date_unixtime")
 
 
 def is_telegram(path: Path) -> bool:
