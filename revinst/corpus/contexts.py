@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from revinst.corpus.authors import PAUSE_MINUTES, minutes_between
 from revinst.corpus.texts import NOT_MINE, Message
 from revinst.corpus.threads import hash_name
+from revinst.data.examples import check_text
+from revinst.data.formats import BadRecord
 
 MAX_CONTEXT = 2000  # characters: some 500 tokens of English, so that instruction and answer have room in a row beside
 
@@ -27,7 +29,11 @@ class Contexts:
 
     def look(self, message: Message) -> None:
         """At a message of somebody else, in its place in the stream."""
-        if not message.text or message.left_out not in ("", NOT_MINE):
+        try:
+            is_text = bool(check_text(message.text, "the text")) and message.left_out in ("", NOT_MINE)
+        except BadRecord:
+            is_text = False
+        if not is_text:
             return
         text = shorten(message.text)
         if message.id:

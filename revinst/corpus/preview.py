@@ -43,4 +43,4 @@ def write_page(path: Path, title: str, ingest: Ingest, sample: Sample, redaction
         redacted=redaction is not None,
         style=files("revinst.evaluation").joinpath("report_files", "report.css").read_text(encoding="utf-8"),
     )
-    write_private(path, html)
+    write_private(path, html.encode(errors="replace").decode())  # what was left out may be no Unicode

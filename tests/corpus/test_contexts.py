@@ -96,6 +96,22 @@ def test_in_a_chat():
     assert contexts.said_before(chat(7, "Alex")) == "In time."
 
 
+@pytest.mark.parametrize("text", ["A half \ud83d of a sign.", "A NUL \0 in it."])
+def test_what_no_file_can_hold(tmp_path, capsys, text):
+    """It is no context, and neither the page nor the list of authors ends with it."""
+    messages = [{"sender_name": "Kim \ud83d", "content": text, "timestamp_ms": 1772445600000}]
+    messages += [{"sender_name": "Alex", "content": each, "timestamp_ms": 1772445601000 + n}
+                 for n, each in enumerate((text, "Here I am."))]  # fmt: skip
+    whole = {"participants": [{"name": "Alex"}], "messages": messages}
+    (tmp_path / "message_1.json").write_text(json.dumps(whole))
+    args = ("corpus", tmp_path / "message_1.json")
+    assert run_command(*args, "--list_authors") == 0 and "Kim ?" in capsys.readouterr().out
+    for redact in ((), ("--redact",)):
+        out = tmp_path / f"own{len(redact)}"
+        assert run_command(*args, out, "--me", "Alex", "--context", "--texts_only", *redact) == 0
+        assert [(row["text"], row["context"]) for row in read(out / "texts.jsonl")] == [("Here I am.", "")]
+
+
 def test_cut_to_what_fits():
     """Whole messages, the newest; of one that is too long its beginning, up to a word."""
     contexts = Contexts()

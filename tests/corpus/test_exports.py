@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 
@@ -11,7 +12,10 @@ import tests.corpus.made_networks  # noqa: F401  (adds its own)
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.kinds import KINDS
 from revinst.errors import UserError
+from tests.corpus.made_documents import ME, build_eml
+from tests.corpus.made_documents import THEIRS as KIMS
 from tests.corpus.made_exports import ALEX, DATE, EXPORTS, KIM, MINE, MINE_TOO, THEIRS, write_export
+from tests.corpus.test_documents import LIBRARIES, WRITERS
 
 NAMED = [name for name, make in EXPORTS.items() if make().me]
 
@@ -122,6 +126,27 @@ def test_messages_of_mine_are_joined(tmp_path, name, count):
     path = write_export(tmp_path, EXPORTS[name]())
     texts = [text.text for text in Ingest(path, [EXPORTS[name]().me or "x"], join_minutes=5).texts()]
     assert len(texts) == count
+
+
+def test_nothing_of_others_in_a_folder_of_everything(tmp_path):
+    """Exports, documents and mails: the sentence of somebody else that was planted in each is in no text of mine; where
+    contexts are asked for, it stands in these alone.
+    """
+    exports = [make() for make in EXPORTS.values()]
+    for name, export in zip(EXPORTS, exports, strict=True):
+        write_export(tmp_path / name, export)
+    for kind, write in WRITERS.items():
+        if LIBRARIES.get(kind) is None or find_spec(LIBRARIES[kind]):
+            write(tmp_path / f"a.{kind}")
+    (tmp_path / "b.eml").write_bytes(build_eml())
+    me = [*{export.me for export in exports if export.me}, ME, "mara@example.org"]
+    planted = (THEIRS, KIMS)
+    assert all(any(sentence in export.content for sentence in planted) for export in exports if export.num_others > 2)
+    for contexts in (False, True):
+        texts = list(Ingest(tmp_path, me, contexts=contexts).texts())
+        assert len(texts) >= sum(len(export.texts) for export in exports) + 8
+        assert not [text.where for text in texts if any(sentence in text.text for sentence in planted)]
+        assert any(text.context == THEIRS for text in texts) == contexts
 
 
 def test_all_in_one_folder(tmp_path):
