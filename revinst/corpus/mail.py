@@ -20,8 +20,8 @@ MAX_BASE64 = 1 << 20
 MAX_BYTES = 4 << 20  # of a mail without these that are read: `email` takes fifty times the memory of short lines
 
 
-def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
-    """The mail; its text alone is read if one of its senders is among `me` (addresses in lower case).
+def read_mail(content: bytes, where: str, me: frozenset[str], everybody: bool = False) -> Message:
+    """The mail; its text is read if one of its senders is among `me` (addresses in lower case), or everybody's.
 
     Raises nothing: a mail that can't be read has that as its reason to be left out.
     """
@@ -33,13 +33,17 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
         found.author = tuple(read_senders(message))
         found.conversation, *answers = read_thread(message, found.conversation)
         found.answers = tuple(answers)
+        found.id, found.reply_to = found.conversation, next((name for name in reversed(answers) if name[0] == "<"), "")
         found.left_out = "" if found.author else "it names no sender"
         found.names = read_names(message)
         if me.intersection(found.author):
             found.date = read_date(message)
             found.left_out = why_left_out(message, where, me.intersection(found.author))
             if not found.left_out:
-                read_own_text(message, found)
+                found.left_out = read_own_text(message, found)
+        elif everybody:
+            found.date = read_date(message)
+            read_own_text(message, found)
     except MemoryError:
         raise
     except Exception as error:  # `email` and `lxml` raise kinds without end on what no mail program should have written
@@ -55,13 +59,12 @@ class MailPolicy(Compat32):
         return name, value[:MAX_PARAMETERS] if name.lower().startswith("content-") else value
 
 
-def read_own_text(message: Parsed, found: Message) -> None:
-    """The text of a mail that I sent, or why there is none, and whom it names beside those in its headers."""
+def read_own_text(message: Parsed, found: Message) -> str:
+    """Its sender's text and whom it names beside those in its headers. -> why there is none, "" where there is one."""
     body = text_of(message)
     if body is None:
-        found.left_out = "no text in it, only attachments"
-        return
+        return "no text in it, only attachments"
     people = [name.strip() for header in found.names for name in re.split(r"[,;\"<>]", header)]
     found.text = strip_quotes(body, people)
     found.names += (*read_quoted_names(body, found.text), *read_greeted_names(found.text, message))
-    found.left_out = "" if found.text else "nothing of my own in it" if body.strip() else "empty"
+    return "" if found.text else "nothing of my own in it" if body.strip() else "empty"

@@ -26,15 +26,17 @@ PROVENANCE = (
 
 
 def to_dolly(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "context": "", "response": record["text"], "category": record["kind"]}
+    fields = {"instruction": record["instruction"], "context": record["context"], "response": record["text"]}
+    return fields | {"category": record["kind"]}
 
 
 def to_alpaca(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "input": "", "output": record["text"]}
+    return {"instruction": record["instruction"], "input": record["context"], "output": record["text"]}
 
 
 def to_messages(record: Record) -> dict[str, list[dict[str, str]]]:
-    turns = (("user", record["instruction"]), ("assistant", record["text"]))
+    request = "\n\n".join(filter(None, (record["instruction"], record["context"])))
+    turns = (("user", request), ("assistant", record["text"]))
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
@@ -89,7 +91,7 @@ def describe_provenance(
         record = records[number]
         facts: Record = {"id": example_id, "text": record["id"], "part": part}
         facts |= {name: record[name] for name in PROVENANCE}
-        yield facts | {name: record[name] for name in ("rating", "judge") if name in record}
+        yield facts | {name: record[name] for name in ("document", "rating", "judge") if name in record}
 
 
 def write_parquet(
@@ -124,6 +126,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         f"instructions: `{run['name']}` (adapter {run['adapter']}, base `{run['base']}`).",
         "Personal names and numbers were replaced by placeholders." if card["settings"]["redact"] else "",
         *describe_canaries(card["canaries"]),
+        "`context` is what others wrote, and the texts answer." if card["settings"]["contexts"] else "",
         "",
         "| stage | rows |",
         "| --- | --- |",

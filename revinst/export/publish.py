@@ -55,6 +55,15 @@ def check_set(folder: Path) -> None:
         raise UserError(f"{folder}: canaries are planted in it; give its command again without --canaries")
 
 
+def check_contexts(has_contexts: bool, what: str, publish_context: bool) -> None:
+    """Raises UserError for a set with what others wrote to its owner, unless that was said twice."""
+    if has_contexts and not publish_context:
+        raise UserError(
+            f"{what}: a set with what others wrote to you (corpus --context); make one without it in another folder, "
+            "or say --publish_context as well"
+        )
+
+
 def list_files(folder: Path, empty: bool = False) -> dict[str, Path]:
     """What is uploaded, by its name there. Raises UserError where that is nothing, unless it may be `empty`."""
     if not folder.is_dir():

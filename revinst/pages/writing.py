@@ -63,7 +63,7 @@ def build_page(gradio: ModuleType, writer: LetterWriter, examples: Sequence[Exam
     with gradio.Blocks(title=f"revinst: {title}", analytics_enabled=False) as page:
         gradio.Markdown(build_head("What shall it write?", title, trained.base))
         instruction = gradio.Textbox(label="Instruction", lines=3, max_lines=10, elem_id="instruction")
-        context = gradio.Textbox(label="Context", lines=3, visible=trained.with_context, elem_id="context")
+        context = gradio.Textbox(label="What it answers", lines=3, visible=trained.saw_contexts, elem_id="context")
         tries = [[each.instruction, each.context] for each in examples]
         gradio.Examples(tries, [instruction, context], label="To try", elem_id="examples", cache_examples=False)
         with gradio.Row():

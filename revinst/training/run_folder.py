@@ -38,6 +38,7 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
         data = data_of(trainer)
+        contexts = data.examples_of("train").texts("context") if data.settings.context == "include" else []
         self.write_split(data)
         write_text(self.run.config, self.config)
         discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
@@ -61,6 +62,7 @@ class RunFolder(L.Callback):
                 "heldout": len(data.split.heldout),
                 "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
+                "with_context": sum(map(bool, contexts)),  # of the training rows
                 "unredacted": find_unredacted(name for name, _ in list_sources(data.settings.source)),
             },
         )

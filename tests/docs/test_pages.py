@@ -66,7 +66,9 @@ def test_commands_and_their_options_exist(page):
         if not command.islower() or command == "--completion":
             continue
         assert command in COMMANDS
-        sources = [ROOT / "revinst" / f"commands/{name}.py" for name in (command, "options", "decoding", "judging")]
+        sources = [
+            ROOT / "revinst" / f"commands/{name}.py" for name in (command, "options", "decoding", "judging", "reading")
+        ]
         options = "".join(path.read_text(encoding="utf-8") for path in sources)
         options += "".join(f'"{option}"' for option in build_parser()._option_string_actions) * (command in of_configs)
         for arg in args:
