@@ -1,6 +1,6 @@
 """Bases with the shape of released ones and random weights, for measuring speed and memory where no weights are.
 
-usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--layers N] [--tiny]
+usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--layers N] [--tiny] [--no_weights]
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
 equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. A vocabulary that is smaller
@@ -11,12 +11,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from revinst.options import Parser
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 LLAMA3_ROPE = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -59,6 +63,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": GEMMA3_ROPE,
     },
 }  # fmt: skip
+# What begins a turn of its chat, around the role; what ends it; what the answering role is called.
+TURNS = {
+    "llama3.1-8b": ("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "assistant"),
+    "qwen3-8b": ("<|im_start|>", "\n", "<|im_end|>\n", "assistant"),
+    "gemma3-4b": ("<start_of_turn>", "\n", "<end_of_turn>\n", "model"),
+}
 TINY = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 32,
@@ -73,9 +83,11 @@ def main() -> None:
     parser.add_argument("--like", choices=SHAPES)
     parser.add_argument("--layers", type=int, help="fewer than it has")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--no_weights", action="store_true", help="all that `revinst plan` needs")
     options = parser.parse_args()
     changes = (TINY if options.tiny else {}) | ({"num_hidden_layers": options.layers} if options.layers else {})
-    make_shape(options.shape, options.folder, options.tokenizer, options.like, changes)
+    make = write_config if options.no_weights else make_shape
+    make(options.shape, options.folder, options.tokenizer, options.like, changes)
 
 
 @contextmanager
@@ -94,27 +106,59 @@ def base_folder(
         yield folder
 
 
-def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None, changes: dict[str, Any]) -> None:
+def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None, changes: Mapping[str, Any]) -> None:
     """Weights, config and tokenizer into a folder. changes: of the config's values."""
     import torch
-    from tokenizers import Tokenizer
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    files = [*tokenizer.glob("*token*")]
+    config = write_config(shape, folder, tokenizer, like, changes)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="5GB")
+
+
+def write_config(
+    shape: str,
+    folder: Path,
+    tokenizer: Path,
+    like: str | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> "PreTrainedConfig":
+    """Config and tokenizer into a folder: all that `revinst plan` reads of a base. changes: of the config's values."""
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    files = [*tokenizer.glob("*token*"), *tokenizer.glob("chat_template.jinja")]
     if not (tokenizer / "tokenizer.json").is_file():
         raise SystemExit(f"{tokenizer}: no tokenizer.json in it")
-    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | changes
+    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | dict(changes)
     ids = max(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab().values()) + 1
     if ids > values["vocab_size"]:
         print(f"{shape}: a vocabulary of {ids:,}, the tokenizer's, instead of {values['vocab_size']:,}")
         values["vocab_size"] = ids
     config = AutoConfig.for_model(**values)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with device:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size="5GB")
+    config.architectures, config.dtype = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[values["model_type"]]], "bfloat16"
+    config.save_pretrained(folder)
     for file in files:
         shutil.copy(file, folder)
+    return config
+
+
+def add_chat(shape: str, folder: Path) -> None:
+    """A chat template of the shape's kind, with its turn tokens; what ends a turn becomes what ends a text."""
+    from transformers import AutoTokenizer
+
+    start, middle, end, answers = TURNS[shape]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([part.strip() for part in (start, middle, end) if part.strip()], special_tokens=True)
+    tokenizer.eos_token = end.strip()
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}"
+        + (start + "{{ message.role }}" + middle + "{{ message.content | trim }}" + end)
+        + ("{% endfor %}{% if add_generation_prompt %}" + start + answers + middle + "{% endif %}")
+    )
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

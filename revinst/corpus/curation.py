@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from revinst.corpus.candidates import Writer
 from revinst.corpus.texts import Record
+from revinst.data.prompt import render_chat
 from revinst.errors import UserError
 from revinst.inference.engine.engine import generate_batches
 
@@ -51,8 +52,7 @@ def encode_question(writer: Writer, record: Record) -> list[int]:
     hf = writer.tokenizer.hf
     head, tail = "", "\n\n"
     if getattr(hf, "chat_template", None):
-        chat = hf.apply_chat_template([{"role": "user", "content": MARK}], tokenize=False, add_generation_prompt=True)
-        head, tail = chat.split(MARK)
+        head, tail = render_chat(hf, MARK).split(MARK)
     fixed = writer.tokenizer.encode_fixed(head, parse_special=True) if head else []
     content = writer.tokenizer.encode_continuations([question])[0]
     end = writer.tokenizer.encode_continuations([tail + PRIMER], parse_special=True)[0]

@@ -12,6 +12,7 @@ target, what the model learns to write; the text before is the prompt:
 A paragraph (between blank lines) with a `{context}` slot is left out for rows whose context is empty or not wanted.
 """
 
+import datetime
 import hashlib
 import re
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ from revinst.errors import UserError
 SLOT = re.compile(r"\{(instruction|context|response)\}")
 
 CHAT_REQUEST = "Write the instruction that the following text answers. Reply with the instruction only.\n\n"
+
+
+# Some chat templates tell the day. It is always the same here, the one that Llama 3.1's has where nobody says: with
+# today's a run could not be gone on with tomorrow.
+DAY = datetime.datetime(2024, 7, 26)
+DAY_PARTS = "".join(f"|replace('%{c}', '{DAY.strftime('%' + c)}')" for c in ("-d", "d", *"aAbBmyYjHMS"))
+SAME_DAY = f"{{%- macro strftime_now(format) -%}}{{{{ format{DAY_PARTS} }}}}{{%- endmacro -%}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +135,29 @@ def build_chat_template(tokenizer: Any) -> Template:
     """The base's chat template around our request, the text as the user's turn, the instruction as the answer."""
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise UserError("data.template chat: this base's tokenizer has no chat template; use blog or alpaca")
-    messages = [{"role": "user", "content": CHAT_REQUEST + "Context: {context}\n\n{response}"}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = render_chat(tokenizer, CHAT_REQUEST + "Context: {context}\n\n{response}")
     bos = tokenizer.bos_token
     parsed = parse_template("chat", text + "{instruction}")
     return Template("chat", parsed.text, parsed.target, has_bos=bool(bos) and text.startswith(bos))
+
+
+def render_chat(tokenizer: Any, content: str) -> str:
+    """One turn of the user in the base's chat template, and what begins an answer, without thinking where it knows how.
+
+    Raises UserError where the template needs more than that.
+    """
+    from jinja2 import TemplateError
+
+    messages, template = [{"role": "user", "content": content}], tokenizer.get_chat_template()
+    template = SAME_DAY + template if "strftime_now" in template else template
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    try:
+        return tokenizer.apply_chat_template(messages, chat_template=template, **options)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise UserError(
+            f"data.template chat: this base's chat template does not render a lone question ({error}); to train it "
+            "nevertheless, write the prompt into a text file and set data.template to that"
+        ) from error
 
 
 def render_prompt(template: Template, example: Example, with_context: bool = False) -> Prompt:

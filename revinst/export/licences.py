@@ -18,7 +18,9 @@ class Licence(NamedTuple):
 # By a pattern of the name. Anything else: what the base's own card says, or unknown.
 BASE_LICENCES = {
     r"llama-2": Licence("llama2", "Llama 2 Community License"),
-    r"smollm2": Licence("apache-2.0", "Apache-2.0"),
+    r"llama-3\.1": Licence("llama3.1", "Llama 3.1 Community License"),
+    r"smollm2|qwen3-8b|mistral-7b": Licence("apache-2.0", "Apache-2.0"),
+    r"gemma-?3": Licence("gemma", "Gemma Terms of Use"),
 }
 DATA_LICENCES = {
     r"dolly": Licence("cc-by-sa-3.0", "CC BY-SA 3.0 (databricks-dolly-15k)"),

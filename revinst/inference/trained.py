@@ -75,7 +75,16 @@ class Trained:
 
     @cached_property
     def template(self) -> Template:
-        return load_template(self.template_name, self.tokenizer.hf)
+        """Raises UserError where the run was trained with another: a file, or a base's chat template, has changed."""
+        template = load_template(self.template_name, self.tokenizer.hf)
+        hashes = self.run.read_manifest().get("hashes") if self.run else None
+        trained_with = hashes.get("template") if isinstance(hashes, dict) else None
+        if trained_with not in (None, template.hash):
+            raise UserError(
+                f"{self.path}: trained with another prompt than data.template {self.template_name} makes today; "
+                "restore its file, or the base's chat template, or train anew"
+            )
+        return template
 
     @property
     def writes_texts(self) -> bool:

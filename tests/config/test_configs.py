@@ -1,16 +1,25 @@
 """Every file in configs/ parses, names no unknown key, and says in its header how to launch it."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from revinst.commands.plan import main as plan
+from revinst.config.file import read_yaml
+from revinst.config.keys import flatten
 from revinst.config.parser import dump_config, read_config
 from revinst.config.trainer_flags import check_trainer_flags
+from revinst.data.prompt import load_template, prompt_text
+from revinst.data.tokenizer import load_tokenizer
 from revinst.errors import UserError
 from revinst.training.resume import config_difference
 from revinst.training.strategies import ShardedStrategy, check_optimizer
 from revinst.training.trainer import make_classes
+from scripts.shapes import TURNS, add_chat, write_config
 
+RECIPE_OF_LLAMA_2 = ("llama3.1-8b", "mistral-7b", "qwen3-8b", "gemma3-4b")
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
 
@@ -18,6 +27,7 @@ def test_all_are_tested():
     names = {path.stem for path in CONFIGS}
     print(f"{len(CONFIGS)} configs")
     assert {"quickstart", "smollm2-dolly", "llama2-7b", "llama2-7b-blog", "llama2-7b-ddp", "llama2-70b-fsdp"} <= names
+    assert {*RECIPE_OF_LLAMA_2} <= names
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -26,6 +36,11 @@ def test_config(path):
     check_trainer_flags(config)
     assert config.run_name == path.stem
     assert f"configs/{path.name}" in path.read_text().split("run_name")[0]
+
+
+def flatten_config(name: str) -> dict:
+    config = read_config(["--config", str(next(path for path in CONFIGS if path.stem == name))])
+    return flatten(read_yaml(dump_config(config)))
 
 
 def test_blog_recipe():
@@ -38,6 +53,43 @@ def test_blog_recipe():
     assert list(model.lora.target_modules) == ["q_proj", "v_proj"]
     assert (model.optimizer, model.lr, model.lr_schedule) == ("paged_adamw_32bit", 2e-4, "constant")
     assert (model.weight_decay, model.max_grad_norm, model.quantization) == (0.0, 0.3, "nf4")
+
+
+@pytest.mark.parametrize("name", RECIPE_OF_LLAMA_2)
+def test_bases_that_people_take_have_the_recipe_of_llama_2(name):
+    """All keys but the run's name, the base and its prompt."""
+    ours, llama = (flatten_config(each) for each in (name, "llama2-7b"))
+    assert {key for key in ours if ours[key] != llama[key]} <= {"run_name", "model.base", "data.template"}
+    assert ours["data.template"] == ("chat" if name in TURNS else "blog")
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", RECIPE_OF_LLAMA_2)
+def test_planned_at_their_shape(name, base, tmp_path, capsys):
+    """As the header says, for a card of 24 GB."""
+    write_config(name, tmp_path, Path(base))
+    path = next(path for path in CONFIGS if path.stem == name)
+    keys = ["--model.base", str(tmp_path), "--data.source", "quickstart", "--data.val_fraction", "0.02"]
+    capsys.readouterr()
+    assert plan([str(path), *keys, "--device", "cuda", "--memory_gib", "22", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["fits"] and planned["micro_batch_size"] == 8 and planned["recomputed_layers"][0] > 30
+    said = re.search(r"Memory by `revinst plan`: ([\d.]+) GiB with the 8 rows", path.read_text())
+    assert said and float(said[1]) == pytest.approx(planned["memory_gib"]["peak"], rel=0.03)
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_a_chat_is_of_the_bases_kind(name, base, tmp_path):
+    """Its turn tokens are one id each, and what ends a turn ends a text."""
+    write_config(name, tmp_path, Path(base))
+    add_chat(name, tmp_path)
+    start, middle, end, answers = TURNS[name]
+    tokenizer = load_tokenizer(str(tmp_path))
+    prompt = prompt_text(load_template("chat", tokenizer.hf))
+    assert prompt.endswith("\n\n{response}" + end + start + answers + middle)
+    assert tokenizer.hf.convert_ids_to_tokens(tokenizer.eos_id) == end.strip()
+    ids = tokenizer.encode_fixed(prompt, parse_special=True)
+    assert ids.count(tokenizer.eos_id) == 1 and ids[0] == tokenizer.bos_id
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The template: what is rendered, what is left out, what is refused."""
 
+from copy import deepcopy
+
 import pytest
 
 from revinst.config.words import LANGUAGES
@@ -137,6 +139,44 @@ def test_the_chat_template_is_the_bases_own(smollm):
     assert prompt.text.endswith("with the instruction only.\n\nA bird sings.<|im_end|>\n<|im_start|>assistant\n")
     included = render_prompt(template, EXAMPLE, with_context=True).text
     assert included.replace("Context: The bird is on the wire.\n\n", "") == prompt.text != included
+
+
+@pytest.fixture
+def chat_of(smollm):
+    """The template that this chat template makes."""
+    hf = deepcopy(smollm.hf)
+
+    def load(text: str):
+        hf.chat_template = text
+        return load_template("chat", hf)
+
+    return load
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize(
+    ("form", "day"), [("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%d", "2024-07-26"), ("%A, %B %-d", "Friday, July 26")]
+)
+def test_a_chat_template_that_tells_the_day_always_tells_the_same(chat_of, form, day):
+    """Where it may say the day, in a macro of its own too, and asks whether it can."""
+    macro = "{% macro today() %}{{ strftime_now('FORM') }}{% endmacro %}".replace("FORM", form)
+    said = "{% if strftime_now is defined %}<{{ today() }}>{% endif %}"
+    assert chat_of(macro + said + TURNS).text.startswith(f"<{day}><user>Write the")
+
+
+def test_a_chat_that_can_think_does_not(chat_of):
+    think = "{% if enable_thinking is defined and not enable_thinking %}</think>{% else %}<think>{% endif %}"
+    assert chat_of(TURNS + think).text.endswith("<assistant></think>{instruction}")
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ raise_exception('tools!') }}", "{{ functions | tojson }}", "{% for t in tools %}{% endfor %}"]
+)
+def test_a_chat_template_that_needs_more_is_refused(chat_of, text):
+    with pytest.raises(UserError, match="this base's chat template does not render a lone question"):
+        chat_of(text + TURNS)
 
 
 def test_a_base_without_chat_template_is_refused(llama):

@@ -3,9 +3,14 @@
 import json
 from dataclasses import replace
 
+import pytest
+
+from revinst.errors import UserError
 from revinst.inference.key import ModelKey, PredictionKey, changed_settings, hash_json
 from revinst.inference.picks import PickSettings
 from revinst.inference.predictions import Prediction, PredictionFile
+from revinst.inference.trained import Trained
+from revinst.runs.folder import Run
 
 MODEL = ModelKey("b", "1f", "2e", "nf4", "3d", {"r": 4, "lora_alpha": 8}, "4c", False, 256, "end", False, False)
 GREEDY = {"max_new_tokens": 100, "temperature": 0.0}
@@ -56,3 +61,20 @@ def test_what_a_rank_wrote_later_stands_for_the_row(tmp_path):
     of_rank.append(replace(row, id="b"))
     assert list(file.open().values()) == [later, replace(row, id="b")] == list(file.open().values())
     assert len(file.path.read_text().splitlines()) == 3 and not file.parts
+
+
+def test_another_prompt_than_the_trained_one_is_refused(base, tmp_path):
+    """A template's file that was edited since; a manifest of an older run does not say which it was."""
+    run, path = Run(tmp_path), tmp_path / "mine.txt"
+    path.write_text("Text: {response}\n\nInstruction: {instruction}")
+
+    def open_it() -> Trained:
+        return Trained(tmp_path, base, "none", str(path), False, 256, run=run)
+
+    run.update_manifest(hashes={"template": open_it().template.hash})
+    assert open_it().template.target == "instruction"
+    path.write_text("Text: {response}\n\nRequest: {instruction}")
+    with pytest.raises(UserError, match=r"trained with another prompt than data.template .*mine.txt makes today"):
+        _ = open_it().template
+    run.update_manifest(hashes={})
+    assert "Request" in open_it().template.text
