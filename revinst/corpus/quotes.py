@@ -40,7 +40,7 @@ ATTRIBUTIONS = (
     (r"\S", r"(?:写道|寫道|のメール)"),
     (
         r"[^<>\n]{0,80}<[^<>\s@]+@[^<>\s]+>",
-        r"(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*",
+        r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*",
     ),
     (r".{0,80}?(?:\d{4}|\d:\d\d)", r"<[^<>\s@]+@[^<>\s]+>"),  # Gmail: "2026-03-02 10:00 GMT+01:00 Ann <ann@...>:"
 )

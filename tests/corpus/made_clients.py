@@ -180,7 +180,6 @@ INTRODUCTIONS = {  # of programs and languages beside these
     "proton": "On Monday, March 2nd, 2026 at 9:00 AM, Kim Ode <kim@example.com> wrote:",
     "fastmail": "On Mon, Mar 2, 2026, at 9:00 AM, Kim Ode wrote:",
     "mutt": "On Mon, Mar 02, 2026 at 09:00:00AM +0100, Kim Ode wrote:",
-    "gnus": "Kim Ode <kim@example.com> writes:",
     "evolution": "On Mon, 2026-03-02 at 09:00 +0100, Kim Ode wrote:",
     "evolution de": "Am Montag, dem 02.03.2026 um 09:00 +0100 schrieb Kim Ode:",
     "kmail": "On Monday, 2 March 2026 09:00:00 CET Kim Ode wrote:",

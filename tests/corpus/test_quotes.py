@@ -42,7 +42,6 @@ INTRODUCTIONS = {
     "name on a line of its own": "Kim Ode\n<kim@example.com> 于2026年3月2日周一 09:00写道：",
     "digits of Persian": "در تاریخ دوشنبه ۲ مارس ۲۰۲۶،\u200f ۹:۰۰ Kim Ode <kim@example.com> نوشت:",
     "many words": "Missatge de Kim Ode <kim@example.com> del dia dl., 2 de març 2026 a les 9:00:",
-    "no date": "Kim Ode <kim@example.com> writes:",
     "groupwise": ">>> Kim Ode <kim@example.com> 3/2/2026 9:00 AM >>>",
 }
 ABOVE_QUOTES = {
