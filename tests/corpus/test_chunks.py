@@ -1,6 +1,7 @@
 """Long texts in chunks: nothing lost, cut where it reads well, several instructions by length, none twice, one part."""
 
 import json
+import time
 from collections import Counter
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_split_text(name):
     assert max(lengths) <= CHUNK_WORDS and sum(lengths) == pytest.approx(count_words(text), rel=0.001)
     assert len(chunks) <= 1.6 * sum(lengths) / CHUNK_WORDS + 1
     assert all(chunk == chunk.strip() for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    "unit", ["x\n\n", "```\n\nx\n\n", "# x\n\n", "x. ", "x", "\n", " \n", "x\n", ".", "=\n", "字。"]
+)
+def test_time_is_linear(unit):
+    """Of a text of a million characters, also with a fence that is never closed."""
+    start = time.process_time()
+    for beginning in ("", "```\n\n"):
+        split_text(f"{beginning}a {unit * (500_000 // len(unit))} z", CHUNK_WORDS)
+    assert time.process_time() - start < 12
 
 
 def test_where_it_is_cut():
