@@ -57,15 +57,16 @@ def test_split_text(name):
     assert all(chunk == chunk.strip() for chunk in chunks)
 
 
-@pytest.mark.parametrize(
-    "unit", ["x\n\n", "```\n\nx\n\n", "# x\n\n", "x. ", "x", "\n", " \n", "x\n", ".", "=\n", "字。"]
-)
+UNITS = ["x\n\n", "```\n\nx\n\n", "# x\n\n", "x. ", "x", "\n", " \n", "x\n", ".", "=\n", "字。"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_time_is_linear(unit):
-    """Of a text of a million characters, also with a fence that is never closed."""
+    """Also with a fence that is never closed; the slowest takes half a second."""
     start = time.process_time()
     for beginning in ("", "```\n\n"):
-        split_text(f"{beginning}a {unit * (500_000 // len(unit))} z", CHUNK_WORDS)
-    assert time.process_time() - start < 12
+        split_text(f"{beginning}a {unit * (100_000 // len(unit))} z", CHUNK_WORDS)
+    assert time.process_time() - start < 4
 
 
 def test_where_it_is_cut():
