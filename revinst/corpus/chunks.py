@@ -8,7 +8,7 @@ Onions ...
 
 # ruff: noqa: RUF001  # signs of other scripts are meant
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import ceil
 
 from revinst.corpus.texts import Record
@@ -17,13 +17,15 @@ from revinst.data.words import count_words
 CHUNK_WORDS = 500  # at most, as `count_words` has them: some 700 tokens of English, which rows of 1,024 hold
 HEADING_WORDS = 12  # of a line that stands alone
 MARKED = re.compile(r"#{1,6}\s")  # Markdown's
-UNDERLINE = re.compile(r"[=-]{3,}\s*\Z")
+UNDERLINE = re.compile(r"\A[=-]{3,}+\s*+\Z")
 ENDED = (*".,;:!?…。！？،؛।", *"\"'”’»)")
 FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-BLANK = re.compile(r"\n[ \t]*\n\s*?(?=\S|[ \t])")
+BLANK = re.compile(r"\n[ \t]*+\n(?:[ \t]*+\n)*+")
 # Where a paragraph is cut that is too long itself, the finer only where the coarser does not do.
 PIECES = (
-    re.compile(r"[^.!?…。！？।\n]*(?:[.!?…]+[\"'”’»)]*\s+|[。！？।]+\s*|\n\s*|[.!?…]+|\Z)"),  # sentences and lines
+    re.compile(
+        r"[^.!?…。！？।\n]*+(?:[.!?…]++[\"'”’»)]*+\s++|[。！？।]++\s*+|\n\s*+|[.!?…]++|\Z)"
+    ),  # sentences and lines
     re.compile(r"\S+\s*"),
     re.compile(r"[\s\S]{1,200}"),
 )
@@ -48,7 +50,9 @@ def document_of(record: Record) -> str:
 
 def split_text(text: str, most: int) -> list[str]:
     """Chunks of at most `most` words, of about the same length; a heading stands with what follows it."""
-    units = list(cut_units(text, most))
+    text = text.strip()
+    between = "\n\n" if BLANK.search(text) else "\n"  # paragraphs
+    units = list(cut_units(text, between, most))
     lengths = [count_words(unit) for unit, _ in units]
     aim = sum(lengths) / ceil(sum(lengths) / most)
     chunks, held = list[list[str]](), 0.0
@@ -59,38 +63,31 @@ def split_text(text: str, most: int) -> list[str]:
             held = 0.0
         chunks[-1].append(unit)
         held += length
-    return [between(text).join(chunk) for chunk in chunks]
+    return [between.join(chunk) for chunk in chunks]
 
 
-def cut_units(text: str, most: int) -> Iterator[tuple[str, bool]]:
+def cut_units(text: str, between: str, most: int) -> Iterator[tuple[str, bool]]:
     """(a paragraph with the headings above it, or a piece of one that is too long; whether it begins a part)."""
     headings = list[str]()
-    blocks = split_blocks(text)
+    blocks = split_blocks(BLANK.split(text) if between == "\n\n" else text.split("\n"))
     for number, block in enumerate(blocks):
         if is_heading(block) and number + 1 < len(blocks):
             headings.append(block)
             continue
-        for place, piece in enumerate(cut(between(text).join([*headings, block]), most)):
+        for place, piece in enumerate(cut(between.join([*headings, block]), most)):
             yield piece, bool(headings) and not place
         headings = []
 
 
-def between(text: str) -> str:
-    """What stands between paragraphs: blank lines, or in a text without such a line's end."""
-    return "\n\n" if BLANK.search(text.strip()) else "\n"
-
-
-def split_blocks(text: str) -> list[str]:
-    """Paragraphs; code between fences is one, whatever is in it. What has no blank lines has a paragraph a line."""
-    parts = BLANK.split(text.strip()) if between(text) == "\n\n" else text.split("\n")
-    blocks, is_open = list[str](), False
+def split_blocks(parts: Iterable[str]) -> list[str]:
+    """Paragraphs of a text that was cut at its blank lines, or lines; code between fences is one, whatever is in it."""
+    blocks, is_open = list[list[str]](), False
     for part in filter(str.strip, parts):
-        if is_open:
-            blocks[-1] += f"\n\n{part}"
-        else:
-            blocks.append(part.rstrip())
+        if not is_open:
+            blocks.append([])
+        blocks[-1].append(part.rstrip())
         is_open ^= len(FENCE.findall(part)) % 2 == 1
-    return blocks
+    return ["\n\n".join(block) for block in blocks]
 
 
 def is_heading(block: str) -> bool:

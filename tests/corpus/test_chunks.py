@@ -1,6 +1,7 @@
 """Long texts in chunks: nothing lost, cut where it reads well, several instructions by length, none twice, one part."""
 
 import json
+import time
 from collections import Counter
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_split_text(name):
     assert max(lengths) <= CHUNK_WORDS and sum(lengths) == pytest.approx(count_words(text), rel=0.001)
     assert len(chunks) <= 1.6 * sum(lengths) / CHUNK_WORDS + 1
     assert all(chunk == chunk.strip() for chunk in chunks)
+
+
+UNITS = ["x\n\n", "```\n\nx\n\n", "# x\n\n", "x. ", "x", "\n", " \n", "x\n", ".", "=\n", "字。"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_is_linear(unit):
+    """Also with a fence that is never closed; the slowest takes half a second."""
+    start = time.process_time()
+    for beginning in ("", "```\n\n"):
+        split_text(f"{beginning}a {unit * (100_000 // len(unit))} z", CHUNK_WORDS)
+    assert time.process_time() - start < 4
 
 
 def test_where_it_is_cut():
