@@ -108,15 +108,15 @@ def test_make_targets_exist(page):
     assert used <= targets
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_that_are_named_exist(page):
-    """Whole paths of the repository."""
+    """Whole paths of the repository; NAME and the like stand for one."""
     named = {
         match
         for text in code_of(page)
         for match in re.findall(r"(?<![\w/.:-])(?:revinst|scripts|tests|configs|docs|dev)/[\w/.-]+\.\w+\b", text)
     }
-    assert {name for name in named if not (ROOT / name).is_file()} == set()
+    assert {name for name in named if not (ROOT / name).is_file() and Path(name).stem != "NAME"} == set()
 
 
 def test_every_command_is_in_the_table():
