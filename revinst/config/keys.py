@@ -7,7 +7,7 @@ from typing import Any
 OLD_KEY = "data.micro_batches_per_step"
 # Of keys that were added since, what was done before them, where that is not their default. A stored config without a
 # key means this, or else the default.
-AS_BEFORE: dict[str, Any] = {"model.base_gemm": "bf16"}
+AS_BEFORE: dict[str, Any] = {}
 
 
 def as_before() -> list[str]:

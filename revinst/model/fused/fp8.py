@@ -23,7 +23,9 @@ from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import Projection
 from revinst.model.hardware import Hardware
 
-AUTO = "bf16"  # what `model.base_gemm: auto` is where 8 bits are possible
+# What `model.base_gemm: auto` is where 8 bits are possible. Once that is another, runs that were stored without the key
+# need "bf16" in `config.keys.AS_BEFORE`, and checkpoints the kind, so that no run changes its products on a resume.
+AUTO = "bf16"
 COPIES = {"bf16": 0, "fp8_backward": 1, "fp8": 2}  # of the weights, where they are kept: each product has its layout
 MULTIPLE = 16  # of features, that a product in 8 bits takes
 
