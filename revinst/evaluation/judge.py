@@ -17,7 +17,7 @@ from threading import Lock
 from typing import TypedDict
 
 from revinst.errors import UserError
-from revinst.evaluation.judge_client import MAX_TOKENS, JudgeClient, NoAnswer, Reply, Stopped
+from revinst.evaluation.judge_client import LONG_TOKENS, MAX_TOKENS, JudgeClient, NoAnswer, Reply, Stopped
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.key import hash_json
 from revinst.inference.predictions import KeyedFile
@@ -30,7 +30,10 @@ TIE, FIRST, SECOND = CHOICES = range(3)
 FORMAT = 'Reply with one JSON object and nothing else: {"answer": N}, where N is '
 RATING_FORMAT = f"{FORMAT}a whole number from 1 to 5."
 CHOICE_FORMAT = f"{FORMAT}1 if instruction 1 is better, 2 if instruction 2 is better, and 0 if neither is."
-THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+# What stands before an answer: up to its last end of thoughts, whose beginning may be the prompt's.
+THOUGHTS = re.compile(
+    r"\A.*(?:</(?:\w+:)?think(?:ing)?(?::\w+)?>|\[/THINK\]|<\|channel\|>final<\|message\|>)", re.DOTALL
+)
 FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 NUMBER = re.compile(r"\A[0-9]\Z")
 
@@ -168,20 +171,24 @@ class Judge:
         return found
 
     def ask(self, question: Question) -> Judgement:
-        """What can't be read is asked again once, with the answer and a word about its form."""
+        """What can't be read is asked again once: with itself and a word about its form, or, where it was cut off, as
+        before and with more room.
+        """
         messages = [{"role": "user", "content": question.text}]
         reply = self.client.ask(messages)
         answer = parse_answer(reply.text, question.allowed)
         if answer is not None:
             return Judgement(answer, 1, reply.num_read, reply.num_written)
-        messages += [{"role": "assistant", "content": reply.text[:2000] or "-"}]
+        if not reply.was_cut:
+            messages += [{"role": "assistant", "content": reply.text[:2000] or "-"}]
+            messages += [{"role": "user", "content": question.format}]
         try:
-            again = self.client.ask([*messages, {"role": "user", "content": question.format}])
+            again = self.client.ask(messages, LONG_TOKENS if reply.was_cut else MAX_TOKENS)
         except NoAnswer:  # the first answer is paid, and kept as the one that can't be read
             again = Reply("", 0, 0)
         answer = parse_answer(again.text, question.allowed)
         if answer is None:
-            self.example = again.text or reply.text
+            self.example = again.text or reply.text or "an empty text"
         read, written = reply.num_read + again.num_read, reply.num_written + again.num_written
         return Judgement(answer, 2, read, written)
 

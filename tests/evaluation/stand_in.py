@@ -25,7 +25,8 @@ def rate_by_length(prompt: str) -> str:
 
 class StandIn(ThreadingHTTPServer):
     """answer: of a user's first message. faults: one for each coming request, "" for none: a status, `cut`, `broken`,
-    `redirect` or a text to answer with. paid: prompts that were answered whole.
+    `redirect` or a text to answer with. refuse: why a body gets no answer, "" where it does. thinks: tokens before an
+    answer. paid: prompts that were answered whole.
     """
 
     daemon_threads = True
@@ -35,6 +36,8 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.lock = answer, threading.Lock()
         self.faults: list[str] = []
+        self.refuse: Callable[[dict[str, Any]], str] = lambda body: ""
+        self.thinks = 0
         self.headers: dict[str, str] = {}
         self.delay_s = 0.0
         self.paid: list[str] = []
@@ -78,13 +81,18 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(int(fault), f"no, {self.headers['Authorization']}", server.headers)
         elif fault == "broken":
             self.reply(200, '{"choices": [{"mess')
+        elif reason := server.refuse(body):
+            self.reply(400, json.dumps({"error": {"message": reason}}))
         else:
             prompt = body["messages"][0]["content"]
-            text = fault or server.answer(prompt)
+            room = next(value for name, value in body.items() if name.endswith("tokens"))
+            is_cut = server.thinks > room
+            text = "<think>5, or is it 4?" if is_cut else fault or server.answer(prompt)
             usage = {"prompt_tokens": 100, "completion_tokens": 10}
             with server.lock:
                 server.paid.append(prompt)
-            self.reply(200, json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}))
+            choice = {"message": {"content": text}, "finish_reason": "length" if is_cut else "stop"}
+            self.reply(200, json.dumps({"choices": [choice], "usage": usage}))
 
     def reply(self, code: int, text: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)

@@ -17,7 +17,7 @@ from revinst.commands.score import main as score
 from revinst.errors import UserError
 from revinst.evaluation import judge_client
 from revinst.evaluation.judge import CHOICES, FILE, RATINGS, Judge, parse_answer
-from revinst.evaluation.judge_client import read_wait
+from revinst.evaluation.judge_client import read_reply, read_wait
 from revinst.evaluation.judge_labels import cohens_kappa
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.evaluation.judged import Judged, compare_predictions, rate_predictions, weigh
@@ -150,6 +150,54 @@ def test_a_judge_that_never_answers_is_no_judge(server, tmp_path):
         rate_predictions(settings_of(server), tmp_path, rows, predictions)
 
 
+def test_an_answer_that_was_cut_off_gets_more_room(server, tmp_path):
+    """Of a model that thinks first: the same question again, without the thoughts."""
+    rows, predictions = rows_of(3)
+    server.thinks = 2000
+    ratings, use = rate_predictions(settings_of(server, parallel=1), tmp_path, rows, predictions)
+    assert ratings.tolist() == expected(predictions) and use["requests"] == 6
+    assert [body["max_tokens"] for body in server.bodies] == [1024, 8192] * 3
+    assert all(len(body["messages"]) == 1 for body in server.bodies)
+
+
+def refuse_options(body: dict) -> str:
+    """As hosted models that think do."""
+    if "max_tokens" in body:
+        return "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    return "'temperature' does not support 0 with this model." if "temperature" in body else ""
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_options_that_a_server_refuses_are_given_up(server, tmp_path, parallel, capsys):
+    """Once for all, also where several were refused at the same time."""
+    rows, predictions = rows_of(8)
+    server.refuse, server.delay_s = refuse_options, 0.02
+    ratings, use = rate_predictions(settings_of(server, parallel=parallel), tmp_path, rows, predictions)
+    assert ratings.tolist() == expected(predictions) and use["refused"] == 0
+    assert len(server.bodies) <= 8 + 2 * parallel
+    assert server.bodies[-1].keys() == {"model", "messages", "max_completion_tokens"}
+    assert capsys.readouterr().err.count("takes no temperature of 0") == 1
+
+
+@pytest.mark.parametrize("reason", ["maximum context length is 512 tokens, max_tokens 1024", "a text on temperature"])
+def test_a_refused_text_is_no_refused_option(server, tmp_path, reason):
+    rows, predictions = rows_of(3)
+    server.refuse = lambda body: reason if "text 1" in body["messages"][0]["content"] else ""
+    ratings, use = rate_predictions(settings_of(server, parallel=1), tmp_path, rows, predictions)
+    assert use["refused"] == 1 and np.isnan(ratings).tolist() == [False, True, False]
+    assert all({"temperature", "max_tokens"} <= body.keys() for body in server.bodies)
+
+
+def test_a_message_may_come_in_parts():
+    content = [
+        {"type": "thinking", "thinking": "5?"},
+        {"type": "text", "text": '{"answer": '},
+        {"type": "text", "text": "4}"},
+    ]
+    reply = read_reply(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
+    assert (reply.text, reply.num_read, reply.was_cut) == ('{"answer": 4}', 0, False)
+
+
 def test_a_text_that_the_server_refuses_is_left_out(server, tmp_path):
     rows, predictions = rows_of(3)
     server.faults = ["400"]
@@ -235,6 +283,10 @@ def test_addresses(url, endpoint):
         ('```json\n{"answer": 2}\n```', 2),
         ("<think>5? no</think>\n3", 3),
         ("<think>5", None),
+        ("is it 5? no</think>\n\n3", 3),
+        ("[THINK]5? no[/THINK]3", 3),
+        ("<|channel|>analysis<|message|>5?<|end|><|start|>assistant<|channel|>final<|message|>3", 3),
+        ("<think>5</think> I say 3", None),
         ("4.", None),
         ("6", None),
         ("٤", None),
