@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from revinst.data.example_table import list_sources
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import TAKEN, PickSettings
@@ -45,7 +46,8 @@ def describe_training(trained: "Trained") -> Facts:
     if source := data.get("source"):
         parts = {"train": "for training", "val": "for validation", "heldout": "held out"}
         counts = [f"{data[part]:,} rows {use}" for part, use in parts.items() if part in data]
-        facts["data"] = "; ".join([", ".join(source) if isinstance(source, list) else str(source), *counts])
+        named = [name if weight == 1 else f"{name} (weight {weight:g})" for name, weight in list_sources(source)]
+        facts["data"] = "; ".join([", ".join(named), *counts])
     if manifest:
         texts = {"steps": "{:,} steps", "epochs": "{:.3g} epochs", "seed": "seed {}", "started": "started {:.10}"}
         known = [text.format(manifest[name]) for name, text in texts.items() if manifest.get(name) is not None]

@@ -12,7 +12,7 @@ from revinst.inference.picks import ONE, PickSettings
 from revinst.runs.files import write_json
 from revinst.runs.folder import Run
 
-DATA = {"source": ["a.jsonl", "b.csv"], "train": 5445, "val": 299, "heldout": 239}
+DATA = {"source": ["a.jsonl", {"source": "b.csv", "weight": 2}], "train": 5445, "val": 299, "heldout": 239}
 MANIFEST = {"completed": True, "started": "2026-11-28T18:15:09+00:00", "steps": 24, "epochs": 0.07891, "seed": 42}
 
 
@@ -28,7 +28,7 @@ def test_training_is_told_as_far_as_the_manifest_knows(tmp_path, manifest, train
     write_json(tmp_path / "manifest.json", manifest | ({"data": DATA} if "seed" in manifest else {}))
     facts = describe_training(SimpleNamespace(run=Run(tmp_path)))
     assert facts["training"] == training
-    rows = "a.jsonl, b.csv; 5,445 rows for training; 299 rows for validation; 239 rows held out"
+    rows = "a.jsonl, b.csv (weight 2); 5,445 rows for training; 299 rows for validation; 239 rows held out"
     assert facts.get("data") == (rows if "seed" in manifest else None)
     assert describe_training(SimpleNamespace(run=None)) == {}, "an adapter folder"
 
