@@ -27,8 +27,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("evalute runs/half", "did you mean evaluate?"),
     ("train ok.yaml", "choose from init, fetch, fit"),
     # where a config is
-    ("fit", "as in `revinst fit quickstart`; llama2-70b-fsdp, "),
-    ("fit nowhere.yaml", "--config nowhere.yaml: no such file; llama2-70b-fsdp, "),
+    ("fit", "as in `revinst fit quickstart`; gemma3-4b, "),
+    ("fit nowhere.yaml", "--config nowhere.yaml: no such file; gemma3-4b, "),
     ("fit configs/quickstart.yaml", "no such file; did you mean quickstart, which comes with revinst"),
     ("fit --config nowhere.yaml", "--config nowhere.yaml: no such file"),
     ("fit model.lr=1e-3", "a key is given as --KEY VALUE"),
