@@ -1,12 +1,11 @@
 """The page of kept and left-out parts in a browser, wide and as on a telephone, light and dark."""
 
-import shutil
-
 import pytest
 
 from revinst.corpus.build import build_texts
 from revinst.corpus.sample import Sample
 from revinst.corpus.settings import Reading
+from tests.browser import open_chromium
 from tests.corpus.made_clients import ME, make_mails
 
 MARKUP = "<img src=x onerror=alert(1)> & " + "unbroken" * 40
@@ -37,14 +36,8 @@ def texts_page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with open_chromium() as chromium:
+        yield chromium
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

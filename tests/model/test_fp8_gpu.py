@@ -60,7 +60,7 @@ def test_rows_are_rounded_as_by_the_reference(columns, beside):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("outputs", "inputs"), [(320, 192), (1024, 4096)])
 def test_weights_are_rounded_as_by_the_reference(packed, transpose, outputs, inputs):
-    from revinst.model.fused import kernels
+    from revinst.model.fused import kernels, weight_kernels
 
     if packed:
         base = Linear4bit(inputs, outputs, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
@@ -68,7 +68,7 @@ def test_weights_are_rounded_as_by_the_reference(packed, transpose, outputs, inp
     else:
         base = torch.nn.Linear(inputs, outputs, bias=False, dtype=torch.bfloat16).requires_grad_(False)
     base = base.cuda()
-    assert packed == (kernels.double_nf4(base) is not None)
+    assert packed == (weight_kernels.double_nf4(base) is not None)
     scale = reference.fp8_scale(reference.unpack_base(base).abs().amax()).repeat(1, 8)[0, 0]
     shape = (inputs, outputs + 32) if transpose else (outputs, inputs)
     filled = []
