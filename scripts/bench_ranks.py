@@ -1,15 +1,16 @@
-"""Trains the same steps on one GPU and on all, kills a rank and goes on, evaluates on one and on all; compares.
+"""Trains the same steps on one GPU and on all, kills a rank and goes on, writes on one and on all; compares.
 
     python scripts/bench_ranks.py --base FOLDER --source FILE --work FOLDER [--devices 2]
-           [--parts speed kill evaluate] [--variants one ddp fsdp2] [-- --KEY VALUE ...]
+           [--parts speed kill restart evaluate write] [--variants one ddp fsdp2] [-- --KEY VALUE ...]
 
-Everything runs through `revinst fit` and `revinst evaluate`; keys after `--` go to each `fit`. A step has `--rows` rows
-however many GPUs share them. `speed` comes first: `kill` compares with its runs, `evaluate` reads one of them.
-Exit code 1 when losses are farther apart than `--bound`, or predictions in fp32 differ.
+Everything runs through the commands of `revinst`; keys after `--` go to each `fit`. A step has `--rows` rows however
+many GPUs share them. `speed` comes first: `kill` and `restart` compare with its runs, `evaluate` and `write` read one
+of them. Exit code 1 when losses are farther apart than `--bound`, or texts in fp32 differ.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from revinst.options import Parser
 
 STRATEGIES = {"one": "auto", "ddp": "ddp", "fsdp2": "fsdp2"}
 EVERY_STEPS = 5  # checkpoints of a run that is killed
+HANG_S = 30  # a rank of the 7B shape loads and steps well within it
 LIMIT_S = 600
 
 
@@ -47,6 +49,8 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=5e-3, help="relative, of a step's loss")
     parser.add_argument("--evaluated", default="ddp", help="the variant whose run is evaluated")
     parser.add_argument("--limit", type=int, default=400, help="rows that are evaluated")
+    parser.add_argument("--texts", type=int, default=10_000, help="that are written for")
+    parser.add_argument("--max_new_tokens", type=int, default=64, help="of each of them")
     parser.add_argument("keys", nargs="*", help="after --: further keys of fit")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -97,7 +101,7 @@ def fit(options: argparse.Namespace, name: str, run_name: str = "") -> dict[str,
     }
 
 
-def start(options: argparse.Namespace, name: str, run_name: str, log: Path) -> subprocess.Popen:
+def start(options: argparse.Namespace, name: str, run_name: str, log: Path, *more: str) -> subprocess.Popen:
     devices = devices_of(options, name)
     keys: dict[str, Any] = {
         "runs_dir": options.work,
@@ -123,7 +127,7 @@ def start(options: argparse.Namespace, name: str, run_name: str, log: Path) -> s
     line = [sys.executable, "-m", "revinst.cli", "fit", "--config", options.config]
     line += [part for key, value in keys.items() for part in (f"--{key}", str(value))]
     with log.open("ab") as output:
-        return subprocess.Popen([*line, *options.keys], stdout=output, stderr=output, env=dict(os.environ))
+        return subprocess.Popen([*line, *options.keys, *more], stdout=output, stderr=output, env=dict(os.environ))
 
 
 def devices_of(options: argparse.Namespace, name: str) -> int:
@@ -148,20 +152,23 @@ def kill_a_rank(options: argparse.Namespace) -> bool:
         run_name, log = f"{name}-killed", options.work / f"{name}-killed.log"
         process = start(options, name, run_name, log)
         wait_for_file(options.work / run_name / "checkpoints" / f"step-{EVERY_STEPS:06d}.json", process, log)
-        ranks = [p for p in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(p.cmdline())]
+        ranks = ranks_of(process)
         since = time.perf_counter()
         (ranks[-1] if ranks else psutil.Process(process.pid)).send_signal(signal.SIGKILL)
         process.wait(LIMIT_S)
         psutil.wait_procs(ranks, timeout=LIMIT_S)
         ended_s = time.perf_counter() - since
-        said = [line for line in log.read_text().splitlines() if line.startswith("revinst fit:")]
+        reason = last_line(log)
         again = fit(options, name, run_name)
         away = distance(again["losses"], whole["losses"])
         passed.append(away <= options.bound)
         adapter, is_equal = compare_adapters(options.work / run_name, options.work / name)
-        reason = said[-1].removeprefix("revinst fit: ") if said else ""
         print_row(name, f"{ended_s:.1f} s", reason, f"{away:.1e}", f"{adapter:.1e}", is_equal)
     return all(passed)
+
+
+def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children() if "revinst.cli" in " ".join(child.cmdline())]
 
 
 def wait_for_file(path: Path, process: subprocess.Popen, log: Path) -> None:
@@ -180,6 +187,43 @@ def compare_adapters(got: Path, expected: Path) -> tuple[float, bool]:
     away = sum(float(((ours[name] - theirs[name]) ** 2).sum()) for name in ours)
     size = sum(float((theirs[name] ** 2).sum()) for name in ours)
     return (away / size) ** 0.5, all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def restart_ranks(options: argparse.Namespace) -> bool:
+    """The last rank is killed, or stands still, after the first checkpoint; the agent starts all again."""
+    print("| variant | what befalls a rank | s, undisturbed | s | what it said | farthest loss | equal bits |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    passed = []
+    for name in (name for name in options.variants if name != "one"):
+        whole = fit(options, name)
+        for sign in (signal.SIGKILL, signal.SIGSTOP):
+            run_name, since = f"{name}-{sign.name}", time.perf_counter()
+            code, reason = disturb(options, name, run_name, sign)
+            seconds = time.perf_counter() - since
+            if code:
+                sys.exit(f"{run_name}: exit code {code}: {reason}")
+            away = distance(fit(options, name, run_name)["losses"], whole["losses"])
+            passed.append(away <= options.bound)
+            _, is_equal = compare_adapters(options.work / run_name, options.work / name)
+            cells = (f"{whole['seconds']:.0f}", f"{seconds:.0f}", reason, f"{away:.1e}", is_equal)
+            print_row(name, sign.name, *cells)
+    return all(passed)
+
+
+def disturb(options: argparse.Namespace, name: str, run_name: str, sign: signal.Signals) -> tuple[int, str]:
+    """(exit code, the agent's last line) of a run whose last rank gets a signal after the first checkpoint."""
+    log = options.work / f"{run_name}.log"
+    agent = ("--launch.max_restarts", "1", "--launch.hang_s", str(HANG_S))
+    process = start(options, name, run_name, log, *agent)
+    wait_for_file(options.work / run_name / "checkpoints" / f"step-{EVERY_STEPS:06d}.json", process, log)
+    ranks_of(process)[-1].send_signal(sign)
+    code = process.wait(LIMIT_S)
+    return code, last_line(log)
+
+
+def last_line(log: Path) -> str:
+    said = [line for line in log.read_text().splitlines() if line.startswith("revinst fit:")]
+    return said[-1].removeprefix("revinst fit: ") if said else ""
 
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
@@ -217,7 +261,62 @@ def evaluate(options: argparse.Namespace, precision: str, devices: int) -> dict[
     }
 
 
-PARTS = {"speed": compare_speed, "kill": kill_a_rank, "evaluate": compare_evaluations}
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def compare_writing(options: argparse.Namespace) -> bool:
+    """Texts of `generate` and `corpus` on one GPU and on all; seconds are of the whole command."""
+    source = options.work / "texts.jsonl"
+    write_texts(options.source, source, options.texts)
+    print("| command | precision | texts | equal | s, one | s, all | times faster |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    passed = []
+    for command, precision in (("generate", "bf16"), ("generate", "fp32"), ("corpus", "bf16")):
+        one, every = (write(options, source, command, precision, devices) for devices in (1, options.devices))
+        equal = sum(text == one["texts"].get(key) for key, text in every["texts"].items())
+        passed.append(precision == "bf16" or equal == len(one["texts"]) > 0)
+        seconds = [f"{made['seconds']:.0f}" for made in (one, every)]
+        print_row(command, precision, len(one["texts"]), equal, *seconds, f"{one['seconds'] / every['seconds']:.2f}")
+    return all(passed)
+
+
+def write_texts(source: str, path: Path, count: int) -> None:
+    """The rows' responses, then the last three quarters of their words, and so on."""
+    texts = [json.loads(line)["response"].split() for line in Path(source).read_text().splitlines()]
+    ends = (" ".join(words[len(words) * cut // 4 :]) for cut in range(4) for words in texts if len(words) >= 20)
+    rows = ({"id": f"text-{number}", "response": end} for number, end in enumerate(itertools.islice(ends, count)))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write(options: argparse.Namespace, source: Path, command: str, precision: str, devices: int) -> dict[str, Any]:
+    run, output = options.work / options.evaluated, options.work / f"{command}-{precision}-{devices}"
+    written = output.with_suffix(".jsonl") if command == "generate" else output / "scored.jsonl"
+    by_command = {
+        "generate": [run, source, "--output", written, "--pick", "greedy"],
+        "corpus": [source, output, "--column", "response", "--run", run, "--samples", 2],
+    }
+    line = [sys.executable, "-m", "revinst.cli", command, *by_command[command], "--precision", precision]
+    line += ["--max_new_tokens", options.max_new_tokens, "--devices", devices]
+    since = time.perf_counter()
+    done = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    seconds = time.perf_counter() - since
+    output.with_suffix(".log").write_text(done.stdout + done.stderr)
+    if (
+        not written.is_file()
+    ):  # `corpus` may end with exit code 2: filters may keep no pair of a model that learnt little
+        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{command}: exit code {done.returncode}")
+    rows = [json.loads(row) for row in written.read_text().splitlines()]
+    texts = {row["id"]: row["prediction" if command == "generate" else "instruction"] for row in rows}
+    return {"texts": texts, "seconds": seconds}
+
+
+PARTS = {
+    "speed": compare_speed,
+    "kill": kill_a_rank,
+    "restart": restart_ranks,
+    "evaluate": compare_evaluations,
+    "write": compare_writing,
+}
 
 if __name__ == "__main__":
     main()

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def build_options() -> argparse.ArgumentParser:
     add("--backward_args", default="", help="more options of its fit, in one string")
     add("--forward_config", default="configs/personal.yaml")
     add("--forward_args", default="", help="more options of each forward fit, in one string")
-    add("--jobs", type=int, default=1, help="processes that share the device")
+    add("--jobs", type=int, default=1, help="processes that share the GPUs")
+    add("--gpus", type=int, default=1, help="the first process takes the first one, and so on")
     add("--stop_after", type=float, default=float("inf"), metavar="SECONDS", help="begin nothing after these")
     add_judge_options(parser)
     return parser
@@ -125,7 +127,11 @@ def open_workers(options: argparse.Namespace) -> Iterator[WorkOn]:
     logs = options.runs / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used the GPU may hang
-    pool = ProcessPoolExecutor(options.jobs, context, start_worker, (logs,))
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(options.jobs):
+        numbers.put(number % options.gpus)
+    arguments = (logs, numbers if options.gpus > 1 else None)
+    pool = ProcessPoolExecutor(options.jobs, context, start_worker, arguments)
 
     def work_on(work: Work, items: Iterable[Task | None]) -> Iterator[Record | None]:
         futures = [pool.submit(work, options, item) for item in items]

@@ -2,12 +2,14 @@
 
 import argparse
 import gc
+import math
 import os
 import shlex
 import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from revinst.corpus.texts import Record
@@ -29,8 +31,10 @@ class Task:
     seed: int
 
 
-def start_worker(logs: Path) -> None:
-    """What it prints goes to a file of its own."""
+def start_worker(logs: Path, gpus: "SimpleQueue[int] | None") -> None:
+    """What it prints goes to a file of its own; of several GPUs it sees one."""
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus.get())
     file = (logs / f"{os.getpid()}.log").open("ab", buffering=0)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -49,7 +53,7 @@ def prepare(options: argparse.Namespace, item: None) -> None:
             train_backward(options)
         if not (work / "heldout.jsonl").is_file():
             choose_rows(work, options.data, backward, options.heldout, options.val, options.seeds[0])
-        write_instructions(work, backward, options.runs, share_of_memory(options.jobs), options.samples)
+        write_instructions(work, backward, options.runs, share_of_memory(options), options.samples)
         free_memory()
     if options.judge and not (work / "judged.jsonl").is_file():
         judge_rows(work, options.judge)
@@ -108,7 +112,7 @@ def judge_run(options: argparse.Namespace, run: Path, use_adapter: bool) -> Reco
 
     trained = open_trained(str(run))
     heldout, _ = load_examples(str(options.work / "heldout.jsonl"))
-    settings = GenerationSettings(max_new_tokens=options.new_tokens, memory_gib=share_of_memory(options.jobs))
+    settings = GenerationSettings(max_new_tokens=options.new_tokens, memory_gib=share_of_memory(options))
     predictor = Predictor(trained, heldout, settings)
     log_p = predictor.log_p(use_adapter) / predictor.count_targets()
     texts = [each.prediction for each in predictor.predict(run / "judged", use_adapter)]
@@ -119,13 +123,13 @@ def judge_run(options: argparse.Namespace, run: Path, use_adapter: bool) -> Reco
     return found | {"val_loss": Run(run).read_manifest()["val_loss"]}
 
 
-def share_of_memory(jobs: int) -> float | None:
-    """GiB that one of the jobs may write texts in: half of its part, since others train meanwhile."""
+def share_of_memory(options: argparse.Namespace) -> float | None:
+    """GiB that one of a GPU's jobs may write texts in: half of its part, since others train meanwhile."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    return torch.cuda.get_device_properties(0).total_memory / 2**30 / (2 * jobs)
+    return torch.cuda.get_device_properties(0).total_memory / 2**30 / (2 * math.ceil(options.jobs / options.gpus))
 
 
 def free_memory() -> None:
