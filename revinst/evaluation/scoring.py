@@ -113,7 +113,7 @@ def predict_all(
 
 
 def score_systems(
-    predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: Path | None
+    predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: str | None
 ) -> dict[str, ExampleScores]:
     """Scores of the model that is evaluated (`own`) and of each baseline."""
     first = made.first
@@ -141,7 +141,7 @@ def score_ends(predictions: Sequence[Prediction]) -> ExampleScores:
     return {"eos": np.array([float(each.stopped == "eos") for each in predictions])}
 
 
-def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
+def measure_meaning(encoder: str, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
     """Similarity of each system's texts to the references; float64 `[examples]` by system."""
     from revinst.evaluation.embedding import semantic_similarity
 
@@ -157,13 +157,13 @@ def write_report_of(
     write_report(folder / "report.html", predictor.title, scores, predictions, curves, tuned=tuned)
 
 
-def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
+def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: str | None) -> dict[str, Any]:
     references = [example.instruction for example in predictor.examples]
     described = metric_settings(prompt_lines(predictor.trained.template), references)
     # floors: what older files call the baselines
     described["floors"] = {"from": "training rows" if evaluated.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
-    described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
+    described["semantic"] = {"of": "cosine to the reference", "encoder": encoder} if encoder else "no --semantic"
     return described
 
 
