@@ -12,6 +12,7 @@ from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_b
 from revinst.evaluation.charts import build_bars, build_curves
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.evaluation.judged import say_people, say_use
+from revinst.evaluation.while_training import describe_while_training
 from revinst.runs.files import write_text
 
 REPORTED_FIELDS = (
@@ -66,6 +67,8 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
         yield why
     if scores.get("heldout_loss") is not None:
         yield f"loss on these rows: {scores['heldout_loss']:.3f} nats a token"
+    if "while_training" in scores:
+        yield from describe_while_training(scores["while_training"], choose_head(metrics, scores["n"]))
     if "samples" in scores:
         samples = scores["samples"]
         yield f"consensus - greedy, {lead}: {format_gain(samples['gain'][lead])}"
@@ -139,6 +142,7 @@ def write_report(
         "gain": format_gain,
         "use": say_use,
         "people": say_people,
+        "while_training": describe_while_training,
     }
     folder = files("revinst.evaluation").joinpath("report_files")
     metrics = scores["metrics"]

@@ -22,6 +22,7 @@ from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.summary import compare_to_baselines, summarise_metrics, summarise_scores
 from revinst.evaluation.systems import by_example, label_examples, score_texts, write_predictions
+from revinst.evaluation.while_training import read_while_training
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import PickSettings
 from revinst.inference.predictions import Prediction
@@ -73,6 +74,9 @@ def score_evaluation(
         scores = summarise_scores(own, label_examples(evaluated, nearest), baselines, settings)
     scores["corpus"] = score_corpus([each.prediction for each in first], [each.reference for each in first])
     scores |= {"judge": judged} if judged else {}
+    ids = [example.id for example in predictor.examples]
+    if found := read_while_training(predictor.trained, ids, asked, predictor.settings):
+        scores["while_training"] = found
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
         {"group": group} | audit | values
