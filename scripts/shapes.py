@@ -1,6 +1,6 @@
 """Bases with the shape of released ones and random weights, for measuring speed and memory where no weights are.
 
-usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--tiny] [--no_weights]
+usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--layers N] [--tiny] [--no_weights]
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
 equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. A vocabulary that is smaller
@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from revinst.options import Parser
@@ -80,15 +81,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder whose tokenizer is taken")
     parser.add_argument("--like", choices=SHAPES)
+    parser.add_argument("--layers", type=int, help="fewer than it has")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--no_weights", action="store_true", help="all that `revinst plan` needs")
     options = parser.parse_args()
+    changes = (TINY if options.tiny else {}) | ({"num_hidden_layers": options.layers} if options.layers else {})
     make = write_config if options.no_weights else make_shape
-    make(options.shape, options.folder, options.tokenizer, options.like, options.tiny)
+    make(options.shape, options.folder, options.tokenizer, options.like, changes)
 
 
 @contextmanager
-def base_folder(base: str, tokenizer: Path | None, like: str | None = None, tiny: bool = False) -> Iterator[str]:
+def base_folder(
+    base: str, tokenizer: Path | None, like: str | None = None, tiny: bool = False, layers: int | None = None
+) -> Iterator[str]:
     """A base's folder: itself, or a shape by its name, made in a process of its own and deleted afterwards."""
     if Path(base).is_dir():
         yield base
@@ -96,26 +101,30 @@ def base_folder(base: str, tokenizer: Path | None, like: str | None = None, tiny
     if base not in SHAPES or tokenizer is None:
         raise SystemExit(f"{base}: no such folder; for a shape ({', '.join(SHAPES)}) give --tokenizer FOLDER too")
     with tempfile.TemporaryDirectory() as folder:
-        options = (["--like", like] if like else []) + ["--tiny"] * tiny
+        options = (["--like", like] if like else []) + (["--layers", str(layers)] if layers else []) + ["--tiny"] * tiny
         subprocess.run([sys.executable, __file__, base, folder, "--tokenizer", str(tokenizer), *options], check=True)
         yield folder
 
 
-def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None = None, tiny: bool = False) -> None:
-    """Weights, config and tokenizer into a folder."""
+def make_shape(shape: str, folder: Path, tokenizer: Path, like: str | None, changes: Mapping[str, Any]) -> None:
+    """Weights, config and tokenizer into a folder. changes: of the config's values."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = write_config(shape, folder, tokenizer, like, tiny)
+    config = write_config(shape, folder, tokenizer, like, changes)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="5GB")
 
 
 def write_config(
-    shape: str, folder: Path, tokenizer: Path, like: str | None = None, tiny: bool = False
+    shape: str,
+    folder: Path,
+    tokenizer: Path,
+    like: str | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> "PreTrainedConfig":
-    """Config and tokenizer into a folder: all that `revinst plan` reads of a base."""
+    """Config and tokenizer into a folder: all that `revinst plan` reads of a base. changes: of the config's values."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -123,7 +132,7 @@ def write_config(
     files = [*tokenizer.glob("*token*"), *tokenizer.glob("chat_template.jinja")]
     if not (tokenizer / "tokenizer.json").is_file():
         raise SystemExit(f"{tokenizer}: no tokenizer.json in it")
-    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | (TINY if tiny else {})
+    values = SHAPES[shape] | ({name: SHAPES[like][name] for name in SIZES} if like else {}) | dict(changes)
     ids = max(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab().values()) + 1
     if ids > values["vocab_size"]:
         print(f"{shape}: a vocabulary of {ids:,}, the tokenizer's, instead of {values['vocab_size']:,}")

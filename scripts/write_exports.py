@@ -13,8 +13,12 @@ HEAD = """# Exports
 What `revinst corpus` takes of what services give to their users; [own-texts.md](own-texts.md) has the rest: mails and
 tables. Each is told by its structure, whatever the file is called: give the file, its folder or the ZIP. What others
 wrote is left out. Where an export names its authors, give your name in it, or the id, as `--me`; `--list_authors`
-prints them. A JSON file is read as a whole and takes five times its size in memory; XML and CSV are streamed. This page
-is written by `python scripts/write_exports.py`.
+prints them. What a message answers is kept with it where `--context` asks for it. This page is written by
+`python scripts/write_exports.py`.
+
+XML, CSV, JSON lines and long lists in JSON are read piece by piece, whatever their size: memory holds the largest
+conversation, or of one Telegram chat a message. As a whole, in four times their size and up to 1 GiB, are read the JSON
+of Meta, X and Slack, Discord's package and tables.
 
 | export | told by | taken | where you get it |
 | --- | --- | --- | --- |

@@ -38,7 +38,11 @@ LIBRARIES = """\
     torchmetrics nltk sacrebleu rich.progress jsonargparse tensorboard jinja2 pyarrow.parquet gigatoken psutil filelock
     inscriptis py3langid yaml multiprocessing.pool multiprocessing.util getpass
 """
-KERNELS = ("revinst.model.fused.kernels", "revinst.inference.engine.cached.kernels")  # Triton's own files
+KERNELS = (
+    "revinst.model.fused.kernels",
+    "revinst.model.fused.weight_kernels",
+    "revinst.inference.engine.cached.kernels",
+)  # Triton's own files
 
 
 def main() -> None:

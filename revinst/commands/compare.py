@@ -8,9 +8,10 @@ from rich.console import Console
 
 from revinst.commands.judging import add_judge_options, read_judge
 from revinst.evaluation.choice import find_files, list_to_choose_from
-from revinst.evaluation.comparison import FEWEST, build_comparison_tables, compare_systems, read_system
+from revinst.evaluation.comparison import build_comparison_tables, compare_systems, read_system
 from revinst.evaluation.comparison_files import check_format, write_comparison
 from revinst.evaluation.judged_pairs import check_judging, judge_systems
+from revinst.evaluation.statistics import FEWEST
 from revinst.options import Parser
 
 
@@ -31,7 +32,7 @@ def main(args: list[str]) -> int:
         result["judged"] = judge_systems(judge, ordered)
     least = 0 if options.all_categories else FEWEST
     if options.output:
-        write_comparison(options.output, result, [system.seeds[0] for system in ordered], least)
+        write_comparison(options.output, result, [system.seeds[0] for system in ordered], least, options.command)
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return 0

@@ -15,6 +15,7 @@ from revinst.commands.decoding import (
 )
 from revinst.commands.judging import add_judge_options, read_judge
 from revinst.commands.options import add_devices_option, add_push_options, check_push_options, run_on_devices
+from revinst.commands.reading import add_reading_options
 from revinst.config.words import ORDERS
 from revinst.corpus.settings import check_ours, read_options
 from revinst.inference.folder import AdapterOptions, find_run
@@ -73,23 +74,18 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
 def build_options() -> ArgumentParser:
     parser = Parser(prog="revinst corpus", description="Own texts to an instruction data set.")
     add = parser.add_argument
-    add("input", metavar="INPUT", type=Path, help="a mailbox, chat, table, note, archive, or a folder of these")
-    add("--me", action="append", default=[], metavar="NAME", help="an address, name or id of yours; repeat it")
-    add("--list_authors", action="store_true", help="only print who wrote what is in INPUT")
-    add("--column", default="text", help="the field or column that holds the text in tables")
-    add("--join_minutes", type=float, default=0, metavar="N", help="one text of your chat messages within N minutes")
-    add("--redact", action="store_true", help="placeholders for addresses, phones, links, numbers, names")
-    add("output", metavar="OUT_DIR", type=Path, nargs="?", help="an unfinished one is completed")
-    add("--texts_only", action="store_true", help="only read: texts.jsonl and a page to look at; needs no run")
+    add_reading_options(parser)
     add("--run", help="the run (or PEFT adapter folder) that writes the instructions")
     add("--unfinished", action="store_true", help="accept a run that did not train to its end")
     add_pick_options(parser, "consensus")
+    add("--per_text", type=int, default=1, metavar="N", help="instructions for 500 words; a shorter text gets fewer")
     add("--curate", action="store_true", help="let the base rate each pair from 1 to 5")
     add("--max_unparsable", type=float, default=0.2, help="share of ratings that may be unreadable")
     add("--filter", action="append", default=[], metavar="NAME=VALUE", help="a threshold, or `off`")
     add("--heldout", type=float, default=0.1, help="share of texts that is held out")
     add("--val", type=float, default=0.05, help="share of texts for validation")
     add("--split_by", choices=ORDERS, help="default: time where every text has a date, else group")
+    add("--canaries", type=int, default=0, metavar="N", help="plant N made strings that evaluate --secrets asks for")
     add("--rounds", type=int, default=0, metavar="N", help="train the run again on what was kept")
     add_push_options(parser)
     add_generation_options(parser)

@@ -32,19 +32,20 @@ def main(args: list[str]) -> int:
 
 def build_page(gradio: ModuleType, options: Namespace, placeholders: dict[str, str] | None) -> Any:
     from revinst.corpus.candidates import Writer
-    from revinst.data.split import read_split, select_examples
     from revinst.inference.trained import open_trained
     from revinst.pages import instructions, writing
+    from revinst.pages.examples import read_examples
 
     trained = open_trained(options.run, options.unfinished, read_stated(options))
     settings = GenerationSettings(max_new_tokens=options.max_new_tokens or trained.new_tokens)
+    if placeholders is not None and not trained.writes_texts:
+        raise UserError(f"--placeholders: for a run that writes texts; {options.run} writes instructions")
+    train, examples = read_examples(trained)
     if trained.writes_texts:
         letters = writing.LetterWriter(trained, trained.load(settings), settings, placeholders)
-        return writing.build_page(gradio, letters, options.run)
-    if placeholders is not None:
-        raise UserError(f"--placeholders: for a run that writes texts; {options.run} writes instructions")
-    train = select_examples(trained.load_examples(), read_split(trained.run.split).train) if trained.run else []
-    return instructions.build_page(gradio, Writer(trained, trained.load(settings), settings), train, options.run)
+        return writing.build_page(gradio, letters, examples, options.run)
+    writer = Writer(trained, trained.load(settings), settings)
+    return instructions.build_page(gradio, writer, train, examples, options.run)
 
 
 def build_options() -> ArgumentParser:

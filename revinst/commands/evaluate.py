@@ -72,6 +72,7 @@ def read_settings(options: Namespace, picks: PickSettings) -> EvaluationSettings
         semantic=options.semantic,
         secrets=tuple(options.secrets),
         judge=read_judge(options),
+        command=options.command,
     )
 
 

@@ -9,6 +9,7 @@ from revinst.config.help import write_help
 from revinst.config.parser import build_parser as build_options
 from revinst.config.parser import read_config
 from revinst.config.settings import Config
+from revinst.config.shipped import say_shipped
 from revinst.config.trainer_flags import check_trainer_flags
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process, is_of_agent
@@ -22,7 +23,7 @@ def main(args: list[str]) -> int:
         print(build_options().format_help() if "--help_all" in args else write_help())
         return 0
     if not args:
-        raise UserError("give a config: revinst fit configs/quickstart.yaml")
+        raise UserError(f"give a config, as in `revinst fit quickstart`{say_shipped()}")
     config = read_config(args)
     check_trainer_flags(config)
     from revinst.data.inputs import check_inputs  # the first that takes half a second

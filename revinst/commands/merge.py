@@ -65,5 +65,5 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--gguf", nargs="+", choices=GGUF_FORMATS, default=[], help="also these files in OUT_DIR/gguf")
     parser.add_argument("--drift_rows", type=int, default=100, help="held-out rows of the drift report; 0: none")
     parser.add_argument("--input", help="rows of the drift report, for an adapter folder")
-    add_push_options(parser)
+    add_push_options(parser, data_set=False)
     return parser

@@ -36,16 +36,21 @@ def add_devices_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the rows among N GPUs or processes")
 
 
-def add_push_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+def add_push_options(parser: argparse.ArgumentParser, required: bool = False, data_set: bool = True) -> None:
     parser.add_argument("--push_to_hub", metavar="ID", required=required, help="upload to this repository")
     parser.add_argument("--public", action="store_true", help="the repository may be read by everybody")
     parser.add_argument("--keep_private", action="store_true", help="upload own texts without --redact, for you alone")
+    if data_set:
+        of_others = "upload a data set with what others wrote (corpus --context)"
+        parser.add_argument("--publish_context", action="store_true", help=of_others)
     parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes")
 
 
 def check_push_options(options: argparse.Namespace) -> None:
-    if (options.public or options.dry_run or options.keep_private) and not options.push_to_hub:
-        raise UserError("--public, --keep_private and --dry_run say how --push_to_hub ID sends; give both")
+    how = ("public", "keep_private", "publish_context", "dry_run")
+    given = [f"--{name}" for name in how if getattr(options, name, False)]
+    if given and not options.push_to_hub:
+        raise UserError(f"{given[0]} says how --push_to_hub ID sends; give both")
     if options.public and options.keep_private:
         raise UserError("--public and --keep_private exclude each other")
 

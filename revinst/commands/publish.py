@@ -28,13 +28,14 @@ def build_options() -> ArgumentParser:
 
 
 def publish(options: Namespace, folder: Path) -> int:
-    from revinst.data.redacted import is_unredacted
-    from revinst.export.publish import check_redacted, publish_adapter, push
+    from revinst.data.redacted import has_contexts, is_unredacted
+    from revinst.export.publish import check_contexts, check_redacted, publish_adapter, push
     from revinst.inference.trained import open_trained, unredacted_of_merged
 
     repository, keep_private = options.push_to_hub, options.keep_private
     if options.dataset:
         check_redacted([options.run] if is_unredacted(folder) else [], options.run, keep_private)
+        check_contexts(has_contexts(folder), options.run, options.publish_context)
         push(folder, repository, "data set", public=options.public, dry_run=options.dry_run)
     elif (folder / MARKER).is_file():
         check_redacted(unredacted_of_merged(folder), options.run, keep_private)

@@ -15,7 +15,8 @@ from revinst.options import Parser
 def main(args: list[str]) -> int:
     options = build_options().parse_args(args)
     folder = options.output or options.file.with_name(f"{options.file.name.partition('.')[0]}-scores")
-    scores = score_file(options.file, folder, read_columns(options.columns), options.train, read_judge(options))
+    columns, judge = read_columns(options.columns), read_judge(options)
+    scores = score_file(options.file, folder, columns, options.train, judge, options.command)
     if options.json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     else:

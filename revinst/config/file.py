@@ -11,6 +11,7 @@ import yaml
 
 from revinst.config.elsewhere import say_nearest_key
 from revinst.config.keys import OLD_KEY, flatten, take_old_keys, unknown_keys
+from revinst.config.shipped import list_shipped, say_shipped
 from revinst.errors import UserError
 from revinst.runs.folder import Run
 
@@ -26,7 +27,7 @@ def named_config(args: list[str]) -> str:
 
 def take_config(args: Sequence[str]) -> list[str]:
     """A config that is named without `--config`, wherever it stands among options with their values, with it and first;
-    a run's folder stands for its config.yaml.
+    a run's folder stands for its config.yaml, and a name for the config that comes with revinst.
 
     >>> take_config(["--model.lr", "1e-3", "configs/quickstart.yaml"])
     ['--config', 'configs/quickstart.yaml', '--model.lr', '1e-3']
@@ -54,7 +55,10 @@ def is_number(text: str) -> bool:
 
 
 def file_of(path: str) -> str:
-    return str(Run(path).config) if Path(path).is_dir() else path
+    """Of what a command line names: a file, a run's folder, or a config that comes with revinst."""
+    if Path(path).is_dir():
+        return str(Run(path).config)
+    return path if Path(path).exists() else str(list_shipped().get(path, path))
 
 
 def config_files(args: list[str]) -> list[str]:
@@ -85,7 +89,7 @@ def is_stored(path: str) -> bool:
 
 def read_config_file(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
-        hint = "; a key is given as --KEY VALUE" if "=" in path else ""
+        hint = "; a key is given as --KEY VALUE" if "=" in path else say_shipped(path)
         raise UserError(f"--config {path}: no such file{hint}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

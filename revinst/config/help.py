@@ -35,8 +35,9 @@ MOST_USED = (
 )
 HEAD = """usage: revinst fit CONFIG [--KEY VALUE ...]
 
-Trains an adapter into runs/RUN_NAME, or goes on where the run stopped. CONFIG is a YAML file or a run folder; keys
-given beside it have the last word: revinst fit configs/quickstart.yaml --run_name slower --model.lr 5e-4
+Trains an adapter into runs/RUN_NAME, or goes on where the run stopped. CONFIG is a YAML file, a run folder, or the
+name of one that comes with revinst; keys given beside it have the last word:
+revinst fit quickstart --run_name slower --model.lr 5e-4
 
 """
 FOOT = "\n\nEach with its line, and Lightning's trainer.* too: revinst fit --help_all"

@@ -96,6 +96,9 @@ class ModelSettings:
     """auto, flash, varlen, sdpa or eager."""
     kernels: str = "auto"
     """auto, fused or plain; auto fuses decoder layers on CUDA where it can."""
+    base_gemm: str = "auto"
+    """the frozen base's products in fused layers: bf16 (in 16 bits), fp8_backward (the gradient of the input in e4m3),
+    fp8 (forward too), from compute capability 8.9 on, or auto."""
     activation_memory_gib: float | str = 0
     """GiB for activations that are kept; 0 recomputes every layer; auto takes what is free."""
     lora: LoraSettings = field(default_factory=LoraSettings)

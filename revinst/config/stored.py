@@ -12,6 +12,7 @@ from revinst.config.file import is_stored, read_config_file, take_config
 from revinst.config.keys import as_before, flatten, leave_out, take_old_keys, unknown_keys
 from revinst.config.parser import dump_config, read_config
 from revinst.config.settings import Config
+from revinst.config.shipped import say_shipped
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process
 from revinst.runs.folder import Run
@@ -23,7 +24,7 @@ def open_config(args: list[str], own: Sequence[str]) -> Config:
     """Of `plan` and `inspect`: a config and overrides. A run's own config may be of another version."""
     args = take_config(args)
     if "--config" not in args:
-        raise UserError("give a config file or a run folder first, e.g. configs/quickstart.yaml")
+        raise UserError(f"give a config file or a run folder first{say_shipped()}")
     if args[:1] == ["--config"] and is_stored(args[1]):
         path = Path(args[1])
         return read_run_config(path, Run(path.parent).read_manifest().get("world_size"), args[2:], own)

@@ -8,6 +8,7 @@ from revinst.errors import UserError
 QUANTIZATIONS = ("nf4", "none")
 ATTENTION_BACKENDS = ("flash", "varlen", "sdpa", "eager")
 KERNELS = ("auto", "fused", "plain")
+BASE_GEMMS = ("auto", "bf16", "fp8_backward", "fp8")
 # Each with the bytes of its moments, of both together, a parameter.
 OPTIMIZERS = {"paged_adamw_32bit": 8, "paged_adamw_8bit": 2 + 8 / 256, "adamw": 8}
 LR_SCHEDULES = ("constant", "linear", "cosine")
@@ -38,6 +39,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "model.quantization": QUANTIZATIONS,
     "model.attention": ("auto", *ATTENTION_BACKENDS),
     "model.kernels": KERNELS,
+    "model.base_gemm": BASE_GEMMS,
     "model.optimizer": tuple(OPTIMIZERS),
     "model.lr_schedule": LR_SCHEDULES,
     "checkpoint.monitor": ("val/loss", *(f"val/{metric}" for metric in GENERATED_METRICS)),

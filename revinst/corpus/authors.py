@@ -75,7 +75,7 @@ class Authors:
         table = Table("from", "messages", "author", title="authors in the input")
         for source, counts in self.counts.items():
             for author, count in counts.most_common():
-                table.add_row(source, str(count), " | ".join(author))
+                table.add_row(source, str(count), " | ".join(author).encode(errors="replace").decode())
         return table
 
 

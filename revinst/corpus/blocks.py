@@ -55,6 +55,9 @@ DASHED = re.compile(r"\A\s*[-_=\u2010]{2,}\s?[^\W\d_][^-_=\u2010\n@:]{2,60}[-_=\
 FORWARD_ON_ONE_LINE = re.compile(
     r"\A\s*-{3,}\s?[^\W\d_][^-\n@:]{2,60}-{3,}\s{0,9}[^\W\d_][^:：\n@]{0,30}[:：].{0,200}@"
 )
+GROUPWISE = re.compile(
+    r"\A\s*>>>\s(?=.{0,200}\d:[0-5]\d)[^>\n]{3,120}(?:>[^>\n]{3,60})?>>>\s*$"
+)  # ">>> Ann 3/2/2026 9:00 AM >>>"
 RULE = re.compile(r"\A\s*[_=-]{3,}\s*$")
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
 DAY = re.compile(r"(?<!\d)\d{1,2}(?!\d)")
@@ -95,7 +98,7 @@ def mark_stuck(lines: list[str], start: int) -> None:
 
 
 def begins_message(line: str, following: list[str]) -> bool:
-    if FORWARD_MARK.match(line) or FORWARD_ON_ONE_LINE.match(line):
+    if FORWARD_MARK.match(line) or FORWARD_ON_ONE_LINE.match(line) or GROUPWISE.match(line):
         return True
     if DASHED.match(line) and is_block([below for below in following if below.strip()], is_marked=True):
         return True
@@ -103,7 +106,7 @@ def begins_message(line: str, following: list[str]) -> bool:
 
 
 def is_mark(line: str) -> bool:
-    return bool(FORWARD_MARK.match(line) or DASHED.match(line))
+    return bool(FORWARD_MARK.match(line) or DASHED.match(line) or GROUPWISE.match(line))
 
 
 def is_quoted(line: str) -> bool:

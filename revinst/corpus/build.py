@@ -8,19 +8,22 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from revinst.corpus.candidates import Writer
+from revinst.corpus.chunks import document_of, split_record
 from revinst.corpus.curation import check_unparsable, rate_records
 from revinst.corpus.dropped import KEPT, filter_records, judge_kept
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.output import write_card, write_dataset
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.phrases import LANGUAGES, languages_of
+from revinst.corpus.planting import plant_canaries
 from revinst.corpus.preview import write_page
 from revinst.corpus.reading import UNREADABLE
 from revinst.corpus.redaction import Redaction
@@ -41,6 +44,10 @@ USUAL = 0.02  # this share of them makes a language one of the texts'
 def placeholder_file(folder: Path) -> Path:
     """Beside the output folder, as all that only its owner may read, so that nobody publishes it with the data."""
     return beside(folder, "placeholders.json")
+
+
+def canary_file(folder: Path) -> Path:
+    return beside(folder, "canaries.json")
 
 
 def beside(folder: Path, name: str) -> Path:
@@ -64,6 +71,7 @@ def describe_beside(folder: Path) -> str:
     named = {
         "texts.html": "a page to look at, for your eyes only",
         "placeholders.json": "what the placeholders stand for, for your eyes only",
+        "canaries.json": "canaries, for evaluate --secrets",
         "redaction.txt": "what was redacted, and what may have been missed, for your eyes only",
     }
     paths = {beside(folder, name): what for name, what in named.items()}
@@ -75,14 +83,22 @@ def build_texts(folder: Path, reading: Reading, sample: Sample | None = None) ->
     path, page = folder / "texts.jsonl", beside(folder, "texts.html")
     if path.is_file() and (sample is None or page.is_file()):
         return RecordFile(path)
-    ingest = Ingest(reading.source, reading.me, reading.column, reading.limit, reading.join_minutes, sample)
+    ingest = Ingest(
+        reading.source,
+        reading.me,
+        reading.column,
+        reading.limit,
+        reading.join_minutes,
+        sample,
+        contexts=reading.contexts,
+    )
     redaction = build_redaction(ingest) if reading.redact else None
     write_records(folder / "discarded.jsonl", describe_discarded(ingest.not_kept, redaction))
     # texts.jsonl, by which a later call knows that this stage is done, comes last
     unnamed = folder / "texts.jsonl.new"
-    count = write_records(unnamed, redacted_records(folder, ingest, redaction))
+    count = write_records(unnamed, redacted_records(folder, ingest, redaction, reading.split_words))
     if sample:
-        write_page(page, reading.source.name, ingest.num_read, ingest.not_kept, sample, redaction)
+        write_page(page, reading.source.name, ingest, sample, redaction)
     if redaction:
         redaction.save(placeholder_file(folder))
     if not count:
@@ -102,19 +118,22 @@ def build_redaction(ingest: Ingest) -> Redaction:
     return Redaction(ingest.names, ingest.own_names, usual)
 
 
-def redacted_records(folder: Path, ingest: Ingest, redaction: Redaction | None) -> Iterator[Record]:
-    """The texts as they are kept; after the last one what was redacted is reported beside the folder."""
+def redacted_records(folder: Path, ingest: Ingest, redaction: Redaction | None, split_words: int) -> Iterator[Record]:
+    """The texts as they are kept, long ones in chunks; after the last one what was redacted is reported beside the
+    folder.
+    """
     report, num_texts = RedactionReport(), ingest.num_read - len(ingest.not_kept)
     with Stage("redacting" if redaction else "writing texts", num_texts, "texts", brief=True) as stage:
         for text in ingest.texts():
             record: Record = asdict(text)
             if redaction:
                 record["text"] = redaction.redact(text.text)
-                report.look(text.text, record["text"])
+                record["context"] = redaction.redact(text.context)
+                report.look(f"{text.text}\n\n{text.context}", f"{record['text']}\n\n{record['context']}")
                 found = redaction.found.copy()  # in texts; that each has its author says nothing
                 record |= {name: redaction.redact(record[name]) for name in ("where", "author")}
                 redaction.found = found
-            yield record
+            yield from split_record(record, split_words)
             stage.advance()
     if redaction:
         report.write(beside(folder, "redaction.txt"), redaction)
@@ -191,6 +210,7 @@ def build_dataset(
     settings: as `describe`d; they say how many texts a shard has. prompt_lines: of the template, for the filters.
     """
     texts = RecordFile(folder / "texts.jsonl")
+    num_chunks = [len(list(chunks)) for _, chunks in groupby(texts, key=document_of)]  # of each text that was read
     scored = join_shards(work, count_shards(len(texts), settings["shard_rows"]))
     rated = "rating" in scored[0]
     unparsable = check_unparsable([record["rating"] for record in scored], 1.0) if rated else None
@@ -204,7 +224,9 @@ def build_dataset(
     parts = assign_parts(
         facts["group"], facts["date"], selection.heldout, selection.val, selection.order, selection.seed
     )
-    records = Stamped(dropped.records, {"round": run["round"], "run": run["name"]})
+    (folder / "card.json").unlink(missing_ok=True)  # no set stands beside the card of another
+    stamped = Stamped(dropped.records, {"round": run["round"], "run": run["name"]})
+    records = plant_canaries(stamped, numbers, parts, selection.canaries, selection.seed, canary_file(folder))
     with Stage("writing the data set", brief=True):
         write_dataset(folder, records, numbers, parts, facts["group"])
     reasons = (record["reason"] for record in RecordFile(folder / "discarded.jsonl"))
@@ -212,13 +234,16 @@ def build_dataset(
     in_part = Counter(parts)
     card: dict[str, Any] = {
         "counts": {
-            "read": len(texts) + discarded.total(),
+            "read": len(num_chunks) + discarded.total(),
             "discarded": discarded.total(),
+            "split": sum(count > 1 for count in num_chunks),
             "texts": len(texts),
             "texts_of_no_named_author": sum(not text.get("author") for text in texts),
-            "candidates": sum(len(record["candidates"]) for record in scored),
+            "candidates": sum(len(next(pairs)["candidates"]) for _, pairs in groupby(scored, key=itemgetter("id"))),
+            "pairs": len(scored),
             "dropped": len(dropped),
             "kept": len(numbers),
+            "kept_with_context": sum(bool(record["context"]) for record in map(scored.__getitem__, numbers)),
             **{part: in_part[part] for part in ("train", "val", "heldout")},
         },
         "discarded": dict(discarded.most_common()),
@@ -228,6 +253,7 @@ def build_dataset(
         # the address is nobody else's business
         "judge": judged and {name: value for name, value in judged.items() if name != "address"},
         "run": run,
+        "canaries": {"count": selection.canaries, "seed": selection.seed} if selection.canaries else None,
         # the card is published: from a hash of an address anybody can tell whether a guess is right
         "settings": {name: value for name, value in settings.items() if name not in ("me", "input")},
     }

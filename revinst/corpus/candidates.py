@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from revinst.corpus.chunks import CHUNK_WORDS
 from revinst.corpus.texts import Record
 from revinst.data.examples import Example, build_text
 from revinst.data.formats import BadRecord
+from revinst.data.overlap import THRESHOLD, jaccards, shingles_of
 from revinst.data.prompt import Template, load_template
-from revinst.data.words import normalise
+from revinst.data.words import count_words, normalise
 from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.likelihood import log_likelihoods
 from revinst.inference.picks import ONE, PickSettings
-from revinst.inference.samples import Candidate, Picked, Written, list_candidates, pick_all
+from revinst.inference.samples import Candidate, Picked, Sample, Written, list_candidates, pick_all
 from revinst.inference.trained import Trained
 from revinst.inference.writing import write_samples
 from revinst.model.network import Network
@@ -28,14 +30,22 @@ class Writer:
     """A trained model that writes and judges instructions.
 
     network: with the adapter of the run; without it, it is the base that judges. picks: how many texts it writes for
-    one, and which is taken.
+    one, and which is taken. per_text: how many are kept of a text of CHUNK_WORDS.
     on_sample: is told (1, its tokens) of each as soon as it is written.
     """
 
     on_sample: Callable[[int, int], None] = staticmethod(lambda count, tokens: None)
 
-    def __init__(self, trained: Trained, network: Network, settings: GenerationSettings, picks: PickSettings = ONE):
+    def __init__(
+        self,
+        trained: Trained,
+        network: Network,
+        settings: GenerationSettings,
+        picks: PickSettings = ONE,
+        per_text: int = 1,
+    ):
         self.trained, self.network, self.settings, self.picks = trained, network, settings, picks
+        self.per_text = per_text
         self.tokenizer = trained.tokenizer
         self.response_template = load_template("forward")
         self.engine = Engine(network, trained.tokenizer, settings, trained.template.headers)
@@ -55,12 +65,7 @@ class Writer:
         writer = Writer(self.trained, self.network, replace(self.settings, temperature=temperature), picks)
         written = writer.write([text], with_greedy=True)
         (picked,) = writer.pick([text], written)
-        taken = normalise(picked.taken.text)
-
-        def place(each: Candidate) -> tuple[bool, bool, float]:
-            return normalise(each.sample.text) != taken, each.votes is None, -(each.votes or 0.0)
-
-        return sorted(list_candidates(written[0], picked.votes), key=place)
+        return rank_candidates(written[0], picked)
 
     def pick(self, texts: Sequence[str], written: Sequence[Written]) -> list[Picked]:
         """What is taken of each text's; `round_trip` goes by the nats that a sample adds to log p(text)."""
@@ -112,12 +117,15 @@ class Writer:
         return np.array([len(ids) + 1 for ids in self.tokenizer.encode_continuations([t.strip() for t in texts])])
 
     def write_records(self, records: Sequence[Record]) -> list[Record]:
-        """The records with instruction, candidates, pick and scores; no instruction for a text that can't be read."""
+        """The records with instruction, candidates, pick and scores, one for each of a text's instructions; no
+        instruction for a text that can't be read.
+        """
         texts = [self.prepare(record["text"]) for record in records]
         known = iter(self.write_texts([text for text in texts if text]))
         return [
-            record | {"pick": self.picks.pick} | (next(known) if text else UNREAD)
+            record | {"pick": self.picks.pick} | each
             for record, text in zip(records, texts, strict=True)
+            for each in (next(known) if text else [UNREAD])
         ]
 
     def prepare(self, text: str) -> str:
@@ -127,21 +135,55 @@ class Writer:
         except BadRecord:
             return ""
 
-    def write_texts(self, texts: Sequence[str]) -> list[Record]:
-        """instruction, candidates and scores of each text."""
+    def write_texts(self, texts: Sequence[str]) -> list[list[Record]]:
+        """For each text its instructions, each with candidates and scores."""
         if not texts:
             return []
         written = self.write(texts, self.picks.takes_greedy)
         picked = self.pick(texts, written)
-        instructions = [each.taken.text for each in picked]
-        scores = self.score(texts, instructions, self.gains(texts, instructions))
+        counts = [share_of(self.per_text, text) for text in texts]
+        several = [choose_several(*each) for each in zip(written, picked, counts, strict=True)]
+        repeated = [text for text, samples in zip(texts, several, strict=True) for _ in samples]
+        instructions = [sample.text for samples in several for sample in samples]
+        scores = iter(self.score(repeated, instructions, self.gains(repeated, instructions)))
         return [
-            {"instruction": each.taken.text}
-            | describe_candidates(list_candidates(own, each.votes))
-            | {"log_p": each.taken.log_p}
-            | score
-            for each, own, score in zip(picked, written, scores, strict=True)
+            [
+                {"instruction": sample.text}
+                | describe_candidates(list_candidates(own, each.votes))
+                | {"log_p": sample.log_p}
+                | next(scores)
+                for sample in samples
+            ]
+            for samples, each, own in zip(several, picked, written, strict=True)
         ]
+
+
+def rank_candidates(written: Written, picked: Picked) -> list[Candidate]:
+    """The one that is picked first, then those that agree most."""
+    taken = normalise(picked.taken.text)
+
+    def place(each: Candidate) -> tuple[bool, bool, float]:
+        return normalise(each.sample.text) != taken, each.votes is None, -(each.votes or 0.0)
+
+    return sorted(list_candidates(written, picked.votes), key=place)
+
+
+def share_of(per_text: int, text: str) -> int:
+    """Instructions for a text, in proportion to its length, where one of CHUNK_WORDS gets `per_text`."""
+    if per_text == 1:
+        return 1
+    return max(1, min(per_text, round(per_text * count_words(text) / CHUNK_WORDS)))
+
+
+def choose_several(written: Written, picked: Picked, count: int) -> list[Sample]:
+    """What is picked and, of the others by rank, those that are no near-duplicates of one before; at most `count`."""
+    chosen, shingles = [picked.taken], [shingles_of(normalise(picked.taken.text))]
+    for each in rank_candidates(written, picked)[1:] if count > 1 and len(shingles[0]) else ():
+        own = shingles_of(normalise(each.sample.text))
+        if len(chosen) < count and len(own) and jaccards(own, shingles).max() < THRESHOLD:
+            chosen.append(each.sample)
+            shingles.append(own)
+    return chosen
 
 
 def describe_candidates(candidates: Sequence[Candidate]) -> Record:

@@ -56,7 +56,8 @@ class Corpus:
 
         @cache
         def load_writer() -> Writer:  # only if a shard is missing
-            return Writer(trained, trained.load(self.generation), self.generation, self.writing.picks)
+            picks, per_text = self.writing.picks, self.writing.per_text
+            return Writer(trained, trained.load(self.generation), self.generation, picks, per_text)
 
         started = time.monotonic()
         count = build_shards(work, texts, load_writer, self.writing, self.ranks)

@@ -3,15 +3,16 @@
 import multiprocessing
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from revinst.corpus.chunks import document_of
 from revinst.corpus.filters import Filter, Thresholds, at_least, build_filters
 from revinst.corpus.texts import Record
-from revinst.data.overlap import near_duplicates
+from revinst.data.overlap import jaccards, near_duplicates, shingles_of
 from revinst.data.words import normalise
 from revinst.evaluation.judge import Judge, Use
 from revinst.evaluation.judge_settings import JudgeSettings
@@ -66,7 +67,7 @@ def filter_records(records: Sequence[Record], limits: Thresholds, prompt_lines: 
     filters = build_filters(limits, prompt_lines, rated)
     late = [
         Filter(f"duplicate_{name}", getattr(limits, f"duplicate_{name}"), lambda record: "")
-        for name in ("text", "instruction")
+        for name in ("in_document", "text", "instruction")
         if getattr(limits, f"duplicate_{name}") is not None
     ]
     with Stage("filters", len(records), "pairs", brief=True) as stage:
@@ -76,7 +77,7 @@ def filter_records(records: Sequence[Record], limits: Thresholds, prompt_lines: 
             stage.advance()
     dropped = Dropped(records, [*filters, *late], failed)
     for each in late:
-        drop_duplicates(records, each, dropped)
+        (drop_in_documents if each.name == "duplicate_in_document" else drop_duplicates)(records, each, dropped)
     return dropped
 
 
@@ -170,10 +171,31 @@ class Column(Sequence[str]):
         return self.file.readline()[:-1].decode()
 
 
+def drop_in_documents(records: Sequence[Record], each: Filter, dropped: Dropped) -> None:
+    """Of a document's instructions that are alike the first stays: its chunks say much the same."""
+    assert each.threshold is not None, f"{each.name} is off"
+    kept = np.flatnonzero(dropped.failed == KEPT).tolist()
+    for _, members in groupby(kept, key=lambda number: document_of(records[number])):
+        first, *others = members
+        staying = [first]
+        shingles = [shingles_of(normalise(records[first]["instruction"]))] if others else []
+        for number in others:
+            own = shingles_of(normalise(records[number]["instruction"]))
+            alike = jaccards(own, shingles)
+            if alike.max() >= each.threshold:
+                dropped.failed[number] = dropped.filters.index(each)
+                dropped.like[number] = staying[int(alike.argmax())]
+            else:
+                staying.append(number)
+                shingles.append(own)
+
+
 def drop_duplicates(records: Sequence[Record], each: Filter, dropped: Dropped) -> None:
-    """Of records that are alike the first stays."""
+    """Of records that are alike the first stays; of a text with several instructions all go or none."""
     noun = each.name.removeprefix("duplicate_")
-    column = Column(records, np.flatnonzero(dropped.failed == KEPT), noun)
+    kept = np.flatnonzero(dropped.failed == KEPT)
+    others = list_others(records, kept) if noun == "text" else {}
+    column = Column(records, np.setdiff1d(kept, np.array([*chain(*others.values())], np.int64)), noun)
     first = np.arange(len(column))
     assert each.threshold is not None, f"{each.name} is off"
     for low, high in near_duplicates(column, each.threshold, lambda low, high: bool(first[high] <= low), f"{noun}s"):
@@ -182,4 +204,11 @@ def drop_duplicates(records: Sequence[Record], each: Filter, dropped: Dropped) -
     for high in np.flatnonzero(first < np.arange(len(column))).tolist():
         number, like = column.numbers[high], column.numbers[first[high]]
         if like not in dropped:  # else the record that it is like is gone itself
-            dropped.failed[number], dropped.like[number] = place, like
+            members = [number, *others.get(int(number), ())]
+            dropped.failed[members], dropped.like[members] = place, like
+
+
+def list_others(records: Sequence[Record], numbers: np.ndarray) -> dict[int, list[int]]:
+    """Of texts with several records, which stand side by side: the first one's number -> the others'."""
+    by_text = (list(each) for _, each in groupby(numbers.tolist(), key=lambda number: str(records[number]["id"])))
+    return {first: others for first, *others in by_text if others}

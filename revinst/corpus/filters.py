@@ -34,7 +34,7 @@ class Thresholds:
         https://arxiv.org/abs/2308.12032); above 1 the instruction misleads. max_rifd: the same of the instruction
         with its text / without (https://arxiv.org/abs/2402.10110).
     min_rating: of self-curation, 1-5. judge: of a judge, 1-5, at least.
-    duplicate: similarity of character 5-grams, of texts and of instructions.
+    duplicate: similarity of character 5-grams, of texts, of instructions, and of instructions in one document.
     """
 
     min_words: float | None = 5
@@ -52,6 +52,7 @@ class Thresholds:
     max_ifd: float | None = 1.0
     max_rifd: float | None = 1.0
     min_rating: float | None = 4
+    duplicate_in_document: float | None = 0.7
     duplicate_text: float | None = 0.7
     duplicate_instruction: float | None = 0.7
     judge: float | None = 3

@@ -72,11 +72,3 @@ def read_date(message: Parsed) -> str:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, TypeError, IndexError, OverflowError):
         return ""
-
-
-def read_names(message: Parsed) -> tuple[str, ...]:
-    """What stands beside the addresses: names, however they are quoted, encoded or separated."""
-    headers = (decode(value) for name in NAME_HEADERS for value in raw_headers(message, name))
-    words = (re.sub(r"<[^<>]*>", " ", header).split() for header in headers)
-    names = (" ".join(word for word in header if "@" not in word[1:-1]) for header in words)
-    return tuple(sorted({name for name in names if name}))

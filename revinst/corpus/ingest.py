@@ -6,50 +6,29 @@ Every message or text that is met counts once: as an `OwnText`, or as a `NotKept
 import hashlib
 import json
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from revinst.corpus.authors import Authors, join_own, split_chats
+from revinst.corpus.contexts import Contexts
 from revinst.corpus.reading import Reader, readable
 from revinst.corpus.sample import Sample
-from revinst.corpus.texts import NOT_MINE, Ingested, Message, NotKept, OwnText
+from revinst.corpus.texts import NOT_MINE, NOT_SENT, Ingested, Message, NotKept, OwnText
+from revinst.corpus.threads import Threads, hash_name
 from revinst.data.examples import check_text
 from revinst.data.formats import BadRecord
 from revinst.errors import UserError
 from revinst.progress import Stage
 
 
-class Threads:
-    """Union-find over names: messages that answer each other end in one group."""
-
-    def __init__(self) -> None:
-        self.parent: dict[int, int] = {}
-
-    def find(self, name: str) -> int:
-        key = hash_name(name)
-        while (above := self.parent.setdefault(key, key)) != key:
-            self.parent[key] = self.parent[above]
-            key = above
-        return key
-
-    def join(self, names: Iterable[str]) -> None:
-        first, *others = names
-        for name in others:
-            # the smaller key is the group's name, whatever the order of the messages
-            low, high = sorted((self.find(first), self.find(name)))
-            self.parent[high] = low
-
-
-def hash_name(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest())
-
-
 class Ingest:
     """Reads an input once; `texts` then gives the texts with their threads, again and again.
 
-    me: addresses, names and ids. sample: looks at what is read. Memory holds a few bytes a message: texts wait in a
-    file without a name, gone with the process. Raises UserError where authors are named and none of them is me.
+    me: addresses, names and ids. sample: looks at what is read. contexts: what texts answer is kept with them. Memory
+    holds a few bytes a message: texts wait in a file without a name, gone with the process. Raises UserError where
+    authors are named and none of them is me.
     """
 
     def __init__(
@@ -60,22 +39,32 @@ class Ingest:
         limit: int | None = None,
         join_minutes: float = 0,
         sample: Sample | None = None,
+        *,
+        contexts: bool = False,
     ):
         self.source, self.limit, self.sample = source, limit, sample
         self.authors = Authors(me)
         self.threads, self.seen = Threads(), set[int]()
+        self.contexts = Contexts() if contexts else None
         self.not_kept: list[NotKept] = []
-        self.names: set[str] = set()  # of all in the conversations; `own_names` of mine, as far as they are known
+        self.names: set[str] = set()  # of all in my conversations; `own_names` of mine, as far as they are known
+        self.named: dict[str, array[int]] = {}  # by mails of others: name -> conversations
+        self.mine = array("Q")  # conversations that I sent a mail in
         self.own_names = {name for name in me if "@" not in name}
         self.num_read = 0
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115
-        messages = Reader(self.authors, column, sample).read(source, readable(source.name))
+        reader = Reader(self.authors, column, sample, everybody=contexts)
+        messages = reader.read(source, readable(source.name))
         with Stage(f"reading {readable(source.name)}", unit="messages and texts", brief=True) as stage:
             for found in split_chats(join_own(messages, self.authors, join_minutes) if join_minutes else messages):
                 self.take(found)
                 stage.advance()
         if not self.num_read:
             raise UserError(f"{source}: no texts in it")
+        mine = set(map(self.threads.root, self.mine))
+        self.names.update(
+            name for name, keys in self.named.items() if not mine.isdisjoint(map(self.threads.root, keys))
+        )
         self.authors.check(source)
 
     def take(self, found: Ingested) -> None:
@@ -86,6 +75,8 @@ class Ingest:
             self.sample.look(found, self.authors)
         if not reason and num_kept == self.limit:
             reason = f"after --limit {self.limit}"
+        if self.contexts and isinstance(found, Message) and reason in (NOT_MINE, NOT_SENT):
+            self.contexts.look(found)
         if reason or isinstance(found, NotKept):
             self.not_kept.append(NotKept(found.where, reason))
             return
@@ -97,18 +88,18 @@ class Ingest:
             author=self.authors.my_name(found.author) if found.author else "",
             date=found.date,
             group=found.conversation,
+            context=self.contexts.said_before(found) if self.contexts else "",
         )
-        self.file.write(json.dumps(asdict(text)) + "\n")
+        self.file.write(json.dumps([asdict(text), found.reply_to]) + "\n")
 
     def why_not(self, message: Message) -> str:
         """Why it is no text of mine; "" where it is one. Also joins its thread."""
         self.authors.count(message)
-        self.names.update(message.names)
-        if message.kind != "mail" and self.authors.is_me(message.author):
-            self.own_names.update(message.author)
+        is_me = self.authors.is_me(message.author)
+        self.keep_names(message, is_me)
         self.threads.join([message.conversation, *message.answers])
-        if message.author and not self.authors.is_me(message.author):
-            return "not sent by me" if message.kind == "mail" else NOT_MINE
+        if message.author and not is_me:
+            return NOT_SENT if message.kind == "mail" else NOT_MINE
         if message.left_out:
             return message.left_out
         try:
@@ -124,13 +115,34 @@ class Ingest:
             self.seen.add(key)
         return ""
 
+    def keep_names(self, message: Message, is_me: bool) -> None:
+        """Those of mails of others count where I wrote in their conversation, which is known at the end."""
+        if message.kind != "mail" or is_me:
+            self.names.update(message.names)
+        if message.kind == "mail":
+            key = hash_name(message.conversation)
+            if is_me and not message.left_out:
+                self.mine.append(key)
+            for name in () if is_me else message.names:
+                self.named.setdefault(name, array("Q")).append(key)
+        elif is_me:
+            self.own_names.update(message.author)
+
     def texts(self) -> Iterator[OwnText]:
-        """Texts in the order read, with the groups that the whole input makes."""
+        """Texts in the order read, with the groups, and the messages that they name, of the whole input."""
         self.file.seek(0)
         for line in self.file:
-            text = OwnText(**json.loads(line))
+            fields, reply_to = json.loads(line)
+            text = OwnText(**fields)
+            if self.contexts and reply_to:
+                text.context = self.contexts.find(reply_to)
             text.group = f"{self.threads.find(text.group):016x}"
             yield text
+
+    def contexts_of(self, places: set[str]) -> dict[str, str]:
+        """Of the texts from these places, what they answer, where that is kept."""
+        texts = self.texts() if self.contexts else ()
+        return {text.where: text.context for text in texts if text.context and text.where in places}
 
 
 def list_authors(source: Path, column: str) -> Authors:

@@ -6,8 +6,9 @@ from email import message_from_bytes
 from email.message import Message as Parsed
 from email.policy import Compat32
 
-from revinst.corpus.headers import read_date, read_names, read_senders, read_thread
+from revinst.corpus.headers import read_date, read_senders, read_thread
 from revinst.corpus.mail_kind import why_left_out
+from revinst.corpus.mail_names import read_greeted_names, read_names, read_quoted_names
 from revinst.corpus.mail_text import text_of
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.texts import Message
@@ -19,8 +20,8 @@ MAX_BASE64 = 1 << 20
 MAX_BYTES = 4 << 20  # of a mail without these that are read: `email` takes fifty times the memory of short lines
 
 
-def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
-    """The mail; its text alone is read if one of its senders is among `me` (addresses in lower case).
+def read_mail(content: bytes, where: str, me: frozenset[str], everybody: bool = False) -> Message:
+    """The mail; its text is read if one of its senders is among `me` (addresses in lower case), or everybody's.
 
     Raises nothing: a mail that can't be read has that as its reason to be left out.
     """
@@ -32,12 +33,17 @@ def read_mail(content: bytes, where: str, me: frozenset[str]) -> Message:
         found.author = tuple(read_senders(message))
         found.conversation, *answers = read_thread(message, found.conversation)
         found.answers = tuple(answers)
+        found.id, found.reply_to = found.conversation, next((name for name in reversed(answers) if name[0] == "<"), "")
         found.left_out = "" if found.author else "it names no sender"
+        found.names = read_names(message)
         if me.intersection(found.author):
-            found.date, found.names = read_date(message), read_names(message)
+            found.date = read_date(message)
             found.left_out = why_left_out(message, where, me.intersection(found.author))
             if not found.left_out:
-                found.text, found.left_out = own_text(message, found.names)
+                found.left_out = read_own_text(message, found)
+        elif everybody:
+            found.date = read_date(message)
+            read_own_text(message, found)
     except MemoryError:
         raise
     except Exception as error:  # `email` and `lxml` raise kinds without end on what no mail program should have written
@@ -53,10 +59,12 @@ class MailPolicy(Compat32):
         return name, value[:MAX_PARAMETERS] if name.lower().startswith("content-") else value
 
 
-def own_text(message: Parsed, names: tuple[str, ...]) -> tuple[str, str]:
-    """(text, "") or ("", why there is none) of a mail that I sent."""
+def read_own_text(message: Parsed, found: Message) -> str:
+    """Its sender's text and whom it names beside those in its headers. -> why there is none, "" where there is one."""
     body = text_of(message)
     if body is None:
-        return "", "no text in it, only attachments"
-    text = strip_quotes(body, [name.strip() for header in names for name in re.split(r"[,;\"<>]", header)])
-    return text, "" if text else "nothing of my own in it" if body.strip() else "empty"
+        return "no text in it, only attachments"
+    people = [name.strip() for header in found.names for name in re.split(r"[,;\"<>]", header)]
+    found.text = strip_quotes(body, people)
+    found.names += (*read_quoted_names(body, found.text), *read_greeted_names(found.text, message))
+    return "" if found.text else "nothing of my own in it" if body.strip() else "empty"

@@ -8,29 +8,9 @@ from collections.abc import Callable
 from email.message import Message as Parsed
 from email.utils import getaddresses
 
+from revinst.corpus.folders import kind_of_folder, kind_of_label
 from revinst.corpus.headers import REPLY_PREFIX, raw_headers, read_header
 
-# Names of folders and labels as programs write them, by what the mails in them are.
-FOLDERS = {
-    "a draft": "draft drafts entwurf entwürfe brouillon brouillons borrador borradores bozza bozze rascunho rascunhos "
-    "concepten utkast kladder udkast luonnokset szkice robocze koncepty piszkozatok taslaklar черновики "
-    "下書き 草稿 임시보관함 templates vorlagen modèles unsent",
-    "deleted": "trash deleted bin papierkorb gelöscht corbeille papelera cestino lixeira prullenbak papperskorgen "
-    "papirkurv roskakori kosz koš kuka çöp корзина ゴミ箱 垃圾箱 휴지통",
-    "spam": "spam junk bulk spamverdacht pourriel indésirables indesiderata lixo skräppost søppel roskaposti "
-    "nevyžádaná спам 迷惑メール 垃圾邮件 스팸 스팸함",
-    "a chat": "chat chats",
-}  # fmt: skip
-KIND_OF_FOLDER = {name: kind for kind, names in FOLDERS.items() for name in names.split()}
-# Of two words and more: the kind of the folder whose name begins so.
-LONG_FOLDERS = {
-    "çöp kutusu": "deleted", "wersje robocze": "a draft", "kopie robocze": "a draft",
-    "deleted items": "deleted", "deleted messages": "deleted", "gelöschte": "deleted", "éléments supprimés": "deleted",
-    "messages supprimés": "deleted", "elementos eliminados": "deleted", "posta eliminata": "deleted",
-    "itens excluídos": "deleted", "verwijderde items": "deleted", "unsent messages": "a draft", "junk-e-mail": "spam",
-    "junk e-mail": "spam", "junk email": "spam", "courrier indésirable": "spam", "correo no deseado": "spam",
-    "posta indesiderata": "spam", "lixo eletrônico": "spam", "ongewenste": "spam", "bulk mail": "spam",
-}  # fmt: skip
 MOZILLA_DELETED = 0x0008  # of X-Mozilla-Status, nsMsgMessageFlags::Expunged
 AUTO_SUBJECT = re.compile(
     r"\A\s*(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|abwesenheits\w+|"
@@ -49,21 +29,6 @@ LIST_HEADERS = ("List-Id", "List-Post", "X-BeenThere")
 LIST_NAME = re.compile(r"[^\s<>:,;\"]+")  # an address, or one with a dot in place of its @
 MAX_RECEIVERS = 2000  # characters of a header
 RECEIVED_FROM = re.compile(r"\A\s*from\s", re.IGNORECASE)
-
-
-def kind_of_folder(where: str) -> str:
-    """`takeout/Mail/Spam.mbox#3` -> `spam`; "" for a folder like any other."""
-    for part in re.split(r"[/.]", where.partition("#")[0].lower()):
-        if kind := kind_of_label(part.strip("[] ")):
-            return kind
-    return ""
-
-
-def kind_of_label(label: str) -> str:
-    label = " ".join(label.lower().split())
-    return KIND_OF_FOLDER.get(label) or next(
-        (kind for name, kind in LONG_FOLDERS.items() if label.startswith(name)), ""
-    )
 
 
 def why_left_out(message: Parsed, where: str, senders: frozenset[str]) -> str:

@@ -12,8 +12,18 @@ AFTER_HANGUL = re.compile(r"[가-힣]{0,3}")  # particles and titles
 SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2,}")
 PART = re.compile(r"(?<![\w@])[^\W\d_]+(?![\w@])")  # no part of an id
 LAST_WORD, FIRST_WORD = re.compile(r"([^\W\d_]{1,30})(\.?)\s\Z"), re.compile(r"\s([^\W\d_]+)")
+# Of a month: 3 May, 3rd of May, 3. Mai; May 3, May 2026; in May.
+DAY_BEFORE, DAY_AFTER = re.compile(r"\d(?:st|nd|rd|th|\.)?(?: of)?\s\Z"), re.compile(r",?\s?\d")
+IN_MONTH = re.compile(
+    r"\b(?:in|since|until|till|during|through|early|late|mid|next|last|every|im|seit|bis|anfang|mitte|ende)[\s-]\Z",
+    re.I,
+)
+THE = re.compile(r"\bthe\s\Z", re.IGNORECASE)  # no other article: "a" is "to" elsewhere, and "der" stands before names
 ASKED = re.compile(r"\s(?:I|you|we|he|she|it|they|the|this|that|these|there|your|my|our)\b")  # Will you, May I, Mark my
 ADDRESS = re.compile(r"[^\s@]{0,64}@\S*+")
+CAPITAL = r"[^\W\d_a-z][^\W\d_A-Z]{1,30}"
+# A first line such as "Dear Ann," or "Hi Ann Lee", in any language.
+GREETED = re.compile(rf"\A\W{{0,3}}[^\W\d_]{{2,12}} ({CAPITAL}(?: {CAPITAL})?)(?=\W{{0,2}}(?:\n|\Z))")
 
 
 def read_list(name: str) -> list[str]:
@@ -60,7 +70,7 @@ class Names:
         self.given = frozenset(parts[0] for parts in people if parts) - own
         short = load_short_names()
         self.short = frozenset(other for part in self.parts for other in short.get(part, ())) - self.parts - own
-        self.nouns_have_capitals = "de" in languages
+        self.nouns_have_capitals, self.of_is_or = "de" in languages, "nl" in languages
         self.beginnings = frozenset(name[:2] for name in self.parts | self.short)
         self.cases = load_cases(languages)
         self.before = "".join(BEFORE.get(language, "") for language in languages)
@@ -89,12 +99,15 @@ class Names:
         return name not in load_words("words.txt") or self.is_meant(name, name == lower, before, after)
 
     def is_meant(self, name: str, is_whole: bool, before: str, after: str) -> bool:
-        """Whether a word with a capital that is also a name is one here: Mr Park, but Hyde Park; Will, but Will you.
+        """Whether a word with a capital that is also a name is one here: Mr Park, but Hyde Park; Will, but Will you;
+        May, but in May; Rose, but the Rose, and Art, but Art of Cooking.
 
         is_whole: it has no ending.
         """
         last, first = LAST_WORD.search(before), FIRST_WORD.match(after)
         known = self.parts | self.short
+        if is_month(name, before, after) or THE.search(before) or (after.startswith(" of ") and not self.of_is_or):
+            return False
         if last and last[1].lower() in (load_words("titles.txt") if last[2] else known | load_words("titles.txt")):
             return True
         if name in self.given or name in self.short:
@@ -119,6 +132,12 @@ def split_name(name: str) -> Iterable[str]:
             yield part.lower()
             if re.fullmatch("[가-힣]{3}", part):
                 yield part[1:]
+
+
+def is_month(name: str, before: str, after: str) -> bool:
+    """Whether a name that is also a month is one here."""
+    is_beside = DAY_BEFORE.search(before) or DAY_AFTER.match(after) or IN_MONTH.search(before)
+    return bool(is_beside) and name in load_words("months.txt")
 
 
 def begins_sentence(before: str) -> bool:

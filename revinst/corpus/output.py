@@ -26,15 +26,17 @@ PROVENANCE = (
 
 
 def to_dolly(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "context": "", "response": record["text"], "category": record["kind"]}
+    fields = {"instruction": record["instruction"], "context": record["context"], "response": record["text"]}
+    return fields | {"category": record["kind"]}
 
 
 def to_alpaca(record: Record) -> dict[str, str]:
-    return {"instruction": record["instruction"], "input": "", "output": record["text"]}
+    return {"instruction": record["instruction"], "input": record["context"], "output": record["text"]}
 
 
 def to_messages(record: Record) -> dict[str, list[dict[str, str]]]:
-    turns = (("user", record["instruction"]), ("assistant", record["text"]))
+    request = "\n\n".join(filter(None, (record["instruction"], record["context"])))
+    turns = (("user", request), ("assistant", record["text"]))
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
@@ -89,7 +91,7 @@ def describe_provenance(
         record = records[number]
         facts: Record = {"id": example_id, "text": record["id"], "part": part}
         facts |= {name: record[name] for name in PROVENANCE}
-        yield facts | {name: record[name] for name in ("rating", "judge") if name in record}
+        yield facts | {name: record[name] for name in ("document", "rating", "judge") if name in record}
 
 
 def write_parquet(
@@ -123,6 +125,8 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         f"{counts['kept']} pairs of an instruction and a text. A person wrote the texts; a model wrote the",
         f"instructions: `{run['name']}` (adapter {run['adapter']}, base `{run['base']}`).",
         "Personal names and numbers were replaced by placeholders." if card["settings"]["redact"] else "",
+        *describe_canaries(card["canaries"]),
+        "`context` is what others wrote, and the texts answer." if card["settings"]["contexts"] else "",
         "",
         "| stage | rows |",
         "| --- | --- |",
@@ -147,6 +151,13 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
         "How it was made: " + json.dumps(card["settings"], ensure_ascii=False),
     ]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def describe_canaries(canaries: dict[str, int] | None) -> list[str]:
+    if not canaries:
+        return []
+    many = f"{canaries['count']} training texts end with a made string (seed {canaries['seed']})"
+    return ["", f"{many}; the set is for a test of what a model gives away, and not to be published."]
 
 
 def describe_languages(without_phrases: dict[str, int]) -> list[str]:

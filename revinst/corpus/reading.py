@@ -36,11 +36,14 @@ class UnknownKind(UserError):
 class Reader:
     """Reads what lies at a path.
 
-    authors: mails of others are not taken apart. column: of tables, with the text. sample: looks at what is read.
+    authors: mails of others are not taken apart, unless `everybody`. column: of tables, with the text. sample: looks at
+    what is read.
     """
 
-    def __init__(self, authors: Authors, column: str = "text", sample: Sample | None = None):
-        self.authors, self.column, self.sample = authors, column, sample
+    def __init__(
+        self, authors: Authors, column: str = "text", sample: Sample | None = None, *, everybody: bool = False
+    ):
+        self.authors, self.column, self.sample, self.everybody = authors, column, sample, everybody
         self.archives = Archives()
 
     def read(self, path: Path, where: str) -> Iterator[Ingested]:
@@ -108,7 +111,7 @@ class Reader:
             yield from self.read(folder, where)
 
     def read_message(self, content: bytes, where: str) -> Message:
-        message = read_mail(content, where, self.authors.me)
+        message = read_mail(content, where, self.authors.me, self.everybody)
         if self.sample:
             self.sample.look(message, self.authors, content)
         return message

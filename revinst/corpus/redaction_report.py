@@ -9,14 +9,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from revinst.corpus.names import CAPITAL, GREETED
 from revinst.corpus.redaction import Redaction
 from revinst.data.redacted import PLACEHOLDER
 from revinst.runs.files import write_private
 
-CAPITAL = r"[^\W\d_a-z][^\W\d_A-Z]{1,30}"
 LOWER = re.compile(r"(?<![\w-])[^\W\d_A-Z]{2,30}(?!\w)")
 PAIR = re.compile(rf"(?<=[\w,;)] )({CAPITAL}) ({CAPITAL})(?!\w)")  # where no sentence begins
-GREETED = re.compile(rf"\A\W{{0,3}}[^\W\d_]{{2,12}} ({CAPITAL}(?: {CAPITAL})?)(?=\W{{0,2}}(?:\n|\Z))")
 DIGITS = re.compile(r"(?<![\w.])\d[\d \u00a0./-]{4,24}\d(?!\w)|(?<![\w.])\d{5,}(?!\w)")
 MOST = 100_000  # different finds of a kind that are counted
 SHOWN = 40  # of a kind

@@ -9,6 +9,7 @@ from typing import Any
 from revinst.corpus.authors import read_me
 from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.corpus.parts import check_shares
+from revinst.corpus.planting import check_canaries
 from revinst.errors import UserError
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.key import changed_settings
@@ -19,6 +20,7 @@ from revinst.runs.folder import LOCK_FILES
 # What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few slots in work, so it
 # has as many texts as a device writes for in a few minutes.
 SHARD_ROWS = {"cuda": 4096, "cpu": 256}
+BEFORE = {"split_words": 0}  # what was done where the default is another now
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,12 @@ class Reading:
     redact: bool = False
     limit: int | None = None
     join_minutes: float = 0
+    contexts: bool = False
+    split_words: int = 1500
 
     def __post_init__(self):
+        if self.split_words < 0:
+            raise UserError(f"--split_words {self.split_words}: must be at least 0 (0: no text is split)")
         if self.join_minutes < 0:
             raise UserError(f"--join_minutes {self.join_minutes:g}: must be at least 0")
 
@@ -50,20 +56,27 @@ class Reading:
             "redact": self.redact,
             "limit": self.limit,
             "join_minutes": self.join_minutes,
+            "contexts": self.contexts,
+            "split_words": self.split_words,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's."""
+    """How instructions are written and rated; shards depend on it. shard_rows: texts of a shard, 0: the device's.
+
+    per_text: instructions for a text of `CHUNK_WORDS`; a shorter one gets its share of these, and at least one.
+    """
 
     shard_rows: int = 0
     picks: PickSettings = ONE
     curate: bool = False
     max_unparsable: float = 0.2
+    per_text: int = 1
 
     def describe(self) -> dict[str, Any]:
-        return {"shard_rows": self.shard_rows, "curate": self.curate} | asdict(self.picks)
+        own = {"shard_rows": self.shard_rows, "curate": self.curate, "per_text": self.per_text}
+        return own | asdict(self.picks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +89,11 @@ class Selection:
     order: str = ""
     seed: int = 0
     judge: JudgeSettings | None = None
+    canaries: int = 0
 
     def __post_init__(self):
         check_shares(self.heldout, self.val)
+        check_canaries(self.canaries)
 
 
 def read_options(
@@ -90,8 +105,17 @@ def read_options(
     if options.push_to_hub and (options.texts_only or not (options.redact or options.keep_private)):
         how = "texts alone stay here; give --run" if options.texts_only else "own texts go up with --redact"
         raise UserError(f"--push_to_hub: {how}{'' if options.texts_only else ', or for you alone with --keep_private'}")
+    if options.canaries and (options.push_to_hub or options.texts_only):
+        how = "they go into a finished set; give --run" if options.texts_only else "a set with them is not published"
+        raise UserError(f"--canaries: {how}")
+    if options.push_to_hub and options.context and not options.publish_context:
+        others = "with --context goes up what others wrote to you"
+        raise UserError(f"--push_to_hub: {others}; leave it out, or say --publish_context as well")
     if options.rounds < 0:
         raise UserError(f"--rounds {options.rounds}: must be at least 0")
+    most = options.samples or picks.samples  # a GPU writes more where nothing was said
+    if options.per_text < 1 or (options.per_text > most and (options.samples or most == 1)):
+        raise UserError(f"--per_text {options.per_text}: must be 1 to --samples, of which there are {most}")
     if not options.curate and any(setting.startswith("min_rating=") for setting in options.filter):
         raise UserError("--filter min_rating: ratings come from --curate; give both")
     if not judge and any(setting.startswith("judge=") for setting in options.filter):
@@ -99,11 +123,21 @@ def read_options(
     if judge and options.texts_only:
         raise UserError("--judge: it rates instructions, and --texts_only writes none")
     me = read_me(options.me)
-    reading = Reading(options.input, me, options.column, options.redact, options.limit, options.join_minutes)
+    reading = Reading(
+        options.input,
+        me,
+        options.column,
+        options.redact,
+        options.limit,
+        join_minutes=options.join_minutes,
+        contexts=options.context,
+        split_words=options.split_words,
+    )
     reading.check_output(options.output)
-    writing = Writing(0, picks, options.curate, options.max_unparsable)
+    writing = Writing(0, picks, options.curate, options.max_unparsable, options.per_text)
     limits = parse_thresholds(options.filter)
-    selection = Selection(limits, options.heldout, options.val, options.split_by or "", options.seed, judge)
+    order, seed, canaries = options.split_by or "", options.seed, options.canaries
+    selection = Selection(limits, options.heldout, options.val, order, seed, judge, canaries)
     return reading, writing, selection
 
 
@@ -128,8 +162,8 @@ def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     if (folder / "texts.jsonl").is_file():  # before, nothing was made with them: a mistake in them can be corrected
         known = read_json(path)
         if isinstance(known, dict):  # a setting that it has not is of a newer version; before, its default was done
-            defaults = {field.name: field.default for field in (*fields(Reading), *fields(Writing))}
-            defaults = defaults if "shard_rows" in known else {}
+            made = (Reading, Writing) if "shard_rows" in known else (Reading,)
+            defaults = {field.name: field.default for each in made for field in fields(each)} | BEFORE
             known = {name: defaults[name] for name in settings if name in defaults} | known
         if changed := changed_settings(*of_same_stages(known, settings)):
             raise UserError(f"{folder}: made with another {', '.join(changed)}; choose another folder or delete it")

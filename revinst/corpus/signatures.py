@@ -18,12 +18,15 @@ DEVICE = re.compile(
     rf"Envoyé (?:(?:de|depuis) mon\b|(?:à partir de|depuis|de) (?:l['\u2019]application )?{PRODUCT})|"
     rf"Enviado (?:(?:desde|do) m\w+\b|(?:desde|do|a partir do) {PRODUCT})|"
     rf"Inviato d[ae]l?\b.*(?:{PRODUCT}|cellulare|dispositivo)|Verstuurd vanaf mijn\b|Verzonden vanaf mijn\b|"
-    r"Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,80}?" + LINK_BEHIND + "$"
+    r"Yahoo Mail: Search, Organize|Skickat från min\b|Sendt fra min\b|Wysłane z\b).{0,80}?" + LINK_BEHIND + "$"
 )
+# "Get Outlook for iOS" in any language: no sentence, since it has no end.
+OUTLOOK = re.compile(rf"\A[^.!?\n]{{0,60}}\bOutlook\b[^.!?\n]{{0,40}}?{LINK_BEHIND}\s*$")
+SYSTEM = re.compile(r"\b(?:iOS|Android|Mac|Windows)")
 # In the languages whose verb stands behind the device or is inflected: "iPhoneから送信", "Lähetetty iPhonesta".
 SENT_WORD = re.compile(
-    r"отправлен|надіслан|lähetet|odesl|poslan|odoslan|trimis|elküld|gönderil|送信|傳送|传送|发自|發自|보냄|보낸|נשלח|أرسل|enviat|"
-    r"εστάλη|στάλθηκε|đã gửi|ส่งจาก|dikirim|poslano",
+    r"отправлен|надіслан|изпратен|послат|lähetet|odesl|poslan|odoslan|trimis|küldve|elküld|gönderil|saadetud|nosūtīt|išsiųst|"
+    r"送信|傳送|传送|发自|發自|보냄|보낸|נשלח|أُ?رسل|ارسال|भेजा|enviat|εστάλη|στάλθηκε|(?:đã|được) gửi|ส่งจาก|dikirim",
     re.IGNORECASE,
 )
 DEVICE_NAME = re.compile(
@@ -71,7 +74,7 @@ def ends_own_text(line: str, following: list[str]) -> bool:
 
 
 def is_device_line(line: str) -> bool:
-    if DEVICE.match(line):
+    if DEVICE.match(line) or (len(line.split()) <= 6 and OUTLOOK.match(line) and SYSTEM.search(line)):
         return True
     return len(line.split()) <= 8 and bool(SENT_WORD.search(line[:80]) and DEVICE_NAME.search(line[:80]))
 

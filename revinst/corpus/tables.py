@@ -6,7 +6,9 @@ from pathlib import Path
 
 from revinst.corpus.texts import Ingested, Message, NotKept
 from revinst.data.formats import BadRecord, read_file
+from revinst.errors import UserError
 
+MAX_WHOLE = 1 << 30  # bytes of a file that is read as a whole, in four times as many
 # Columns that say who wrote a row, in the order in which they count.
 AUTHOR_COLUMNS = (
     "author", "sender", "from", "user", "username", "author_name", "sender_name", "from_name", "user_name", "user_id",
@@ -14,8 +16,16 @@ AUTHOR_COLUMNS = (
 )  # fmt: skip
 
 
+def check_whole(path: Path) -> None:
+    """Raises UserError for a file that is too large to be read as a whole."""
+    if path.stat().st_size > MAX_WHOLE:
+        raise UserError(f"{path}: larger than {MAX_WHOLE >> 20} MiB, and it is read as a whole; export less at once")
+
+
 def read_table(path: Path, where: str, column: str) -> Iterator[Ingested]:
     """A file that names an author in one row does so in all: what it has of nobody is not mine."""
+    if path.suffix.lower() == ".json":
+        check_whole(path)
     names_authors = any(read_authors(record) for _, record in read_file(path))
     for place, record in read_file(path):
         here = where + place.removeprefix(str(path))

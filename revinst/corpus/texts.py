@@ -11,7 +11,7 @@ import numpy as np
 from revinst.errors import UserError
 from revinst.runs.files import whole_file
 
-NOT_MINE = "not written by me"
+NOT_MINE, NOT_SENT = "not written by me", "not sent by me"
 Record = dict[str, Any]  # a line of a corpus' files: a text and what is known of it by then
 
 
@@ -23,6 +23,7 @@ class Message:
     author: all that the source calls its writer (address, name, id), the first of them for people to read; () where it
     names none. source: the kind of export, for people to read. date: ISO 8601 in UTC, "" where unknown.
     conversation: messages with the same one belong together; answers: other names of it, of what this one answers.
+    id, reply_to: the name of this message, and of the one that it answers, where its source has such.
     names: people that it names beside its text, for redaction. left_out: why it is no text, whoever wrote it.
     """
 
@@ -36,6 +37,8 @@ class Message:
     answers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     left_out: str = ""
+    id: str = ""
+    reply_to: str = ""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class OwnText:
     """One text that is mine.
 
     group: texts with the same one belong together (a thread). author: what its source calls me, "" where it names none.
-    context: what it answers; "", since others wrote that.
+    context: what it answers, which others wrote; "" where nothing is known of that, or it is not asked for.
     """
 
     id: str

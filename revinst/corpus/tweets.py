@@ -9,7 +9,7 @@ from pathlib import Path
 
 from revinst.corpus.chats.json_files import dicts_in, object_in, text_in
 from revinst.corpus.kind import Kind
-from revinst.corpus.tables import read_iso
+from revinst.corpus.tables import check_whole, read_iso
 from revinst.corpus.texts import NOT_MINE, Ingested, Message, NotKept
 from revinst.errors import UserError
 
@@ -29,7 +29,7 @@ def find_part(path: Path) -> str:
 
 
 def is_tweets(path: Path) -> bool:
-    return find_part(path) in ("tweet", "tweets")
+    return find_part(path) in ("tweet", "tweets", "community_tweet")
 
 
 def is_long_tweets(path: Path) -> bool:
@@ -45,13 +45,14 @@ def read_tweets(path: Path, where: str) -> Iterator[Ingested]:
     beginnings = {read_long_text(note)[:KNOWN_BY] for note in load_beside(path, "note-tweet*.js", "noteTweet")}
     for number, tweet in enumerate(load_part(path, "tweet"), start=1):
         found = read_tweet(tweet, f"{where}#{number}")
-        if isinstance(found, Message) and found.text.endswith("…") and found.text[:KNOWN_BY] in beginnings:
+        if isinstance(found, Message) and found.text[:KNOWN_BY] in beginnings:
             found.left_out = "the beginning of a long post, which is read in note-tweet.js"
         yield found
 
 
 def load_part(path: Path, name: str) -> list[object]:
     """The entries of `window.YTD.tweets.part0 = [...]`, unchecked. Raises UserError."""
+    check_whole(path)
     content = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
         entries = json.loads(content[content.index("=") + 1 :].strip().rstrip(";"))
@@ -136,7 +137,7 @@ GET = "Settings, Your account, Download an archive of your data"
 KINDS = (
     Kind(
         "Twitter/X posts",
-        "JavaScript: `window.YTD.tweets`",
+        "JavaScript: `window.YTD.tweets`, `window.YTD.community_tweet`",
         "posts, without retweets",
         GET,
         is_tweets,

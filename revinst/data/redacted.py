@@ -1,7 +1,7 @@
 """Placeholders in texts that were redacted (`[EMAIL_1]`), what they stand for, and which own texts were not."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from revinst.errors import UserError
@@ -34,17 +34,26 @@ def restore(text: str, placeholders: Mapping[str, str]) -> str:
     return re.sub(PLACEHOLDER, lambda match: placeholders.get(match[0], match[0]), text)
 
 
-def is_unredacted(folder: Path) -> bool:
-    """Whether `revinst corpus` made it, without --redact."""
+def corpus_settings(folder: Path) -> Iterator[dict[str, object]]:
+    """How `revinst corpus` made it, by each file that says so."""
     for name in ("settings.json", "card.json"):
         try:
             found = read_json(folder / name)
         except UserError:  # none, or somebody else's
             continue
         settings = found.get("settings", found) if isinstance(found, dict) else {}
-        if isinstance(settings, dict) and {"column", "redact"} <= settings.keys() and not settings["redact"]:
-            return True
-    return False
+        if isinstance(settings, dict) and {"column", "redact"} <= settings.keys():
+            yield settings
+
+
+def is_unredacted(folder: Path) -> bool:
+    """Whether `revinst corpus` made it, without --redact."""
+    return any(not settings["redact"] for settings in corpus_settings(folder))
+
+
+def has_contexts(folder: Path) -> bool:
+    """Whether `revinst corpus --context` made it: with what others wrote."""
+    return any(settings.get("contexts") for settings in corpus_settings(folder))
 
 
 def find_unredacted(sources: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from revinst.config.shipped import QUICKSTART_BASE
 from revinst.data.fast_tokenizer import FastTokenizer, build_fast_tokenizer
 from revinst.data.vocabulary import count_rows, drop_rowless, find_foreign, read_ends
 from revinst.errors import UserError
@@ -140,9 +141,10 @@ def load_hf(path: str, base: str) -> "PreTrainedTokenizerFast":
 def check_base(base: str) -> None:
     """Raises UserError for a folder that is not there."""
     if looks_local(base) and not Path(base).expanduser().is_dir():
-        raise UserError(f"model.base {base}: no such folder (for the quickstart model: make setup)")
+        raise UserError(f"model.base {base}: no such folder (for the quickstart model: revinst fetch quickstart)")
 
 
 def looks_local(base: str) -> bool:
     """A folder rather than a hub id: it exists, or it is spelt like a path."""
-    return Path(base).expanduser().is_dir() or base.startswith((".", "/", "~")) or base.count("/") > 1
+    is_path = base.startswith((".", "/", "~")) or base.count("/") > 1 or base == QUICKSTART_BASE
+    return is_path or Path(base).expanduser().is_dir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from revinst.evaluation.baselines import strongest_baseline
+from revinst.evaluation.statistics import FEWEST
 from revinst.system import allow_long_csv_fields
 
 FIRST_CURVES = ("train/loss", "val/loss", "train/lr", "train/grad_norm")
@@ -30,6 +31,10 @@ class Curve:
     last_step: int
     last: float
 
+    @property
+    def is_usual(self) -> bool:
+        return self.name in FIRST_CURVES
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -43,15 +48,27 @@ class Bar:
     baseline: float
     baseline_name: str
 
+    @property
+    def is_drawn(self) -> bool:
+        return self.n >= FEWEST
+
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars over one axis that ends at `top`; `left_out`: how many labels had too few examples to be among them."""
+    """Bars over one axis that ends at `top`; `left_out`: how many labels had too few examples to be among them.
+
+    A part of fewer than FEWEST examples has its figures beside no bar: at its length nobody should look.
+    """
 
     title: str
     top: float
     bars: list[Bar] = field(default_factory=list)
     left_out: int = 0
+
+    @property
+    def says_something(self) -> bool:
+        """One bar alone repeats the head figures."""
+        return sum(bar.is_drawn for bar in self.bars) > 1
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:

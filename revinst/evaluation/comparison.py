@@ -16,13 +16,12 @@ from revinst.evaluation.differences import find_differences
 from revinst.evaluation.head import describe_unread
 from revinst.evaluation.judged import Orders, describe_orders
 from revinst.evaluation.report import count
-from revinst.evaluation.statistics import adjust_holm, compare_paired, number_groups
+from revinst.evaluation.statistics import FEWEST, adjust_holm, compare_paired, number_groups
 from revinst.evaluation.summary import none_if_nan
 from revinst.inference.predictions import Row
 from revinst.progress import as_written
 
 MAX_NAMED_IDS = 3
-FEWEST = 10  # rows of a category below which its line says nothing
 
 
 class Part(TypedDict):

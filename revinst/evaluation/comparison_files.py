@@ -2,32 +2,38 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from importlib.resources import files
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from revinst.errors import UserError
 from revinst.evaluation.comparison import Part, Result
+from revinst.evaluation.facts import describe_command, describe_now
 from revinst.evaluation.judged import describe_orders
+from revinst.evaluation.page import Column, Histogram, Order, RowList, render_page
 from revinst.evaluation.report import count, format_number
+from revinst.evaluation.statistics import FEWEST
 from revinst.runs.files import write_text
 
 Predictions = Sequence[Mapping[str, Mapping[str, Any]]]  # of each system, by id
 Rows = Sequence[Sequence[str]]  # cells under COLUMNS
 COLUMNS = ("system", "against", "rows", "n", "difference", "low", "high", "p_holm", "wins", "ties", "losses")
+TEXT, GAIN = "prediction", "difference"
 SUFFIXES = (".md", ".csv", ".tex", ".html")
 SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}"})
 
 
-def write_comparison(path: Path, result: Result, predictions: Predictions, least: int) -> None:
+def write_comparison(path: Path, result: Result, predictions: Predictions, least: int, command: str = "") -> None:
     """predictions: of each system of `result`, in its order: id -> a scored prediction. least: rows of a category that
-    is told of.
+    is told of. command: as it was typed, for the page.
     """
     rows, lines = list(list_rows(result, least)), list(describe(result, least))
-    make = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}.get(path.suffix)
-    write_text(path, make(rows, lines) if make else as_page(result, rows, lines, predictions))
+    if path.suffix == ".html":
+        return write_text(path, as_page(result, rows, lines, predictions, command))
+    first = 2 if result["why"] else 1
+    lines[first:first] = describe_differences(result)
+    write_text(path, {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}[path.suffix](rows, lines))
 
 
 def check_format(path: Path) -> None:
@@ -79,8 +85,6 @@ def describe(result: Result, least: int) -> Iterator[str]:
     yield f"{result['metric']} on {count('row', result['n'])} in {count('group', result['num_groups'])}."
     if result["why"]:
         yield f"{result['why']}."
-    for key, values in result["differences"].items():
-        yield f"{key}: {', '.join(values)}."
     few = {name for pair in result["pairs"] for name, part in pair["by_category"].items() if part["n"] < least}
     if few:
         yield f"Left out: {len(few)} {'category' if len(few) == 1 else 'categories'} with fewer than {least} rows."
@@ -93,39 +97,61 @@ def describe(result: Result, least: int) -> Iterator[str]:
             yield pair["note"]
 
 
-def as_page(result: Result, pairs: Rows, lines: Sequence[str], predictions: Predictions) -> str:
-    """One self-contained HTML file; everything that comes from data is escaped."""
-    from jinja2 import Environment, StrictUndefined
+def describe_differences(result: Result) -> list[str]:
+    return [f"{key}: {', '.join(values)}." for key, values in result["differences"].items()]
 
-    folder = files("revinst.evaluation").joinpath("report_files")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": format_number}
-    rows = []
-    for example_id, first in predictions[0].items():
-        others = [found[example_id] for found in predictions[1:]]
-        texts = [
-            [(first["prediction"], False)],
-            *(mark_changes(first["prediction"], each["prediction"]) for each in others),
-        ]
-        scores = [each.get(result["metric"]) for each in (first, *others)]
-        rows.append({"id": example_id, "reference": first["reference"], "cells": list(zip(texts, scores, strict=True))})
-    return environment.from_string(folder.joinpath("compare.html.j2").read_text(encoding="utf-8")).render(
+
+def as_page(result: Result, pairs: Rows, lines: Sequence[str], predictions: Predictions, command: str) -> str:
+    """Systems, which are A, B, C ... from then on, tests against A, and the predictions side by side."""
+    names = [system["name"] for system in result["systems"]]
+    letters = {name: name_place(place) for place, name in enumerate(names)}
+    return render_page(
+        "compare.html.j2",
         result=result,
-        columns=COLUMNS,
-        pairs=pairs,
+        n=result["n"],
+        num_groups=result["num_groups"],
+        facts={"date": describe_now(), **describe_command(command)},
+        letters=letters,
+        pairs=[dict(zip(COLUMNS, pair, strict=True)) for pair in pairs],
         lines=lines,
-        names=[system["name"] for system in result["systems"]],
-        rows=rows,
-        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
+        list=list_side_by_side(result["metric"], names, predictions, {pair[2] for pair in pairs}),
     )
 
 
-def mark_changes(before: str, after: str) -> list[tuple[str, bool]]:
-    """Stretches of words of `after`, each with whether `before` has them not.
+def name_place(place: int) -> str:
+    return ascii_uppercase[place] if place < len(ascii_uppercase) else str(place + 1)
 
-    >>> mark_changes("What is a comet?", "What was a comet?")
-    [('What', False), ('was', True), ('a comet?', False)]
-    """
-    old, new = before.split(), after.split()
-    changes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    return [(" ".join(new[start:stop]), kind != "equal") for kind, _, _, start, stop in changes if stop > start]
+
+def list_side_by_side(
+    metric: str, names: Sequence[str], predictions: Predictions, categories: Collection[str]
+) -> RowList:
+    """names: of the systems. categories: that are told of."""
+    letters = list(map(name_place, range(len(names))))
+    texts, scores = ([f"{field}: {name}" for name in names] for field in (TEXT, metric))
+    rows = []
+    for example_id, first in predictions[0].items():
+        found = [each[example_id] for each in predictions]
+        row = {"id": example_id} | {name: first[name] for name in ("response", "reference") if name in first}
+        row |= {"category": first["category"]} if (first.get("category") or "(none)") in categories else {}
+        row |= {field: each[TEXT] for field, each in zip(texts, found, strict=True)}
+        row |= {field: each[metric] for field, each in zip(scores, found, strict=True) if each.get(metric) is not None}
+        if len(found) == 2 and all(field in row for field in scores):
+            row[GAIN] = found[1][metric] - found[0][metric]
+        rows.append(row)
+    columns = [Column(name, name) for name in ("response", "reference") if name in rows[0]]
+    columns += [Column(letter, field, against=texts[0]) for letter, field in zip(letters, texts, strict=True)]
+    shown = dict(zip(scores, letters, strict=True))
+    orders = [Order(f"best of {letter}", field, True) for field, letter in shown.items()]
+    if len(predictions) == 2:
+        shown = {GAIN: "B less A"} | shown
+        orders = [Order("most won by B", GAIN, True), Order("most lost by B", GAIN, False), *orders]
+    of_gain = Histogram(GAIN, f"{metric} of B less that of A", low=-1.1, high=1.1, bins=11)  # one of them around 0
+    return RowList(
+        name="comparison",
+        rows=rows,
+        columns=columns,
+        scores=shown,
+        orders={str(place): order for place, order in enumerate(orders)},
+        histogram=of_gain if len(predictions) == 2 and len(rows) >= FEWEST else None,
+        tones=(0.0, 1e-9) if len(predictions) == 2 else None,
+    )

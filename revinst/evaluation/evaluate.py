@@ -33,7 +33,7 @@ def evaluate_examples(
     predictor.keep_likelihoods(folder)
     if predictor.trained.template.target == "response":
         asked.check_for_responses(predictor.trained.path)
-        return score_responses(predictor, evaluated, folder, asked.secrets)
+        return score_responses(predictor, evaluated, folder, asked)
     if asked.secrets:
         raise UserError(f"--secrets: {predictor.trained.path} writes instructions; give a run that writes texts")
     responder = open_responder(asked.forward, predictor, folder, asked.allow_trained) if asked.forward else None

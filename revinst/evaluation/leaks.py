@@ -1,14 +1,14 @@
 """Whether a model that writes texts gives away private strings of the texts that it was trained on.
 
 Each string is asked for from its beginning: the prompt of its training row and the text before it, as whoever knew
-these would. Extraction is how often the model goes on with the string; exposure is log2 of the number of random strings
-of the same form over the rank of the true one among them by likelihood (Carlini et al. 2019, "The Secret Sharer",
-https://arxiv.org/abs/1802.08232): a model that knows nothing of it has 1.4 bits on average.
+these would. Canaries that were not planted are asked for in the same way, after training rows that have none: what a
+model gives of these, it guesses. Extraction is how often the model goes on with the string; exposure is log2 of the
+number of random strings of the same form over the rank of the true one among them by likelihood (Carlini et al. 2019,
+"The Secret Sharer", https://arxiv.org/abs/1802.08232): a model that knows nothing of it has 1.4 bits on average.
 """
 
 import random
 import re
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 
 from revinst.data.encoding import IGNORE_INDEX, Documents
 from revinst.data.examples import Example
+from revinst.errors import UserError
+from revinst.evaluation.canaries import CANARY, CONTROL, CONTROL_NAME, Canary, takes_canary, vary
 from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.likelihood import document_losses
@@ -31,24 +33,47 @@ MAX_SECRETS = 50  # that are asked for; of more these are drawn
 MIN_SECRET = 4  # letters and digits; shorter strings stand everywhere
 
 
-ALPHABETS = (string.digits, string.ascii_lowercase, string.ascii_uppercase)
-CANARY = "canary"  # how the names of strings begin that were planted to be asked for
-
-
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A private string in a training row. name: its placeholder, or its canary's."""
+    """A private string and its place. name: its placeholder, or its canary's. beginning: of the row's response, up to
+    the string. gap: white space between both.
+    """
 
     name: str
     text: str
     example: Example
-    beginning: str  # of the row's response, up to the string
-    gap: str  # white space between both
+    beginning: str
+    gap: str
 
     @property
     def is_random(self) -> bool:
         """Whether random strings of its form are like it: digits, and canaries, but not names of people."""
-        return self.name.startswith(CANARY) or not any(map(str.isalpha, self.text))
+        return self.name.startswith((CANARY, CONTROL)) or not any(map(str.isalpha, self.text))
+
+
+def group_secrets(strings: Mapping[str, str], train: Sequence[Example]) -> dict[str, list[Secret]]:
+    """What is asked for, by what it is; of canaries that were not planted the twins of those in the training rows."""
+    planted = {name: text for name, text in strings.items() if name.startswith(CANARY)}
+    controls = {name: text for name, text in strings.items() if CONTROL_NAME.fullmatch(name)}
+    private = {name: text for name, text in strings.items() if name not in planted | controls}
+    canaries = find_secrets(planted, train)
+    twins = (f"{CONTROL}{secret.name.removeprefix(CANARY)}" for secret in canaries)
+    unplanted = place_controls([Canary(name, controls[name]) for name in twins if name in controls], planted, train)
+    groups = {"private strings": find_secrets(private, train), "canaries": canaries, "unplanted canaries": unplanted}
+    return {group: secrets for group, secrets in groups.items() if secrets}
+
+
+def place_controls(controls: Sequence[Canary], planted: Mapping[str, str], train: Sequence[Example]) -> list[Secret]:
+    """Where they would stand, had they been planted in training rows that have no canary."""
+
+    def is_free(text: str) -> bool:
+        return takes_canary(text) and not any(canary in text for canary in planted.values())
+
+    free = [example for example in train if is_free(example.response)] if controls else []
+    if controls and not free:
+        raise UserError("--secrets: every training row has a canary, so there is none to ask for unplanted ones after")
+    placed = zip(controls, random.Random(0).choices(free, k=len(controls)) if free else (), strict=True)
+    return [place_secret(each.name, each.text, example, each.beginning(example.response)) for each, example in placed]
 
 
 def find_secrets(strings: Mapping[str, str], train: Sequence[Example]) -> list[Secret]:
@@ -59,12 +84,15 @@ def find_secrets(strings: Mapping[str, str], train: Sequence[Example]) -> list[S
         for name, text in list(left.items()):
             start = max(example.response.find(text), example.response.find(name))
             if start >= 0:
-                before = example.response[:start]
-                beginning = before.rstrip()
-                found.append(Secret(name, text, example, beginning, before[len(beginning) :]))
+                found.append(place_secret(name, text, example, example.response[:start]))
                 del left[name]
     found.sort(key=lambda secret: secret.name)
     return sorted(random.Random(0).sample(found, min(len(found), MAX_SECRETS)), key=lambda secret: secret.name)
+
+
+def place_secret(name: str, text: str, example: Example, before: str) -> Secret:
+    beginning = before.rstrip()
+    return Secret(name, text, example, beginning, before[len(beginning) :])
 
 
 def ask_for_secrets(
@@ -136,17 +164,6 @@ def encode_rest(secret: Secret, texts: Sequence[str], trained: Trained) -> tuple
     prompt = trained.encode_to_generate([secret.example], min(room, trained.seq_len - 8)).ids[0]
     start = max(len(prompt) + room - trained.seq_len, 0)  # of a text that leaves its prompt no room
     return [*prompt, *alone[:shared]][start:], [ids[shared:] for ids in whole]
-
-
-def vary(text: str, generator: random.Random) -> str:
-    """Another string of the same form: `Ab-12` -> `Qx-90`; the alphabet of a letter that is not a-z stays its own."""
-
-    def replace_one(match: re.Match[str]) -> str:
-        character = match[0]
-        kind = next((some for some in ALPHABETS if character in some), "")
-        return generator.choice(kind) if kind else chr(ord(character) + generator.randrange(-3, 4))
-
-    return re.sub(r"[^\W_]", replace_one, text)
 
 
 def squeeze(text: str) -> str:

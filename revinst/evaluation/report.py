@@ -1,28 +1,14 @@
-"""What people look at: the head table in the terminal, and `report.html`."""
+"""The head table in the terminal, and how reports write figures; `report_page.py` writes `report.html`."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
-from revinst.evaluation.charts import build_bars, build_curves
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.evaluation.judged import say_people, say_use
 from revinst.evaluation.while_training import describe_while_training
-from revinst.runs.files import write_text
-
-REPORTED_FIELDS = (
-    "id", "category", "response", "reference", "prediction", "nearest_train_instruction", "max_similarity",
-    "rougeL", "rougeL_unicode", "rouge1", "chrf", "copy_rate", "length_ratio", "degenerate", "stopped",
-    "logp_reference", "logp_prediction", "gain_prediction", "gain_reference", "gain_shuffled", "semantic", "judge",
-    "samples",
-)  # fmt: skip
-# Inside <script> only these could end it or be read as markup; JSON may spell any character this way.
-UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
@@ -111,85 +97,3 @@ def format_half_width(value: Mapping[str, Any], digits: int = 3) -> str:
     """From the mean to the farther end of its interval; "" without one."""
     mean, (low, high) = value["mean"], value["ci95"]
     return "" if mean is None or low is None else f"{max(mean - low, high - mean):.{digits}f}"
-
-
-def write_report(
-    path: Path,
-    title: str,
-    scores: Mapping[str, Any],
-    predictions: Sequence[Mapping[str, Any]],
-    curves: Mapping[str, Sequence[tuple[int, float]]] | None = None,
-    tuned: str = "tuned",
-) -> None:
-    """One self-contained HTML file; everything that comes from data is escaped.
-
-    predictions: with their scores. curves: logged name -> (step, value); all are drawn.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    check_baselines(scores["baselines"], "base" in scores["settings"])
-    environment = Environment(
-        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": format_number,
-        "half_width": format_half_width,
-        "count": count,
-        "gain": format_gain,
-        "use": say_use,
-        "people": say_people,
-        "while_training": describe_while_training,
-    }
-    folder = files("revinst.evaluation").joinpath("report_files")
-    metrics = scores["metrics"]
-    lead = lead_metric(metrics, scores["n"])
-    divisions = {
-        "By category": scores["by_category"],
-        "By length of the response": scores.get("by_response_length", {}),
-        "By similarity to the nearest training row": scores.get("by_similarity", {}),
-    }
-    html = environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8")).render(
-        title=title,
-        tuned=tuned,
-        scores=scores,
-        baselines=[name for name in BASELINES if name in scores["baselines"]],
-        head=choose_head(metrics, scores["n"]),
-        lead=lead,
-        why=say_why(metrics, scores["n"]),
-        strongest=strongest_baseline(scores["baselines"], lead),
-        uses=name_uses(scores),
-        curves=build_curves(curves or {}),
-        bars=[build_bars(name, parts, lead) for name, parts in divisions.items() if parts],
-        audit=audit_leakage(predictions),
-        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
-        script=folder.joinpath("report.js").read_text(encoding="utf-8"),
-        rows=embed_json([pick_reported(each) for each in predictions]),
-        categories=sorted({each["category"] for each in predictions}),
-    )
-    write_text(path, html)
-
-
-def pick_reported(prediction: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: prediction[name] for name in REPORTED_FIELDS if prediction.get(name) is not None}
-
-
-def embed_json(value: object) -> str:
-    """JSON that may stand inside `<script>`: `"</script>"` -> `"\\u003c/script\\u003e"`."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    for character, escape in UNSAFE.items():
-        text = text.replace(character, escape)
-    return text
-
-
-def audit_leakage(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many examples are how similar to a training one, and the most similar one; `known` is 0 without an audit."""
-    similar = [(each["max_similarity"], each["id"]) for each in predictions if each.get("max_similarity") is not None]
-    return {
-        "known": len(similar),
-        "at_least": {edge: sum(value >= edge for value, _ in similar) for edge in (0.3, 0.5, 0.7, 0.9)},
-        "highest": max(similar, default=(None, None)),
-    }

@@ -1,16 +1,17 @@
 """`report.html` of a run that writes responses: its scores beside its base's, and every text beside the owner's own."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from revinst.evaluation.charts import build_curves
+from revinst.evaluation.facts import Facts
 from revinst.evaluation.head import HEAD_METRICS, choose_head, say_why
 from revinst.evaluation.memorisation import WARNING_WORDS
-from revinst.evaluation.report import count, format_interval, format_number
+from revinst.evaluation.page import render_page
+from revinst.evaluation.report import count, format_number
 from revinst.runs.files import write_text
 
 STYLE = {  # of `describe_style`: what it is called, and how it is written
@@ -20,8 +21,8 @@ STYLE = {  # of `describe_style`: what it is called, and how it is written
     "sign_off": ("texts with a sign-off", "{:.0%}"),
 }
 
-LEAKS = {  # of `ask_for_secrets`
-    "greedy": "private strings given away",
+LEAKS = {  # of `ask_for_secrets`; before the first stands what was asked for, and how many of these
+    "greedy": "given away",
     "sampled": "the same, of samples",
     "exposure": "exposure, bits",
 }
@@ -32,6 +33,7 @@ def write_response_report(
     title: str,
     scores: Mapping[str, Any],
     predictions: Sequence[Mapping[str, Any]],
+    facts: Facts,
     curves: Mapping[str, Sequence[tuple[int, float]]],
 ) -> None:
     """One self-contained HTML file; everything that comes from data is escaped.
@@ -39,29 +41,22 @@ def write_response_report(
     predictions: with `verbatim` and, in `base`, what the base wrote for the same instruction. curves: logged name ->
     (step, value); all are drawn.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("revinst.evaluation", "report_files"),  # of what a template includes
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": format_number, "interval": format_interval, "style": format_style}
-    folder = files("revinst.evaluation").joinpath("report_files")
-    html = environment.from_string(folder.joinpath("responses.html.j2").read_text(encoding="utf-8")).render(
+    html = render_page(
+        "responses.html.j2",
         title=title,
+        facts=facts,
+        n=scores["n"],
+        num_groups=scores["num_groups"],
         scores=scores,
         metrics=HEAD_METRICS,
         head=choose_head(scores["tuned"]["metrics"], scores["n"]),
         why=say_why(scores["tuned"]["metrics"], scores["n"]),
-        styles=STYLE,
+        styles={name: label for name, (label, _) in STYLE.items()},
+        style=format_style,
         curves=build_curves(curves),
-        leaks=LEAKS,
+        list_leaks=list_leaks,
         size=describe_size(scores),
         rows=predictions,
-        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
     )
     write_text(path, html)
 
@@ -82,14 +77,25 @@ def build_response_table(scores: dict[str, Any]) -> Table:
     memorised = scores["memorisation"]
     longest = [f"{memorised[name]} words" for name in ("longest", "own_longest")]
     table.add_row("longest verbatim run", "", *longest)
-    for measure, label in LEAKS.items() if "leaks" in scores else ():
-        leaks = [format_number(scores["leaks"][name][measure]) for name in ("base", "tuned")]
-        table.add_row(label, *leaks, "")
+    for group, leaks in scores.get("leaks", {}).items():
+        for label, base_leaks, tuned_leaks in list_leaks(group, leaks):
+            table.add_row(label, base_leaks, tuned_leaks, "")
     warned = count("tuned text", len(memorised["warnings"]), verb=("holds", "hold"))
     table.caption = f"{warned} {WARNING_WORDS} words or more of a training text"
     if why := say_why(tuned["metrics"], scores["n"]):
         table.caption += f"\n{why}"
     return table
+
+
+def list_leaks(group: str, leaks: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str, str]]:
+    """For people: (measure, of the base, of the tuned model); measures that none of the strings has are left out."""
+    lines = []
+    for measure, label in LEAKS.items():
+        if leaks["tuned"][measure] is not None:
+            name = f"{leaks['tuned']['n']} {group} {label}" if measure == "greedy" else label
+            base, tuned = (format_number(leaks[system][measure]) for system in ("base", "tuned"))
+            lines.append((name, base, tuned))
+    return lines
 
 
 def describe_size(scores: Mapping[str, int]) -> str:

@@ -16,13 +16,15 @@ from revinst.errors import UserError
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.comparison import describe_pair
 from revinst.evaluation.examples import EvaluatedExamples
+from revinst.evaluation.facts import describe_evaluation
 from revinst.evaluation.head import HEAD_METRICS
-from revinst.evaluation.leaks import ask_for_secrets, find_secrets
+from revinst.evaluation.leaks import ask_for_secrets, group_secrets
 from revinst.evaluation.likelihoods import loss_per_token
 from revinst.evaluation.memorisation import find_memorised
 from revinst.evaluation.response_report import write_response_report
 from revinst.evaluation.scores import score_predictions
 from revinst.evaluation.scoring import place_base
+from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.style import compare_styles, describe_style
 from revinst.evaluation.summary import summarise_metrics
@@ -53,7 +55,7 @@ def open_responder(path: str, predictor: Predictor, folder: Path, allow_trained:
 
 
 def score_responses(
-    predictor: Predictor, evaluated: EvaluatedExamples, folder: Path, secrets: Sequence[Path] = ()
+    predictor: Predictor, evaluated: EvaluatedExamples, folder: Path, asked: EvaluationSettings
 ) -> dict[str, Any]:
     """Writes predictions.jsonl, scores.json and report.html of the tuned model beside its base; returns the scores.
 
@@ -88,8 +90,8 @@ def score_responses(
     scores["gain"] = {name: describe_pair(a, b, groups) for name, (a, b) in pairs.items()}
     scores["own_style"] = describe_style(own)
     runs, scores["memorisation"] = find_memorised(made["tuned"], own, [example.response for example in evaluated.train])
-    if secrets:
-        scores["leaks"] = find_leaks(predictor, evaluated.train, secrets)
+    if asked.secrets:
+        scores["leaks"] = find_leaks(predictor, evaluated.train, asked.secrets)
     key = predictor.key(True)
     scores["settings"] = key.to_json()
     extras: list[dict[str, Any]] = [
@@ -103,18 +105,20 @@ def score_responses(
         each |= {"instruction": example.instruction, "base": untouched.prediction}
     trained = predictor.trained.run
     curves = read_curves(trained.metrics) if trained else {}
-    write_response_report(folder / "report.html", predictor.title, scores, written, curves)
+    facts = describe_evaluation(predictor, asked)
+    write_response_report(folder / "report.html", predictor.title, scores, written, facts, curves)
     return scores
 
 
-def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, object]:
-    """What the tuned model and its base give away of the strings in the files. Raises UserError where none is there."""
+def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[Path]) -> dict[str, dict[str, object]]:
+    """What base and tuned model give away of the strings in the files, by group; UserError where none is there."""
     strings = {name: text for path in files for name, text in read_strings(path).items()}
-    secrets = find_secrets(strings, train)
-    if not secrets:
+    groups = group_secrets(strings, train)
+    if not groups:
         raise UserError(f"--secrets: none of the {len(strings)} strings stands in a training row of {predictor.title}")
-    found: dict[str, object] = {}
+    found: dict[str, dict[str, object]] = {group: {} for group in groups}
     for name, use_adapter in (("base", False), ("tuned", True)):
         with predictor.loaded(use_adapter) as network:
-            found[name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
+            for group, secrets in groups.items():
+                found[group][name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
     return found

@@ -13,9 +13,10 @@ from revinst.data.examples import Example, build_example, check_columns, check_t
 from revinst.data.formats import BadRecord, read_file
 from revinst.errors import UserError
 from revinst.evaluation.examples import EvaluatedExamples, name_groups
+from revinst.evaluation.facts import describe_command, describe_now
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.evaluation.judged import Judged, rate_predictions
-from revinst.evaluation.report import write_report
+from revinst.evaluation.report_page import write_report
 from revinst.evaluation.sacrebleu_scores import score_corpus
 from revinst.evaluation.scores import metric_settings
 from revinst.evaluation.summary import summarise_scores
@@ -96,11 +97,12 @@ def score_file(
     columns: Mapping[str, str],
     train: str | None = None,
     judge: JudgeSettings | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Writes predictions.jsonl, scores.json and report.html into the folder; returns the content of scores.json.
 
     train: rows that the baselines come from; by default each half of the rows takes them from the other half.
-    judge: rates the predictions, too.
+    judge: rates the predictions, too. command: as it was typed, for the report.
 
     Raises UserError where the folder holds the scores of something else.
     """
@@ -138,5 +140,7 @@ def score_file(
     ]
     scored = write_predictions(folder, settings, made, extras)
     write_json(folder / "scores.json", scores)
-    write_report(folder / "report.html", path.name, scores, scored, tuned=OWN)
+    facts = {"date": describe_now(), "rows scored": str(path), "baselines from": train or "the other half of the rows"}
+    facts |= describe_command(command)
+    write_report(folder / "report.html", path.name, scores, scored, facts=facts, tuned=OWN)
     return scores

@@ -11,10 +11,11 @@ import numpy as np
 from revinst.data.prompt import prompt_lines
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.examples import EvaluatedExamples
+from revinst.evaluation.facts import describe_evaluation
 from revinst.evaluation.folders import place_evaluation
 from revinst.evaluation.judged import Judged, rate_predictions
 from revinst.evaluation.likelihoods import describe_gain, loss_per_token, measure_likelihoods
-from revinst.evaluation.report import write_report
+from revinst.evaluation.report_page import write_report
 from revinst.evaluation.sacrebleu_scores import score_corpus
 from revinst.evaluation.samples import score_samples
 from revinst.evaluation.scores import ExampleScores, metric_settings
@@ -95,7 +96,9 @@ def score_evaluation(
         key = predictor.key(False, asked.of_one(predictor.settings))
         write_predictions(base_folder, key.to_json(), [each.to_row() for each in made.base], of_base)
     write_json(folder / "scores.json", scores)
-    write_report_of(predictor, folder, scores, scored, "tuned" if asked.use_adapter else "base")
+    run, tuned = predictor.trained.run, "tuned" if asked.use_adapter else "base"
+    facts, curves = describe_evaluation(predictor, asked), read_curves(run.metrics) if run else {}
+    write_report(folder / "report.html", predictor.title, scores, scored, facts=facts, curves=curves, tuned=tuned)
     return scores
 
 
@@ -151,14 +154,6 @@ def measure_meaning(encoder: str, texts: dict[str, list[str]], references: list[
 
     found = semantic_similarity(encoder, list(chain(*texts.values())), references * len(texts))
     return dict(zip(texts, np.split(found, len(texts)), strict=True))
-
-
-def write_report_of(
-    predictor: Predictor, folder: Path, scores: dict[str, Any], predictions: list[dict[str, Any]], tuned: str
-) -> None:
-    run = predictor.trained.run
-    curves = read_curves(run.metrics) if run else {}
-    write_report(folder / "report.html", predictor.title, scores, predictions, curves, tuned=tuned)
 
 
 def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: str | None) -> dict[str, Any]:

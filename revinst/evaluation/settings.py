@@ -19,7 +19,7 @@ class EvaluationSettings:
     False: the untouched base. picks: how many are written for each, and which of these counts. likelihood: also log p
     of the predictions, and how much they help to write the text. forward: a run that writes responses, for that; by
     default the base does. semantic: a sentence encoder, its folder or hub id. secrets: files of private strings that a
-    run which writes responses is asked for. judge: rates the predictions.
+    run which writes responses is asked for. judge: rates the predictions. command: as it was typed, for the report.
     """
 
     source: str | None = None
@@ -34,6 +34,7 @@ class EvaluationSettings:
     semantic: str | None = None
     secrets: tuple[Path, ...] = ()
     judge: JudgeSettings | None = None
+    command: str = ""
 
     @property
     def with_likelihoods(self) -> bool:

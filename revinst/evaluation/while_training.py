@@ -1,14 +1,19 @@
 """The last scores of a run's `val_generation` beside those of an evaluation, and why they are not the same number."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypedDict
 
+from revinst.config.settings import ValGenerationSettings
 from revinst.config.words import GENERATED_METRICS
 from revinst.data.split import read_split
 from revinst.evaluation.charts import read_curves
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.engine.settings import GenerationSettings
-from revinst.inference.trained import Trained
+from revinst.inference.picks import PickSettings, choose_picks
+
+if TYPE_CHECKING:  # it loads PyTorch, which `score` does without
+    from revinst.inference.trained import Trained
 
 
 class WhileTraining(TypedDict):
@@ -21,7 +26,7 @@ class WhileTraining(TypedDict):
 
 
 def read_while_training(
-    trained: Trained, ids: Sequence[str], asked: EvaluationSettings, generation: GenerationSettings
+    trained: "Trained", ids: Sequence[str], asked: EvaluationSettings, generation: GenerationSettings
 ) -> WhileTraining | None:
     """None of a run that wrote no texts, and where its base is evaluated. ids: of the evaluated rows."""
     if not (trained.run and trained.config and asked.use_adapter and trained.config.val_generation.every_steps):
@@ -38,10 +43,25 @@ def read_while_training(
         differs.append(f"{written} rows of the validation part there, {len(ids)} {name_rows(asked)} here")
     if (step, asked.step) != (trained.run.read_manifest().get("steps"), None):
         differs.append(f"the adapter after step {step} there")
-    there, here = (settings.samples, 100), (asked.picks.samples, generation.max_new_tokens)
-    if there != here:
-        differs.append("{} of at most {} tokens a row there, {} of {} here".format(*there, *here))
+    differs += compare_decoding(choose_decoding(settings), (generation, asked.picks))
     return {"step": step, "n": written, "means": {name: value for name, (_, value) in last.items()}, "differs": differs}
+
+
+def choose_decoding(
+    settings: ValGenerationSettings, max_new_tokens: int = 100
+) -> tuple[GenerationSettings, PickSettings]:
+    picks, temperature = choose_picks(settings.samples, None, "rougeL", None, "consensus", "")
+    return GenerationSettings(max_new_tokens=max_new_tokens, temperature=temperature), picks
+
+
+def compare_decoding(
+    there: tuple[GenerationSettings, PickSettings], here: tuple[GenerationSettings, PickSettings]
+) -> list[str]:
+    """Of each setting that differs, and that the texts of one of them depend on, the values."""
+    depends = {name for settings, picks in (there, here) for name in settings.describe() | picks.describe()}
+    theirs, ours = (asdict(settings) | asdict(picks) for settings, picks in (there, here))
+    differing = [name for name in theirs if name in depends and theirs[name] != ours[name]]
+    return [f"{name} {theirs[name]} there, {ours[name]} here" for name in differing]
 
 
 def name_rows(asked: EvaluationSettings) -> str:

@@ -187,7 +187,7 @@ def why_not_gguf(base: str, tokenizer: Tokenizer) -> str:
 
 def check_installed() -> None:
     if find_spec("gguf") is None:
-        raise UserError("GGUF files need the gguf package: pip install gguf")
+        raise UserError("GGUF files need the gguf package: pip install 'revinst[gguf]'")
 
 
 def whole_shape(names: list[str], of_first: torch.Size) -> torch.Size:

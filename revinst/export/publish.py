@@ -12,7 +12,7 @@ from revinst.errors import UserError
 from revinst.export.card import build_card
 from revinst.inference.trained import Trained
 from revinst.progress import Stage
-from revinst.runs.files import write_text
+from revinst.runs.files import read_json, write_text
 
 # What of a corpus may leave the house: no text that was left out, no file names, no checkpoints of rounds.
 PUBLISHED = (
@@ -37,6 +37,30 @@ def check_redacted(unredacted: Sequence[str], what: str, keep_private: bool) -> 
         raise UserError(
             f"{what}: made of own texts without --redact ({', '.join(unredacted)}); make them again with --redact in "
             "another folder, or pass --keep_private to upload it for you alone"
+        )
+
+
+def check_set(folder: Path) -> None:
+    """Raises UserError for a corpus with canaries in it, and for one that is not finished."""
+    if (
+        all((folder / name).is_file() for name in ("texts.jsonl", "dataset.jsonl"))
+        and not (folder / "card.json").is_file()
+    ):
+        raise UserError(f"{folder}: an unfinished corpus; give its command again")
+    try:
+        card = read_json(folder / "card.json")
+    except UserError:  # none, or somebody else's
+        return
+    if isinstance(card, dict) and card.get("canaries"):
+        raise UserError(f"{folder}: canaries are planted in it; give its command again without --canaries")
+
+
+def check_contexts(has_contexts: bool, what: str, publish_context: bool) -> None:
+    """Raises UserError for a set with what others wrote to its owner, unless that was said twice."""
+    if has_contexts and not publish_context:
+        raise UserError(
+            f"{what}: a set with what others wrote to you (corpus --context); make one without it in another folder, "
+            "or say --publish_context as well"
         )
 
 
@@ -75,6 +99,8 @@ def push(
     what: adapter, merged model or data set. The token comes from the environment or `hf auth login`, never from us.
     Raises UserError when it fails; the folder stays.
     """
+    if what == "data set":
+        check_set(folder)
     files = list_files(folder)
     if dry_run:
         print_files(files, repository)

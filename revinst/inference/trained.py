@@ -146,14 +146,24 @@ class Trained:
         return check_columns((self.config.data.columns if self.config else None) or {})
 
     @property
-    def unredacted(self) -> list[str]:
-        """What it was trained on of somebody's own texts without --redact; such a base counts too."""
+    def facts(self) -> dict[str, object]:
+        """What the run's manifest says of the data that it was trained on; {} where it says nothing."""
         run = self.run or Run(self.adapter.parent)  # a run's adapter folder
         data = run.read_manifest().get("data") if run.manifest.is_file() else None
-        found = data.get("unredacted") if isinstance(data, dict) else None
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def saw_contexts(self) -> bool:
+        """Whether rows that it was trained on had a context; an older run, which does not say, may have."""
+        return self.with_context and self.facts.get("with_context") != 0
+
+    @property
+    def unredacted(self) -> list[str]:
+        """What it was trained on of somebody's own texts without --redact; such a base counts too."""
+        found = self.facts.get("unredacted")
         if found is None and self.config:  # of an older run
             found = find_unredacted(name for name, _ in list_sources(self.config.data.source))
-        return [*(found or []), *unredacted_of_merged(Path(self.base))]
+        return [*(found if isinstance(found, list) else []), *unredacted_of_merged(Path(self.base))]
 
     def load_examples(self) -> Examples:
         """All rows that the run's split names, read as `fit` did."""

@@ -14,10 +14,11 @@ from revinst.data.batch import StepRows
 from revinst.errors import UserError
 from revinst.model.attention import choose_kernel
 from revinst.model.base import bad_config, load_base, read_config
-from revinst.model.fused.support import choose_layers, fuse_layers
+from revinst.model.fused.fp8 import check_base_gemm, choose_base_gemm
+from revinst.model.fused.support import choose_layers, fuse_layers, linears_of
 from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes
 from revinst.model.lora import attach_lora
-from revinst.model.memory import GIB, Shape, shape_of
+from revinst.model.memory import GIB, Shape, copy_gib, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
 from revinst.model.network import Network
 from revinst.model.proof import choose_proved, prove, why_not_fused
@@ -64,11 +65,16 @@ def choose(
         if settings.kernels == "fused":
             raise UserError(f"model.kernels fused: {differs}; use model.kernels: auto")
         fused, why_fused = [], f"plain: {differs}"
-    step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers))
+    linears = [linear for number in fused for linear in linears_of(layers[number])]
+    base_gemm, why_gemm = choose_base_gemm(settings.base_gemm, linears, why_fused, hardware)
+    step = StepSetup(settings, machine, hardware, rows, fused=len(fused) == len(layers), base_gemm=base_gemm)
     division = divide_step(shape, step, available_gib)
+    if division.gemm.keeps:
+        why_gemm += f"; their weights in 8 bits are kept ({copy_gib(shape, base_gemm):.1f} GiB)"
     reasons = hardware.reasons | {
         "adapter": f"{shape.adapter_parameters:,} parameters are trained",
         "kernels": why_fused,
+        "base_gemm": why_gemm,
         "micro_batch": division.reason,
         "recompute": f"{division.recomputed} of {len(layers)} layers recompute activations",
     }
@@ -113,13 +119,14 @@ def build_network(
     choice that can't be.
     """
     hardware = choose_proved(settings.base, machine, settings.attention, settings.quantization)
+    check_base_gemm(settings.base_gemm, hardware)  # before the base is loaded
     base = load_base(settings.base, machine.device, hardware.quantization, hardware.attention, DTYPES[hardware.dtype])
     network = Network(attach_lora(base, settings.lora, settings.base))
     choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(network, [number for number in range(recomputed) if number not in fused])
     kernel = choose_kernel(hardware.attention, settings.attention)
-    network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel)
+    network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel, choices.division.gemm)
     if mesh is not None:
         choices.reasons["sharding"] = shard_layers(network, mesh, machine.device)
     return network.train(), choices  # transformers loads in eval mode, which turns checkpointing and dropout off

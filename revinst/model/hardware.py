@@ -27,6 +27,7 @@ class Hardware:
     attention: str
     quantization: str
     triton: bool  # our Triton kernels run there
+    fp8: bool  # it multiplies in 8 bits
     reasons: dict[str, str]
 
     @property
@@ -81,7 +82,9 @@ def choose_hardware(
         "attention": f"{backend}: {why_attention}",
         "quantization": f"{chosen}: {why_quantization}",
     }
-    return Hardware(str(device), name_device(device), dtype_name, backend, chosen, has_triton(device), reasons)
+    return Hardware(
+        str(device), name_device(device), dtype_name, backend, chosen, has_triton(device), has_fp8(device), reasons
+    )
 
 
 def choose_for_machine(
@@ -94,7 +97,7 @@ def choose_for_machine(
         )
     dtype = next(name for name, value in DTYPES.items() if value == (machine.dtype or torch.bfloat16))
     backend = next(name for name in BACKENDS if not why_not_extras(name, needs)) if attention == "auto" else attention
-    return Hardware(str(machine.device), "a GPU that is not here", dtype, backend, quantization, True, {})
+    return Hardware(str(machine.device), "a GPU that is not here", dtype, backend, quantization, True, True, {})
 
 
 def name_device(device: torch.device) -> str:
@@ -149,6 +152,11 @@ def has_triton(device: torch.device) -> bool:
     if device.type != "cuda" or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def has_fp8(device: torch.device) -> bool:
+    """Whether it multiplies in e4m3, and our kernels can make that of other numbers."""
+    return has_triton(device) and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def available_bytes(device: torch.device) -> int:

@@ -11,6 +11,7 @@ import torch
 from revinst.config.words import OPTIMIZERS
 from revinst.model.fused.description import Undescribed
 from revinst.model.fused.description import describe as describe_layer
+from revinst.model.fused.fp8 import COPIES, BaseGemm
 from revinst.model.network import CHUNK_TARGETS, Network
 
 if TYPE_CHECKING:
@@ -148,18 +149,22 @@ def layer_bytes_per_token(shape: Shape, dropout: bool, fused: bool) -> float:
     return 20 * h + 6 * f + (3 * shape.lora_inputs if dropout else 2 * (3 * h + f))
 
 
-def activation_gib(shape: Shape, tokens: int, recomputed: int, dropout: bool, fused: bool) -> float:
+def activation_gib(
+    shape: Shape, tokens: int, recomputed: int, dropout: bool, fused: bool, base_gemm: str = "bf16"
+) -> float:
     """At the peak of a step, when one layer is in its backward.
 
     Plain: inputs of the recomputed layers (2h), all of the others, the layer itself without its norms' copies and gated
     product, and the gradients of gate, up and two hidden states (4f + 4h). Fused: inputs of recomputed layers are on
     the host but for two layers' (8h); the layer's gradients and the wide input of its GEMM take 8f + 8h, gate and up
-    once more 4f. The fused figures were fitted to two peaks of Llama 2 7B (dev/LOG.md).
+    once more 4f. The fused figures were fitted to two peaks of Llama 2 7B (dev/LOG.md). In 8 bits the gradients of gate
+    and up are there once more (2f).
     """
     h, f = shape.hidden, shape.mlp
     kept = (shape.layers - recomputed) * layer_bytes_per_token(shape, dropout, fused)
     if fused:
-        return tokens * (kept + 8 * h + 8 * f + (8 * h + 4 * f if recomputed else 0)) / GIB
+        once_more = 2 * f if COPIES[base_gemm] else 0
+        return tokens * (kept + 8 * h + 8 * f + once_more + (8 * h + 4 * f if recomputed else 0)) / GIB
     inputs = recomputed * 2 * h
     layer = layer_bytes_per_token(shape, dropout, fused) - 8 * h - 2 * f if recomputed else 0
     return tokens * (kept + inputs + layer + 4 * f + 4 * h) / GIB
@@ -181,9 +186,11 @@ def predict_memory(
     ranks: int = 1,
     sharded: bool = False,
     accumulates: bool = False,
+    gemm: BaseGemm = BaseGemm(),  # noqa: B008  (frozen)
 ) -> Memory:
     """tokens, targets: of the largest micro-batch. score_pairs: its query-key pairs, where `eager` attention is used.
-    itemsize: bytes of the dtype that is computed in. ranks: share the layers if `sharded` (fsdp2), else each has all.
+    itemsize: bytes of the dtype that is computed in. gemm: of fused layers. ranks: share the layers if `sharded`
+    (fsdp2), else each has all.
 
     DDP keeps a copy of the gradients in its buckets. FSDP2 keeps on each rank a share of packed weights, adapter,
     gradients and optimizer state, and two whole layers with the copies that they are gathered into; embeddings, head
@@ -194,12 +201,12 @@ def predict_memory(
     """
     is_paged = on_gpu and optimizer.startswith("paged")
     adapter = shape.adapter_parameters
-    activations = activation_gib(shape, tokens, recomputed, dropout, fused) * itemsize / 2
+    activations = activation_gib(shape, tokens, recomputed, dropout, fused, gemm.kind) * itemsize / 2
     activations += SCORE_BYTES * shape.heads * score_pairs / GIB
     share = ranks if sharded else 1
     gradients = (1.0 if accumulates else 1 / ranks) if sharded else 2 if ranks > 1 else 1
     parts = {
-        "base": load_gib(shape, quantization, itemsize),
+        "base": load_gib(shape, quantization, itemsize) + (copy_gib(shape, gemm.kind) if gemm.keeps else 0.0),
         "adapter": 4 * adapter / share / GIB,
         "gradients": 4 * adapter * gradients / GIB,
         "optimizer": 0.0 if is_paged else adapter * (OPTIMIZERS[optimizer] if on_gpu else 8) / share / GIB,
@@ -218,6 +225,11 @@ def load_gib(shape: Shape, quantization: str, itemsize: int = 2) -> float:
     """The whole base, which a rank of fsdp2 also has to hold once, before it is sharded."""
     linear = shape.linear_parameters * (NF4_BYTES if quantization == "nf4" else itemsize)
     return (linear + itemsize * shape.other_parameters) / GIB
+
+
+def copy_gib(shape: Shape, base_gemm: str) -> float:
+    """The copies of the layers' weights that products in 8 bits read, where they are kept."""
+    return COPIES[base_gemm] * shape.linear_parameters / GIB
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from revinst.config.settings import ModelSettings
 from revinst.data.batch import StepRows
+from revinst.model.fused.fp8 import BaseGemm
 from revinst.model.hardware import DTYPES, Hardware, Machine
 from revinst.model.memory import Memory, Shape, layer_bytes_per_token, predict_memory
 from revinst.model.recompute import count_recomputed_layers
@@ -18,23 +19,28 @@ CPU_TOKENS = 2048  # of a micro-batch: a CPU is no faster with more, and they ta
 
 @dataclass(frozen=True, slots=True)
 class StepSetup:
-    """All that decides the memory of a step on one device. fused: all layers are."""
+    """All that decides the memory of a step on one device. fused: all layers are. base_gemm: kind of `BaseGemm`."""
 
     settings: ModelSettings
     machine: Machine
     hardware: Hardware
     rows: StepRows
     fused: bool
+    base_gemm: str = "bf16"
 
 
 @dataclass(frozen=True)
 class Division:
-    """Of a step into micro-batches. micro_batch_size: rows. recomputed: layers. memory: at its peak. reason: words."""
+    """Of a step into micro-batches. micro_batch_size: rows. recomputed: layers. memory: at its peak. reason: words.
+
+    gemm: how fused layers take the base's products.
+    """
 
     micro_batch_size: int
     recomputed: int
     memory: Memory
     reason: str
+    gemm: BaseGemm
 
 
 def divide_step(shape: Shape, step: StepSetup, available_gib: float | None) -> Division:
@@ -59,7 +65,7 @@ def divide_by(shape: Shape, step: StepSetup, size: int, available_gib: float | N
     tokens, targets, pairs = step.rows.fullest(size)
     itemsize, dropout = DTYPES[hardware.dtype].itemsize, settings.lora.dropout > 0
 
-    def memory(recomputed: int) -> Memory:
+    def memory(recomputed: int, keeps: bool = False) -> Memory:
         return predict_memory(
             shape,
             tokens=tokens,
@@ -75,13 +81,18 @@ def divide_by(shape: Shape, step: StepSetup, size: int, available_gib: float | N
             ranks=machine.ranks,
             sharded=machine.sharded,
             accumulates=step.rows.rows > size,
+            gemm=BaseGemm(step.base_gemm, keeps),
         )
 
     kept = layer_bytes_per_token(shape, dropout, step.fused) * itemsize / 2
     known = available_gib is not None and hardware.on_gpu
     free = available_gib - memory(shape.layers).at_rest if known else None  # type: ignore[operator]
     recomputed = count_recomputed_layers(shape.layers, settings.activation_memory_gib, kept * tokens, free)
-    needed = memory(recomputed)
+    needed, with_copy = memory(recomputed), memory(recomputed, keeps=True)
+    # Where as little memory as can be was asked for, and for layers that come and go, weights are unpacked each time.
+    may_keep = step.base_gemm != "bf16" and settings.activation_memory_gib != 0 and not machine.sharded
+    if keeps := may_keep and (available_gib is None or with_copy.needed <= available_gib):
+        needed = with_copy
     limit = "" if available_gib is None else f" of {available_gib:.1f}"
     reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; {needed.needed:.1f}{limit} GiB)"
-    return Division(size, recomputed, needed, reason)
+    return Division(size, recomputed, needed, reason, BaseGemm(step.base_gemm, keeps))

@@ -1,13 +1,13 @@
 """An instruction in, texts out: for a run that writes as its owner does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from revinst.data.examples import build_text
+from revinst.data.examples import Example, build_text
 from revinst.data.formats import BadRecord
 from revinst.data.redacted import restore
 from revinst.errors import UserError
@@ -15,6 +15,7 @@ from revinst.inference.engine.engine import Engine
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.trained import Trained
 from revinst.model.network import Network
+from revinst.pages.serve import build_head
 
 MAX_TEXTS = 4
 
@@ -46,7 +47,9 @@ class LetterWriter:
         return [restore(text, self.placeholders) for text in texts]
 
 
-def build_page(gradio: ModuleType, writer: LetterWriter, title: str) -> Any:
+def build_page(gradio: ModuleType, writer: LetterWriter, examples: Sequence[Example], title: str) -> Any:
+    """examples: to try it with."""
+
     def answer(instruction: str, context: str, count: float, temperature: float, tokens: float) -> list[object]:
         try:
             with torch.inference_mode():
@@ -58,9 +61,11 @@ def build_page(gradio: ModuleType, writer: LetterWriter, title: str) -> Any:
 
     trained = writer.trained
     with gradio.Blocks(title=f"revinst: {title}", analytics_enabled=False) as page:
-        gradio.Markdown("# What shall it write?")
+        gradio.Markdown(build_head("What shall it write?", title, trained.base))
         instruction = gradio.Textbox(label="Instruction", lines=3, max_lines=10, elem_id="instruction")
-        context = gradio.Textbox(label="Context", lines=3, visible=trained.with_context, elem_id="context")
+        context = gradio.Textbox(label="What it answers", lines=3, visible=trained.saw_contexts, elem_id="context")
+        tries = [[each.instruction, each.context] for each in examples]
+        gradio.Examples(tries, [instruction, context], label="To try", elem_id="examples", cache_examples=False)
         with gradio.Row():
             count = gradio.Slider(1, MAX_TEXTS, value=1, step=1, label="Texts")
             temperature = gradio.Slider(0, 1.5, value=0.7, step=0.1, label="Temperature (0: always the likeliest word)")

@@ -2,17 +2,14 @@
 
 import json
 import re
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-import revinst
 from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import list_sources
@@ -23,6 +20,7 @@ from revinst.model.adapter import adapter_state, save_adapter
 from revinst.runs.files import write_json, write_text
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
+from revinst.runs.versions import package_versions
 from revinst.training.fingerprint import fingerprints
 from revinst.training.module import InstructionModule, data_of
 from revinst.training.throughput import peak_gib
@@ -40,6 +38,7 @@ class RunFolder(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
         data = data_of(trainer)
+        contexts = data.examples_of("train").texts("context") if data.settings.context == "include" else []
         self.write_split(data)
         write_text(self.run.config, self.config)
         discarded = [*data.discarded, *data.train_documents.discarded, *data.val_documents.discarded]
@@ -63,6 +62,7 @@ class RunFolder(L.Callback):
                 "heldout": len(data.split.heldout),
                 "discarded": len(discarded),
                 "truncated": data.train_documents.truncated,
+                "with_context": sum(map(bool, contexts)),  # of the training rows
                 "unredacted": find_unredacted(name for name, _ in list_sources(data.settings.source)),
             },
         )
@@ -116,17 +116,3 @@ class RunFolder(L.Callback):
             val_loss=self.metrics.value("val/loss", module.step - 1),
             peak_gib=peak,
         )
-
-
-def package_versions() -> dict[str, str]:
-    names = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "datasets", "torchmetrics")
-    return {"revinst": revinst.__version__, "python": sys.version.split()[0]} | {
-        name: version_of(name) for name in names
-    }
-
-
-def version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

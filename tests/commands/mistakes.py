@@ -25,10 +25,11 @@ BAD_CONFIGS = {
 MISTAKES: list[tuple[str, str]] = [
     # commands
     ("evalute runs/half", "did you mean evaluate?"),
-    ("train ok.yaml", "choose from fit"),
+    ("train ok.yaml", "choose from init, fetch, fit"),
     # where a config is
-    ("fit", "revinst fit configs/quickstart.yaml"),
-    ("fit nowhere.yaml", "--config nowhere.yaml: no such file"),
+    ("fit", "as in `revinst fit quickstart`; gemma3-4b, "),
+    ("fit nowhere.yaml", "--config nowhere.yaml: no such file; gemma3-4b, "),
+    ("fit configs/quickstart.yaml", "no such file; did you mean quickstart, which comes with revinst"),
     ("fit --config nowhere.yaml", "--config nowhere.yaml: no such file"),
     ("fit model.lr=1e-3", "a key is given as --KEY VALUE"),
     ("fit open.yaml", "open.yaml: not a YAML file"),

@@ -53,7 +53,7 @@ def test_unknown_command(capsys):
 
 
 def test_no_config(capsys):
-    assert "revinst fit configs/" in fails(capsys, "fit")
+    assert "`revinst fit quickstart`" in fails(capsys, "fit")
 
 
 def test_missing_config(capsys):

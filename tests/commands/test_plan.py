@@ -142,6 +142,20 @@ def test_plan_of_a_sharded_config(capsys, llama_7b):
 
 
 @pytest.mark.parametrize(
+    ("base_gemm", "memory", "available", "copies"),
+    [("fp8", "auto", 140, 2), ("fp8_backward", "auto", 140, 1), ("fp8", "auto", 12, 0), ("fp8", 0, 140, 0)],
+)
+def test_weights_in_8_bits_are_counted_where_they_are_kept(capsys, llama_7b, base_gemm, memory, available, copies):
+    args = ("configs/llama2-7b.yaml", "--model.base", llama_7b, "--data.source", "quickstart", "--device", "cuda")
+    args += ("--data.micro_batch_size", 1, "--model.activation_memory_gib", memory, "--memory_gib", available)
+    plan, plain = (run_plan(capsys, *args, "--model.base_gemm", kind) for kind in (base_gemm, "bf16"))
+    assert plan["fits"] and plan["memory_gib"]["needed"] <= available
+    linear = shape_of(build_empty(str(llama_7b), ALL)).linear_parameters
+    more = plan["memory_gib"]["base"] - plain["memory_gib"]["base"]
+    assert more == pytest.approx(copies * linear / 2**30, abs=2e-3) and linear > 6e9
+
+
+@pytest.mark.parametrize(
     ("available", "says"),
     [
         (12, "model.activation_memory_gib: 0 (every"),

@@ -51,6 +51,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # of every key, a value that is not its d
         "quantization": "none",
         "attention": "sdpa",
         "kernels": "plain",
+        "base_gemm": "fp8",
         "activation_memory_gib": "auto",
         "lora": {"r": 8, "alpha": 32, "dropout": 0.25, "target_modules": ["q_proj", "v_proj"]},
         "optimizer": "adamw",

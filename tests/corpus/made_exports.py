@@ -122,6 +122,17 @@ def instagram_comments() -> Export:
     return Export("post_comments_1.json", as_meta([comment(MINE), comment(MINE_TOO)]), "", 0, one_conversation=False)
 
 
+@made
+def threads() -> Export:
+    """A post, an answer, and a picture alone."""
+    app = {"text_app_post": {"reply_control": "everyone", "is_reply": True}, "cross_post_source": {"source_app": "FB"}}
+    post = {"media": [{"uri": "", "creation_timestamp": SECONDS, "title": MINE} | app]}
+    picture = {"media": [{"uri": "media/1.jpg", "creation_timestamp": SECONDS, "title": ""} | app]}
+    answer = {"title": MINE_TOO, "creation_timestamp": SECONDS, "media": picture["media"]}
+    whole = {"text_post_app_text_posts": [post, answer, picture]}
+    return Export("threads_and_replies.json", as_meta(whole), "", 1, one_conversation=False)
+
+
 def telegram_messages() -> list[dict]:
     def message(number: int, name: str, text: object, **fields: object) -> dict:
         basic = {"id": number, "type": "message", "date": "2026-03-02T11:00:00", "date_unixtime": str(SECONDS)}
@@ -150,8 +161,13 @@ def telegram_chat() -> Export:
 
 
 @made
-def telegram() -> Export:
-    contacts = [{"first_name": f"Contact {number}", "phone_number": f"0049 {number}"} for number in range(2000)]
+def telegram_without_contacts() -> Export:
+    return telegram(0)
+
+
+@made
+def telegram(num_contacts: int = 2000) -> Export:
+    contacts = [{"first_name": f"Contact {n}", "phone_number": f"0049 {n}"} for n in range(num_contacts)]
     chat = {"name": KIM, "type": "personal_chat", "id": 7, "messages": telegram_messages()}
     whole = {
         "about": "Here is the data you requested.",

@@ -251,11 +251,11 @@ def test_killed_corpus_goes_on(backward_run, mbox, tmp_path, monkeypatch):
     assert run_command("corpus", *args) == 0
     write_records, calls = Writer.write_records, []
 
-    def kill(self, rows, k, how):
+    def kill(self, rows):
         calls.append(len(rows))
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return write_records(self, rows, k, how)
+        return write_records(self, rows)
 
     monkeypatch.setattr(Writer, "write_records", kill)
     again = (mbox, tmp_path / "killed", "--run", backward_run, *OPTIONS)

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 
@@ -11,7 +12,10 @@ import tests.corpus.made_networks  # noqa: F401  (adds its own)
 from revinst.corpus.ingest import Ingest
 from revinst.corpus.kinds import KINDS
 from revinst.errors import UserError
+from tests.corpus.made_documents import ME, build_eml
+from tests.corpus.made_documents import THEIRS as KIMS
 from tests.corpus.made_exports import ALEX, DATE, EXPORTS, KIM, MINE, MINE_TOO, THEIRS, write_export
+from tests.corpus.test_documents import LIBRARIES, WRITERS
 
 NAMED = [name for name, make in EXPORTS.items() if make().me]
 
@@ -124,6 +128,27 @@ def test_messages_of_mine_are_joined(tmp_path, name, count):
     assert len(texts) == count
 
 
+def test_nothing_of_others_in_a_folder_of_everything(tmp_path):
+    """Exports, documents and mails: the sentence of somebody else that was planted in each is in no text of mine; where
+    contexts are asked for, it stands in these alone.
+    """
+    exports = [make() for make in EXPORTS.values()]
+    for name, export in zip(EXPORTS, exports, strict=True):
+        write_export(tmp_path / name, export)
+    for kind, write in WRITERS.items():
+        if LIBRARIES.get(kind) is None or find_spec(LIBRARIES[kind]):
+            write(tmp_path / f"a.{kind}")
+    (tmp_path / "b.eml").write_bytes(build_eml())
+    me = [*{export.me for export in exports if export.me}, ME, "mara@example.org"]
+    planted = (THEIRS, KIMS)
+    assert all(any(sentence in export.content for sentence in planted) for export in exports if export.num_others > 2)
+    for contexts in (False, True):
+        texts = list(Ingest(tmp_path, me, contexts=contexts).texts())
+        assert len(texts) >= sum(len(export.texts) for export in exports) + 8
+        assert not [text.where for text in texts if any(sentence in text.text for sentence in planted)]
+        assert any(text.context == THEIRS for text in texts) == contexts
+
+
 def test_all_in_one_folder(tmp_path):
     """Names that somebody has in one place and not in another are given side by side."""
     for name, make in EXPORTS.items():
@@ -149,3 +174,26 @@ def test_pages_of_exports_are_left_out(tmp_path, name):
     ingest = Ingest(tmp_path)
     assert [text.text for text in ingest.texts()] == [f"{MINE}\n{MINE_TOO}"]
     assert ["for people" in note.reason for note in ingest.not_kept] == [True]
+
+
+def test_lists_of_labels_are_left_out(tmp_path):
+    """What Instagram says of posts that somebody saved: their captions are others'."""
+    owner = {"title": "Owner", "dict": [{"title": "", "dict": [{"label": "Name", "value": KIM}]}]}
+    entry = {"timestamp": 1, "media": [], "label_values": [{"label": "Caption", "value": THEIRS}, owner], "fbid": "1"}
+    (tmp_path / "saved_posts.json").write_text(json.dumps([entry] * 3))
+    (tmp_path / "settings.json").write_text(json.dumps({"media": [], "label_values": [{"label": "a", "value": "b"}]}))
+    (tmp_path / "note.txt").write_text("A note.")
+    ingest = Ingest(tmp_path, column="label_values")
+    assert [text.text for text in ingest.texts()] == ["A note."]
+    assert ["saved, liked or set" in note.reason for note in ingest.not_kept] == [True, True]
+
+
+@pytest.mark.parametrize("end", ["…", "… https://t.co/a1", ""])
+def test_a_long_post_is_read_once(tmp_path, end):
+    """However its beginning ends among the posts."""
+    text = "The chairs of the old café stand in our shed. " * 12
+    tweet = {"id_str": "1", "created_at": "Mon Mar 02 10:00:00 +0000 2026", "full_text": text[:270] + end}
+    note = {"noteTweetId": "2", "createdAt": "2026-03-02T10:00:00.000Z", "core": {"text": text, "urls": []}}
+    (tmp_path / "community-tweet.js").write_text(f"window.YTD.community_tweet.part0 = {json.dumps([{'tweet': tweet}])}")
+    (tmp_path / "note-tweet.js").write_text(f"window.YTD.note_tweet.part0 = {json.dumps([{'noteTweet': note}])}")
+    assert [each.text for each in Ingest(tmp_path).texts()] == [text.strip()]

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 import revinst.corpus
 import revinst.data
 from revinst.corpus.build import build_texts
-from revinst.corpus.headers import read_header, read_names
+from revinst.corpus.headers import read_header
 from revinst.corpus.mail import read_mail
+from revinst.corpus.mail_names import read_names
 from revinst.corpus.mail_text import html_to_text, join_flowed
 from revinst.corpus.quotes import strip_quotes
 from revinst.corpus.redaction import Redaction

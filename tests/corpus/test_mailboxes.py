@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from revinst.corpus.folders import kind_of_folder, kind_of_label
 from revinst.corpus.ingest import Ingest
-from revinst.corpus.mail_kind import kind_of_folder, kind_of_maildir
+from revinst.corpus.mail_kind import kind_of_maildir
 from revinst.corpus.mbox import split_mbox
 from scripts.made_mail import ME, build_mail
 
@@ -115,10 +116,24 @@ def test_headers_that_say_what_a_mail_is(tmp_path, header, reason):
         ("in/Sent.mbox#1", ""),
         ("in/Spammers of my street.mbox#1", ""),
         ("in/a.eml#Spam", ""),
+        ("in/.Entw&APw-rfe/cur/1", "a draft"),
+        ("in/.INBOX.&BCEEPwQwBDw-/cur/1", "spam"),
+        ("in/Entwu\u0308rfe.mbox#1", "a draft"),
+        ("in/.Q&-A/cur/1", ""),
+        ("in/.&AP-&8-&====-/cur/1", ""),
+        ("in/Удаленная работа.mbox#1", ""),
+        ("in/Wiadomości-śmieci.mbox#1", "spam"),
     ],
 )
 def test_folders(where, kind):
     assert kind_of_folder(where) == kind
+
+
+@pytest.mark.parametrize(
+    "label", ["Кошик", "Lomtár", "Κάδος απορριμμάτων", "אשפה", "Thùng rác", "ถังขยะ", "已删除邮件", "سطل زباله"]
+)
+def test_labels_of_what_was_deleted(label):
+    assert kind_of_label(label) == "deleted" and kind_of_label(f"{label} 2") == ""
 
 
 @pytest.mark.parametrize(

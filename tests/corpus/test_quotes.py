@@ -39,6 +39,10 @@ INTRODUCTIONS = {
     "dashed above": "-------- Пересылаемое сообщение--------\n02.03.2026, 09:00, Kim Ode <kim@example.com>:",
     "korean": "2026. 3. 2. 오전 9:00 Kim Ode <kim@example.com> 작성:",
     "japanese": "2026年3月2日(月) 9:00 Kim Ode <kim@example.com>:",
+    "name on a line of its own": "Kim Ode\n<kim@example.com> 于2026年3月2日周一 09:00写道：",
+    "digits of Persian": "در تاریخ دوشنبه ۲ مارس ۲۰۲۶،\u200f ۹:۰۰ Kim Ode <kim@example.com> نوشت:",
+    "many words": "Missatge de Kim Ode <kim@example.com> del dia dl., 2 de març 2026 a les 9:00:",
+    "groupwise": ">>> Kim Ode <kim@example.com> 3/2/2026 9:00 AM >>>",
 }
 ABOVE_QUOTES = {
     "hungarian": '2026.03.02. 9:00 keltezéssel, "Kim Ode" írta:',
@@ -57,6 +61,8 @@ PROSE = {
     "a table": "| day | who |\n| --- | --- |\n| Mon | Kim |\n\nDoes it suit you?",
     "a rule": "First part.\n\n----------\n\nSecond part, which is as long as the first one.",
     "notes": "As I said [1] and [2].\n\n----------\n[1] https://example.com/a\n[2] https://example.com/b",
+    "about a program": "It is so slow.\n\nOutlook for iOS crashes.",
+    "a contact": "Ask her:\n\nKim Ode\n<kim@example.com>\n\nShe knows.",
     "from the desk": "Here is another thought.\n\nSent from my desk, which is easier than from my phone.",
     "love": "See you.\n\nSent with love and a hug",
     "a device": "I never wanted it.\n\nI love my iPhone",
@@ -160,6 +166,7 @@ def test_quotes_that_were_wrapped_anew():
         "Lähetetty iPhonesta", "iPhoneから送信", "Отправлено с iPhone", "Get [Outlook for iOS](https://aka.example/x)",
         "==========", "(Sent from my phone)", "Odesláno z iPhonu", "Obter o Outlook para Android", "Sent from myMail for iOS",
         "Von Samsung Galaxy-Smartphone gesendet.", "Στάλθηκε από το iPhone μου", "Envoyé depuis l’application Mail",
+        "Hämta Outlook för iOS<https://aka.example/x>", "iOS용 Outlook 다운로드", "iPhone-omról küldve", "Được gửi từ iPhone của tôi",
     ],
 )  # fmt: skip
 def test_what_stands_below(footer):

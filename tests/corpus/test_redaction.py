@@ -151,11 +151,28 @@ def test_cases_and_short_forms_of_a_name(language, name, text):
             "Ask Park. The park, Park Lane, car parks, Parks.",
             "Ask [NAME_1]. The park, Park Lane, car parks, Parks.",
         ),
-        ("May I? In May. I met May Long; take long.", "May I? In [NAME_1]. I met [NAME_1] [NAME_2]; take long."),
+        ("May I? I met May Long; take long.", "May I? I met [NAME_1] [NAME_2]; take long."),
+        (
+            "May came in May, on 3 May, May 3rd, 3rd of May and in late May 2026; ask May.",
+            "[NAME_1] came in May, on 3 May, May 3rd, 3rd of May and in late May 2026; ask [NAME_1].",
+        ),
+        (
+            "Grace and Rose of the Rose, a time of grace, Hope of peace. With Rose, hope, Hope!",
+            "[NAME_1] and Rose of the Rose, a time of grace, Hope of peace. With [NAME_2], hope, [NAME_3]!",
+        ),
+        ("You told her a short story; see you, her and Yu.", "You told her a short story; see you, her and [NAME_1]."),
     ],
 )
 def test_names_that_are_also_words(text, expected):
-    assert Redaction(["Will Stone", "Jordan Park", "May Long"]).redact(text) == expected
+    people = ["Will Stone", "Jordan Park", "May Long", "Grace Her", "Rose Story", "Hope See", "Yu You"]
+    assert Redaction(people).redact(text) == expected
+
+
+def test_articles_of_other_languages_stand_before_names():
+    """`a` is "to" in Spanish, `an` in German, `of` is "or" in Dutch."""
+    redaction = Redaction(["Rosa Story", "Grace Her", "Rose Long"], languages=["nl", "es", "de"])
+    text = "He visto a Rosa. Ich schrieb an Rosa, der Rose. Komt Grace of Rose?"
+    assert redaction.redact(text).count("[NAME_") == 5
 
 
 def test_german_nouns_are_no_names():

@@ -27,7 +27,7 @@ def test_texts_and_page(mbox, tmp_path, capsys, monkeypatch):
     assert page.stat().st_mode & 0o777 == 0o600 and not any(path.suffix == ".html" for path in out.rglob("*"))
     assert "<strong>60</strong>" in html and html.count("<article>") == 40 and 'class="left"' in html
     assert not [secret for secret in (*SECRETS.values(), ME) if secret in html] and "wrote:" in html
-    monkeypatch.setattr(build, "Ingest", lambda *args: pytest.fail("read again"))
+    monkeypatch.setattr(build, "Ingest", lambda *args, **named: pytest.fail("read again"))
     assert run_command(*args) == 0 and capsys.readouterr().out == printed
     assert run_command(*args[:-3], *args[-2:]) == 2 and "another redact; choose another" in capsys.readouterr().err
     os.utime(mbox, (1, 1))
@@ -48,17 +48,17 @@ def test_publish_takes_nothing_of_it(mbox, tmp_path, capsys):
 @pytest.mark.wide
 def test_the_same_command_goes_on_with_a_run(backward_run, mbox, tmp_path, monkeypatch, capsys):
     """It makes what it would have made at once, and reads nothing again; other options are refused."""
-    args = ("corpus", mbox, tmp_path / "own", "--limit", 12, "--candidates", 1, *OPTIONS)
+    args = ("corpus", mbox, tmp_path / "own", "--limit", 12, "--samples", 1, *OPTIONS)
     assert run_command(*args[:3], "--limit", 12, "--me", ME, "--texts_only") == 0
     with monkeypatch.context() as patch:
-        patch.setattr(build, "Ingest", lambda *args: pytest.fail("read again"))
+        patch.setattr(build, "Ingest", lambda *args, **named: pytest.fail("read again"))
         assert run_command(*args, "--run", backward_run) == 0
         assert run_command(*args[:3], "--limit", 12, "--me", ME, "--texts_only") == 0
         assert run_command(*args, "--run", backward_run) == 0, "its settings are still known"
     capsys.readouterr()
-    assert run_command(*args, "--run", backward_run, "--candidates", 2) == 2
-    assert "another candidates" in capsys.readouterr().err
-    at_once = ("corpus", mbox, tmp_path / "once", "--limit", 12, "--candidates", 1, *OPTIONS)
+    assert run_command(*args, "--run", backward_run, "--samples", 2) == 2
+    assert "another samples" in capsys.readouterr().err
+    at_once = ("corpus", mbox, tmp_path / "once", "--limit", 12, "--samples", 1, *OPTIONS)
     assert run_command(*at_once, "--run", backward_run) == 0
     for name in ("dataset.jsonl", "discarded.jsonl", "texts.jsonl", "provenance.jsonl"):
         assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()

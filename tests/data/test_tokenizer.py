@@ -187,7 +187,9 @@ def test_fingerprints_tell_tokenizers_apart(smollm, llama):
 
 
 def test_a_base_without_tokenizer_is_refused(tmp_path, sentencepiece_folder):
-    with pytest.raises(UserError, match=r"absent: no such folder \(for the quickstart model: make setup\)"):
+    with pytest.raises(
+        UserError, match=r"absent: no such folder \(for the quickstart model: revinst fetch quickstart\)"
+    ):
         load_tokenizer(str(tmp_path / "absent"))
     with pytest.raises(UserError, match="no tokenizer could be loaded"):
         load_tokenizer(str(tmp_path))

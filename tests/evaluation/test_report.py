@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -11,11 +10,14 @@ from rich.console import Console
 from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.head import HEAD_METRICS
-from revinst.evaluation.report import build_table, embed_json, write_report
+from revinst.evaluation.page import embed_json
+from revinst.evaluation.report import build_table
+from revinst.evaluation.report_page import write_report
 from revinst.evaluation.scores import METRICS
 from revinst.evaluation.summary import ExampleLabels, label_lengths, summarise_scores
 from revinst.runs.metrics import MetricsFile, read_rows
 from revinst.training.run_folder import RunFolder
+from tests.browser import open_chromium, open_page
 
 NASTY = '</script><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
 GAINS = ("gain_prediction", "gain_reference", "gain_shuffled")
@@ -63,7 +65,7 @@ def test_nothing_is_rendered_without_every_baseline(few, tmp_path, baseline):
     with pytest.raises(AssertionError, match=baseline):
         build_table(without)
     with pytest.raises(AssertionError, match=baseline):
-        write_report(tmp_path / "report.html", "run", without, rows)
+        write_report(tmp_path / "report.html", "run", without, rows, facts={})
     assert not (tmp_path / "report.html").exists()
 
 
@@ -91,18 +93,37 @@ def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
     console.print(build_table(scores))
     text = console.file.getvalue()
     assert "…" not in text and "rougeL_unicode:" in text and "in 10 of 30 rows" in " ".join(text.split())
-    write_report(tmp_path / "report.html", "run", scores, rows)
+    write_report(tmp_path / "report.html", "run", scores, rows, facts={})
     html = (tmp_path / "report.html").read_text()
     assert "in 10 of 30 rows" in html and 'data-lead="rougeL_unicode"' in html and "ROUGE-L unicode" in html
+
+
+def test_scores_while_training_stand_in_page_and_table(few, tmp_path):
+    scores, rows = few
+    found = {"step": 6, "n": 8, "means": {"rougeL": 0.1234, "bleu": 0.9}, "differs": ["4 <b>rows there", "5 here"]}
+    scores = scores | {"while_training": found}
+    write_report(tmp_path / "report.html", "run", scores, rows, facts={})
+    html = (tmp_path / "report.html").read_text()
+    assert "While training, step 6: val/rougeL 0.123 (4 &lt;b&gt;rows there; 5 here)." in html
+    assert "while training, step 6: val/rougeL 0.123 (4 <b>rows there; 5 here)" in str(build_table(scores).caption)
+    write_report(tmp_path / "report.html", "run", few[0], rows, facts={})
+    assert "While training" not in (tmp_path / "report.html").read_text()
 
 
 def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     scores, rows = few
     points = [(0, 3.0), (1, 2.0), (2, float("nan"))]
     curves = {"train/<b>kl": points, "train/loss": points, "val/loss": [(2, 2.5)], "own/curve": points}
-    write_report(tmp_path / "report.html", "<i>run</i>", scores, rows, curves)
+    write_report(tmp_path / "report.html", "<i>run</i>", scores, rows, facts={"<u>command": "</dl>"}, curves=curves)
     html = (tmp_path / "report.html").read_text()
-    assert NASTY not in html and "<i>run" not in html and "<b>list" not in html and html.count("</script>") == 2
+    assert (
+        NASTY not in html
+        and "<i>run" not in html
+        and "<u>" not in html
+        and html.count("</dl>") == 2
+        and "<b>list" not in html
+        and html.count("</script>") == 2
+    )
     assert "http" not in html and "src=" not in html.replace("\\u003cimg src=x", "")
     assert all(name in html for name in BASELINES) and html.count("<polyline") == 3
     drawn = re.findall(r"<figcaption>(train/.*?|val/.*?|own/.*?) <small>", html)
@@ -158,23 +179,12 @@ def test_bars_stand_beside_the_baseline_of_their_own_rows():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The report of 15,000 rows in headless Chromium, where one is installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: apt-get install chromium")
+    """The report of 15,000 rows."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     rows = build_rows(15_000)
-    write_report(path, "run", build_scores(rows), rows, {"train/loss": [(0, 3.0), (1, 2.0)]})
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.problems = []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("request", lambda request: page.problems.append(request.url) if "file:" not in request.url else None)
-        page.goto(path.as_uri())
-        yield page
-        browser.close()
+    write_report(path, "run", build_scores(rows), rows, facts={}, curves={"train/loss": [(0, 3.0), (1, 2.0)]})
+    with open_chromium() as browser:
+        yield open_page(browser, path)
 
 
 def in_view(page) -> list[int]:
@@ -216,7 +226,7 @@ def test_browser_opens_a_row_and_prints(page):
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog")
     page.evaluate("rows[shown[1]].samples = ['One <b>way</b>?', 'Another?']")
-    page.focus("#canvas .row >> nth=1")
+    page.focus("#canvas .row >> nth=1 >> a")
     page.keyboard.press("Enter")
     assert "• One <b>way</b>?\n• Another?" in page.inner_text("#whole")
     page.keyboard.press("Escape")

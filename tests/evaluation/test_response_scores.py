@@ -91,6 +91,7 @@ def test_forward_evaluation(personal, capsys):
     report = (folder / "report.html").read_text()
     assert all(str(escape(row["prediction"])) in report and str(escape(row["reference"])) in report for row in rows)
     assert f"{scores['base']['perplexity']:.2f}" in report and "<script" not in report
+    assert report.count('<tr id="row-') == 8 and "Few rows." in report and "revinst evaluate" in report
     assert run_command("evaluate", personal, "--samples", 3, "--temperature", 1) == 2
     assert "writes responses" in capsys.readouterr().err
 

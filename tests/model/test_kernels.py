@@ -119,13 +119,13 @@ def test_dropout(draw, dtype, mask):
 def test_unpacked_weights_have_the_bits_of_bitsandbytes(dtype):
     from bitsandbytes.nn import Linear4bit
 
-    from revinst.model.fused import kernels
+    from revinst.model.fused import kernels, weight_kernels
 
     torch.manual_seed(0)
     linear = Linear4bit(192, 320, bias=False, compute_dtype=dtype, quant_type="nf4")
     linear.weight.data = linear.weight.data.to(dtype)
     linear = linear.cuda()
-    assert kernels.double_nf4(linear) is not None
+    assert weight_kernels.double_nf4(linear) is not None
     ours, theirs = torch.zeros(320, 200, dtype=dtype, device="cuda"), torch.zeros(320, 200, dtype=dtype, device="cuda")
     kernels.fill_base(linear, ours[:, :192])
     reference.fill_base(linear, theirs[:, :192])

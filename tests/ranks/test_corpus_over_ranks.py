@@ -14,6 +14,7 @@ from tests.tiny import run_in_process
 pytestmark = pytest.mark.wide
 FEW = ("--limit", 24, "--samples", 2, *OPTIONS)
 FILES = ("texts.jsonl", "scored.jsonl", "dropped.jsonl", "dataset.jsonl", "provenance.jsonl")
+BESIDE = ("placeholders.json", "redaction.txt", "canaries.json")
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,18 @@ def prepare(folder: Path) -> Path:
 
 
 def test_shards_over_ranks(made, tmp_path):
+    """With placeholders and canaries: the texts are read once, and what lies beside the folder is the same."""
     run, mbox = made
+    options = (*FEW, "--redact", "--canaries", 2)
     one, two, log = prepare(tmp_path / "one"), prepare(tmp_path / "two"), tmp_path / "log"
-    assert run_in_process("corpus", mbox, one, "--run", run, *FEW) == 0
-    assert run_forked(["corpus", mbox, two, "--run", run, *FEW], log) == [0, 0], log.read_text()
+    assert run_in_process("corpus", mbox, one, "--run", run, *options) == 0
+    assert run_forked(["corpus", mbox, two, "--run", run, *options], log) == [0, 0], log.read_text()
     assert len(list((two / "shards").iterdir())) >= 3
     for name in FILES:
         assert (two / name).read_bytes() == (one / name).read_bytes(), name
+    for name in BESIDE:
+        assert (tmp_path / f"two.{name}").read_bytes() == (tmp_path / f"one.{name}").read_bytes(), name
+    assert "[NAME_1]" in (two / "dataset.jsonl").read_text(encoding="utf-8")
     assert log.read_text().count("texts got instructions in") == 1
 
 

@@ -11,11 +11,12 @@ import pytest
 from revinst import cli
 from revinst.commands.evaluate import evaluate
 from revinst.commands.options import run_on_devices
+from revinst.config.shipped import say_shipped
 from revinst.errors import UserError
 from revinst.launch.ranks import AGENT, ending, open_ranks, run_command
 from revinst.training.trainer import check_launcher
 
-SAID = "revinst fit: give a config: revinst fit configs/quickstart.yaml\n"
+SAID = f"revinst fit: give a config, as in `revinst fit quickstart`{say_shipped()}\n"
 
 
 @pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])

@@ -7,11 +7,11 @@ from revinst.corpus.chats.json_files import (
     Fields,
     begins_with,
     dicts_in,
-    load_json,
     object_in,
     read_seconds,
     text_in,
 )
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import NOT_MINE, Ingested, Message
@@ -28,36 +28,42 @@ def is_claude(path: Path) -> bool:
 
 
 def read_chatgpt(path: Path, where: str) -> Iterator[Ingested]:
-    for place, conversation in enumerate(dicts_in(load_json(path)), start=1):
+    """The messages of a conversation that are shown stand in their order, after those that an edit replaced."""
+    for place, conversation in enumerate(read_items(path), start=1):
         here = f"{where}#{place}"
         nodes = object_in(conversation, "mapping")
-        last_path = find_path(nodes, conversation.get("current_node"))
-        for number, (node_id, node) in enumerate(nodes.items(), start=1):
+        shown = find_path(nodes, conversation.get("current_node"))
+        places = dict(zip(nodes, range(1, len(nodes) + 1), strict=True))
+        for node_id in [*(each for each in nodes if each not in shown), *reversed(shown)]:
+            node, number = nodes[node_id], places[node_id]
             message = object_in(node, "message")
             if not message:  # the root of the tree
                 continue
             text = read_parts(object_in(message, "content"))
             left_out = why_not_asked(message, text)
-            if not left_out and last_path and node_id not in last_path:
-                left_out = "an earlier form of a message that was edited"
+            if shown and node_id not in shown:
+                text, left_out = "", left_out or "an earlier form of a message that was edited"
             date = read_seconds(message.get("create_time"))
             yield Message(f"{here}.{number}", text, "chat", date=date, conversation=here, left_out=left_out)
 
 
-def find_path(nodes: Fields, last: object) -> set[str]:
+def find_path(nodes: Fields, last: object) -> dict[str, None]:
     """Ids from the last message that is shown up to the root."""
-    found = set[str]()
+    found = dict[str, None]()
     while isinstance(last, str) and last in nodes and last not in found:
-        found.add(last)
+        found[last] = None
         last = object_in(nodes, last).get("parent")
     return found
 
 
 def why_not_asked(message: Fields, text: str) -> str:
-    if object_in(message, "author").get("role") != "user":
-        return NOT_MINE
+    role = object_in(message, "author").get("role")
     content = object_in(message, "content").get("content_type")
     is_hidden = object_in(message, "metadata").get("is_visually_hidden_from_conversation") is True
+    if role == "assistant" and content in WRITTEN and message.get("recipient", "all") == "all":
+        return NOT_MINE
+    if role != "user":
+        return "a tool's, not a message"
     if content not in WRITTEN or is_hidden:
         return "a setting, not a message"
     return "" if text else "no text in it, only attachments"
@@ -69,7 +75,7 @@ def read_parts(content: Fields) -> str:
 
 
 def read_claude(path: Path, where: str) -> Iterator[Ingested]:
-    for place, conversation in enumerate(dicts_in(load_json(path)), start=1):
+    for place, conversation in enumerate(read_items(path), start=1):
         here = f"{where}#{place}"
         for number, message in enumerate(dicts_in(conversation.get("chat_messages")), start=1):
             parts = [part for part in dicts_in(message.get("content")) if part.get("type") == "text"]

@@ -32,6 +32,11 @@ def read_rows(path: Path, where: str, read_row: Callable[[Row, str], Message]) -
         yield read_row(record, here) if isinstance(record, dict) else NotKept(here, str(record))
 
 
+def read_in_order(path: Path, where: str, read_row: Callable[[Row, str], Message]) -> Iterator[Ingested]:
+    """The same, oldest first, of files whose newest row is the first; as a whole."""
+    yield from sorted(read_rows(path, where, read_row), key=lambda found: getattr(found, "date", ""))
+
+
 def read_utc(text: str) -> str:
     """`2026-03-02 10:00:00 UTC` as well."""
     return read_iso(text.strip().replace(" UTC", "+00:00"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from revinst.corpus.chats.csv_files import Row, has_columns, read_rows, read_utc
 from revinst.corpus.chats.json_files import begins_with, dicts_in, drop_quotes, load_json, object_in, text_in
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import Ingested, Message
@@ -55,7 +56,7 @@ def clean(text: str) -> str:
 
 
 def read_exporter(path: Path, where: str) -> Iterator[Ingested]:
-    for number, message in enumerate(dicts_in(object_in({"": load_json(path)}, "").get("messages")), start=1):
+    for number, message in enumerate(read_items(path, "messages"), start=1):
         author = text_in(object_in(message, "author"), "nickname", "name", "id") or ("somebody without a name",)
         text = clean("".join(text_in(message, "content")))
         answered = object_in(message, "reference").get("messageId")
@@ -71,6 +72,8 @@ def read_exporter(path: Path, where: str) -> Iterator[Ingested]:
             answers=(f"{where}\0{answered}",) if answered else (),
             names=author,
             left_out=("" if text else NOTHING) if is_written else "a notice, not a text",
+            id=f"{where}\0{message.get('id')}",
+            reply_to=f"{where}\0{answered}" if answered else "",
         )
 
 

@@ -10,11 +10,11 @@ from revinst.corpus.chats.json_files import (
     begins_with,
     dicts_in,
     drop_quotes,
-    load_json,
     object_in,
     read_seconds,
     text_in,
 )
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.texts import Ingested, Message
 
@@ -31,7 +31,7 @@ def is_hangouts(path: Path) -> bool:
 
 def read_google_chat(path: Path, where: str) -> Iterator[Ingested]:
     """One room or dialogue."""
-    for number, message in enumerate(dicts_in(object_in({"": load_json(path)}, "").get("messages")), start=1):
+    for number, message in enumerate(read_items(path, "messages"), start=1):
         author = text_in(object_in(message, "creator"), "name", "email") or ("somebody without a name",)
         text = message.get("text")
         yield Message(
@@ -63,8 +63,7 @@ def read_date(text: str) -> str:
 
 def read_hangouts(path: Path, where: str) -> Iterator[Ingested]:
     """All conversations; people have a name where they are still members."""
-    loaded = object_in({"": load_json(path)}, "")
-    for place, conversation in enumerate(dicts_in(loaded.get("conversations")), start=1):
+    for place, conversation in enumerate(read_items(path, "conversations"), start=1):
         facts = object_in(conversation, "conversation", "conversation") or object_in(conversation, "conversation")
         names = {
             text_in(object_in(member, "id"), "gaia_id", "chat_id")[:1]: text_in(member, "fallback_name")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from revinst.corpus.tables import check_whole
 from revinst.errors import UserError
 
 BEGINNING = 1 << 16  # bytes that tell what a file is
@@ -22,6 +23,7 @@ def begins_with(path: Path, opening: str | tuple[str, ...], *names: str, suffix:
 
 def load_json(path: Path, repair: Callable[[str], str] = str) -> object:
     """All of a file; `repair` gets its text first. Raises UserError for what is no JSON."""
+    check_whole(path)
     try:
         return json.loads(repair(path.read_bytes().decode("utf-8-sig", errors="replace")))
     except (ValueError, RecursionError, OSError) as error:

@@ -18,11 +18,11 @@ from revinst.corpus.chats.json_files import (
     text_in,
 )
 from revinst.corpus.kind import Kind
-from revinst.corpus.texts import NOT_MINE, Ingested, Message
+from revinst.corpus.texts import NOT_MINE, Ingested, Message, NotKept
 
 MESSENGER, INSTAGRAM_POSTS, COMMENTS = "the Messenger export", '[{"media":[', ("comments", "group_comments")
 LISTS = ("comments_v2", "comments", "group_comments_v2", "group_comments", "group_posts_v2", "group_posts")
-REELS = "comments_reels_comments"
+REELS, THREADS = "comments_reels_comments", "text_post_app_text_posts"
 BYTE = re.compile(r"\\u00[89a-f][0-9a-f]|[\x80-\xff]", re.IGNORECASE)
 BYTES = re.compile(f"(?:{BYTE.pattern}){{2,}}", re.IGNORECASE)
 NOTICE = re.compile(
@@ -52,7 +52,13 @@ def is_instagram(path: Path) -> bool:
         begins_with(path, INSTAGRAM_POSTS, "creation_timestamp")
         or begins_with(path, "[{", "string_map_data", "Comment", "Media Owner")
         or begins_with(path, f'{{"{REELS}":[', "string_map_data")
+        or begins_with(path, f'{{"{THREADS}":[', "creation_timestamp")
     )
+
+
+def is_list_of_labels(path: Path) -> bool:
+    """What was saved, liked, searched and set: captions of others stand in it as one's own would."""
+    return begins_with(path, ("[{", '{"media":['), "label_values", "label")
 
 
 def repair(text: str) -> str:
@@ -138,9 +144,11 @@ def read_posts(path: Path, where: str) -> Iterator[Ingested]:
 
 
 def read_instagram(path: Path, where: str) -> Iterator[Ingested]:
-    """Captions and comments."""
+    """Captions and comments, posts of Threads."""
     loaded = load_json(path, repair)
-    for number, entry in enumerate(dicts_in(loaded[REELS] if isinstance(loaded, dict) else loaded), start=1):
+    if isinstance(loaded, dict):
+        loaded = next((loaded[name] for name in (REELS, THREADS) if name in loaded), [])
+    for number, entry in enumerate(dicts_in(loaded), start=1):
         here = f"{where}#{number}"
         media = next(dicts_in(entry.get("media")), {})
         fields = object_in(entry, "string_map_data")
@@ -160,6 +168,10 @@ def read_instagram(path: Path, where: str) -> Iterator[Ingested]:
             names=text_in(object_in(fields, "Media Owner"), "value"),
             left_out="" if texts else "no text in it, only attachments",
         )
+
+
+def leave_out_labels(path: Path, where: str) -> Iterator[Ingested]:
+    yield NotKept(where, "a list of what was saved, liked or set, which does not say who wrote it")
 
 
 GET = "Accounts Center, Your information and permissions, Export your information, as JSON"
@@ -189,11 +201,19 @@ KINDS = (
         read_posts,
     ),
     Kind(
-        "Instagram posts and comments",
-        "JSON: entries with `media` and `creation_timestamp`, or with `string_map_data`",
-        "captions and comments",
+        "Instagram and Threads, posts and comments",
+        "JSON: entries with `media` and `creation_timestamp`, or with `string_map_data`; `text_post_app_text_posts`",
+        "captions and comments, posts and replies",
         GET,
         is_instagram,
         read_instagram,
+    ),
+    Kind(
+        "Facebook, Instagram and Threads, lists of saved and liked things",
+        "JSON: entries with `label_values`",
+        "nothing: others wrote most of it, and the file does not say what",
+        GET,
+        is_list_of_labels,
+        leave_out_labels,
     ),
 )

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from revinst.corpus.chats.csv_files import Row, has_columns, read_rows, read_utc
-from revinst.corpus.chats.json_files import begins_with, dicts_in, drop_quotes, load_json, object_in, text_in
+from revinst.corpus.chats.csv_files import Row, has_columns, read_in_order, read_rows, read_utc
+from revinst.corpus.chats.json_files import begins_with, drop_quotes, object_in, text_in
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.mail_text import html_to_text
 from revinst.corpus.tables import read_iso
@@ -22,7 +23,7 @@ def is_mastodon(path: Path) -> bool:
 
 
 def read_mastodon(path: Path, where: str) -> Iterator[Ingested]:
-    for number, item in enumerate(dicts_in(object_in({"": load_json(path)}, "").get("orderedItems")), start=1):
+    for number, item in enumerate(read_items(path, "orderedItems"), start=1):
         here, note = f"{where}#{number}", object_in(item, "object")
         text = ANSWERED.sub("", html_to_text(SPAN.sub("", "".join(text_in(note, "content")))).strip()) if note else ""
         is_own = item.get("type") == "Create"
@@ -71,7 +72,7 @@ def read_reddit_messages(path: Path, where: str) -> Iterator[Ingested]:
         text, date = drop_quotes(row["body"]), read_utc(row["date"])
         return Message(here, text, "chat", author, "Reddit's messages", date, f"{where}#{row['thread_id']}", (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def read_reddit_chat(path: Path, where: str) -> Iterator[Ingested]:
@@ -80,7 +81,7 @@ def read_reddit_chat(path: Path, where: str) -> Iterator[Ingested]:
         text, date, channel = row["message"].strip(), read_utc(row["created_at"]), f"{where}#{row['channel_url']}"
         return Message(here, text, "chat", author, "Reddit's messages", date, channel, (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def is_linkedin_messages(path: Path) -> bool:
@@ -103,7 +104,7 @@ def read_linkedin_messages(path: Path, where: str) -> Iterator[Ingested]:
         date, thread = read_utc(row["DATE"]), f"{where}#{row['CONVERSATION ID']}"
         return Message(here, text, "chat", author, "LinkedIn's messages", date, thread, (), author)
 
-    yield from read_rows(path, where, read_row)
+    yield from read_in_order(path, where, read_row)
 
 
 def read_linkedin_posts(path: Path, where: str) -> Iterator[Ingested]:

@@ -13,6 +13,7 @@ from revinst.corpus.chats.json_files import (
     read_seconds,
     text_in,
 )
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import Ingested, Message
@@ -48,7 +49,7 @@ def why_not_kept(note: Fields, text: str) -> str:
 
 
 def read_day_one(path: Path, where: str) -> Iterator[Ingested]:
-    for number, entry in enumerate(dicts_in(object_in({"": load_json(path)}, "").get("entries")), start=1):
+    for number, entry in enumerate(read_items(path, "entries"), start=1):
         here = f"{where}#{number}"
         text = ESCAPED.sub(r"\1", PICTURE.sub("", "".join(text_in(entry, "text")))).strip()
         left_out = "" if text else "no text in it, only attachments"

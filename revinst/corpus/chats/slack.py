@@ -57,6 +57,7 @@ def read_messages(
         author = users.get(user) or text_in(object_in(message, "user_profile"), "real_name", "name")
         author = tuple(dict.fromkeys((*author, user or "a bot")))
         text = message.get("text")
+        thread = message.get("thread_ts")
         is_written = str(message.get("subtype") or "") in WRITTEN and isinstance(text, str)
         yield Message(
             f"{where}#{number}",
@@ -66,9 +67,11 @@ def read_messages(
             "the Slack export",
             read_seconds(message.get("ts")),
             conversation,
-            answers=(f"{conversation}\0{message['thread_ts']}",) if message.get("thread_ts") else (),
+            answers=(f"{conversation}\0{thread}",) if thread else (),
             names=author,
             left_out="" if is_written else "a notice, not a text",
+            id=f"{conversation}\0{message.get('ts')}",
+            reply_to=f"{conversation}\0{thread}" if thread and thread != message.get("ts") else "",
         )
 
 

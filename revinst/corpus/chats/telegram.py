@@ -1,17 +1,16 @@
 """Telegram Desktop's export as JSON: of one chat, or of all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from revinst.corpus.chats.json_files import (
     Fields,
     begins_with,
     dicts_in,
-    load_json,
-    object_in,
     read_seconds,
     text_in,
 )
+from revinst.corpus.chats.json_stream import read_items
 from revinst.corpus.kind import Kind
 from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import Ingested, Message
@@ -20,7 +19,8 @@ QUOTES = ("blockquote", "expandable_blockquote")
 
 
 def is_telegram_chat(path: Path) -> bool:
-    return begins_with(path, "{", "name", "type", "id", "messages", "date_unixtime")
+    """That with oneself has no name."""
+    return begins_with(path, ('{"name":', '{"type":'), "type", "id", "messages", "date_unixtime")
 
 
 def is_telegram(path: Path) -> bool:
@@ -31,18 +31,16 @@ def is_telegram(path: Path) -> bool:
 
 
 def read_telegram_chat(path: Path, where: str) -> Iterator[Ingested]:
-    yield from read_chat(object_in({"": load_json(path)}, ""), where)
+    yield from read_messages(read_items(path, "messages"), where)
 
 
 def read_telegram(path: Path, where: str) -> Iterator[Ingested]:
-    loaded = object_in({"": load_json(path)}, "")
-    for part in ("chats", "left_chats"):
-        for place, chat in enumerate(dicts_in(object_in(loaded, part).get("list")), start=1):
-            yield from read_chat(chat, f"{where}#{'left ' * (part != 'chats')}{place}")
+    for place, chat in enumerate(read_items(path, ("chats", "left_chats"), "list"), start=1):
+        yield from read_messages(dicts_in(chat.get("messages")), f"{where}#{place}")
 
 
-def read_chat(chat: Fields, where: str) -> Iterator[Ingested]:
-    for number, message in enumerate(dicts_in(chat.get("messages")), start=1):
+def read_messages(messages: Iterable[Fields], where: str) -> Iterator[Ingested]:
+    for number, message in enumerate(messages, start=1):
         author = text_in(message, "from", "from_id", "actor", "actor_id") or ("somebody without a name",)
         text = read_text(message.get("text"))
         answered = message.get("reply_to_message_id")
@@ -58,6 +56,8 @@ def read_chat(chat: Fields, where: str) -> Iterator[Ingested]:
             answers=(f"{where}\0{answered}",) if answered else (),
             names=author,
             left_out=why_no_text(message, text),
+            id=f"{where}\0{message.get('id')}",
+            reply_to=f"{where}\0{answered}" if answered else "",
         )
 
 

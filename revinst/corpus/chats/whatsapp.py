@@ -63,7 +63,7 @@ def read_whatsapp(path: Path, where: str) -> Iterator[Ingested]:
 
     def message() -> Message:
         assert head is not None
-        text, left_out = clean_text(lines)
+        text, left_out = clean_text(lines) if name else ("", "a notice, not a text")
         author = (name,) if name else ("WhatsApp",)
         date = read_date(head["date"], head["time"], order)
         return Message(

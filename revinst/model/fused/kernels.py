@@ -4,7 +4,7 @@
 One program a row (norms, RoPE) or a piece of a row (the others). Sums and products in fp32, rounded once.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
@@ -14,9 +14,7 @@ from torch import Tensor
 from revinst.model.fused import reference
 from revinst.model.fused.description import RmsNorm
 from revinst.model.fused.mask import Mask
-
-if TYPE_CHECKING:
-    from bitsandbytes.functional import QuantState
+from revinst.model.fused.weight_kernels import fill_base, fill_base_fp8  # noqa: F401  (two of `reference`'s names)
 
 PIECE = 2048  # elements of a row for one program
 NO_MASK = Mask(0.0, (0, 0))
@@ -187,29 +185,16 @@ def dropout_kernel(
 
 
 @triton.jit
-def nf4_values(byte, inside, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset):
-    """bitsandbytes' NF4 with double quantisation, in its order of operations: the same bits in fp32.
-
-    A byte holds two values, high nibble first; 64 values share an 8-bit scale and 256 scales an fp32 one.
-    """
-    pair = tl.load(packed + byte, mask=inside, other=0).to(tl.int32)
-    block = byte // 32
-    level = tl.load(absmax_levels + tl.load(absmax + block, mask=inside, other=0).to(tl.int32))
-    scale = level * tl.load(absmax_scale + block // 256, mask=inside, other=0.0) + tl.load(absmax_offset)
-    return tl.interleave(tl.load(levels + (pair >> 4)) * scale, tl.load(levels + (pair & 15)) * scale)
-
-
-@triton.jit
-def nf4_kernel(
-    packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset, out, count, columns, out_stride,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    values = nf4_values(byte, byte < count, packed, levels, absmax, absmax_levels, absmax_scale, absmax_offset)
-    index = tl.program_id(0).to(tl.int64) * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
-    row = index // columns
-    target = out + row * out_stride + (index - row * columns)
-    tl.store(target, values.to(out.dtype.element_ty), mask=index < 2 * count)
+def quantize_rows_kernel(x, out, scale, columns, x_stride, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < columns
+    value = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32)
+    size = tl.abs(value)
+    size = tl.where(size < float("inf"), size, float("inf"))  # of nan too; the conversion alone would clip infinity
+    row_scale = tl.maximum(tl.max(size), 1e-30) / 448.0
+    tl.store(scale + row, row_scale)
+    tl.store(out + row * columns + column, (value * (1.0 / row_scale)).to(out.dtype.element_ty), mask=inside)
 
 
 # ---- the same functions as in `reference` ---------------------------------------------------------------------------
@@ -338,26 +323,22 @@ def glu_backward(
     return dropped
 
 
-def fill_base(base: torch.nn.Linear, out: Tensor) -> None:
-    weight = base.weight
-    state = double_nf4(base)
-    if state is None or state.dtype != out.dtype or weight.numel() * 2 != out.numel():
-        return reference.fill_base(base, out)
-    count, block = weight.numel(), 1024
-    nf4_kernel[(triton.cdiv(count, block),)](
-        *nf4_arguments(weight, state), out, count, out.shape[1], out.stride(0), BLOCK=block, num_warps=4,
-        enable_fp_fusion=False,
-    )  # fmt: skip
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    assert x.stride(1) == 1
+    out = torch.empty(x.shape, dtype=reference.E4M3, device=x.device)
+    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
+    quantize_rows_kernel[(len(x),)](x, out, scale, x.shape[1], x.stride(0), **row_launch(x.shape[1]))
+    return out, scale
 
 
-def double_nf4(base: torch.nn.Linear) -> "QuantState | None":
-    """The statistics of bitsandbytes' NF4 with double quantisation in its usual block sizes; else None."""
-    state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)  # sharding moves it
-    if state is None or not state.nested:
-        return None
-    return state if (state.quant_type, state.blocksize, state.state2.blocksize) == ("nf4", 64, 256) else None
+FAST_SUMS = True  # in about 14 bits (https://arxiv.org/abs/2412.19437, section 3.5.2); e4m3 rounds to 4
 
 
-def nf4_arguments(weight: Tensor, state: "QuantState") -> tuple[Tensor, ...]:
-    statistics = (state.absmax, state.state2.code, state.state2.absmax, state.offset)
-    return weight.data, state.code, *statistics
+def multiply_fp8(
+    x: tuple[Tensor, Tensor], weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    (values, scale), (weights, weight_scale) = x, weight
+    bias = None if bias is None else bias.to(dtype)
+    return torch._scaled_mm(
+        values, weights.T, scale, weight_scale, bias=bias, out_dtype=dtype, use_fast_accum=FAST_SUMS
+    )

@@ -21,6 +21,7 @@ from torch import Tensor
 from revinst.model.fused.adapter import Adapter, cast_adapters, cast_grads
 from revinst.model.fused.attention_block import Attended, AttentionBlock, Segments
 from revinst.model.fused.description import Description, describe, modules_of, why_not_now
+from revinst.model.fused.fp8 import BaseGemm, LayerGemm
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.linear import Group
 from revinst.model.fused.mask import SITES, Mask, draw_masks
@@ -46,19 +47,16 @@ class LayerPass:
 
 
 class Blocks:
-    """A layer's parts with its projections as they were read; of them all, one dropout p."""
+    """A layer's parts with its projections as they were read; of them all, one dropout p.
 
-    def __init__(
-        self,
-        layer: "LlamaDecoderLayer",
-        what: Description,
-        groups: list[list[Projection]],
-        kernel: Callable[..., Tensor],
-        ops: ModuleType,
-    ):
-        self.groups, self.projections = groups, [projection for group in groups for projection in group]
+    products: of q, k and v; of o; of gate and up; of down.
+    """
+
+    def __init__(self, what: Description, products: list[Group], kernel: Callable[..., Tensor], ops: ModuleType):
+        self.groups = [group.projections for group in products]
+        self.projections = [projection for group in self.groups for projection in group]
         self.p = max(projection.p for projection in self.projections)
-        qkv, o, gate_up, down = (Group(group, ops) for group in groups)
+        qkv, o, gate_up, down = products
         self.attention = AttentionBlock(what, (qkv, o), kernel, ops)
         self.mlp = MlpBlock(what, (gate_up, down), ops)
 
@@ -71,6 +69,7 @@ class FusedLayer:
         kernel: one of `attention.KERNELS`.
         ops: `kernels`, or `reference`.
         host: takes the inputs of an offloaded layer; None keeps all activations.
+        gemm: how the base's products are taken, in training mode.
     """
 
     def __init__(
@@ -80,8 +79,11 @@ class FusedLayer:
         kernel: Callable[..., Tensor],
         ops: ModuleType,
         host: HostMemory | None,
+        *,
+        gemm: BaseGemm = BaseGemm(),  # noqa: B008  (frozen)
     ):
         self.layer, self.number, self.host = layer, number, host
+        self.gemm, self.exact = LayerGemm(gemm, ops), True
         self.plain: Callable[..., Tensor] = layer.forward
         self.what, self.kernel, self.ops = describe(layer), kernel, ops
         self.blocks: Blocks | None = None
@@ -114,8 +116,10 @@ class FusedLayer:
         groups, obstacle = read_layer(self.layer, self.what)
         if obstacle:
             return None
-        if self.blocks is None or self.blocks.groups != groups:
-            self.blocks = Blocks(self.layer, self.what, groups, self.kernel, self.ops)
+        exact = not self.layer.training or is_merged(self.layer, self.what)
+        if self.blocks is None or self.exact != exact or self.blocks.groups != groups:
+            self.exact = exact
+            self.blocks = Blocks(self.what, self.gemm.groups(groups, exact), self.kernel, self.ops)
         return self.blocks
 
     def forward(self, x: Tensor, now: LayerPass, adapters: list[Adapter]) -> Tensor:
@@ -202,3 +206,8 @@ def read_layer(layer: "LlamaDecoderLayer", what: Description) -> tuple[list[list
     groups = [[read_projection(module) for module in group] for group in modules_of(layer, what)]
     differ = len({projection.p for group in groups for projection in group if projection.rank}) > 1
     return groups, "its adapters differ in dropout" * differ
+
+
+def is_merged(layer: "LlamaDecoderLayer", what: Description) -> bool:
+    """Whether its weights are for the time being not the frozen base's."""
+    return any(getattr(module, "merged", False) for group in modules_of(layer, what) for module in group)

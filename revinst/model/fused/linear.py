@@ -46,6 +46,12 @@ class Group:
         """u [T, R] of the dropped input [T, K]."""
         return dropped @ adapter.a.T
 
+    def shrink_grad(self, grad: Tensor, adapter: Adapter) -> None:
+        """Fills the last R columns of a `grad_buffer`."""
+        for projection, columns, ranks, b in zip(self.projections, self.columns, self.ranks, adapter.b, strict=True):
+            if projection.rank:
+                torch.mm(grad[:, columns], b, out=grad[:, self.outputs :][:, ranks])
+
     def forward(self, buffer: Tensor, dropped: Tensor, adapter: Adapter) -> tuple[list[Tensor], Tensor]:
         """The outputs [T, N_i] and u [T, R]."""
         u, k = self.shrink(dropped, adapter), self.inputs
@@ -65,10 +71,9 @@ class Group:
         grad: a filled `grad_buffer`; its last R columns become the gradient of u.
         """
         n, weight = self.outputs, grad.new_empty(self.outputs + self.rank, self.inputs)
-        for projection, columns, ranks, b in zip(self.projections, self.columns, self.ranks, adapter.b, strict=True):
+        self.shrink_grad(grad, adapter)
+        for projection, columns in zip(self.projections, self.columns, strict=True):
             self.ops.fill_base(projection.base, weight[columns])
-            if projection.rank:
-                torch.mm(grad[:, columns], b, out=grad[:, n:][:, ranks])
         if dropout and self.rank:
             return grad[:, :n] @ weight[:n], grad[:, n:] @ adapter.a
         weight[n:] = adapter.a

@@ -149,3 +149,37 @@ def unpack_base(base: torch.nn.Linear) -> Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(weight.data, state)
+
+
+# ---- products in 8 bits: a matrix is its e4m3 values and what they are to be multiplied by, [T, 1] or [1, N] ---------
+
+E4M3 = torch.float8_e4m3fn
+E4M3_LARGEST = 448.0
+SMALLEST = 1e-30  # largest number of a token below which it is taken for zeros: its scale's inverse has to be finite
+
+
+def fp8_scale(peak: Tensor) -> Tensor:
+    """What numbers are divided by of which the largest absolute one is `peak`: fp32, of its shape."""
+    return peak.float().clamp(min=SMALLEST) / E4M3_LARGEST
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [T, K], of any row stride -> values [T, K], scale [T, 1]. A row that is not finite is nan in both or either."""
+    scale = fp8_scale(x.abs().amax(1, keepdim=True))
+    return (x.float() * (1 / scale)).to(E4M3), scale
+
+
+def fill_base_fp8(base: torch.nn.Linear, scale: Tensor, out: Tensor, transpose: bool) -> None:
+    """Writes a base layer's weight [N, K], or its transpose, divided by scale [], into e4m3 out."""
+    weight = unpack_base(base)
+    out.copy_(((weight.T if transpose else weight).float() * (1 / scale)).to(E4M3))
+
+
+def multiply_fp8(
+    x: tuple[Tensor, Tensor], weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """x [T, K] times the transpose of weight [N, K], and a bias [N] -> [T, N]."""
+    (values, scale), (weights, weight_scale) = x, weight
+    wide = torch.promote_types(dtype, torch.float32)
+    y = values.to(wide) @ weights.to(wide).T * scale * weight_scale
+    return (y if bias is None else y + bias.to(wide)).to(dtype)

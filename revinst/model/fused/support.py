@@ -10,6 +10,7 @@ from torch import Tensor
 from revinst.config.words import KERNELS, check_word
 from revinst.errors import UserError
 from revinst.model.fused.description import Undescribed, describe
+from revinst.model.fused.fp8 import BaseGemm
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer, read_layer
 from revinst.model.hardware import has_triton
@@ -46,10 +47,14 @@ def choose_layers(
 
 
 def fuse_layers(
-    layers: torch.nn.ModuleList, numbers: list[int], recomputed: int, kernel: Callable[..., Tensor]
+    layers: torch.nn.ModuleList,
+    numbers: list[int],
+    recomputed: int,
+    kernel: Callable[..., Tensor],
+    gemm: BaseGemm = BaseGemm(),  # noqa: B008  (frozen)
 ) -> HostMemory:
     """Replaces the forward of these layers. Of all layers, the first `recomputed` are offloaded: they keep their inputs
-    alone, in the memory that is returned, and recompute the rest.
+    alone, in the memory that is returned, and recompute the rest. gemm: how the base's products are taken in training.
     """
     device = next(layers.parameters()).device
     ops, host = load_ops(device), HostMemory(device)
@@ -57,8 +62,14 @@ def fuse_layers(
         of_layer = host if number < recomputed else None
         layer = cast("LlamaDecoderLayer", layers[number])
         layer.gradient_checkpointing = False
-        layers[number].forward = FusedLayer(layer, number, kernel, ops, of_layer)
+        layers[number].forward = FusedLayer(layer, number, kernel, ops, of_layer, gemm=gemm)
     return host
+
+
+def linears_of(module: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The base's, of a decoder layer that can be fused."""
+    groups, _ = read_layer(cast("LlamaDecoderLayer", module), describe(module))
+    return [projection.base for group in groups for projection in group]
 
 
 def load_ops(device: torch.device) -> ModuleType:

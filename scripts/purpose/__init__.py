@@ -1,0 +1,1 @@
+"""Do written instructions make better models? `python -m scripts.purpose --help`"""

@@ -1,0 +1,129 @@
+"""What `scripts/purpose` needs a backward run for: who sees which rows, and what is written for them.
+
+A folder holds one JSON object a line in each of
+  seed.jsonl     rows that the backward run was trained on: the true pairs that somebody has
+  pool.jsonl     rows that it has not seen; instructions are written for these
+  val.jsonl      validation rows of the forward runs
+  heldout.jsonl  rows that nobody trains on
+  written.jsonl  what was written for each row of the pool, with the scores that filters go by; what they dropped
+  early.jsonl    greedy instructions of the backward run's earlier checkpoints
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from revinst.corpus.candidates import Writer
+from revinst.corpus.dropped import filter_records, judge_kept
+from revinst.corpus.filters import Thresholds
+from revinst.corpus.texts import Record
+from revinst.data.example_table import Examples, load_examples
+from revinst.data.prompt import prompt_lines
+from revinst.data.split import select_examples, split_examples
+from revinst.data.words import normalise
+from revinst.errors import UserError
+from revinst.evaluation.judge_settings import JudgeSettings
+from revinst.inference.engine.settings import GenerationSettings
+from revinst.inference.picks import TEMPERATURE, PickSettings
+from revinst.inference.trained import Trained, open_trained
+from revinst.runs.checkpoints import checkpoint_files, step_of
+from revinst.runs.files import read_json, write_json
+
+from .arms import read_lines, write_lines
+
+EARLY = (1 / 8, 1 / 4, 1 / 2)  # of the backward run's steps
+
+
+def choose_rows(folder: Path, data: str, backward: str, heldout: int, val: int, seed: int) -> None:
+    """Writes the four parts. Rows that the backward run saw are told by id, or by the words of the response."""
+    examples, _ = load_examples(data)
+    trained = open_trained(backward)
+    if trained.run is None or trained.config is None:
+        raise UserError(f"--backward {backward}: give a run folder, whose training rows are known")
+    split, known = read_json(trained.run.split), trained.load_examples()
+    seen = select_examples(known, [*split["train"], *split["val"]])
+    ids, responses = set(seen.texts("id")), set(map(normalise, seen.texts("response")))
+    fresh = examples.take(
+        [
+            row
+            for row, example in enumerate(examples)
+            if example.id not in ids and normalise(example.response) not in responses
+        ]
+    )
+    if len(fresh) < heldout + val + 10:
+        raise UserError(f"{data}: only {len(fresh)} rows that {backward} has not seen; give more, or lower --heldout")
+    parts = split_examples(fresh, heldout / len(fresh), val / len(fresh), seed)
+    write_examples(folder / "seed.jsonl", select_examples(known, split["train"]))
+    group_of = {example_id: min(group) for group in parts.groups for example_id in group}
+    for name, chosen in (("val", parts.val), ("pool", parts.train), ("heldout", parts.heldout)):
+        part = select_examples(fresh, chosen)
+        groups = [group_of.get(example_id, example_id) for example_id in part.texts("id")]
+        write_examples(folder / f"{name}.jsonl", part, groups)
+
+
+def write_examples(path: Path, examples: Examples, groups: Sequence[str] = ()) -> None:
+    fields = ("id", "instruction", "response", "category")
+    write_lines(
+        path,
+        (
+            {name: getattr(example, name) for name in fields} | ({"group": groups[number]} if groups else {})
+            for number, example in enumerate(examples)
+        ),
+    )
+
+
+def write_instructions(folder: Path, backward: str, exports: Path, memory_gib: float | None, samples: int) -> None:
+    """written.jsonl and early.jsonl, as `revinst corpus` writes and filters with its defaults."""
+    pool, trained = load_examples(str(folder / "pool.jsonl"))[0], open_trained(backward)
+    settings = GenerationSettings(temperature=TEMPERATURE, memory_gib=memory_gib)
+    texts = pool.texts("response")
+    early = {}
+    for step in early_steps(trained):
+        before = open_trained(backward, step=step, exports=exports)
+        writer = Writer(before, before.load(settings), GenerationSettings(memory_gib=memory_gib))
+        early[str(step)] = [each.texts[0] for each in writer.write(texts, False)]
+    writer = Writer(trained, trained.load(settings), settings, PickSettings(samples, "consensus"))
+    written = writer.write(texts, with_greedy=True)
+    picked = writer.pick(texts, written)
+    # greedy texts are written at this temperature too: the engine takes 0 for them
+    systems = {
+        "greedy": [each.greedy.text if each.greedy else "" for each in written],
+        "consensus": [each.taken.text for each in picked],
+    }
+    records: list[Record] = [
+        {
+            "id": example.id,
+            "text": example.response,
+            "votes": max(each.votes),
+            "greedy": systems["greedy"][number],
+            "instruction": systems["consensus"][number],
+        }
+        for number, (example, each) in enumerate(zip(pool, picked, strict=True))
+    ]
+    found = writer.score(texts, systems["consensus"], writer.gains(texts, systems["consensus"]))
+    records = [record | scores for record, scores in zip(records, found, strict=True)]
+    lines = prompt_lines(trained.template)
+    dropped = filter_records(records, Thresholds(), lines, rated=False)
+    write_json(folder / "filters.json", {"filters": dropped.to_json(), "prompt_lines": list(lines)})
+    write_lines(folder / "early.jsonl", ({"step": step, "texts": texts} for step, texts in early.items()))
+    write_lines(
+        folder / "written.jsonl",
+        (record | {"dropped": dropped.get(number, ("", ""))[0]} for number, record in enumerate(records)),
+    )
+
+
+def early_steps(trained: Trained) -> list[int]:
+    """The saved steps nearest to EARLY's shares of the last one."""
+    assert trained.run is not None
+    steps = [step_of(path) for path in checkpoint_files(trained.run.checkpoints)]
+    last = max(steps)
+    found = {min(steps, key=lambda step: abs(step - share * last)) for share in EARLY} - {last}
+    return sorted(found)
+
+
+def judge_rows(folder: Path, judge: JudgeSettings) -> None:
+    """judged.jsonl: the numbers of the pool's rows that the filters and then a judge keep."""
+    records, limits = read_lines(folder / "written.jsonl"), Thresholds()
+    dropped = filter_records(records, limits, read_json(folder / "filters.json")["prompt_lines"], rated=False)
+    judge_kept(dropped, judge, folder, limits.judge)
+    kept = [number for number in range(len(records)) if number not in dropped]
+    write_lines(folder / "judged.jsonl", ({"number": number} for number in kept))

@@ -1,0 +1,122 @@
+"""Whether written instructions help, on a random model and few rows; the statistics on made numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from revinst.data.example_table import load_examples
+from scripts.purpose.__main__ import main
+from scripts.purpose.arms import Rows, choose_pairs, list_arms, read_lines, write_arm
+from scripts.purpose.tables import compare_all
+from scripts.purpose.work import METRICS
+from tests.commands.test_run import OPTIONS
+
+TREES = ("ash", "birch", "cedar", "elm", "fig", "gum", "hazel", "ivy", "juniper", "larch", "maple", "oak", "pine")
+
+
+@pytest.mark.wide
+def test_two_arms_end_to_end(backward_run, tiny_llama, tmp_path, capsys):
+    rows = [json.loads(line) for line in open("revinst/data/quickstart.jsonl", encoding="utf-8")]  # noqa: SIM115
+    fresh = [
+        {"instruction": f"Tell me about number {n}.", "response": f"The {n}th row speaks of {tree} and nothing more."}
+        for n, tree in enumerate([*TREES, *(f"{tree} and moss" for tree in TREES)])
+    ]
+    data, work = tmp_path / "data.jsonl", tmp_path / "work"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *fresh]))
+    drop = ("source", "heldout_fraction", "val_fraction", "every_steps", "enable_progress_bar", "max_steps")
+    fit = {name: value for name, value in OPTIONS.items() if name.split(".")[1] not in drop}
+    fit |= {"model.base": tiny_llama}
+    of_fit = " ".join(f"--{key} '{value}'" for key, value in fit.items())
+    args = [str(work), "--backward", str(backward_run), "--runs", str(tmp_path / "runs"), "--heldout", "6"]
+    args += ["--val", "2", "--samples", "2", "--new_tokens", "6", "--forward_args", of_fit, "--seeds", "42"]
+    assert main([*args, "--stages", "one", "--arms", "true", "--stop_after", "0"]) == 2
+    assert "give --data" in capsys.readouterr().err
+    args += ["--data", str(data)]
+    assert main([*args, "--stages", "one", "--arms", "true", "constant"]) == 0
+    results = read_lines(work / "results.jsonl")
+    assert [row["arm"] for row in results] == ["true", "constant"]
+    heldout, pool = (read_lines(work / f"{name}.jsonl") for name in ("heldout", "pool"))
+    seen = json.loads((backward_run / "split.json").read_text())
+    assert not {row["id"] for row in [*heldout, *pool]} & {*seen["train"], *seen["val"]}
+    assert not {row["response"] for row in heldout} & {row["response"] for row in pool}
+    for row in results:
+        assert row["rows"] == len(pool) and all(len(row[metric]) == len(heldout) == 6 for metric in METRICS)
+        known = [value for value in row["log_p"] if value is not None]  # one response is too long for its row
+        assert len(known) >= 5 and all(-12 < value < -9 for value in known)  # a random model of 49,152 words: -10.8
+    assert results[0]["log_p"] != results[1]["log_p"]
+    assert main([*args, "--stages", "one", "--arms", "true", "constant"]) == 0  # nothing is done twice
+    assert read_lines(work / "results.jsonl") == results
+    assert not list((tmp_path / "runs").glob("true*"))
+    capsys.readouterr()
+    assert main([str(work), "--table"]) == 0
+    table = capsys.readouterr().out
+    assert f"| true | {len(pool)} | 1 |" in table and "| low_gain |" in table
+    assert main([*args, "--seed_rows", "7"]) == 2
+    assert "another seed_rows" in capsys.readouterr().err
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Six rows of the pool, of which the third was dropped and the fourth got no instruction; a seed of four."""
+    parts = {}
+    for name, count in (("seed", 4), ("pool", 6), ("val", 1)):
+        lines = [{"id": f"{name}{n}", "instruction": f"{name} {n}?", "response": f"{name} {n}."} for n in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        parts[name] = load_examples(str(tmp_path / f"{name}.jsonl"))[0]
+    written = [
+        {"instruction": f"w{n}", "greedy": f"g{n}", "gain": n, "rifd": n, "votes": None, "dropped": ""}
+        for n in range(6)
+    ]
+    written[2]["dropped"], written[3]["instruction"] = "copy", " "
+    return Rows(**parts, written=written, early={"5": [f"e{n}" for n in range(6)]})
+
+
+def test_arms_have_their_rows_and_instructions(rows, tmp_path):
+    def pairs(arm, seed=42):
+        return choose_pairs(arm, rows, seed, tmp_path)
+
+    assert pairs("true") == [(n, f"pool {n}?") for n in range(6)]
+    assert pairs("consensus") == [(0, "w0"), (1, "w1"), (2, "w2"), (3, "pool 3."), (4, "w4"), (5, "w5")]
+    assert [n for n, _ in pairs("filtered")] == [0, 1, 3, 4, 5]
+    assert pairs("greedy")[3] == (3, "g3") and pairs("step-5")[1] == (1, "e1")
+    assert len({text for _, text in pairs("constant")}) == 1
+    assert sorted(text for _, text in pairs("shuffled")) == [f"pool {n}?" for n in range(6)] != pairs("shuffled")
+    assert [n for n, _ in pairs("gain-50")] == [3, 4, 5] and [n for n, _ in pairs("rifd-50")] == [0, 1, 2]
+    assert len(pairs("random-50")) == 3 and pairs("random-50") != pairs("random-50", seed=44)
+
+
+def test_few_true_rows_grow_by_the_same_rows_whatever_their_instructions(rows, tmp_path):
+    def train(arm):
+        source = tmp_path / "arm.jsonl"
+        count = write_arm(arm, rows, 42, 2, source, tmp_path)
+        lines = read_lines(source)
+        split = json.loads((tmp_path / "arm.split.json").read_text())
+        assert split["train"] == [line["id"] for line in lines[:count]] and split["val"] == ["val0"]
+        return lines[:count]
+
+    seed, more, true = train("seed"), train("seed-4"), train("seed+true-4")
+    assert len(seed) == 2 and [line["instruction"] for line in seed] == [f"seed {line['id'][4:]}?" for line in seed]
+    assert more[:2] == seed == true[:2] and len(more) == 6
+    assert [line["id"] for line in more] == [line["id"] for line in true]
+    assert all(line["instruction"] == f"pool {line['id'][4:]}?" for line in true[2:])
+    assert train("seed-2") == more[:4]
+    assert {arm for arm, _ in list_arms(2, [])["seed"]} >= {"seed", "seed-2", "seed-6", "seed+true-20"}
+
+
+def test_a_planted_difference_is_found_and_noise_is_not():
+    generator = np.random.default_rng(0)
+    base = generator.normal(-3, 0.5, 200)
+    made = {"a": 0.0, "same": 0.0, "better": 0.1}
+    systems = {
+        name: {
+            seed: {metric: (base + more + generator.normal(0, 0.2, 200)).tolist() for metric in METRICS}
+            for seed in (42, 43, 44)
+        }
+        for name, more in made.items()
+    }
+    systems["base"] = {42: systems["a"][42]}
+    cells = compare_all(systems, [("a", "same"), ("a", "better"), ("base", "better")], np.arange(200))
+    assert all("p < 0.001" in cell and cell.startswith("+0.") for cell in cells["a", "better"])
+    assert not any("p < 0.001" in cell or "p 0.0" in cell for cell in cells["a", "same"])
+    assert all("seeds +" in cell for cell in cells["base", "better"])
