@@ -91,7 +91,7 @@ def build_options() -> ArgumentParser:
     trip = "also log p of the predictions and the round trip through the base; five more passes over the rows"
     parser.add_argument("--likelihood", action="store_true", help=f"{trip}, on a CPU a few seconds a row")
     parser.add_argument("--forward", metavar="RUN", help="--likelihood with a round trip through this run of responses")
-    parser.add_argument("--semantic", type=Path, metavar="FOLDER", help="also likeness in meaning, by this encoder")
+    parser.add_argument("--semantic", metavar="ENCODER", help="also likeness in meaning, by this folder or hub id")
     parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
     add_pick_options(parser, "greedy")
     add_generation_options(parser)

@@ -8,6 +8,7 @@ from rich.table import Table
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.evaluation.judged import say_people, say_use
+from revinst.evaluation.while_training import describe_while_training
 
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
@@ -52,6 +53,8 @@ def describe_findings(scores: Mapping[str, Any], tuned: str) -> Iterator[str]:
         yield why
     if scores.get("heldout_loss") is not None:
         yield f"loss on these rows: {scores['heldout_loss']:.3f} nats a token"
+    if "while_training" in scores:
+        yield from describe_while_training(scores["while_training"], choose_head(metrics, scores["n"]))
     if "samples" in scores:
         samples = scores["samples"]
         yield f"consensus - greedy, {lead}: {format_gain(samples['gain'][lead])}"

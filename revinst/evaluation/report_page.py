@@ -11,6 +11,7 @@ from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.evaluation.page import Column, Histogram, Order, RowList, render_page
 from revinst.evaluation.report import name_uses
 from revinst.evaluation.statistics import FEWEST
+from revinst.evaluation.while_training import describe_while_training
 from revinst.runs.files import write_text
 
 REPORTED_FIELDS = (
@@ -47,6 +48,8 @@ def write_report(
         "By length of the response": scores.get("by_response_length", {}),
         "By similarity to the nearest training row": scores.get("by_similarity", {}),
     }
+    head = choose_head(metrics, scores["n"])
+    found = scores.get("while_training")
     charts = [build_bars(name, parts, lead) for name, parts in divisions.items()]
     html = render_page(
         "report.html.j2",
@@ -57,13 +60,14 @@ def write_report(
         tuned=tuned,
         scores=scores,
         baselines=[name for name in BASELINES if name in scores["baselines"]],
-        head=choose_head(metrics, scores["n"]),
+        head=head,
         lead=lead,
         lead_name=LEAD_NAMES[lead],
         why=say_why(metrics, scores["n"]),
         strongest=strongest_baseline(scores["baselines"], lead),
         uses=name_uses(scores),
         curves=build_curves(curves or {}),
+        while_training=list(describe_while_training(found, head)) if found else [],
         charts=[chart for chart in charts if chart.says_something],
         fewest=FEWEST,
         audit=audit_leakage(predictions),

@@ -23,6 +23,7 @@ from revinst.evaluation.settings import EvaluationSettings
 from revinst.evaluation.statistics import number_groups
 from revinst.evaluation.summary import compare_to_baselines, summarise_metrics, summarise_scores
 from revinst.evaluation.systems import by_example, label_examples, score_texts, write_predictions
+from revinst.evaluation.while_training import read_while_training
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import PickSettings
 from revinst.inference.predictions import Prediction
@@ -74,6 +75,9 @@ def score_evaluation(
         scores = summarise_scores(own, label_examples(evaluated, nearest), baselines, settings)
     scores["corpus"] = score_corpus([each.prediction for each in first], [each.reference for each in first])
     scores |= {"judge": judged} if judged else {}
+    ids = [example.id for example in predictor.examples]
+    if found := read_while_training(predictor.trained, ids, asked, predictor.settings):
+        scores["while_training"] = found
     scores["heldout_loss"] = loss_per_token(predictor, own["logp_reference"])
     extras = [
         {"group": group} | audit | values
@@ -116,7 +120,7 @@ def predict_all(
 
 
 def score_systems(
-    predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: Path | None
+    predictor: Predictor, evaluated: EvaluatedExamples, made: Made, encoder: str | None
 ) -> dict[str, ExampleScores]:
     """Scores of the model that is evaluated (`own`) and of each baseline."""
     first = made.first
@@ -144,7 +148,7 @@ def score_ends(predictions: Sequence[Prediction]) -> ExampleScores:
     return {"eos": np.array([float(each.stopped == "eos") for each in predictions])}
 
 
-def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
+def measure_meaning(encoder: str, texts: dict[str, list[str]], references: list[str]) -> dict[str, np.ndarray]:
     """Similarity of each system's texts to the references; float64 `[examples]` by system."""
     from revinst.evaluation.embedding import semantic_similarity
 
@@ -152,13 +156,13 @@ def measure_meaning(encoder: Path, texts: dict[str, list[str]], references: list
     return dict(zip(texts, np.split(found, len(texts)), strict=True))
 
 
-def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: Path | None) -> dict[str, Any]:
+def describe_metrics(predictor: Predictor, evaluated: EvaluatedExamples, encoder: str | None) -> dict[str, Any]:
     references = [example.instruction for example in predictor.examples]
     described = metric_settings(prompt_lines(predictor.trained.template), references)
     # floors: what older files call the baselines
     described["floors"] = {"from": "training rows" if evaluated.train is not None else "the other half of the rows"}
     described["logp"] = {"unit": "nats", "of": "the instruction and EOS, given the response"}
-    described["semantic"] = {"of": "cosine to the reference", "encoder": str(encoder)} if encoder else "no --semantic"
+    described["semantic"] = {"of": "cosine to the reference", "encoder": encoder} if encoder else "no --semantic"
     return described
 
 

@@ -18,8 +18,8 @@ class EvaluationSettings:
     those that the run, or that of `forward`, was trained on. step: the run as it was after that step. use_adapter:
     False: the untouched base. picks: how many are written for each, and which of these counts. likelihood: also log p
     of the predictions, and how much they help to write the text. forward: a run that writes responses, for that; by
-    default the base does. semantic: the folder of a sentence encoder. secrets: files of private strings that a run
-    which writes responses is asked for. judge: rates the predictions. command: as it was typed, for the report.
+    default the base does. semantic: a sentence encoder, its folder or hub id. secrets: files of private strings that a
+    run which writes responses is asked for. judge: rates the predictions. command: as it was typed, for the report.
     """
 
     source: str | None = None
@@ -31,7 +31,7 @@ class EvaluationSettings:
     picks: PickSettings = ONE
     likelihood: bool = False
     forward: str | None = None
-    semantic: Path | None = None
+    semantic: str | None = None
     secrets: tuple[Path, ...] = ()
     judge: JudgeSettings | None = None
     command: str = ""

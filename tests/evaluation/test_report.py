@@ -98,6 +98,18 @@ def test_rows_that_googles_rouge_cannot_read_change_what_leads(few, tmp_path):
     assert "in 10 of 30 rows" in html and 'data-lead="rougeL_unicode"' in html and "ROUGE-L unicode" in html
 
 
+def test_scores_while_training_stand_in_page_and_table(few, tmp_path):
+    scores, rows = few
+    found = {"step": 6, "n": 8, "means": {"rougeL": 0.1234, "bleu": 0.9}, "differs": ["4 <b>rows there", "5 here"]}
+    scores = scores | {"while_training": found}
+    write_report(tmp_path / "report.html", "run", scores, rows, facts={})
+    html = (tmp_path / "report.html").read_text()
+    assert "While training, step 6: val/rougeL 0.123 (4 &lt;b&gt;rows there; 5 here)." in html
+    assert "while training, step 6: val/rougeL 0.123 (4 <b>rows there; 5 here)" in str(build_table(scores).caption)
+    write_report(tmp_path / "report.html", "run", few[0], rows, facts={})
+    assert "While training" not in (tmp_path / "report.html").read_text()
+
+
 def test_report_is_one_file_and_escapes_what_comes_from_data(few, tmp_path):
     scores, rows = few
     points = [(0, 3.0), (1, 2.0), (2, float("nan"))]

@@ -1,15 +1,28 @@
 """Texts that are written and scored in validation passes: by the report's own scores, without a trace in training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from revinst.config.settings import ValGenerationSettings
 from revinst.config.words import GENERATED_METRICS
+from revinst.data.split import read_split
+from revinst.evaluation.head import HEAD_METRICS
 from revinst.evaluation.scores import TEXT_METRICS, score_predictions
+from revinst.evaluation.settings import EvaluationSettings
+from revinst.evaluation.while_training import (
+    WhileTraining,
+    choose_decoding,
+    compare_decoding,
+    describe_while_training,
+    read_while_training,
+)
 from revinst.inference.engine.engine import GenerationSettings
+from revinst.inference.picks import PickSettings
 from revinst.inference.predictor import Predictor
 from revinst.inference.trained import open_trained
 from revinst.runs.metrics import read_rows
@@ -87,6 +100,50 @@ def test_scores_are_those_of_the_finished_adapter(runs, tiny_llama):
     assert any(text.prediction for text in texts)
     for metric in GENERATED_METRICS:
         assert float(last[f"val/{metric}"]) == pytest.approx(np.nanmean(scores[metric]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("samples", "asked", "temperature", "differs"),
+    [
+        (1, PickSettings(), 0.0, []),
+        (1, PickSettings(), 0.5, ["temperature 0.0 there, 0.5 here"]),
+        (4, PickSettings(4, "consensus"), 0.7, []),
+        (4, PickSettings(4, "greedy"), 0.7, ["pick consensus there, greedy here"]),
+        (1, PickSettings(4, "greedy"), 0.7, ["temperature 0.0 there, 0.7 here", "samples 1 there, 4 here"]),
+    ],
+)
+def test_decoding_that_differs_is_named(samples, asked, temperature, differs):
+    there = choose_decoding(ValGenerationSettings(samples=samples))
+    assert compare_decoding(there, (GenerationSettings(temperature=temperature), asked)) == differs
+
+
+def test_a_report_says_how_it_differs_from_the_scores_while_training(runs):
+    """The last pass's means stand beside an evaluation's; with the same rows and decoding nothing differs."""
+    trained = open_trained(str(runs / "greedy"))
+    (last,) = [row for row in read_rows(runs / "greedy" / "metrics.csv") if row["step"] == "5"]
+    val, generation = read_split(runs / "greedy" / "split.json").val, GenerationSettings()
+
+    def describe(ids: list[str], rows: int, generation: GenerationSettings = generation, **asked) -> WhileTraining:
+        config = replace(trained.config, val_generation=replace(trained.config.val_generation, rows=rows))
+        found = read_while_training(replace(trained, config=config), ids, EvaluationSettings(**asked), generation)
+        assert found and found["means"]["rougeL"] == float(last["val/rougeL"]) and found["step"] == 6
+        return found
+
+    same = describe(val, 1000, part="val")
+    assert same["differs"] == [] and same["n"] == len(val) > 8
+    (line,) = describe_while_training(same, HEAD_METRICS)
+    assert line.endswith("(the same rows, decoded in the same way)") and f"{float(last['val/rougeL']):.3f}" in line
+    assert describe(val, 8, part="val")["differs"] == [
+        f"8 rows of the validation part there, {len(val)} of the validation part here"
+    ]
+    others = describe(["a", "b"], 1000, GenerationSettings(max_new_tokens=64), step=3)["differs"]
+    assert others == [
+        f"{len(val)} rows of the validation part there, 2 of the held-out part here",
+        "the adapter after step 6 there",
+        "max_new_tokens 100 there, 64 here",
+    ]
+    assert read_while_training(trained, val, EvaluationSettings(use_adapter=False), generation) is None
+    assert read_while_training(open_trained(str(runs / "without")), val, EvaluationSettings(), generation) is None
 
 
 @pytest.fixture
