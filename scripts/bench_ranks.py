@@ -13,6 +13,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -28,6 +29,11 @@ from revinst.options import Parser
 
 STRATEGIES = {"one": "auto", "ddp": "ddp", "fsdp2": "fsdp2"}
 EVERY_STEPS = 5  # checkpoints of a run that is killed
+COMMANDS = {
+    "generate-bf16": ("generate", "bf16"),
+    "generate-fp32": ("generate", "fp32"),
+    "corpus-bf16": ("corpus", "bf16"),
+}
 HANG_S = 30  # a rank of the 7B shape loads and steps well within it
 LIMIT_S = 600
 
@@ -49,6 +55,7 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=5e-3, help="relative, of a step's loss")
     parser.add_argument("--evaluated", default="ddp", help="the variant whose run is evaluated")
     parser.add_argument("--limit", type=int, default=400, help="rows that are evaluated")
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="of the part write")
     parser.add_argument("--texts", type=int, default=10_000, help="that are written for")
     parser.add_argument("--max_new_tokens", type=int, default=64, help="of each of them")
     parser.add_argument("keys", nargs="*", help="after --: further keys of fit")
@@ -265,18 +272,26 @@ def evaluate(options: argparse.Namespace, precision: str, devices: int) -> dict[
 
 
 def compare_writing(options: argparse.Namespace) -> bool:
-    """Texts of `generate` and `corpus` on one GPU and on all; seconds are of the whole command."""
+    """Texts of `generate` and `corpus` on one GPU and on all.
+
+    Seconds are of the whole command, and of the writing alone as the first rank says it: models are loaded by then.
+    """
     source = options.work / "texts.jsonl"
     write_texts(options.source, source, options.texts)
-    print("| command | precision | texts | equal | s, one | s, all | times faster |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| command | precision | texts | equal | s, one | s, all | ratio | s of writing, one | all | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     passed = []
-    for command, precision in (("generate", "bf16"), ("generate", "fp32"), ("corpus", "bf16")):
+    for name in options.commands:
+        command, precision = COMMANDS[name]
         one, every = (write(options, source, command, precision, devices) for devices in (1, options.devices))
         equal = sum(text == one["texts"].get(key) for key, text in every["texts"].items())
         passed.append(precision == "bf16" or equal == len(one["texts"]) > 0)
-        seconds = [f"{made['seconds']:.0f}" for made in (one, every)]
-        print_row(command, precision, len(one["texts"]), equal, *seconds, f"{one['seconds'] / every['seconds']:.2f}")
+        cells = [
+            cell
+            for name in ("seconds", "writing_s")
+            for cell in (f"{one[name]:.1f}", f"{every[name]:.1f}", f"{one[name] / every[name]:.2f}")
+        ]
+        print_row(command, precision, len(one["texts"]), equal, *cells)
     return all(passed)
 
 
@@ -307,7 +322,9 @@ def write(options: argparse.Namespace, source: Path, command: str, precision: st
         sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{command}: exit code {done.returncode}")
     rows = [json.loads(row) for row in written.read_text().splitlines()]
     texts = {row["id"]: row["prediction" if command == "generate" else "instruction"] for row in rows}
-    return {"texts": texts, "seconds": seconds}
+    said = re.findall(r"\d of [\d,]+ in (?:(\d+) min ?)?(?:([\d.]+) s)?", done.stderr)
+    writing_s = max(60 * int(minutes or 0) + float(rest or 0) for minutes, rest in said)
+    return {"texts": texts, "seconds": seconds, "writing_s": writing_s}
 
 
 PARTS = {
