@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from revinst.corpus.dropped import filter_records
+from revinst.corpus.filters import Thresholds
 from revinst.corpus.texts import Record
 from revinst.data.example_table import Examples, load_examples
 from revinst.data.examples import Example
 from revinst.data.split import Split
 from revinst.evaluation.baselines import lead_words
-from revinst.runs.files import write_json, write_text
+from revinst.runs.files import read_json, write_json, write_text
 
 Pairs = list[tuple[int, str]]  # (number of a row of the pool, the instruction that it is given)
 
@@ -20,6 +22,7 @@ ORDERS = ("gain", "rifd", "votes", "random")  # by which a share of the rows is 
 SHARES = (75, 50, 25)  # per cent
 TIMES = (1, 3, 10)  # written rows for each seed row
 CONSTANT = "Write a text."
+ANY_LENGTH = Thresholds(min_words=None, min_ifd=None)  # which drop short texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
         texts, numbers = consensus, [row["number"] for row in read_lines(folder / "judged.jsonl")]
     elif arm == "filtered":
         texts, numbers = consensus, [n for n in everything if not rows.written[n]["dropped"]]
+    elif arm == "any_length":
+        dropped = filter_records(rows.written, ANY_LENGTH, read_json(folder / "filters.json")["prompt_lines"], False)
+        texts, numbers = consensus, [n for n in everything if n not in dropped]
     elif name in ORDERS:
         texts, numbers = consensus, keep_best(name, int(number), rows, draw)
     elif name == "step":
@@ -117,6 +123,6 @@ def list_arms(num_seed: int, early: Iterable[str]) -> dict[str, list[tuple[str, 
         "main": [("base", 0), *((arm, 3) for arm in WHOLE)],
         "seed": [(arm, 3) for arm in ("seed", *grown)],
         "one": [(arm, 1) for arm in (*WHOLE, "seed", *grown)],
-        "curves": [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS],
+        "curves": [("any_length", 3), *((f"{order}-{share}", 3) for share in SHARES for order in ORDERS)],
         "steps": [(f"step-{step}", 3) for step in early],
     }

@@ -1,13 +1,16 @@
 """The tables of docs/purpose.md, computed from what lies in a folder of `scripts/purpose`."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from revinst.corpus.filters import Thresholds, build_filters
+from revinst.data.words import count_words
 from revinst.evaluation.comparison import Part, describe_pair
 from revinst.evaluation.scores import score_predictions
 from revinst.evaluation.statistics import adjust_holm, number_groups
@@ -18,6 +21,7 @@ from .work import METRICS
 
 Key = tuple[str, int]  # arm, epochs
 Results = dict[Key, dict[int, dict[str, Any]]]  # -> seed -> line
+LENGTHS = (0, 5, 15, 40, 100, math.inf)  # words of a response
 NAMES = {"log_p": "log p a token", "rougeL_unicode": "ROUGE-L", "chrf": "chrF"}
 PAIRS = (  # b is set against a
     ("base", "true"), ("base", "consensus"), ("constant", "consensus"), ("shuffled", "consensus"),
@@ -36,9 +40,11 @@ def print_tables(folder: Path) -> None:
         title = f"{epochs} epoch{'s' * (epochs > 1)}"
         whole = [key for key in results if key[1] in (0, epochs) and key[0] not in grown and is_whole(key[0])]
         print_systems(f"Instructions from each source, {title}", results, whole, groups, PAIRS, epochs)
+        print_by_length(title, results, whole, read_lines(folder / "heldout.jsonl"))
         print_systems(f"{num_seed} true rows and more, {title}", results, [(arm, epochs) for arm in grown], groups,
                       pair_grown(num_seed), epochs)  # fmt: skip
-    curves = [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS]
+    curves = [("any_length", 3), ("filtered", 3)]
+    curves += [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS]
     print_systems("A share of the rows, 3 epochs", results, [("consensus", 3), *curves], groups, pair_curves(), 3)
     steps = [(f"step-{step}", 3) for step in rows.early]
     pairs = [(arm, "greedy") for arm, _ in steps]
@@ -60,7 +66,8 @@ def pair_grown(num_seed: int) -> list[tuple[str, str]]:
 def pair_curves() -> list[tuple[str, str]]:
     others = [order for order in ORDERS if order != "random"]
     at_random = [(f"random-{share}", f"{order}-{share}") for share in SHARES for order in others]
-    return at_random + [("consensus", f"{order}-{share}") for share in SHARES for order in others]
+    filters = [("consensus", "any_length"), ("filtered", "any_length")]
+    return filters + at_random + [("consensus", f"{order}-{share}") for share in SHARES for order in others]
 
 
 def read_results(folder: Path) -> Results:
@@ -102,6 +109,24 @@ def describe_system(arm: str, seeds: Mapping[int, dict[str, Any]]) -> list[str]:
         for found in means.values()
     ]
     return [arm, "0" if arm == "base" else "-".join(map(str, sizes)), str(len(seeds)), *cells]
+
+
+def print_by_length(title: str, results: Results, keys: Sequence[Key], heldout: Sequence[Mapping[str, str]]) -> None:
+    """log p a token by the words of the held-out response; means over seeds."""
+    keys = [key for key in keys if key in results]
+    if not any(epochs for _, epochs in keys):
+        return
+    words = np.array([count_words(row["response"]) for row in heldout])
+    parts = [(words >= least) & (words < below) for least, below in pairwise(LENGTHS)]
+    print(f"\n### log p a token by the words of the response, {title}\n")
+    names = [f"{least:g} to {below - 1:g}" for least, below in pairwise(LENGTHS[:-1])] + [f"{LENGTHS[-2]:g} and more"]
+    print_table(
+        ["trained with", *(f"{name} ({part.sum()} rows)" for name, part in zip(names, parts, strict=True))],
+        [
+            [arm, *(format_mean(np.array([row["log_p"] for row in seeds.values()], dtype=float)[:, p]) for p in parts)]
+            for arm, seeds in ((arm, results[arm, epochs]) for arm, epochs in keys)
+        ],
+    )
 
 
 def compare_all(
@@ -160,7 +185,7 @@ def liken(texts: Sequence[str], true: Sequence[str]) -> tuple[np.ndarray, np.nda
 
 
 def format_mean(values: np.ndarray) -> str:
-    return f"{np.nanmean(values):.4f}" if len(values) and not np.isnan(values).all() else "-"
+    return f"{np.nanmean(values):.4f}" if values.size and not np.isnan(values).all() else "-"
 
 
 def print_filters(folder: Path, rows: Rows) -> None:

@@ -86,6 +86,14 @@ def test_arms_have_their_rows_and_instructions(rows, tmp_path):
     assert len(pairs("random-50")) == 3 and pairs("random-50") != pairs("random-50", seed=44)
 
 
+def test_an_arm_keeps_short_texts_that_the_filters_drop(rows, tmp_path):
+    (tmp_path / "filters.json").write_text('{"prompt_lines": []}')
+    asked = ("Who wrote the play", "Name the king of trees", "w2", "Which colour has moss", "List two rivers", "Say no")
+    for n, record in enumerate(rows.written):
+        record |= {"text": f"pool {n}.", "instruction": asked[n], "ifd": 0.01, "rifd": 0.5}
+    assert [n for n, _ in choose_pairs("any_length", rows, 42, tmp_path)] == [0, 1, 3, 4]
+
+
 def test_few_true_rows_grow_by_the_same_rows_whatever_their_instructions(rows, tmp_path):
     def train(arm):
         source = tmp_path / "arm.jsonl"
