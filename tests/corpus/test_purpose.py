@@ -90,7 +90,7 @@ def test_an_arm_keeps_short_texts_that_the_filters_drop(rows, tmp_path):
     (tmp_path / "filters.json").write_text('{"prompt_lines": []}')
     asked = ("Who wrote the play", "Name the king of trees", "w2", "Which colour has moss", "List two rivers", "Say no")
     for n, record in enumerate(rows.written):
-        record |= {"text": f"pool {n}.", "instruction": asked[n], "ifd": 0.01, "rifd": 0.5}
+        record |= {"id": f"pool{n}", "text": f"pool {n}.", "instruction": asked[n], "ifd": 0.01, "rifd": 0.5}
     assert [n for n, _ in choose_pairs("any_length", rows, 42, tmp_path)] == [0, 1, 3, 4]
 
 
