@@ -11,7 +11,7 @@ by each score; with instructions of earlier checkpoints. Each is judged on rows 
 instructions: log p a token of the response, and what it writes (unicode ROUGE-L, chrF).
 
 Whatever is in WORK is not done again, and WORK is small: it may be carried from machine to machine. Runs lie in
-`--runs` and are deleted once they are judged. `--table` prints the tables of docs/purpose.md; it needs no GPU.
+`--runs` and are deleted once they are judged. `--table` prints its tables; it needs no GPU.
 """
 
 import argparse
