@@ -90,7 +90,7 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
     trip = "also log p of the predictions and the round trip through the base; five more passes over the rows"
     parser.add_argument("--likelihood", action="store_true", help=f"{trip}, on a CPU a few seconds a row")
-    parser.add_argument("--forward", metavar="RUN", help="--likelihood by this run of responses, not the base")
+    parser.add_argument("--forward", metavar="RUN", help="--likelihood by this run that writes texts, not by the base")
     parser.add_argument("--semantic", type=Path, metavar="FOLDER", help="also likeness in meaning, by this encoder")
     parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="strings it may give away")
     add_pick_options(parser, "greedy")
