@@ -125,6 +125,11 @@ def test_every_command_is_in_the_table():
     assert sorted(table) == sorted(COMMANDS)
 
 
+def test_every_config_is_in_the_table():
+    table = re.findall(r"\[`(configs/[\w.-]+)`\]", read("docs/commands.md"))
+    assert sorted(set(table)) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
+
+
 def test_the_readme_is_short():
     """One screen and what one looks up at once; the rest is in docs/."""
     assert len(read("README.md").split()) <= 1200
