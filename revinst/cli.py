@@ -88,7 +88,8 @@ def print_usage() -> None:
     print("usage: revinst COMMAND ...   (revinst COMMAND --help for its options)\n")
     for name, purpose in COMMANDS.items():
         print(f"  {name:10} {purpose}")
-    print("\nTab completion, in bash and zsh:  source <(revinst --completion)")
+    print("\nTo begin: `revinst init mine` writes a commented config into a folder and says what to type next.")
+    print("Tab completion, in bash and zsh:  source <(revinst --completion)")
 
 
 def set_environment() -> None:

@@ -200,6 +200,7 @@ def test_a_resumed_run_counts_from_where_it_is(capsys, monkeypatch, clock):
             lines.on_validation_end(trainer, module)
     lines.on_train_end(trainer, module)
     said = lines_of(capsys)
+    assert said.pop(0) == "the first step takes longest; after the second a line says how long the rest will take"
     assert said[0] == "training: step 42 of 100, 42 %, loss 2.500, 1,000 tokens/s, 1 min 56 s left"
     assert said[1] == "validation: 1 of 4 batches, 25 %, val/loss 3.000, 1 min 40 s each, 5 min left"
     assert said[4] == "validation: 4 of 4 batches in 6 min 40 s, val/loss 3.000, 1 min 40 s each"

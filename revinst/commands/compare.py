@@ -49,7 +49,7 @@ def build_options() -> ArgumentParser:
         "systems",
         metavar="A",
         nargs="+",
-        help="a run folder (its evaluation with the options that all runs have), an evaluation folder or a "
+        help="a run folder (its evaluation with the same options as the others'), an evaluation folder or a "
         "predictions.jsonl file; A1,A2,A3: one system over several seeds",
     )
     parser.add_argument(

@@ -79,7 +79,7 @@ def read_settings(options: Namespace, picks: PickSettings) -> EvaluationSettings
 def build_options() -> ArgumentParser:
     parser = build_run_parser("evaluate", "Score a run on its held-out rows, beside baselines.")
     parts = ["heldout", "val"]
-    parser.add_argument("--part", choices=parts, default="heldout", help="val: to choose by; report held-out rows")
+    parser.add_argument("--part", choices=parts, default="heldout", help="choose settings by val, report heldout")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="the adapter as it was after that step")
     parser.add_argument("--input", help="other rows than the run's held-out ones (instruction and response)")
     parser.add_argument("--allow_trained_rows", action="store_true", help="score rows that the run was trained on")
@@ -90,9 +90,9 @@ def build_options() -> ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print scores.json instead of the table")
     trip = "also log p of the predictions and the round trip through the base; five more passes over the rows"
     parser.add_argument("--likelihood", action="store_true", help=f"{trip}, on a CPU a few seconds a row")
-    parser.add_argument("--forward", metavar="RUN", help="--likelihood with a round trip through this run of responses")
+    parser.add_argument("--forward", metavar="RUN", help="--likelihood by this run that writes texts, not by the base")
     parser.add_argument("--semantic", metavar="ENCODER", help="also likeness in meaning, by this folder or hub id")
-    parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="does it give these away?")
+    parser.add_argument("--secrets", type=Path, nargs="+", default=[], metavar="FILE", help="strings it may give away")
     add_pick_options(parser, "greedy")
     add_generation_options(parser)
     add_judge_options(parser, "1 to 5")

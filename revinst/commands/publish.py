@@ -23,7 +23,7 @@ def main(args: list[str]) -> int:
 def build_options() -> ArgumentParser:
     parser = build_run_parser("publish", "Upload a run's adapter, a merged model or a corpus; private by default.")
     add_push_options(parser, required=True)
-    parser.add_argument("--dataset", action="store_true", help="RUN is a corpus folder; it becomes a data set")
+    parser.add_argument("--dataset", action="store_true", help="RUN is a folder that revinst corpus wrote")
     return parser
 
 

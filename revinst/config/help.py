@@ -39,6 +39,7 @@ Trains an adapter into runs/RUN_NAME, or goes on where the run stopped. CONFIG i
 name of one that comes with revinst; keys given beside it have the last word:
 revinst fit quickstart --run_name slower --model.lr 5e-4
 
+Keys, each with its default:
 """
 FOOT = "\n\nEach with its line, and Lightning's trainer.* too: revinst fit --help_all"
 

@@ -25,29 +25,31 @@ class DataSettings:
     """our field -> the source's column, where they differ; COLUMN.ROLE is what a role says in a list of messages, as in
     `{instruction: messages.user, response: messages.assistant}`."""
     template: str = "blog"
-    """blog, alpaca, chat, forward, blog.LANGUAGE (a translation, such as blog.zh), or the path of a template file."""
+    """the prompt: blog (headed sections), alpaca, chat (the base's own), forward (from an instruction to its text),
+    blog.LANGUAGE (a translation, such as blog.zh), or the path of a template file."""
     context: str = "drop"
-    """drop (leave the column out of the prompt), include, or exclude_rows (leave out rows that have one)."""
+    """of a row, if it has one: drop (leave it out of the prompt), include, or exclude_rows (leave such rows out)."""
     strip_citations: bool = False
     """remove marks such as [12] from responses and contexts."""
     supervise: str = "target"
-    """target (instruction and EOS) or all (every token, as the blog does)."""
+    """tokens that are learnt: target (what the model shall write, and EOS) or all (the prompt's too)."""
     seq_len: int = 2048
     """tokens in a packed row."""
     cut: str = "end"
     """where a response too long for its row is cut: end, or middle (its head and its tail stay)."""
     packing: str = "best_fit"
-    """best_fit (documents isolated), joined (the blog's) or none (one document a row)."""
+    """of documents into rows: best_fit (whole, none sees another), joined (one stream, cut at row ends) or none (one
+    document a row)."""
     heldout_fraction: float = 0.1
-    """share of rows, in [0, 1), that are only reported on."""
+    """share of rows, in [0, 1), that `revinst evaluate` scores; nothing is trained on or chosen by them."""
     val_fraction: float = 0.05
-    """share of rows, in [0, 1), for val/loss, samples and every choice."""
+    """share of rows, in [0, 1), for val/loss, samples while it trains, and whatever is chosen."""
     split: str | None = None
     """the split.json of another run, used as it is; null: split by the fractions."""
     rows_per_step: int = 8
-    """packed rows in one optimizer step, over all ranks: the recipe's."""
+    """packed rows in one optimizer step, over all ranks; with another number the model learns otherwise."""
     micro_batch_size: int | str = "auto"
-    """rows in one forward: the machine's, a number or auto (as many as fit in its memory)."""
+    """rows in one forward: a number, or auto (as many as fit in this machine's memory); the step stays the same."""
     on_bad_row: str = "stop"
     """stop, or skip (and count)."""
 
@@ -66,7 +68,7 @@ class LoraSettings:
     """LoRA (https://arxiv.org/abs/2106.09685)."""
 
     r: int = 64
-    """rank."""
+    """rank of the adapter's matrices."""
     alpha: int = 16
     """the update is scaled by alpha / r."""
     dropout: float = 0.1
@@ -91,16 +93,17 @@ class ModelSettings:
     base: str = "NousResearch/Llama-2-7b-hf"
     """hub id or folder of the base model."""
     quantization: str = "nf4"
-    """nf4 or none."""
+    """of the base: nf4 (its weights in 4 bits) or none."""
     attention: str = "auto"
-    """auto, flash, varlen, sdpa or eager."""
+    """the kernel: auto (the fastest that fits), flash, varlen, sdpa or eager."""
     kernels: str = "auto"
     """auto, fused or plain; auto fuses decoder layers on CUDA where it can."""
     base_gemm: str = "auto"
     """the frozen base's products in fused layers: bf16 (in 16 bits), fp8_backward (the gradient of the input in e4m3),
     fp8 (forward too), from compute capability 8.9 on, or auto."""
     activation_memory_gib: float | str = 0
-    """GiB for activations that are kept; 0 recomputes every layer; auto takes what is free."""
+    """GiB for activations that are kept for the backward pass; 0 recomputes every layer, which takes least memory and
+    more time; auto takes what is free."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """rank, alpha, dropout and target modules of the adapter."""
     optimizer: str = "paged_adamw_32bit"
@@ -172,9 +175,9 @@ class SampleSettings:
     """Instructions for a few validation texts, written while it trains."""
 
     every_steps: int = 200
-    """optimizer steps between them; 0: none."""
+    """optimizer steps from samples to samples; 0: none."""
     count: int = 3
-    """texts."""
+    """validation rows that they are written for."""
 
     def __post_init__(self) -> None:
         if self.every_steps < 0:

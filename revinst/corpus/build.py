@@ -63,7 +63,8 @@ def build_texts_alone(folder: Path, reading: Reading) -> str:
         keep_settings(folder, reading.describe())
         count = len(build_texts(folder, reading, Sample()))
     names = " and ".join(str(folder / name) for name in ("texts.jsonl", "discarded.jsonl"))
-    return f"{count} texts, and what was left out: {names}\n{describe_beside(folder)}"
+    next_ = "next: the same command with --run RUN in place of --texts_only"
+    return f"{count} texts, and what was left out: {names}\n{describe_beside(folder)}\n{next_}"
 
 
 def describe_beside(folder: Path) -> str:

@@ -96,11 +96,15 @@ def place_secret(name: str, text: str, example: Example, before: str) -> Secret:
 
 
 def ask_for_secrets(
-    secrets: Sequence[Secret], trained: Trained, network: Network, settings: GenerationSettings
+    secrets: Sequence[Secret],
+    trained: Trained,
+    network: Network,
+    settings: GenerationSettings,
+    title: str = "private strings",
 ) -> dict[str, Any]:
-    """Extraction and exposure of each secret, and their means."""
+    """Extraction and exposure of each secret, and their means. title: of the lines that say how far it is."""
     tested: list[dict[str, Any]] = []
-    with Stage("private strings", len(secrets), "strings") as stage:
+    with Stage(title, len(secrets), "strings") as stage:
         for secret, (greedy, sampled) in zip(secrets, extract(secrets, trained, network, settings), strict=True):
             exposure = measure_exposure(secret, trained, network) if secret.is_random else None
             facts = {"name": secret.name, "id": secret.example.id}

@@ -120,5 +120,6 @@ def find_leaks(predictor: Predictor, train: Sequence[Example], files: Sequence[P
     for name, use_adapter in (("base", False), ("tuned", True)):
         with predictor.loaded(use_adapter) as network:
             for group, secrets in groups.items():
-                found[group][name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings)
+                title = f"{group} ({name})"
+                found[group][name] = ask_for_secrets(secrets, predictor.trained, network, predictor.settings, title)
     return found

@@ -56,7 +56,7 @@ def divide_step(shape: Shape, step: StepSetup, available_gib: float | None) -> D
         whole = [d.micro_batch_size for d in fitting if d.recomputed == 0]
         size = max(min(size, -(-FULL_TOKENS // step.rows.seq_len)), *whole, 1)
     size = -(-rows // -(-rows // size))  # the same number of micro-batches, evenly filled
-    what = "what fits" if on_gpu else "of a CPU more would be no faster"
+    what = "what fits" if on_gpu else "on a CPU more would be no faster"
     return divide_by(shape, step, size, available_gib, what)
 
 
@@ -93,6 +93,6 @@ def divide_by(shape: Shape, step: StepSetup, size: int, available_gib: float | N
     may_keep = step.base_gemm != "bf16" and settings.activation_memory_gib != 0 and not machine.sharded
     if keeps := may_keep and (available_gib is None or with_copy.needed <= available_gib):
         needed = with_copy
-    limit = "" if available_gib is None else f" of {available_gib:.1f}"
-    reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; {needed.needed:.1f}{limit} GiB)"
+    memory_gib = f"{needed.needed:.1f}" + ("" if available_gib is None else f" of {available_gib:.1f}")
+    reason = f"{size} of a step's {step.rows.rows} rows a forward ({why}; the step needs {memory_gib} GiB)"
     return Division(size, recomputed, needed, reason, BaseGemm(step.base_gemm, keeps))

@@ -29,7 +29,7 @@ SPEEDS = (
 
 # Seconds that a TFLOP of training takes on a CPU: the first over the TFLOP/s of its products, the second beside them.
 # From two points of one machine, 2 cores with products at 0.44 (bf16) and 0.17 (fp32): 0.2 TFLOP/s in bf16 (220 to 360
-# tokens/s), and 1.35 times the time in fp32 (the quickstart, README.md).
+# tokens/s), and 1.35 times the time in fp32 (the quickstart, docs/hardware.md).
 CPU_S_BY_PRODUCTS, CPU_S_BESIDE = 0.49, 3.9
 
 # Dense bf16 TFLOP/s of data sheets, to scale the H200's speeds by; what is not here is not guessed at.
@@ -43,7 +43,7 @@ def predict_speed(shape: Shape, recomputed: int, step: StepSetup) -> tuple[float
         product = cpu_tflop_per_s().get(DTYPES[step.hardware.dtype])
         if product is None:
             return None, f"no figure for {step.hardware.dtype} on a CPU; --measure takes one"
-        source = f"SmolLM2-135M on 2 CPU cores (README.md), by products at {product:.2f} TFLOP/s here"
+        source = f"SmolLM2-135M on 2 CPU cores (docs/hardware.md), by products at {product:.2f} TFLOP/s here"
         return 1e12 / flop / (CPU_S_BY_PRODUCTS / product + CPU_S_BESIDE), f"scaled from {source}"
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     nearest = min(SPEEDS, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != step.fused))

@@ -31,7 +31,8 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
     data, module = build_data(config), InstructionModule(config.model)
     run = Run(Path(config.runs_dir) / config.run_name)
     if is_finished(run, config):
-        return 0, f"{run.path}: this run has finished; nothing to do (another --run_name starts a new one)"
+        hint = "another --run_name trains anew, as you want if the data changed since"
+        return 0, f"{run.path}: this run has finished; nothing to do ({hint})"
     check_folder(config.model.base)
     trainer = build_trainer(run, config, signals)
     with run.lock() if trainer.is_global_zero else nullcontext():

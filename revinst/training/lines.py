@@ -33,6 +33,8 @@ class ProgressLines(L.Callback):
             self.training = Steps("training", count_steps(trainer, module), done=module.step, bar=not self.beside_bar)
             self.training.details = lambda: metric_in_words(trainer, "train/loss", "loss")
             self.training.__enter__()
+            if self.training.total and self.training.total - module.step > 4:
+                write("the first step takes longest; after the second a line says how long the rest will take")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: InstructionModule, outputs: None, batch: StepBatch, batch_idx: int

@@ -12,7 +12,7 @@ is judged on rows that nobody trained on, given their true instructions: log p a
 writes (unicode ROUGE-L, chrF).
 
 Whatever is in WORK is not done again, and WORK is small: it may be carried from machine to machine. Runs lie in
-`--runs` and are deleted once they are judged. `--table` prints the tables of docs/purpose.md; it needs no GPU.
+`--runs` and are deleted once they are judged. `--table` prints its tables; it needs no GPU.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The tables of docs/purpose.md, computed from what lies in a folder of `scripts/purpose`."""
+"""The tables of the experiment, computed from what lies in a folder of `scripts/purpose`."""
 
 import math
 from collections import defaultdict

@@ -65,5 +65,5 @@ def test_it_runs(root, cells, base, tmp_path, monkeypatch):
         assert manifest["completed"] and manifest["steps"] == 2, said[-3000:]
         assert list((work / "runs" / run).glob("evaluation/*/report.html"))
     assert len((work / "instructions.jsonl").read_text().splitlines()) == 2
-    assert (work / "own" / "dataset.jsonl").stat().st_size > 1000
+    assert (work / "runs" / "own" / "dataset.jsonl").stat().st_size > 1000
     assert said.count("prediction: ") == 2 and "Traceback" not in said

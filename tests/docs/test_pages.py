@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,11 @@ def test_every_command_is_in_the_table():
     assert sorted(table) == sorted(COMMANDS)
 
 
+def test_every_config_is_in_the_table():
+    table = re.findall(r"\[`(configs/[\w.-]+)`\]", read("docs/commands.md"))
+    assert sorted(set(table)) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
+
+
 def test_the_readme_is_short():
     """One screen and what one looks up at once; the rest is in docs/."""
     assert len(read("README.md").split()) <= 1200
@@ -185,3 +191,14 @@ def test_run_folder_is_laid_out_as_drawn():
     names = {line.split()[0].rstrip("/") for line in drawn.splitlines()[1:]}
     paths = vars(Run("runs/quickstart"))
     assert names == {path.name for name, path in paths.items() if name not in ("path", "lock_file", "owner_file")}
+
+
+def test_the_thresholds_of_filters_are_the_defaults():
+    from revinst.corpus.filters import Thresholds
+
+    shown = {}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d., ]+|on) \|", read("docs/own-texts.md"), re.MULTILINE)
+    for names, values in rows:
+        said = [True if value == "on" else float(value) for value in values.split(", ")]
+        shown |= dict(zip(re.findall(r"`(\w+)`", names), said, strict=True))
+    assert shown == asdict(Thresholds())

@@ -54,7 +54,7 @@ def test_the_commands_of_the_readme_in_their_order(root, folder, monkeypatch):
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
             assert run_in_process(*given) == 0, f"{' '.join(line)}\n{said.getvalue()[-2000:]}"
-    made = ("runs/quickstart/evaluation/report.html", "instructions.jsonl", "own", "runs/merged/config.json")
+    made = ("runs/quickstart/evaluation/report.html", "instructions.jsonl", "runs/own", "runs/merged/config.json")
     assert [name for name in made if not (folder / name).exists()] == []
     assert len((folder / "instructions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
 

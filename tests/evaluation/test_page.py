@@ -196,7 +196,8 @@ def test_comparison_has_the_same_list(browser, tmp_path):
     rows = build_rows(14)
     for name, change in (("a", 0.0), ("b", 0.25)):
         (tmp_path / name).mkdir()
-        lines = [row | {"rougeL": row["rougeL_unicode"] + change, "prediction": f"{name} wrote"} for row in rows]
+        told = {"prediction": f"{name} wrote", "category": "information_extraction"}
+        lines = [row | told | {"rougeL": row["rougeL_unicode"] + change} for row in rows]
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     path = tmp_path / f"page{SUFFIXES[-1]}"
     assert run_in_process("compare", tmp_path / "a", tmp_path / "b", "--output", path) == 0
@@ -208,4 +209,7 @@ def test_comparison_has_the_same_list(browser, tmp_path):
     assert f"prediction: {tmp_path / 'b'}" in header and "difference" in header
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390 and page.problems == []
+    cells = "document.querySelectorAll('.against td, .against th')"
+    ends = page.evaluate(f"[...{cells}].map((cell) => cell.getBoundingClientRect().right)")
+    assert len(ends) == 18 and max(ends) <= 390, "every figure is in view"
     page.close()

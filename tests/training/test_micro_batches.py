@@ -65,7 +65,7 @@ def test_auto_on_a_cpu(tiny_llama, tmp_path):
     module, data = build_module(tiny_llama), build_data(tiny_llama, rows_per_step=12, micro_batch_size="auto")
     build_trainer(tmp_path).fit(module, datamodule=data)
     assert module.micro_batch_size == 6 and CPU_TOKENS // 256 == 8
-    assert module.reasons["micro_batch"].startswith("6 of a step's 12 rows a forward (of a CPU more would be no faster")
+    assert module.reasons["micro_batch"].startswith("6 of a step's 12 rows a forward (on a CPU more would be no faster")
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("auto", 3), (4, 4)])
