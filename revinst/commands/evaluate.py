@@ -1,10 +1,7 @@
 """`revinst evaluate`: predictions for the held-out rows, their scores beside the baselines, and a report."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from rich.console import Console
 
 from revinst.commands.decoding import (
     add_generation_options,
@@ -15,6 +12,7 @@ from revinst.commands.decoding import (
 )
 from revinst.commands.judging import add_judge_options, read_judge
 from revinst.commands.options import add_devices_option, build_run_parser, check_run, read_stated, run_on_devices
+from revinst.evaluation.report import print_scores
 from revinst.evaluation.sending import check_sending, send_evaluation
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.picks import PickSettings
@@ -51,10 +49,8 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     scores = evaluate_examples(predictor, evaluated, folder, asked)
     if ranks.is_first and options.log and trained.run and trained.config:
         send_evaluation(trained.run, trained.config, folder, scores)
-    if ranks.is_first and options.json:
-        print(json.dumps(scores, indent=2, allow_nan=False))
-    elif ranks.is_first:
-        Console().print(build_scores_table(scores), folder, sep="\n")
+    if ranks.is_first:
+        print_scores(scores, build_scores_table(scores), folder / "report.html", options.json)
     return 0
 
 

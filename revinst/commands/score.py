@@ -1,13 +1,10 @@
 """`revinst score`: scores, baselines and a report of predictions that any system made; loads no model."""
 
-import json
 from argparse import ArgumentParser
 from pathlib import Path
 
-from rich.console import Console
-
 from revinst.commands.judging import add_judge_options, read_judge
-from revinst.evaluation.report import build_table
+from revinst.evaluation.report import build_table, print_scores
 from revinst.evaluation.score_file import OWN, read_columns, score_file
 from revinst.options import Parser
 
@@ -17,11 +14,7 @@ def main(args: list[str]) -> int:
     folder = options.output or options.file.with_name(f"{options.file.name.partition('.')[0]}-scores")
     columns, judge = read_columns(options.columns), read_judge(options)
     scores = score_file(options.file, folder, columns, options.train, judge, options.command)
-    if options.json:
-        print(json.dumps(scores, indent=2, allow_nan=False))
-    else:
-        Console().print(build_table(scores, tuned=OWN))
-        print(folder)
+    print_scores(scores, build_table(scores, tuned=OWN), folder / "report.html", options.json)
     return 0
 
 

@@ -1,14 +1,26 @@
 """The head table in the terminal, and how reports write figures; `report_page.py` writes `report.html`."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from revinst.evaluation.baselines import BASELINES, check_baselines, strongest_baseline
 from revinst.evaluation.head import choose_head, lead_metric, say_why
 from revinst.evaluation.judged import say_people, say_use
 from revinst.evaluation.while_training import describe_while_training
+
+
+def print_scores(scores: Mapping[str, Any], table: Table, report: Path, as_json: bool) -> None:
+    """scores.json, or its head table and where the page lies."""
+    if as_json:
+        print(json.dumps(scores, indent=2, allow_nan=False))
+    else:
+        Console().print(table)
+        print(report)  # rich would break a long path
 
 
 def build_table(scores: Mapping[str, Any], tuned: str = "tuned") -> Table:
