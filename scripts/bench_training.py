@@ -2,14 +2,14 @@
 
 lean: every layer recomputes, with its inputs in host memory; fast: no layer does.
 
-usage: bench_training.py --base FOLDER|SHAPE --source FILE [--variants fast lean trl ...] [--steps N]
-       [--warmup N] [--rounds N] [--epoch_tokens N] [--peer_batch N] [--out FILE]
+usage: bench_training.py --base FOLDER|SHAPE --source FILE [--variants fast lean trl ...] [--steps N] [--warmup N]
+       [--rounds N] [--epoch_tokens N] [--peer_batch N] [--seq_len N] [--out FILE]
 
-Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a target)
-except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
+Each variant is a process of its own; rounds rotate their order. Rows are full (`packing: joined`, every token a
+target) except for the variants named dolly, which take documents packed by best fit and isolated. Ours run through
 `revinst fit`, and the numbers are metrics.csv's own; peers get the rows that our data module makes, and their steps
-are timed between device syncs. The first steps are warm-up. Shares are of 790 TFLOP/s in bf16, and ours are in bf16 but
-for the variants named fp8.
+are timed between device syncs. The first steps are warm-up. With longer rows a step has fewer of them, the same
+tokens. Shares are of 790 TFLOP/s in bf16, and ours are in bf16 but for the variants named fp8.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from shapes import base_folder
 from revinst.options import Parser
 
 LOG_EVERY = 2
+SEQ_LEN = 2048  # of the configs
 TFLOPS = 790
 FULL_ROWS = {"data.packing": "joined", "data.supervise": "all"}
 FAST = {"model.activation_memory_gib": "auto", "model.optimizer": "adamw"}
@@ -77,7 +78,8 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=4, help="steps, even")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--epoch_tokens", type=int, help="of your data: also prints the hours of 3 epochs of them")
-    parser.add_argument("--peer_batch", type=int, default=4, help="rows a forward of TRL and Unsloth")
+    parser.add_argument("--peer_batch", type=int, default=4, help="rows of 2,048 a forward of TRL and Unsloth")
+    parser.add_argument("--seq_len", type=int, default=SEQ_LEN, help="tokens a row")
     parser.add_argument("--timeout_s", type=int, default=300)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=VARIANTS)
@@ -105,6 +107,7 @@ def compare(options: argparse.Namespace) -> None:
 def run_worker(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     arguments = ["--base", options.base, "--source", options.source, "--config", options.config]
     length = ["--steps", str(options.steps), "--warmup", str(options.warmup), "--peer_batch", str(options.peer_batch)]
+    length += ["--seq_len", str(options.seq_len)]
     command = [sys.executable, __file__, *arguments, *length, "--worker", variant]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout_s, check=False)
@@ -130,7 +133,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         names = ("allocated_gib", "reserved_gib")
         result |= {name: round(value / 2**30, 2) for name, value in zip(names, memory, strict=True)}
     for name, recompute in (("share", False), ("share_recomputing", True)):
-        result[name] = round(result["tokens_per_s"] / roofline(options.base, targets, recompute), 3)
+        result[name] = round(result["tokens_per_s"] / roofline(options, targets, recompute), 3)
     return result
 
 
@@ -143,7 +146,7 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     with tempfile.TemporaryDirectory() as runs:
         where = {"runs_dir": runs, "run_name": "bench", "model.base": options.base, "data.source": options.source}
         quiet |= {"trainer.enable_progress_bar": "false"}
-        keys = quiet | length | where | {"model.base_gemm": "bf16"} | variant
+        keys = quiet | length | where | rows_of(options) | {"model.base_gemm": "bf16"} | variant
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("perf/tokens_per_s")]
@@ -151,6 +154,19 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
         targets = config["model"]["lora"]["target_modules"]
     speeds = [float(row["perf/tokens_per_s"]) for row in rows][options.warmup // LOG_EVERY :]
     return speeds, float(rows[-1]["train/loss"]), len(targets) if isinstance(targets, list) else 7
+
+
+def rows_of(options: argparse.Namespace) -> dict[str, str]:
+    """Keys for rows of another length, as many tokens a step; none for the config's own."""
+    if options.seq_len == SEQ_LEN:
+        return {}
+    rows = yaml.safe_load(Path(options.config).read_text())["data"]["rows_per_step"]
+    return {"data.seq_len": str(options.seq_len), "data.rows_per_step": str(fewer(rows, options))}
+
+
+def fewer(rows: int, options: argparse.Namespace) -> int:
+    """As many tokens as so many rows of SEQ_LEN, at least one row."""
+    return max(1, rows * SEQ_LEN // options.seq_len)
 
 
 class Clock:
@@ -187,6 +203,7 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Cl
     from trl import SFTConfig, SFTTrainer
 
     rows, step_rows, tokenizer = full_rows(options)
+    at_once = min(fewer(options.peer_batch, options), step_rows)
 
     class Steps(TrainerCallback):
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -200,14 +217,14 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Cl
     lora: dict[str, Any] = {"r": 64, "lora_alpha": 16, "bias": "none", "target_modules": names}
     extra: dict[str, Any] = {}
     if unsloth:
-        model = load_unsloth(options.base, checkpointing, lora)
+        model = load_unsloth(options, checkpointing, lora)
     else:
         model, extra["peft_config"] = load_for_trl(options.base), LoraConfig(lora_dropout=0.1, **lora)
     settings = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         max_steps=options.steps,
-        per_device_train_batch_size=options.peer_batch,
-        gradient_accumulation_steps=step_rows // options.peer_batch,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=step_rows // at_once,
         gradient_checkpointing=checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         optim="paged_adamw_32bit",
@@ -216,7 +233,7 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Cl
         max_grad_norm=0.3,
         bf16=True,
         tf32=True,
-        max_length=2048,
+        max_length=options.seq_len,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         use_liger_kernel="liger" in variant,
@@ -235,16 +252,17 @@ def measure_peer(options: argparse.Namespace, variant: dict[str, str], clock: Cl
 
 
 def full_rows(options: argparse.Namespace) -> tuple[list[list[int]], int, Any]:
-    """Rows of 2,048 token ids as `packing: joined` makes them, how many the config has in a step, and the tokenizer."""
+    """Rows of token ids as `packing: joined` makes them, how many are in a step, and the tokenizer."""
     from revinst.config.parser import read_config
     from revinst.data.datamodule import build_data
 
-    keys = FULL_ROWS | {"model.base": options.base, "data.source": options.source}
+    keys = FULL_ROWS | {"model.base": options.base, "data.source": options.source} | rows_of(options)
     overrides = [part for key, value in keys.items() for part in (f"--{key}", value)]
     data = build_data(read_config(["--config", options.config, *overrides]))
     data.setup()
     ids = data.train_documents.input_ids.tolist()
-    rows = [ids[start : start + 2048] for start in range(0, len(ids) - 2047, 2048)]
+    length = options.seq_len
+    rows = [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
     needed = data.settings.rows_per_step * options.steps
     return (rows * (needed // len(rows) + 1))[:needed], data.settings.rows_per_step, data.tokenizer.hf
 
@@ -263,26 +281,26 @@ def load_for_trl(base: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(base, quantization_config=nf4, **options)
 
 
-def load_unsloth(base: str, checkpointing: bool, lora: dict[str, Any]) -> Any:
+def load_unsloth(options: argparse.Namespace, checkpointing: bool, lora: dict[str, Any]) -> Any:
     import torch
     from unsloth import FastLanguageModel
 
     model, _ = FastLanguageModel.from_pretrained(
-        base, max_seq_length=2048, load_in_4bit=True, dtype=torch.bfloat16, local_files_only=True
+        options.base, max_seq_length=options.seq_len, load_in_4bit=True, dtype=torch.bfloat16, local_files_only=True
     )
     mode: Any = "unsloth" if checkpointing else False
     return FastLanguageModel.get_peft_model(model, use_gradient_checkpointing=mode, lora_dropout=0.0, **lora)
 
 
-def roofline(base: str, adapted: int, recompute: bool) -> float:
-    """Tokens/s at TFLOPS for 2,048-token rows, r 64: GEMMs, causal attention and adapters, nothing else."""
-    config = json.loads((Path(base) / "config.json").read_text())
+def roofline(options: argparse.Namespace, adapted: int, recompute: bool) -> float:
+    """Tokens/s at TFLOPS for full rows, r 64: GEMMs, causal attention and adapters, nothing else."""
+    config = json.loads((Path(options.base) / "config.json").read_text())
     h, f, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     key_size = h * config.get("num_key_value_heads", config["num_attention_heads"]) // config["num_attention_heads"]
     forward = 2 * (layers * (2 * h * h + 2 * h * key_size + 3 * h * f) + h * config["vocab_size"])
     sizes = [2 * h, h + key_size, h + key_size, 2 * h, h + f, h + f, h + f]  # q, v, k, o, gate, up, down: in + out
     adapters = 2 * 64 * layers * sum(sizes[:adapted])
-    attention = 2 * 2048 * h * layers  # forward; backward is 2.5 times that
+    attention = 2 * options.seq_len * h * layers  # forward; backward is 2.5 times that
     total = 2 * forward + 3 * adapters + 3.5 * attention + (forward + adapters + attention if recompute else 0)
     return TFLOPS * 1e12 / total
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_training import VARIANTS, Clock, measure_ours, measure_peer
+from bench_training import SEQ_LEN, VARIANTS, Clock, measure_ours, measure_peer
 from shapes import base_folder
 
 from revinst.options import Parser
@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--config", default="configs/llama2-7b.yaml")
     parser.add_argument("--steps", type=int, default=3, help="in a turn")
     parser.add_argument("--rounds", type=int, default=8, help="after the warm-up")
-    parser.add_argument("--peer_batch", type=int, default=4, help="rows a forward of TRL and Unsloth")
+    parser.add_argument("--peer_batch", type=int, default=4, help="rows of 2,048 a forward of TRL and Unsloth")
+    parser.add_argument("--seq_len", type=int, default=SEQ_LEN, help="tokens a row")
     parser.add_argument("--timeout_s", type=int, default=540, help="of all together")
     parser.add_argument("--out", type=Path, help="file for the seconds of each step")
     parser.add_argument("--turn", help="of a worker: its number, those there are and the folder")
@@ -61,7 +62,7 @@ def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
         variant, _, checkout = what.partition("@")
         given = {
             "base": options.base, "source": options.source, "config": options.config, "steps": options.steps,
-            "rounds": options.rounds, "peer_batch": options.peer_batch,
+            "rounds": options.rounds, "peer_batch": options.peer_batch, "seq_len": options.seq_len,
             "turn": f"{number},{len(options.contenders)},{folder}",
         }  # fmt: skip
         command = [sys.executable, __file__, f"{name}={variant}"]
@@ -144,7 +145,7 @@ def work(options: argparse.Namespace) -> None:
         tokens = round(speeds[0] * clock.seconds[0])
     else:
         _, loss, _ = measure_ours(options, variant)
-        tokens = rows[0] * 2048
+        tokens = rows[0] * options.seq_len
     gib = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     print("RESULT " + json.dumps({"seconds": clock.seconds, "tokens": tokens, "loss": loss, "gib": gib}), flush=True)
 
