@@ -5,7 +5,7 @@
 
 TRIALS.yaml maps a name to its overrides, e.g. `lr-1e-3: {model.lr: 1.0e-3}`; other arguments go to every trial. A trial
 becomes the run `SWEEP-NAME-SEED` (SWEEP: the file's name). The table sets each trial against the first, row by row and
-seed by seed. With several seeds give one split, since a seed draws its own.
+seed by seed; with several seeds all need one split, since a seed draws its own.
 
 With `--gpus all` trials are spread over the machine's GPUs, `--at_once` on each. Running it again skips what is done
 and goes on with what was stopped; `--stop_after 0` only prints the table. All that it needs for that is in `--table`,
@@ -58,6 +58,8 @@ class Trial:
 
 def main() -> int:
     options, common = build_options().parse_known_args()
+    if len(options.seeds or []) > 1 and not any(arg.split("=")[0] == "--data.split" for arg in common):
+        raise SystemExit("--seeds: a seed draws a split of its own; give all one, --data.split runs/NAME/split.json")
     options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
     options.table.parent.mkdir(parents=True, exist_ok=True)
     trials = list_trials(options)
@@ -214,10 +216,11 @@ def print_table(lines: Sequence[Line]) -> None:
         cells = [cell for result in results for cell in (describe_mean(result, number), describe_pair(result, number))]
         seconds = np.mean([line["seconds"] for line in kept if line["trial"] == name])
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
-    print(
-        "\nDifferences are means over rows and seeds; 95 % intervals by bootstrap over groups of rows, p of a sign-"
-        f"flip test,\nby Holm over the {len(names) - 1} trials; then the least and the largest difference of one seed."
-    )
+    if len(names) > 1:
+        print(
+            "\nDifferences are means over rows and seeds; 95 % intervals by bootstrap over groups of rows, p of a\n"
+            f"sign-flip test, by Holm over {len(names) - 1} trials; then the least and the largest difference of a seed."
+        )
 
 
 def compare(lines: Sequence[Line], metric: str) -> Result:

@@ -40,13 +40,13 @@ def test_training_rows_are_shown_and_nothing_else(own, tiny_llama, tmp_path):
     trained = Trained(tmp_path, str(tiny_llama), "none", "forward", False, 256)
     options = argparse.Namespace(own=own, shots=3, seed=42)
     template = prompt_alone.show_texts(trained, tmp_path / "template.txt", options).template
-    text = render_prompt(template, Example("1", "Write of the sea.", "", "The sea."), False).text
+    text = render_prompt(template, Example("1", "Write of the sea.", "", "The sea.", ""), False).text
     assert template.target == "response" and text.count("### Instruction:") == 4 == text.count("### Response:")
     assert text.endswith("### Instruction:\nWrite of the sea.\n\n### Response:\n")
     assert sum(row["response"] in text for row in ROWS[5:]) == 3 and not any(
         row["response"] in text for row in ROWS[:5]
     )
-    assert template.headers == ["### Instruction:", "### Input:", "### Response:"]
+    assert sorted(template.headers) == ["### Input:", "### Instruction:", "### Response:"]
     with pytest.raises(UserError, match="5 training rows can be shown, --shots asks for 6"):
         prompt_alone.show_texts(trained, tmp_path / "template.txt", argparse.Namespace(own=own, shots=6, seed=42))
 

@@ -92,7 +92,7 @@ def test_no_gpu(monkeypatch):
 
 
 def test_a_failed_trial_leaves_the_others_and_the_same_command_goes_on(trials, capsys):
-    options = ("--seeds", "42", "43", "--at_once", "2")
+    options = ("--seeds", "42", "43", "--at_once", "2", "--data.split", "split.json")
     used, _, code = trials(*options, names=("first", "better", "same"), fails="better-43")
     assert code == 1 and len(used) == 6 and len(sweep.read_lines(Path("table.jsonl"))) == 5
     told = capsys.readouterr()
@@ -114,10 +114,15 @@ def test_only_some_trials_beside_the_first(trials):
         trials("--only", "worse")
 
 
+def test_seeds_without_a_split_would_be_scored_on_other_rows(trials):
+    with pytest.raises(SystemExit, match="--data.split runs/NAME"):
+        trials("--seeds", "42", "43")
+
+
 def test_the_table_is_compares(trials, capsys):
     """Means, differences, intervals and p are those of `revinst compare` on the rows as they were scored."""
     names, seeds = ("first", "better", "same"), (42, 43, 44)
-    trials("--seeds", *map(str, seeds), names=names)
+    trials("--seeds", *map(str, seeds), "--data.split=split.json", names=names)
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if re.match(r"\| \w", line)]
     assert [cells[0] for cells in table] == ["| trial", "| first", "| better", "| same"]
     systems = [
