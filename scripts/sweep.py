@@ -218,8 +218,8 @@ def print_table(lines: Sequence[Line]) -> None:
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
     if len(names) > 1:
         print(
-            "\nDifferences are means over rows and seeds; 95 % intervals by bootstrap over groups of rows, p of a\n"
-            f"sign-flip test, by Holm over {len(names) - 1} trials; then the least and the largest difference of a seed."
+            "\nDifferences are means over rows and seeds; 95 % intervals by bootstrap over groups of rows,\np "
+            f"of a sign-flip test, by Holm over {len(names) - 1} trials; then a seed's least and largest difference."
         )
 
 

@@ -115,7 +115,7 @@ def test_only_some_trials_beside_the_first(trials):
 
 
 def test_seeds_without_a_split_would_be_scored_on_other_rows(trials):
-    with pytest.raises(SystemExit, match="--data.split runs/NAME"):
+    with pytest.raises(SystemExit, match=r"--data\.split runs/NAME"):
         trials("--seeds", "42", "43")
 
 
