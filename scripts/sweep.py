@@ -9,14 +9,15 @@ seed by seed; with several seeds all need one split, since a seed draws its own.
 
 With `--gpus all` trials are spread over the machine's GPUs, `--at_once` on each. Running it again skips what is done
 and goes on with what was stopped; `--stop_after 0` only prints the table. All that it needs for that is in `--table`,
-some 20 KB a run; the runs themselves may be gone. The held-out part is never looked at: score the run you choose on it
-with `revinst evaluate`.
+some 20 KB a run; the runs themselves may be gone, and their checkpoints are deleted once they are scored. The held-out
+part is never looked at: score the run you choose on it with `revinst evaluate`.
 """
 
 import argparse
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import time
@@ -143,6 +144,7 @@ def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, common
     line = {"trial": trial.name, "seed": trial.seed, "run": run.name, "overrides": trial.overrides}
     metric, loss = choose_head(scores["metrics"], scores["n"])[2], scores["heldout_loss"]
     rows = list_rows(read_scored_predictions(run / "evaluation" / PART / "predictions.jsonl"), metric, loss)
+    shutil.rmtree(run / "checkpoints")  # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
     return line | {"val_loss": loss, "metric": metric, "seconds": time.monotonic() - start, "rows": rows}
 
 

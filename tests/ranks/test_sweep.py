@@ -57,6 +57,7 @@ def trials(tmp_path, monkeypatch):
                 return b""
             rows, folder = score(log.stem), Path(args[1]) / "evaluation" / "val"
             folder.mkdir(parents=True)
+            (Path(args[1]) / "checkpoints").mkdir()
             (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             metrics = {name: {"mean": 0.5, "ci95": [0.4, 0.6], "n": ROWS} for name in ("rougeL", "rouge1", "rouge2")}
             loss = -sum(row["logp_reference"] for row in rows) / (4 * ROWS)  # four tokens each
@@ -75,6 +76,7 @@ def test_each_trial_has_a_gpu_for_itself(trials, monkeypatch):
     used, most, _ = trials("--gpus", "all")
     assert most == {"1": 1, "3": 1, "5": 1} and all(len(gpus) == 1 for gpus in used.values()) and len(used) == 6
     assert len(Path("table.jsonl").read_text().splitlines()) == 6
+    assert len(list(Path("runs").iterdir())) == 6 and not list(Path("runs").glob("*/checkpoints"))
 
 
 def test_at_once_is_for_each_device(trials):
