@@ -64,15 +64,16 @@ def main() -> int:
     options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
     options.table.parent.mkdir(parents=True, exist_ok=True)
     trials = list_trials(options)
-    names = list(dict.fromkeys(trial.name for trial in trials))
-    done = {(line["trial"], line["seed"]) for line in read_lines(options.table)}
-    missing = [trial for trial in trials if trial.key not in done]
-    failed = run_trials(missing, options, common)
-    lines = [line for line in read_lines(options.table) if line["trial"] in names]
-    print_table(sorted(lines, key=lambda line: names.index(line["trial"])))
-    left = sum(trial.key not in {(line["trial"], line["seed"]) for line in lines} for trial in trials)
-    if left:
-        print(f"\n{left} of {len(trials)} are not done; the same command goes on", file=sys.stderr)
+    try:
+        failed = run_trials(list_missing(trials, options.table), options, common)
+        names = list(dict.fromkeys(trial.name for trial in trials))
+        lines = [line for line in read_lines(options.table) if line["trial"] in names]
+        print_table(sorted(lines, key=lambda line: names.index(line["trial"])))
+        if left := len(list_missing(trials, options.table)):
+            print(f"\n{left} of {len(trials)} are not done; the same command goes on", file=sys.stderr)
+    except UserError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return 2
     return 1 if failed else 0
 
 
@@ -97,6 +98,16 @@ def list_trials(options: argparse.Namespace) -> list[Trial]:
         raise SystemExit(f"--only: {options.trials} has no {', '.join(sorted(unknown))}; there are {', '.join(given)}")
     names = [name for name in given if not options.only or name == first or name in options.only]
     return [Trial(name, seed, given[name] or {}) for seed in options.seeds or [None] for name in names]
+
+
+def list_missing(trials: Sequence[Trial], table: Path) -> list[Trial]:
+    """Raises UserError for one that was done with other overrides."""
+    done = {(line["trial"], line["seed"]): line["overrides"] for line in read_lines(table)}
+    if changed := [trial.label for trial in trials if done.get(trial.key, trial.overrides) != trial.overrides]:
+        raise UserError(
+            f"{table}: {changed[0]} was trained with other overrides; give it another name, or another --table"
+        )
+    return [trial for trial in trials if trial.key not in done]
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -144,7 +155,9 @@ def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, common
     line = {"trial": trial.name, "seed": trial.seed, "run": run.name, "overrides": trial.overrides}
     metric, loss = choose_head(scores["metrics"], scores["n"])[2], scores["heldout_loss"]
     rows = list_rows(read_scored_predictions(run / "evaluation" / PART / "predictions.jsonl"), metric, loss)
-    shutil.rmtree(run / "checkpoints")  # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
+    shutil.rmtree(
+        run / "checkpoints", ignore_errors=True
+    )  # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
     return line | {"val_loss": loss, "metric": metric, "seconds": time.monotonic() - start, "rows": rows}
 
 

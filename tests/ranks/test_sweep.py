@@ -104,6 +104,13 @@ def test_a_failed_trial_leaves_the_others_and_the_same_command_goes_on(trials, c
     assert code == 0 and list(used) == ["six-better-43"] and ", seeds 42, 43\n" in capsys.readouterr().out
 
 
+def test_a_trial_that_was_changed_is_not_taken_for_done(trials, capsys):
+    trials(names=("first", "better"))
+    table = Path("table.jsonl")
+    table.write_text(table.read_text().replace('"model.lr": 1.0', '"model.lr": 2.0', 1))
+    assert trials(names=("first", "better"))[2] == 2 and "other overrides" in capsys.readouterr().err
+
+
 def test_nothing_begins_after_the_time(trials, capsys):
     used, _, code = trials("--stop_after", "0")
     told = capsys.readouterr()
