@@ -1,30 +1,179 @@
-"""Trains one config with several sets of overrides, scores each on the validation part, and keeps a table.
+"""Trains one config with several sets of overrides and seeds, scores each on the validation part, and prints a table.
 
-    python scripts/sweep.py configs/smollm2-dolly.yaml TRIALS.yaml [--gpus all] [--at_once 2] [--data.source FILE ...]
+    python scripts/sweep.py configs/smollm2-dolly.yaml TRIALS.yaml --seeds 42 43 44 45 46 \\
+      --data.split runs/NAME/split.json [--gpus all --at_once 4] [--data.source FILE ...]
 
 TRIALS.yaml maps a name to its overrides, e.g. `lr-1e-3: {model.lr: 1.0e-3}`; other arguments go to every trial. A trial
-becomes the run `SWEEP-NAME` (SWEEP: the file's name). With `--gpus all` each trial has a GPU of the machine for itself.
-Running it again skips what is done and goes on with what was stopped. The held-out part is never looked at: score the
-run you choose on it with `revinst evaluate`.
+becomes the run `SWEEP-NAME-SEED` (SWEEP: the file's name). The table sets each trial against the first, row by row and
+seed by seed; with several seeds all need one split, since a seed draws its own.
+
+With `--gpus all` trials are spread over the machine's GPUs, `--at_once` on each. Running it again skips what is done
+and goes on with what was stopped; `--stop_after 0` only prints the table. All that it needs for that is in `--table`,
+some 20 KB a run; the runs themselves may be gone, and their checkpoints are deleted once they are scored. The held-out
+part is never looked at: score the run you choose on it with `revinst evaluate`.
 """
 
 import argparse
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from revinst.errors import UserError
+from revinst.evaluation.choice import read_scored_predictions
+from revinst.evaluation.comparison import Pair, Result, System, compare_systems
 from revinst.evaluation.head import choose_head
 from revinst.options import Parser
 
-COLUMNS = ("trial", "val_loss", "rougeL", "low", "high", "rouge1", "rouge2", "strongest_baseline", "seconds")
+Line = dict[str, Any]  # of the table's file
+PART = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """seed: None: the config's."""
+
+    name: str
+    seed: int | None
+    overrides: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        return self.name, self.seed
+
+    @property
+    def label(self) -> str:
+        return self.name if self.seed is None else f"{self.name}-{self.seed}"
+
+
+def main() -> int:
+    options, common = build_options().parse_known_args()
+    if len(options.seeds or []) > 1 and not any(arg.split("=")[0] == "--data.split" for arg in common):
+        raise SystemExit("--seeds: a seed draws a split of its own; give all one, --data.split runs/NAME/split.json")
+    options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
+    options.table.parent.mkdir(parents=True, exist_ok=True)
+    trials = list_trials(options)
+    try:
+        failed = run_trials(list_missing(trials, options.table), options, common)
+        names = list(dict.fromkeys(trial.name for trial in trials))
+        lines = [line for line in read_lines(options.table) if line["trial"] in names]
+        print_table(sorted(lines, key=lambda line: names.index(line["trial"])))
+        if left := len(list_missing(trials, options.table)):
+            print(f"\n{left} of {len(trials)} are not done; the same command goes on", file=sys.stderr)
+    except UserError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+def build_options() -> argparse.ArgumentParser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("trials", type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, help="of each trial; default: the config's")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the trials; the first comes along")
+    parser.add_argument("--at_once", type=int, default=1, help="trials that share a device")
+    parser.add_argument("--gpus", metavar="all|0,2,...", help="spread the trials over these, each on one")
+    parser.add_argument("--stop_after", type=float, default=float("inf"), metavar="SECONDS", help="begin none after it")
+    parser.add_argument("--table", type=Path, help="default: runs/SWEEP.jsonl")
+    return parser
+
+
+def list_trials(options: argparse.Namespace) -> list[Trial]:
+    """All trials of a seed before the next, so that a sweep that was stopped has pairs."""
+    given = yaml.safe_load(options.trials.read_text(encoding="utf-8"))
+    first = next(iter(given))
+    if unknown := set(options.only or []) - given.keys():
+        raise SystemExit(f"--only: {options.trials} has no {', '.join(sorted(unknown))}; there are {', '.join(given)}")
+    names = [name for name in given if not options.only or name == first or name in options.only]
+    return [Trial(name, seed, given[name] or {}) for seed in options.seeds or [None] for name in names]
+
+
+def list_missing(trials: Sequence[Trial], table: Path) -> list[Trial]:
+    """Raises UserError for one that was done with other overrides."""
+    done = {(line["trial"], line["seed"]): line["overrides"] for line in read_lines(table)}
+    if changed := [trial.label for trial in trials if done.get(trial.key, trial.overrides) != trial.overrides]:
+        raise UserError(
+            f"{table}: {changed[0]} was trained with other overrides; give it another name, or another --table"
+        )
+    return [trial for trial in trials if trial.key not in done]
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+def run_trials(missing: Sequence[Trial], options: argparse.Namespace, common: list[str]) -> int:
+    """Each line is kept as it comes. Returns how many failed; the others go on."""
+    places = list_gpus(options.gpus) * options.at_once
+    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for place in places:
+        free.put(place)
+    deadline, failed = time.monotonic() + options.stop_after, 0
+
+    def run_when_free(trial: Trial) -> Line | None:
+        gpu = free.get()
+        try:
+            return run_trial(trial, gpu, options, common) if time.monotonic() < deadline else None
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        for future in as_completed([pool.submit(run_when_free, trial) for trial in missing]):
+            try:
+                line = future.result()
+            except UserError as error:
+                failed += 1
+                print(error, file=sys.stderr, flush=True)
+                continue
+            if line:
+                with options.table.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(f"{line['run']}: val/loss {line['val_loss']:.3f}, {line['seconds']:.0f} s", file=sys.stderr)
+    return failed
+
+
+def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, common: list[str]) -> Line:
+    """Trains and scores one. Raises UserError where a command fails."""
+    run = Path("runs") / f"{options.trials.stem}-{trial.label}"
+    log = options.table.with_name(f"{run.name}.log")
+    values = trial.overrides | ({} if trial.seed is None else {"seed_everything": trial.seed})
+    given = [part for key, value in values.items() for part in (f"--{key}", spell(value))]
+    start = time.monotonic()
+    run_revinst(log, gpu, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
+    scores = json.loads(run_revinst(log, gpu, "evaluate", str(run), "--part", PART, "--name", PART, "--json"))
+    line = {"trial": trial.name, "seed": trial.seed, "run": run.name, "overrides": trial.overrides}
+    metric, loss = choose_head(scores["metrics"], scores["n"])[2], scores["heldout_loss"]
+    rows = list_rows(read_scored_predictions(run / "evaluation" / PART / "predictions.jsonl"), metric, loss)
+    shutil.rmtree(
+        run / "checkpoints", ignore_errors=True
+    )  # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
+    return line | {"val_loss": loss, "metric": metric, "seconds": time.monotonic() - start, "rows": rows}
+
+
+def list_rows(predictions: Mapping[str, Mapping[str, Any]], metric: str, loss: float) -> Line:
+    """id -> [group, the row's share of val/loss, its ROUGE-L]. The shares' mean is the loss a token."""
+    log_p = np.array([row["logp_reference"] for row in predictions.values()], dtype=np.float64)  # None becomes NaN
+    shares = log_p * (loss / np.nanmean(log_p))
+    numbers: dict[str, int] = {}
+    return {
+        key: [
+            numbers.setdefault(row.get("group", key), len(numbers)),
+            None if np.isnan(share) else round(float(share), 6),
+            None if row[metric] is None else round(row[metric], 6),
+        ]
+        for (key, row), share in zip(predictions.items(), shares, strict=True)
+    }
 
 
 def run_revinst(log: Path, gpu: str | None, *args: str) -> bytes:
@@ -35,35 +184,8 @@ def run_revinst(log: Path, gpu: str | None, *args: str) -> bytes:
         done = subprocess.run(line, stdout=subprocess.PIPE, stderr=file, env=environment, check=False)
         file.write(done.stdout)
     if done.returncode:
-        raise SystemExit(f"revinst {' '.join(args)}: exit code {done.returncode}, see {log}")
+        raise UserError(f"revinst {' '.join(args)}: exit code {done.returncode}, see {log}")
     return done.stdout
-
-
-def run_trial(
-    name: str, overrides: dict[str, Any], gpu: str | None, options: argparse.Namespace, common: list[str]
-) -> dict[str, Any]:
-    """Trains and scores one trial. Returns its line of the table."""
-    run = Path("runs") / f"{options.trials.stem}-{name}"
-    log = options.table.with_name(f"{run.name}.log")
-    given = [part for key, value in overrides.items() for part in (f"--{key}", spell(value))]
-    start = time.monotonic()
-    run_revinst(log, gpu, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
-    scores = json.loads(run_revinst(log, gpu, "evaluate", str(run), "--part", "val", "--json"))
-    metrics = scores["metrics"]
-    rouge_1, rouge_2, rouge_l, _ = choose_head(metrics, scores["n"])
-    return {
-        "trial": name,
-        "overrides": overrides,
-        "val_loss": scores["heldout_loss"],
-        "metric": rouge_l,
-        "rougeL": metrics[rouge_l]["mean"],
-        "rouge1": metrics[rouge_1]["mean"],
-        "rouge2": metrics[rouge_2]["mean"],
-        "low": metrics[rouge_l]["ci95"][0],
-        "high": metrics[rouge_l]["ci95"][1],
-        "strongest_baseline": max(baseline[rouge_l] for baseline in scores["baselines"].values()),
-        "seconds": time.monotonic() - start,
-    }
 
 
 def spell(value: Any) -> str:
@@ -84,48 +206,68 @@ def list_gpus(asked: str | None) -> list[str | None]:
     return list(visible.split(","))
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
-    if unicode := [row for row in rows if row.get("metric", "rougeL") != "rougeL"]:
-        print(f"ROUGE is {unicode[0]['metric']} and its like in {len(unicode)} of {len(rows)} lines:", file=sys.stderr)
-    for row in sorted(rows, key=lambda row: -row["rougeL"]):
-        cells = [row[name] if name == "trial" else f"{row[name]:.{0 if name == 'seconds' else 3}f}" for name in COLUMNS]
-        print("| " + " | ".join(cells) + " |")
+# ---- the table -----------------------------------------------------------------------------------------------------
 
 
-def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config")
-    parser.add_argument("trials", type=Path)
-    parser.add_argument("--at_once", type=int, default=1, help="trials that share a device")
-    parser.add_argument("--gpus", metavar="all|0,2,...", help="spread the trials over these, each on one")
-    parser.add_argument("--table", type=Path, help="default: runs/SWEEP.jsonl")
-    options, common = parser.parse_known_args()
-    options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    trials = yaml.safe_load(options.trials.read_text())
-    rows = [json.loads(line) for line in options.table.read_text().splitlines()] if options.table.is_file() else []
-    missing = {name: overrides or {} for name, overrides in trials.items() if name not in {r["trial"] for r in rows}}
-    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    places = list_gpus(options.gpus) * options.at_once
-    for place in places:
-        free.put(place)
+def read_lines(path: Path) -> list[Line]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
-    def run_when_free(item: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-        gpu = free.get()
-        try:
-            return run_trial(*item, gpu, options, common)
-        finally:
-            free.put(gpu)
 
-    with ThreadPoolExecutor(len(places)) as pool:
-        for row in pool.map(run_when_free, missing.items()):
-            rows.append(row)
-            with options.table.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(f"{row['trial']}: ROUGE-L {row['rougeL']:.3f}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
-    print_table(rows)
+def print_table(lines: Sequence[Line]) -> None:
+    """Each trial's means, and the first trial subtracted, over the seeds that all have."""
+    names = list(dict.fromkeys(line["trial"] for line in lines))
+    of_each = [{line["seed"] for line in lines if line["trial"] == name} for name in names]
+    shared = set.intersection(*of_each) if of_each else set()
+    kept = [line for line in lines if line["seed"] in shared]
+    if not kept:
+        print("no seed has been trained with all trials yet")
+        return
+    results = [compare(kept, "loss"), compare(kept, "rouge")]
+    rouge = " and ".join(sorted({line["metric"] for line in kept}))
+    seeds = ", ".join(map(str, sorted(shared, key=str)))
+    print(f"{results[0]['n']} validation rows in {results[0]['num_groups']} groups, seeds {seeds}\n")
+    print(f"| trial | val/loss | less the first | {rouge} | less the first | s a run |\n|" + " --- |" * 6)
+    for number, name in enumerate(names):
+        cells = [cell for result in results for cell in (describe_mean(result, number), describe_pair(result, number))]
+        seconds = np.mean([line["seconds"] for line in kept if line["trial"] == name])
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
+    if len(names) > 1:
+        print(
+            "\nDifferences are means over rows and seeds; 95 % intervals by bootstrap over groups of rows,\np "
+            f"of a sign-flip test, by Holm over {len(names) - 1} trials; then a seed's least and largest difference."
+        )
+
+
+def compare(lines: Sequence[Line], metric: str) -> Result:
+    """metric: loss or rouge. Raises UserError where trials were not scored on the same rows."""
+    systems: dict[str, System] = {}
+    for line in sorted(lines, key=lambda line: str(line["seed"])):
+        rows = {
+            key: {"group": group, "reference": "", "loss": loss, "rouge": rouge}
+            for key, (group, loss, rouge) in line["rows"].items()
+        }
+        systems.setdefault(line["trial"], System(line["trial"], [])).seeds.append(rows)
+    order = dict.fromkeys(line["trial"] for line in lines)
+    return compare_systems([systems[name] for name in order], metric)
+
+
+def describe_mean(result: Result, number: int) -> str:
+    system = result["systems"][number]
+    return f"{system['mean']:.4f}" + ("" if system["sd"] is None else f" (sd {system['sd']:.4f})")
+
+
+def describe_pair(result: Result, number: int) -> str:
+    """`+0.012 [+0.004, +0.020], p 0.003; +0.008 to +0.015`"""
+    if number == 0:
+        return ""
+    pair: Pair = result["pairs"][number - 1]
+    low, high = (float("nan") if bound is None else bound for bound in pair["ci95"])
+    p = "p < 0.001" if pair["p_holm"] < 0.001 else f"p {pair['p_holm']:.3f}"
+    first, own = result["systems"][0]["seeds"], result["systems"][number]["seeds"]
+    of_seeds = [b - a for a, b in zip(first, own, strict=True)]
+    spread = f"; {min(of_seeds):+.4f} to {max(of_seeds):+.4f}" if len(of_seeds) > 1 else ""
+    return f"{pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}], {p}{spread}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

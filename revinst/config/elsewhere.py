@@ -55,6 +55,7 @@ OURS = {
     "eval_steps": "trainer.val_check_interval",
     "predict_with_generate": "val_generation.every_steps",
     "metric_for_best_model": "checkpoint.monitor",
+    "load_best_model_at_end": "checkpoint.final",
     "report_to": "trainer.logger",
     "bf16": "trainer.precision",
     "fp16": "trainer.precision",

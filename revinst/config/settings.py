@@ -159,11 +159,17 @@ class CheckpointSettings:
     monitor: str = "val/loss"
     """the number of a validation pass that decides which are best: val/loss (the lowest), or with val_generation one of
     its texts' scores (the highest), as val/rougeL."""
+    final: str = "last"
+    """what adapter/ holds at the end: last (of the last step), best (of the checkpoint that is best by `monitor`), or
+    mean (each tensor's mean over the `keep_last` newest checkpoints)."""
 
     def __post_init__(self) -> None:
         check_words("checkpoint.", self)
         if self.keep_last < 1 or self.keep_best < 0:
             raise UserError("checkpoint: keep_last must be at least 1 and keep_best at least 0")
+        if (self.final == "best" and not self.keep_best) or (self.final == "mean" and self.keep_last < 2):
+            least = "keep_best: 1" if self.final == "best" else "keep_last: 2"
+            raise UserError(f"checkpoint.final {self.final}: needs checkpoint.{least}, or more")
         for name in ("every_steps", "every_epochs", "every_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

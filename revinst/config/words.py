@@ -43,6 +43,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "model.optimizer": tuple(OPTIMIZERS),
     "model.lr_schedule": LR_SCHEDULES,
     "checkpoint.monitor": ("val/loss", *(f"val/{metric}" for metric in GENERATED_METRICS)),
+    "checkpoint.final": ("last", "best", "mean"),
     "trainer.precision": tuple(PRECISIONS),
     "trainer.accelerator": ACCELERATORS,
     "trainer.strategy": ("auto", "ddp", "fsdp2"),

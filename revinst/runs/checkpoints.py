@@ -190,6 +190,28 @@ def export_checkpoint(run: Run, step: int | None = None, parent: Path | None = N
     return folder
 
 
+def choose_final(folder: Path, final: str, keep_last: int, monitor: str) -> list[Path]:
+    """The checkpoints that the finished adapter is made of; none for `last`, or where none was scored.
+
+    final, keep_last, monitor: as in `CheckpointSettings`.
+    """
+    files = checkpoint_files(folder)
+    if final == "mean":
+        return files[-keep_last:]
+    scored = {path: value for path in files if (value := worth(read_mark(path), monitor)) is not None}
+    return [max(scored, key=lambda path: scored[path])] if final == "best" and scored else []
+
+
+def mean_state(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The adapter's tensors, each the mean over the checkpoints: of A and of B for itself, so the rank stays.
+
+    The product of the means is not the mean of the products. What is left out is the covariance of A and B along the
+    run, which is small where the checkpoints are near each other (averaged weights: https://arxiv.org/abs/1803.05407).
+    """
+    states = [read_checkpoint(path, TO_EXPORT)["state_dict"] for path in paths]
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+
+
 def set_aside(folder: Path, step: int) -> None:
     """Moves checkpoints beyond `step` away: a run that goes on from there must neither resume nor prune by them."""
     for path in checkpoint_files(folder):

@@ -68,6 +68,8 @@ def check_against_data(trainer: L.Trainer, config: Config, data: InstructionData
         Samples(config.samples).encode(data)
     if config.val_generation.every_steps:
         check_val_generation(trainer, config.val_generation, data)
+    if config.checkpoint.final == "best" and not (data.val_rows and trainer.limit_val_batches):
+        raise UserError("checkpoint.final best: there are no validation rows to choose by; raise data.val_fraction")
     data.check_ranks(trainer.world_size)
     steps, interval = data.steps_per_epoch, trainer.val_check_interval
     if trainer.check_val_every_n_epoch and isinstance(interval, int) and interval > steps and data.val_rows:

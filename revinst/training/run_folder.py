@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from revinst.config.settings import CheckpointSettings
 from revinst.data.batch import StepBatch
 from revinst.data.datamodule import InstructionDataModule
 from revinst.data.example_table import list_sources
@@ -17,6 +18,7 @@ from revinst.data.redacted import find_unredacted
 from revinst.data.split import read_split
 from revinst.data.tokenizer_files import write_tokenizer
 from revinst.model.adapter import adapter_state, save_adapter
+from revinst.runs.checkpoints import choose_final, mean_state, read_mark, step_of
 from revinst.runs.files import write_json, write_text
 from revinst.runs.folder import Run
 from revinst.runs.metrics import MetricsFile
@@ -32,8 +34,8 @@ class RunFolder(L.Callback):
     Nothing before `on_fit_start`: until then every rank looks at the folder to decide where to go on.
     """
 
-    def __init__(self, run: Run, config: str, metrics: MetricsFile):
-        self.run, self.config, self.metrics = run, config, metrics
+    def __init__(self, run: Run, config: str, metrics: MetricsFile, checkpoint: CheckpointSettings):
+        self.run, self.config, self.metrics, self.checkpoint = run, config, metrics, checkpoint
 
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: InstructionModule) -> None:
@@ -107,12 +109,20 @@ class RunFolder(L.Callback):
         if trainer.limit_train_batches != 1.0:
             epochs = trainer.current_epoch  # cut short on purpose
         write_beside = partial(write_tokenizer, data.tokenizer, add_bos=not data.template.has_bos)
+        val_loss, settings = self.metrics.value("val/loss", module.step - 1), self.checkpoint
+        taken = choose_final(self.run.checkpoints, settings.final, settings.keep_last, settings.monitor)
+        if taken:
+            state = mean_state(taken)
+            val_loss = read_mark(taken[0])["val_loss"] if len(taken) == 1 else None  # a mean has not been validated
+            steps = ", ".join(str(step_of(path)) for path in taken)
+            module.print(f"adapter: {settings.final} (checkpoint.final), of step {steps}")
         save_adapter(module.network.adapted, self.run.adapter, write_beside, state)
         self.metrics.save()
         self.run.update_manifest(
             completed=True,
             steps=module.step,
+            adapter_steps=[step_of(path) for path in taken] or [module.step],
             epochs=epochs,
-            val_loss=self.metrics.value("val/loss", module.step - 1),
+            val_loss=val_loss,
             peak_gib=peak,
         )

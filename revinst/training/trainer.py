@@ -49,7 +49,7 @@ def build_trainer(run: Run, config: Config, signals: StopSignals) -> L.Trainer:
     heart = Heartbeat(config.launch.hang_s)
     ours = [
         Beats(heart),
-        RunFolder(run, text, metrics),
+        RunFolder(run, text, metrics, config.checkpoint),
         StartLoggers(named_loggers(config.trainer.logger), run, text),
         Throughput(),
         Samples(config.samples, heart),

@@ -18,6 +18,7 @@ from revinst.training.resume import config_difference
 from revinst.training.strategies import ShardedStrategy, check_optimizer
 from revinst.training.trainer import make_classes
 from scripts.shapes import TURNS, add_chat, write_config
+from scripts.sweep import spell
 
 RECIPE_OF_LLAMA_2 = ("llama3.1-8b", "mistral-7b", "qwen3-8b", "gemma3-4b")
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -133,3 +134,25 @@ def test_a_resumed_run_may_have_another_logger():
     assert "save_dir: here" in ours[2]
     assert not any(config_difference(old, new) for old in ours for new in ours)
     assert config_difference(ours[0], ours[1].replace("lr: 0.0002", "lr: 0.1")) == ["model.lr: 0.0002 -> 0.1"]
+
+
+SWEEPS = sorted((CONFIGS[0].parent / "sweeps").glob("*.yaml"))
+
+
+def test_trials_of_sweeps_name_keys():
+    """`trainer.callbacks` is null in the config itself, as all of Lightning's keys that it does not set."""
+    known = flatten_config("smollm2-dolly")
+    for sweep in SWEEPS:
+        trials = read_yaml(sweep.read_text(encoding="utf-8"))
+        given = [json.dumps(overrides, sort_keys=True) for overrides in trials.values()]
+        assert len(given) == len(set(given)) > 2, f"{sweep}: two are the same"
+        assert {key for overrides in trials.values() for key in overrides} <= known.keys() | {"trainer.callbacks"}
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_trials_of_sweeps(sweep):
+    for overrides in read_yaml(sweep.read_text(encoding="utf-8")).values():
+        given = [part for key, value in overrides.items() for part in (f"--{key}", spell(value))]
+        config = read_config(["--config", str(CONFIGS[0].parent / "smollm2-dolly.yaml"), *given])
+        make_classes(config.trainer)

@@ -70,6 +70,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # of every key, a value that is not its d
         "keep_last": 4,
         "keep_best": 0,
         "monitor": "val/chrf",
+        "final": "mean",
     },
     "samples": {"every_steps": 9, "count": 1},
     "val_generation": {"every_steps": 3, "rows": 5, "samples": 2},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from revinst.config.settings import CheckpointSettings
 from revinst.evaluation.baselines import BASELINES
 from revinst.evaluation.charts import build_bars, build_curve, read_curves
 from revinst.evaluation.head import HEAD_METRICS
@@ -153,7 +154,7 @@ def test_curves_survive_whatever_the_metrics_hold(tmp_path):
         note = "17" if step else 'too high, \n"and" rising'
         metrics.add(step, {"train/loss": 4.0 - step, "note": note, "bad_rows": "17"})
     long_id = "x" * 200_000
-    ours = RunFolder(None, "", metrics)
+    ours = RunFolder(None, "", metrics, CheckpointSettings())
     ours.write_bad_rows({2: ["a b\rc", long_id]})
     metrics.save()
     assert read_rows(metrics.path)[2]["bad_rows"].split() == ["a_b_c", long_id]

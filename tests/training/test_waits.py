@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from revinst.config.settings import LoraSettings
+from revinst.config.settings import CheckpointSettings, LoraSettings
 from revinst.data.batch import StepBatch
 from revinst.runs.metrics import MetricsFile
 from revinst.training.metrics import Sum
@@ -39,7 +39,8 @@ def test_a_step_waits_once(tiny_llama, tmp_path, monkeypatch, kernels):
         waits.append(found)
 
     module.micro_batch_loss, module.training_step = micro_batch_loss, training_step
-    throughput, folder = Throughput(), RunFolder(SimpleNamespace(), "", MetricsFile(tmp_path / "metrics.csv"))
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    throughput, folder = Throughput(), RunFolder(SimpleNamespace(), "", metrics, CheckpointSettings())
     trainer = build_trainer(tmp_path, max_steps=2, callbacks=[throughput], log_every_n_steps=100)
     trainer.fit(module, datamodule=build_data(tiny_llama, micro_batch_size=2))
     assert len(micro_batches) >= 2 * len(waits) >= 6 and all(reads(found) == ["tolist"] for found in waits), waits[

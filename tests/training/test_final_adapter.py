@@ -1,0 +1,62 @@
+"""`checkpoint.final`: what the finished adapter is made of."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from revinst.config.settings import CheckpointSettings
+from revinst.errors import UserError
+from revinst.runs.checkpoints import checkpoint_files, choose_final, read_checkpoint, read_mark, step_of
+from tests.commands.test_run import fit
+
+EVERY_STEP = {
+    "checkpoint.every_steps": 1, "trainer.max_steps": 2, "trainer.val_check_interval": 1, "samples.every_steps": 0,
+    "trainer.check_val_every_n_epoch": "null", "model.lr": 5.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("final", "kept"), [("best", 1), pytest.param("mean", 2, marks=pytest.mark.wide)])
+def test_the_adapter_is_of_these_checkpoints(tiny_llama, tmp_path, final, kept):
+    """At this lr the second step undoes the first."""
+    options = EVERY_STEP | {"checkpoint.final": final, "checkpoint.keep_last": kept}
+    assert fit(tmp_path, "run", tiny_llama, **options) == 0
+    run = tmp_path / "run"
+    manifest = json.loads((run / "manifest.json").read_text())
+    adapter = load_file(run / "adapter" / "adapter_model.safetensors")
+    states = {step_of(path): read_checkpoint(path)["state_dict"] for path in checkpoint_files(run / "checkpoints")}
+    losses = {step_of(path): read_mark(path)["val_loss"] for path in checkpoint_files(run / "checkpoints")}
+    steps = [min(losses, key=lambda step: losses[step])] if final == "best" else [1, 2]
+    assert manifest["adapter_steps"] == steps and steps[0] == 1
+    assert manifest["val_loss"] == (losses[steps[0]] if final == "best" else None)
+    assert adapter.keys() == states[2].keys()
+    for name, tensor in adapter.items():
+        torch.testing.assert_close(tensor, sum(states[step][name] for step in steps) / len(steps))
+        assert not torch.equal(tensor, states[2][name])
+
+
+def test_which_are_chosen(tmp_path):
+    for step, loss in enumerate([2.0, 1.5, None, 1.75, "not finite"], start=1):
+        path = tmp_path / f"step-{step:06d}"
+        path.with_suffix(".ckpt").write_bytes(b"x")
+        mark = {"bytes": 1, "sha256": "", "val_loss": loss, "val/rougeL": step / 10}
+        path.with_suffix(".json").write_text(json.dumps(mark))
+
+    def steps(*args):
+        return [step_of(path) for path in choose_final(tmp_path, *args)]
+
+    assert steps("last", 3, "val/loss") == [] and steps("mean", 3, "val/loss") == [3, 4, 5]
+    assert steps("best", 1, "val/loss") == [2] and steps("best", 1, "val/rougeL") == [5]
+
+
+@pytest.mark.parametrize(("options", "needs"), [({"final": "best", "keep_best": 0}, "keep_best: 1"),
+                                                ({"final": "mean", "keep_last": 1}, "keep_last: 2")])  # fmt: skip
+def test_too_few_are_kept(options, needs):
+    with pytest.raises(UserError, match=needs):
+        CheckpointSettings(**options)
+
+
+def test_nothing_to_choose_by(tiny_llama, tmp_path, capsys):
+    assert fit(tmp_path, "run", tiny_llama, **{"checkpoint.final": "best", "data.val_fraction": 0}) == 2
+    assert "no validation rows to choose by" in capsys.readouterr().err and not (tmp_path / "run").exists()
