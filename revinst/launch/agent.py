@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from revinst.errors import UserError
 from revinst.launch.heartbeat import SHOW_STACK, RankFiles, Watch
 from revinst.launch.one_machine import OneMachine, ranks_environment
-from revinst.launch.ranks import STOP_SIGNALS, describe_exit
+from revinst.launch.ranks import STOP_SIGNALS, check_processes, describe_exit
 
 LINE = ("-m", "revinst.cli")
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
@@ -223,3 +223,5 @@ def check_devices(devices: int) -> None:
     there = torch.cuda.device_count()
     if devices < 1 or (there and devices > there):
         raise UserError(f"--devices {devices}: this machine has {there} GPUs" if there else "--devices: at least 1")
+    if not there:
+        check_processes("--devices", devices)

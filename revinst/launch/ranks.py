@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from revinst.errors import UserError
+from revinst.system import count_processors
 
+PROCESSES_A_PROCESSOR = 4  # at most, without a GPU
 T = TypeVar("T")
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")  # of torchrun, srun and Lightning; the first's: 0
 # In the environment of our own agent's ranks alone: its process id, and the folder where they find each other.
@@ -181,3 +183,12 @@ def describe_exit(code: int) -> str:
         return f"exit code {code}"
     name = signal.Signals(-code).name
     return f"{name}: killed, or out of memory" if name == "SIGKILL" else name
+
+
+def check_processes(name: str, devices: int) -> None:
+    """Raises UserError for more processes without a GPU than a machine survives: each loads PyTorch and a model."""
+    most = PROCESSES_A_PROCESSOR * count_processors()
+    if devices > most:
+        raise UserError(
+            f"{name} {devices}: {count_processors()} processors without a GPU take {most} processes at most"
+        )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -19,6 +20,7 @@ from revinst.config.settings import Config
 from revinst.config.trainer_flags import precision_name
 from revinst.errors import UserError
 from revinst.launch.heartbeat import Heartbeat
+from revinst.launch.ranks import check_processes
 from revinst.model.hardware import choose_precision, device_of
 from revinst.progress import on_terminal
 from revinst.runs.folder import Run
@@ -96,6 +98,8 @@ def count_ranks_to_start(config: Config) -> int:
         return 0
     if trainer.num_nodes > 1:
         raise UserError(f"trainer.num_nodes {trainer.num_nodes}: start it on each machine with torchrun, or with srun")
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        check_processes("trainer.devices", trainer.num_devices)
     return trainer.num_devices
 
 

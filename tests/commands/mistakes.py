@@ -58,6 +58,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit value.yaml", "model.lr 'fast': must be a number (config: value.yaml)"),
     ("fit int4.yaml --run_name half", "model.quantization 'int4': choose from nf4, none"),
     ("fit null.yaml", "model.lr is null"),
+    ("fit ok.yaml --trainer.accelerator cpu --trainer.devices 5000", "processors without a GPU take "),
     ("fit ok.yaml --trainer.precision fp16", "choose from bf16-mixed, 16-mixed, 32-true"),
     ("fit ok.yaml --trainer.logger wand", "choose from tensorboard, csv, wandb, mlflow, comet, or a class"),
     ("fit ok.yaml --trainer.logger [csv,csv]", "csv is named twice"),
