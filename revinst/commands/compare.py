@@ -38,6 +38,8 @@ def main(args: list[str]) -> int:
         return 0
     for table in build_comparison_tables(result, least):
         Console().print(table)
+    if options.output:
+        print(options.output)
     return 0
 
 

@@ -13,6 +13,8 @@ from jsonargparse import Namespace
 from revinst.config.words import check_words
 from revinst.errors import UserError
 
+LARGEST = 2**20  # tokens of a row, rows of a step: beyond it only memory runs out
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
@@ -59,8 +61,8 @@ class DataSettings:
             raise UserError(f"data.micro_batch_size {self.micro_batch_size!r}: a number of rows, or auto")
         for name in ("seq_len", "rows_per_step", "micro_batch_size"):
             count = getattr(self, name)
-            if count != "auto" and count < 1:
-                raise UserError(f"data.{name} {count}: must be at least 1")
+            if count != "auto" and not 1 <= count <= LARGEST:
+                raise UserError(f"data.{name} {count}: must be at least 1, and at most {LARGEST:,}")
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,8 @@ class Config:
     """what happens when a rank dies or hangs."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed_everything < 2**32:
+            raise UserError(f"seed_everything {self.seed_everything}: must be from 0 to {2**32 - 1}, as NumPy takes it")
         folder = Path(self.run_name)
         if folder.is_absolute() or not folder.parts or ".." in folder.parts:
             raise UserError(f"run_name {self.run_name!r}: give a name of a folder in runs_dir")

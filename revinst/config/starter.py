@@ -24,6 +24,8 @@ def write_starter(folder: Path, name: str, base: str | None) -> Path:
     """`folder`/config.yaml: the config `name`, commented; its run is called as the folder is. base: hub id or folder in
     place of its own. Raises UserError where there is one already.
     """
+    if not folder.resolve().name:
+        raise UserError("DIR: give a folder of its own, whose name the run takes")
     path = Run(folder).config
     if path.exists():
         raise UserError(f"{path} is there already and is not overwritten; name another folder, or move it away")

@@ -92,7 +92,10 @@ def choose_examples(
         if not allow_trained:
             refuse_trained_examples(examples, train, source)
     if not examples:
-        raise UserError(f"{trained.run.path}: no {part} rows in its split (data.{part}_fraction is 0); give --input")
+        raise UserError(
+            f"{trained.run.path}: no {part} rows in its split (data.{part}_fraction is 0, or they are all of "
+            "one group); give --input"
+        )
     return EvaluatedExamples(examples, groups, train, val)
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from shlex import quote
 
 import lightning as L
 import torch
@@ -50,7 +51,8 @@ def train(config: Config, signals: StopSignals) -> tuple[int, str]:
             # The others end in order: by another code than 0 a launcher would end the first one before it has spoken.
             exit_code = stopped.exit_code if trainer.is_global_zero else 0
             return exit_code, f"stopped by {stopped.name} at step {module.step}; {where_to_go_on(run)}"
-    return 0, f"{run.path}: {module.step} steps done; adapter in {run.adapter}; score it: revinst evaluate {run.path}"
+    score = f"revinst evaluate {quote(str(run.path))}"
+    return 0, f"{run.path}: {module.step} steps done; adapter in {run.adapter}; score it: {score}"
 
 
 def meeting_ranks(trainer: L.Trainer) -> AbstractContextManager[None]:

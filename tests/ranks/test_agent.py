@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from revinst.launch.ranks import AGENT
+from revinst.errors import UserError
+from revinst.launch.ranks import AGENT, check_processes
+from tests.tiny import run_in_process
 
 SCRIPT = Path(__file__).with_name("ending.py")
 AGENT_OF = "import sys; from revinst.launch import agent; agent.LINE = (); sys.exit(agent.launch({!r}, {!r}, 3))"
@@ -74,3 +76,13 @@ def test_a_rank_whose_agent_is_gone_does_not_begin():
         [sys.executable, "-m", "revinst.cli", "fit"], env=environment, capture_output=True, check=False
     )
     assert ended.returncode == 143 and not ended.stderr
+
+
+def test_more_processes_than_a_machine_survives_are_refused(tmp_path, capsys):
+    check_processes("--devices", 2)
+    with pytest.raises(UserError, match=r"--devices 5000: .* processors without a GPU take"):
+        check_processes("--devices", 5000)
+    config = "data: {source: quickstart}\nmodel: {base: x}\ntrainer: {accelerator: cpu, devices: 5000}\n"
+    (tmp_path / "many.yaml").write_text(config)
+    assert run_in_process("fit", str(tmp_path / "many.yaml"), "--runs_dir", str(tmp_path)) == 2
+    assert "trainer.devices 5000: " in capsys.readouterr().err
