@@ -185,4 +185,7 @@ def build_card_table(card: dict[str, Any]) -> Table:
     for each in card["filters"]:
         if each["dropped"]:
             table.add_row(f"dropped: {each['name']}", str(each["dropped"]))
+    if missing := [part for part in ("val", "heldout") if not card["counts"].get(part)]:
+        what = " and no ".join(missing)
+        table.caption = f"no {what} rows: a thread or chat is never split, and too few others are left"
     return table

@@ -14,6 +14,7 @@ from revinst.config.settings import DataSettings
 from revinst.corpus import settings as corpus_settings
 from revinst.corpus.candidates import Writer
 from revinst.corpus.curation import QUESTION, check_unparsable, parse_rating
+from revinst.corpus.output import build_card_table
 from revinst.corpus.parts import assign_parts
 from revinst.corpus.redaction import Redaction
 from revinst.data.datamodule import InstructionDataModule
@@ -425,3 +426,10 @@ def test_parts():
     assert hashed == assign_parts(groups, dates, 0.3, 0.1, "group") != parts and hashed[0] == hashed[9]
     with pytest.raises(UserError):
         assign_parts(["a"], [""], heldout=1.0, val=0.0)
+
+
+@pytest.mark.parametrize(("counts", "said"), [((9, 0, 0), "no val and no heldout rows: "), ((9, 1, 2), None)])
+def test_a_part_without_rows_is_said(counts, said):
+    card = {"counts": dict(zip(("train", "val", "heldout"), counts, strict=True)), "filters": []}
+    caption = build_card_table(card).caption
+    assert (caption or "").startswith(said or "") and bool(caption) == bool(said)
