@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=24, help="of a step, over all GPUs")
     parser.add_argument("--micro_batch_size", type=int, default=6)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=4, help="steps whose speed does not count")
+    parser.add_argument("--warmup", type=int, default=8, help="steps whose speed does not count: FSDP2 needs some")
     parser.add_argument("--bound", type=float, default=5e-3, help="relative, of a step's loss")
     parser.add_argument("--evaluated", default="ddp", help="the variant whose run is evaluated")
     parser.add_argument("--limit", type=int, default=400, help="rows that are evaluated")
