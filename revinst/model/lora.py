@@ -7,6 +7,7 @@ import torch
 
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
+from revinst.model.dropout import Dropout
 from revinst.model.network import Network
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def attach_lora(model: "PreTrainedModel", settings: LoraSettings, base: str) -> 
         what = str(error).splitlines()[0].rstrip("(.")
         raise UserError(f"model.lora.target_modules {settings.target_modules}: {what}; {TARGETS_HINT}") from error
     check_targets(adapted, settings.target_modules)
+    for name, module in list(adapted.named_modules()):
+        if isinstance(module, torch.nn.Dropout) and name.endswith(".lora_dropout.default"):
+            adapted.set_submodule(name, Dropout(module.p))
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted
 
