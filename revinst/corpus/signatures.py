@@ -15,11 +15,12 @@ PRODUCT = r"(?:TypeApp|Tuta|Superhuman|Outlook|Mail|Yahoo|Proton|Thunderbird|Sam
 # "[Mail](https://...)", "*Sent from ...*", "[Sent from ...]", "-- Sent from ...": how a device line may be marked
 MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]{1,60})\]\(https?://[^\s()]{1,300}\)")
 MARKS_AROUND = re.compile(r"\A\s*(?:[*_\[~]|--?\s)?\s?(?P<inside>[^\W\d_].{0,300}?)[*_\]]?\s*$")
-VIRUS = re.compile(r"\b(?:virus(?:es)?|viren(?:frei)?)\b", re.IGNORECASE)
-CHECKED = re.compile(
-    r"\b(?:checked|scanned|free|virenfrei|geprüft|vérifiée?|sans|libre|privo|verificado|controllata|gescand|livre)\b",
-    re.IGNORECASE,
+# "Checked for viruses by Avast", or "Virus-free." at the beginning: a sentence about a scanner is neither.
+VIRUS_CHECKED = re.compile(r"\b(?:checked|scanned|geprüft|vérifiée?|verificado|controllata)\b", re.IGNORECASE)
+VIRUS_FREE = re.compile(
+    r"\A\W*(?:virus-free|virenfrei|(?:libre de|privo di) virus|garanti sans virus)\b", re.IGNORECASE
 )
+VIRUS = re.compile(r"\bvir(?:us|uses|en|enfrei)\b", re.IGNORECASE)
 SCANNER = re.compile(
     r"\b(?:Avast|AVG|avast\.com|avg\.com|www\.avast\.\w+|Avira|ESET|NOD32|Kaspersky|McAfee|Norton)\b", re.IGNORECASE
 )
@@ -102,7 +103,8 @@ def is_device_line(line: str) -> bool:
     line = MARKDOWN_LINK.sub(r"\1", line)
     if inside := MARKS_AROUND.match(line):
         line = inside["inside"]
-    if len(line.split()) <= 20 and all(part.search(line) for part in (VIRUS, CHECKED, SCANNER)):
+    is_checked = bool(VIRUS_CHECKED.search(line) or VIRUS_FREE.match(line))
+    if is_checked and len(line.split()) <= 20 and VIRUS.search(line) and SCANNER.search(line):
         return True
     if DEVICE.match(line) or (len(line.split()) <= 6 and OUTLOOK.match(line) and SYSTEM.search(line)):
         return True

@@ -300,6 +300,7 @@ def test_what_programs_say_of_themselves(line):
         "The letter was sent from Rome and took a week.",
         "He got it from the Proton lab, sent with love.",
         "My doctor says that the virus is gone.",
+        "The virus scanner Avast is free, says Kim.",
         "Kaspersky wrote a book about viruses, which I never finished reading to its very end, and I am sorry.",
         "*Sent flowers to Kim*",
         "- Mail the keys",
