@@ -15,7 +15,11 @@ FORWARD_WORDS = (
     r"urspr[üu]ngliche (?:nachricht|mail)|message (?:transf[ée]r[ée]|d'origine|original)|mensaje (?:reenviado|original)|"
     r"messaggio (?:inoltrato|originale)|mensagem (?:encaminhada|original)|(?:doorgestuurd|oorspronkelijk) bericht|"
     r"vidarebefordrat meddelande|ursprungligt meddelande|videresendt (?:meddelelse|besked)|oprindelig meddelelse|"
-    r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní) zpráva"
+    r"wiadomość (?:przekazana|oryginalna)|(?:přeposlaná|původní|originální) zpráva|replied message|original(?=\s*-{2})|"
+    r"(?:originalmeddelande|eredeti üzenet|alkuperäinen viesti|mesaj original|αρχικό μήνυμα|opprinnelig melding|original besked|"
+    r"orijinal (?:mesaj|ileti)|pôvodná správa|izvorna poruka|izvirno sporočilo|algne kiri|missatge original)|"
+    r"(?:исходное|оригинальное|пересылаемое|пересланное) (?:сообщение|письмо)|(?:оригінальне|вихідне|переслане) повідомлення|"
+    r"元のメッセージ|(?:원본|전달된) (?:메시지|메일|이메일)|(?:原始|转发|轉寄|回复的原)(?:邮件|郵件|的?消息)"
 )
 FORWARD_MARK = re.compile(
     rf"\A[\s*_]*(?:[-\u2010]{{2,}}\s*(?:{FORWARD_WORDS})\b.*|(?:(?:begin )?forwarded message|anfang der weitergeleiteten nachricht|"
@@ -27,8 +31,9 @@ FORWARD_MARK = re.compile(
     re.IGNORECASE,
 )
 SENDER_HEADER = re.compile(
-    r"\A[\s*]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|Від|Feladó|De la|Kimden|Gönderen|Šalje|Pošiljatelj|"
-    r"Από|Saatja|Nuo|Dari|Từ|จาก|من|מאת|보낸 사람|发件人|寄件者|差出人)\s?:\**\s*\S"
+    r"\A[\s*_]*(?:From|Von|De|Da|Van|Från|Fra|Od|Lähettäjä|От|От кого|Від|Від кого|Feladó|De la|Kimden|Gönderen|Šalje|Pošiljatelj|"
+    r"Expéditeur|Absender|Mittente|Remitente|Remetente|Afzender|Nadawca|Avsändare|Odesílatel|Frá|Nork|No(?=:\s[^<>\n]{0,80}<)|Nga|Mula kay|Daripada|Од|Кімнен|"
+    r"Από|Saatja|Nuo|Dari|Từ|จาก|من|از|מאת|प्रेषक|से|থেকে|ვისგან|보낸\s?사람|발신|发件人|寄件[者人]|差出人|送信者)\s?:[*_]*\s*\S"
 )
 OTHER_NAMES = (
     r"(?:Sent|Date|To|Cc|Bcc|Subject|Reply-To|Importance|Attachments|Gesendet|Datum|An|Betreff|Antwort an|Envoyé|"
@@ -38,20 +43,28 @@ OTHER_NAMES = (
     r"Küldve|Címzett|Tárgy|Trimis|Către|Subiect|Gönderildi|Tarih|Kime|Konu|보낸 날짜|받는 사람|날짜|제목|发送时间|收件人|主题|"
     r"日期|收件者|主旨|日付|Päivämäärä|Dátum|Predmet|Prima|Za|Zadeva|Ημερομηνία|Προς|Θέμα|Kuupäev|Adressaat|Teema|Kam|Tema|"
     r"Tanggal|Kepada|Subjek|Ngày|Đến|Chủ đề|วันที่|ถึง|เรื่อง|التاريخ|إلى|الموضوع|תאריך|אל|נושא|"
-    r"送信日時|宛先|件名)\s?:\**(?:\s|$)"
+    r"Enviat(?: el)?|Per a|Assumpte|Bidaltze-data|Nori|Gaia|Dagsetning|Efni|Nosūtīts|Datums|Tēma|Išsiųsta|Dërguar|Për|Subjekti|"
+    r"Petsa|Para kay|Paksa|Tarikh|Perihal|Dikirim|Poslano|Poslato|Изпратено|Относно|До|Испратено|Датум|За|Жіберілді|Кімге|Тақырыбы|"
+    r"Destinataire|Empfänger|Destinatario|Destinatário|Mottagare|Adresat|Příjemce|تم الإرسال|تاریخ|ارسال\u200cشده|به|موضوع|נשלח|"
+    r"दिनांक|भेजा गया|प्रति|को|विषय|তারিখ|প্রতি|বিষয়|გაგზავნილია|ვის|თემა|보낸\s?날짜|받는\s?사람|수신|寄件日期|送信日時|宛先|件名)\s?:[*_]*(?:\s|$)"
 )
-OTHER_HEADER = re.compile(rf"\A[\s*]*{OTHER_NAMES}")
+OTHER_HEADER = re.compile(rf"\A[\s*_]*{OTHER_NAMES}")
 OTHER_INSIDE = re.compile(rf"\s\**{OTHER_NAMES}")
 MIN_HEADERS = 3
 MAX_ABOVE_QUOTE = 3  # lines between a forward's mark and what is quoted: an introduction
-KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}(?:[:：]\**(?:\s|\Z)|：|(?<=\s):)\s*(?P<value>.*)")
+KEY_LINE = re.compile(r"\A[\s*_]{0,12}[^\W\d_][^:：\n@<>/]{0,28}(?:[:：][*_]*(?:\s|\Z)|：|(?<=\s):)\s*(?P<value>.*)")
 # A first one, behind which some programs write it again: "a@example.org<mailto:a@example.org>". A sentence has more
 # words before it.
 MAILBOX = re.compile(r"\A(?P<name>[^@\n]{0,160}[^@\s])@[^\s@<]{2,200}(?:[\s<]|\Z)")
 MAX_NAME_WORDS, MAX_WRAPPED_WORDS = 8, 4
+BEHALF = re.compile(
+    r"\A\s*\**(?:On Behalf Of|im Auftrag von|de la part de|en nombre de|per conto di|em nome de|namens)\b",
+    re.IGNORECASE,
+)
 OPEN_VALUE = re.compile(r"(?:[,;]|[<\[][^>\]]{0,200})\s*\Z")
 DATE = re.compile(r"\b(?:19|20)\d\d\b|\d[:.h]\d\d|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
 DASHED = re.compile(r"\A\s*[-_=\u2010]{2,}\s?[^\W\d_][^-_=\u2010\n@:]{2,60}[-_=\u2010]{2,}[\s*]*$")
+DASHES_AROUND = re.compile(r"\A\s*[-=]{2,}\s*(?P<inside>[^\s=-].{0,400}?)\s*[-=]{2,}\s*$")
 FORWARD_ON_ONE_LINE = re.compile(
     r"\A\s*-{3,}\s?[^\W\d_][^-\n@:]{2,60}-{3,}\s{0,9}[^\W\d_][^:：\n@]{0,30}[:：].{0,200}@"
 )
@@ -114,13 +127,17 @@ def is_quoted(line: str) -> bool:
 
 
 def drop_above(kept: list[str]) -> list[str]:
-    """Without headers (some put the date before the sender), rules and blank lines at the end."""
+    """Without headers (some put the date before the sender), rules, blank lines and an unknown mark at the end."""
     end = len(kept)
     while end and OTHER_HEADER.match(kept[end - 1]):
         end -= 1
     while end and (RULE.match(kept[end - 1]) or not kept[end - 1].strip()):
         end -= 1
-    return kept[:end]
+    return (
+        kept[: end - 1]
+        if end and len(kept) - end <= 1 and DASHES_AROUND.match(kept[end - 1][:MAX_LINE])
+        else kept[:end]
+    )
 
 
 def is_block(lines: list[str], is_marked: bool = False) -> bool:
@@ -137,7 +154,7 @@ def is_block(lines: list[str], is_marked: bool = False) -> bool:
             num_keys += 1
         elif not line.strip() and any(KEY_LINE.match(below) for below in lines[number + 1 : number + 2]):
             continue
-        elif num_keys and line.strip() and (line[:1] in " \t<[" or OPEN_VALUE.search(value)):
+        elif num_keys and line.strip() and (line[:1] in " \t<[" or OPEN_VALUE.search(value) or BEHALF.match(line)):
             value, max_words = line.strip(), MAX_WRAPPED_WORDS
         else:
             break
@@ -153,11 +170,18 @@ def is_date(value: str) -> bool:
 
 
 def is_header_block(lines: list[str]) -> bool:
-    """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML)."""
-    if not SENDER_HEADER.match(lines[0]):
+    """A sender's line and at least two more headers below it, blank lines between them or not (converted HTML).
+
+    A sender further down needs a date with a time beside it: "Date:" and "Subject:" may stand above the names alone.
+    """
+    if not is_known_header(lines[0]):
         return False
-    block = list(takewhile(KEY_LINE.match, (line for line in lines[1:] if line.strip())))
-    return 1 + sum(map(bool, map(OTHER_HEADER.match, block))) >= MIN_HEADERS
+    block = [lines[0], *takewhile(KEY_LINE.match, (line for line in lines[1:] if line.strip()))]
+    if SENDER_HEADER.match(lines[0]):
+        return 1 + sum(map(bool, map(OTHER_HEADER.match, block[1:]))) >= MIN_HEADERS
+    known, joined = list(takewhile(is_known_header, block)), " ".join(block)
+    has_sender = any(map(SENDER_HEADER.match, known))
+    return len(known) >= MIN_HEADERS and has_sender and bool(YEAR.search(joined) and TIME.search(joined))
 
 
 def is_short_block(line: str, following: list[str]) -> bool:

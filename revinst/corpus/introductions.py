@@ -4,7 +4,7 @@
 import re
 from itertools import islice
 
-from revinst.corpus.blocks import DATE, MAX_LINE, is_quoted
+from revinst.corpus.blocks import DASHES_AROUND, DATE, MAX_LINE, is_quoted
 
 # (how it begins, how the end of it reads): "On Mon, 2 Mar 2026 at 10:00, Ann <ann@example.org> wrote:"
 ATTRIBUTIONS = (
@@ -26,11 +26,13 @@ ATTRIBUTIONS = (
     (r"Dne\b", r"napsal\S*.*"),
     (r"\S", r"kirjoitti\b.*"),
     (r"\S", r"(?:пишет|написала?|писал\S*|пише|написав)"),
-    (r"[ÎI]n\b", r"a scris"),
+    (r"\S", r"a scris"),
     (r"\S", r"yazd\w"),
     (r"\S", r"ezt írta.*"),
     (r"\S", r"님이 작성"),
-    (r"\S", r"(?:写道|寫道|のメール)"),
+    (r"\S", r"(?:写道|寫道|のメール|さんは書きました|が作成)"),
+    (r"\S", r"(?:wrote on|schrieb am|schreef op|skrev|писал\S*|kirjoitti|a scris) [\d.:/, -]{8,30}"),
+    (r"\d[\d.:/, -]{8,30}", r"(?:wrote|schrieb|schreef|skrev) .{1,80}"),
     (
         r"[^<>\n]{0,80}<[^<>\s@]+@[^<>\s]+>",
         r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu|schreef|skrev)\b.*",
@@ -49,7 +51,11 @@ WHEN_OR_WHO = re.compile(r"@|\b\d{4}\b|\d[:.h]\d\d")
 # Without a date these introduce what is quoted right below them, and nothing else.
 BARE_ATTRIBUTION = re.compile(
     r"\A(?:(?:Zitat von|Quoting|Citando|Citat från)\b.{0,200}[:：]$|.{0,200}\b(?:wrote|writes|schrieb|a écrit|escribió|ha scritto|"
-    r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$)"
+    r"escreveu|schreef|skrev|napisał(?:\(a\))?|писал\w*|пишет)\s?[:：]$|"
+    r"\S.{0,80}?(?:\s(?:ezt )?írta|\snap(?:sal|ísal)(?:a|\(a\))?|\skirjoitti|\s(?:на)?писал(?:а|\(а\))?|\sнаписав|\sпише|\sнаписа|\sje napisa(?:o|la|o/la)|"
+    r"\sέγραψε|\s(?:şunu |şunları )?yazdı|\sa scris|\sha escrit|\smenulis|\sđã viết|\srašė|\srakstīja|\skirjutas|\sskrifaði|\s?(?:写道|寫道)|"
+    r"さんは書きました|のメール|님이 작성|\sכתב\S{0,9})\s?[:：]$|"
+    r"[^<>\n]{0,80}<[^<>\s@]{1,64}@[^<>\s]{1,200}> [^\W\d_]{2,20}\s?[:：]$)"
 )
 
 BEGUN = re.compile(r"\A(?:On|Am|Le|El|Il|Em|No dia|A|Op|Den|W dniu|Dnia|dnia|Dne|[ÎI]n)\b")
@@ -60,15 +66,13 @@ OTHER_DIGIT = re.compile(r"(?![0-9])\d")  # Arabic, Persian, Devanagari
 
 INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # in introductions of right-to-left mails
 
-DAY = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
+DAY = re.compile(r"\b(?:19|20|25)\d\d\b|\d{1,2}[/.-]\d{1,2}[/.-]\d{2}")
 
 TIME = re.compile(r"\d[:.h]\d\d")
 
 ADDRESS = re.compile(r"[^\s<>@:]{1,64}@[^\s<>@]{1,200}")
 
 POINT = re.compile(r"\A\s*[*•-]\s")  # of a list
-
-DASHES_AROUND = re.compile(r"\A\s*-{2,}\s*(?P<inside>[^\s-].{0,400}?)\s*-{2,}\s*$")
 
 MAX_WORDS = 14  # of an introduction, beside its address
 
@@ -110,12 +114,25 @@ def split_introduction(line: str) -> tuple[str, str]:
 def introduces_quote(line: str, people: list[str]) -> bool:
     """Whether a line right above quoted ones introduces them: it names who wrote, or a person or address with a date."""
     line = bare_line(line)[:MAX_LINE]
-    if BARE_ATTRIBUTION.match(line):
+    if BARE_ATTRIBUTION.match(line) or names_a_writer(line, people):
         return True
     if not DATE.search(line) or count_beside_address(line) > MAX_WORDS:
         return False
     is_dated = line.endswith((":", "：")) and bool(TIME.search(line))
     return is_dated or bool(ADDRESS.search(line)) or any(name in line.lower() for name in people)
+
+
+def names_a_writer(line: str, people: list[str]) -> bool:
+    """Whether it is a name and one or two words more, as "Ann Ode said:"; one that ends in the name greets somebody."""
+    beside = (line[len(name) :] for name in people if line.lower().startswith(f"{name} "))
+    return line.endswith((":", "：")) and any(len(words.rstrip(" :：").split()) in (1, 2) for words in beside)
+
+
+def is_dashed_introduction(line: str) -> bool:
+    """`---- Ann wrote ----`: nobody writes this but a program, whether it marks its quotes or not."""
+    inside = bare_line(line[:MAX_LINE])
+    is_short = len(inside.split()) <= MAX_BARE_WORDS
+    return is_short and bool(DASHES_AROUND.match(line[:MAX_LINE]) and BARE_ATTRIBUTION.match(inside))
 
 
 def bare_line(line: str) -> str:

@@ -9,7 +9,13 @@ import re
 from collections.abc import Iterable
 
 from revinst.corpus.blocks import DASHED, MAX_LINE, cut_at_marks, is_quoted
-from revinst.corpus.introductions import attribution_length, introduces_quote, introduces_the_rest, split_introduction
+from revinst.corpus.introductions import (
+    attribution_length,
+    introduces_quote,
+    introduces_the_rest,
+    is_dashed_introduction,
+    split_introduction,
+)
 from revinst.corpus.signatures import cut_signature
 
 MAX_ATTRIBUTION_LINES = 5
@@ -22,7 +28,7 @@ PGP_HEADERS = re.compile(r"\A(?:[\w-]+: [^\n]*\n)*+\n?")
 
 # An address that is wrapped before its bracket, which then looks like a quote: "<ann@example.org\n> wrote:"
 WRAPPED_ADDRESS = re.compile(
-    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n>[ \t]?(?P<end>[^\n>]{0,80}[:：])[ \t]*$",
+    r"\s{0,3}<\s{0,3}(?:mailto:[^<>\n]{0,80}<?)?(?P<address>[^<>\s@]{1,64}@[^<>\s@]{1,200})>?[ \t]*\n{1,2}>[ \t]?(?P<end>[^\n>]{0,80}[:：])[ \t]*$",
     re.MULTILINE,
 )
 
@@ -32,7 +38,8 @@ INITIALS = re.compile(r"\A\s{0,4}[A-Z]{1,3}>")
 
 WIDTHS = (62, 82)  # characters of a line that was wrapped
 
-PIPED = re.compile(r"\A\s*(?:\||[A-Z]{1,3}>)(?!.*\|\s*$)")  # a table ends its lines with a bar
+# A table ends its lines with a bar.
+PIPED = re.compile(r"\A\s*(?:[|\u2502\u00a6\u00bb\uff1e]|&gt;|:\s|[A-Za-z]{1,12}>)(?!.*\|\s*$)")
 
 ORNAMENT = re.compile(r"\A\s*>>[>\s]*[^<>\s].*<<\s*$")  # ">>> read this <<<"
 
@@ -78,7 +85,9 @@ def drop_quoted(lines: list[str], people: list[str]) -> list[str]:
         if is_above_quote and (length or introduces_quote(line, people)):
             kept = drop_name(drop_dashed(kept), line) + [own] * bool(own)
             number += length or 1
-        elif length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:])):
+        elif is_dashed_introduction(line) or (
+            length and introduces_the_rest(" ".join(introduction[:length]), "".join(kept[-1:]))
+        ):
             kept = drop_name(drop_dashed(kept), line) + [own] * bool(own)
             break  # the client quotes without marks
         else:
@@ -102,7 +111,7 @@ def drop_name(kept: list[str], introduction: str) -> list[str]:
 
 
 def find_quoted(lines: list[str], people: list[str]) -> list[bool]:
-    """Which lines are quoted: by `>`; by `|` or initials too, where an introduction stands above them."""
+    """Which lines are quoted: by `>`; by `|`, other marks or a name too, where an introduction stands above them."""
     found, above, is_open = [], "", False
     initials = [INITIALS.match(line) for line in lines]
     marked = find_marked(lines)

@@ -28,7 +28,48 @@ BLOCKS = {
     "reply mark": "-----Reply Message-----",
     "one line": "----- Mensagem repassada ----- De: Kim Ode <kim@example.com>Para: alex@example.comEnviado: 2 de março de 2026",
 }
+NAMES = {  # from, date, to and subject, without an address
+    "serbian": ("Од", "Датум", "За", "Тема"),
+    "bulgarian": ("От", "Изпратено", "До", "Относно"),
+    "catalan": ("De", "Enviat el", "Per a", "Assumpte"),
+    "icelandic": ("Frá", "Dagsetning", "Til", "Efni"),
+    "persian": ("از", "تاریخ", "به", "موضوع"),
+    "hindi": ("प्रेषक", "दिनांक", "प्रति", "विषय"),
+    "malay": ("Daripada", "Tarikh", "Kepada", "Subjek"),
+    "taiwanese": ("寄件人", "寄件日期", "收件人", "主旨"),
+    "japanese": ("送信者", "送信日時", "宛先", "件名"),
+    "korean": ("보낸사람", "보낸날짜", "받는사람", "제목"),
+    "georgian": ("ვისგან", "გაგზავნილია", "ვის", "თემა"),
+    "mail.ru": ("От кого", "Дата", "Кому", "Тема"),
+    "french apple": ("Expéditeur", "Date", "Destinataire", "Objet"),
+    "gmail of old": ("_From", "_Sent", "_To", "_Subject"),
+}
+for language, (sender, sent, receiver, about) in NAMES.items():
+    mark = "_" if sender[0] == "_" else ""
+    names = (
+        f"{sender}:{mark} Kim Ode",
+        f"{sent}:{mark} 2.3.2026 9:00",
+        f"{receiver}:{mark} Alex Moreau",
+        f"{about}:{mark} X",
+    )
+    BLOCKS[f"names in {language}"] = "\n".join(names)
+BLOCKS |= {
+    "date and subject above a name": "Date: Mon, 2 Mar 2026 09:00:00 +0100\nSubject: Garden\nFrom: Kim Ode",
+    "receiver last": "Datum: Mon, 2 Mar 2026 09:00:00 +0100\nOnderwerp: Tuin\nVan: Kim Ode\nAan: Alex Moreau",
+    "norwegian mark": "-------- Opprinnelig melding --------\nFra: Kim Ode\nDato: 02.03.2026 09:00\nTil: Alex\nEmne: Hage",
+    "mark of nobody": "-------- Áframsent X --------\nFra: Kim Ode\nDato: 02.03.2026 09:00\nTil: Alex\nEmne: Hage",
+    "latvian": "No: Kim Ode <kim@example.com>\nNosūtīts: 2026. gada 2. marts 9:00\nKam: Alex Moreau\nTēma: X",
+    "lotus": "-----Kim Ode/Garden/Example wrote: -----\nTo: Alex Moreau/Garden\nFrom: Kim Ode/Garden\nDate: 03/02/2026 09:00AM\nSubject: X",
+    "two headers below a mark": '--- Оригінальне повідомлення ---\nВід кого: "Кім Оде" <kim@example.com>\nДата: 2 березня 2026, 09:00:00',
+    "a table": "---- Replied Message ----\n| From | Kim Ode<kim@example.com> |\n| Date | 03/02/2026 09:00 |\n| To | alex@example.com |",
+    "on behalf": "From: list@example.com [mailto:list@example.com]\nOn Behalf Of Kim Ode\nSent: Monday, March 2, 2026 9:00\nTo: alex@example.com\nSubject: X",
+}
 INTRODUCTIONS = {
+    "roundcube in Swedish": "2026-03-02 09:00 skrev Kim Ode:",
+    "roundcube in Dutch": "Kim Ode schreef op 2026-03-02 09:00:",
+    "roundcube in Russian": "Kim Ode писал(а) 02.03.2026 09:00:",
+    "yahoo in Japanese": "2026年3月2日月曜日 9:00:12 JST、Kim Ode <kim@example.com>が作成:",
+    "apple in Thai": "Kim Ode <kim@example.com> เขียนเมื่อ 2 มี.ค. 2569 เวลา 09:00:",
     "unknown verb": "2. mars 2026 kl. 09:00 ritaði Kim Ode <kim@example.com>:",
     "wrapped address": "Am Mo., 2. März 2026 um 09:00 Uhr schrieb Kim Ode <kim@example.com\n>:",
     "wrapped before the verb": "On Mon, Mar 2, 2026 at 9:00 AM Kim Ode <kim@example.com\n> wrote:",
@@ -45,6 +86,24 @@ INTRODUCTIONS = {
     "groupwise": ">>> Kim Ode <kim@example.com> 3/2/2026 9:00 AM >>>",
 }
 ABOVE_QUOTES = {
+    **{
+        f"only a name, {verb}": f"Kim Ode {verb}:"
+        for verb in (
+            "írta",
+            "napsal(a)",
+            "kirjoitti",
+            "написал",
+            "je napisao",
+            "έγραψε",
+            "yazdı",
+            "a scris",
+            "写道",
+            "さんは書きました",
+            "đã viết",
+            "said",
+        )
+    },
+    "address and verb": "Kim J. Ode <kim@example.com> antwortete:",
     "hungarian": '2026.03.02. 9:00 keltezéssel, "Kim Ode" írta:',
     "no colon": "2026/3/2 Kim Ode <kim@example.com>",
     "dashes": "---- Kim Ode wrote ----",
@@ -79,6 +138,10 @@ PROSE = {
     "an ornament": "Come and see us.\n>>> >>>  https://example.com <<<\nThe link is above.",
     "a date to somebody": "Date: 2 March\nTo: whoever reads this\n\nBring a ladder.",
     "written to": "On Mon, 2 Mar 2026 at 9:00 I sent it to kim@example.com and waited\n\nfor a week.",
+    "someone greeted": "Dear Kim Ode:\n\nbring a ladder.",
+    "a poem": "-- The rain --\nfalls on the garden;\n-- the wind --\nwrote nothing.",
+    "no, with a colon": "No: I can't.\nTo: the garden, then.\nSubject: closed.",
+    "a day told": "On Monday, Anna wrote: come at once, and on Tuesday she wrote: stay.\n\nSo I stayed.",
     "code": "def f(a):\n    return {'to': a}\n\nIt prints 10:30.",
 }  # fmt: skip
 
@@ -99,7 +162,7 @@ def test_introductions(name):
 
 @pytest.mark.parametrize("name", ABOVE_QUOTES)
 def test_introductions_above_quotes(name):
-    for mark in (">", "|") if name != "dashes" else (">",):
+    for mark in (">", "|", "»", "Kim>") if name != "dashes" else (">",):
         assert strip_quotes(f"{OWN}\n\n{ABOVE_QUOTES[name]}\n\n{mark} {THEIRS}\n{mark} Really.", PEOPLE) == OWN
 
 
@@ -186,3 +249,79 @@ def test_what_stands_below(footer):
 )
 def test_markup(html):
     assert strip_quotes(html_to_text(html), PEOPLE) == OWN
+
+
+@pytest.mark.parametrize("line", ["---- Kim Ode wrote ----", "----- Kim Ode <kim@example.com> schrieb: -----"])
+def test_an_introduction_between_dashes_needs_no_marks(line):
+    assert strip_quotes(f"{OWN}\n\n{line}\n\n{THEIRS}") == OWN
+
+
+def test_a_greeting_above_a_quote_stays():
+    assert strip_quotes(f"Dear Kim Ode:\n\n> {THEIRS}\n\n{OWN}", PEOPLE) == f"Dear Kim Ode:\n\n{OWN}"
+
+
+DEVICES = [
+    "Sent from [Mail](https://go.example/fwlink/?LinkId=550986) for Windows",
+    "Sent with [Proton Mail](https://proton.example/) secure email.",
+    "Sent via [Superhuman](https://sprh.example/?vip=alex@example.com)",
+    "Envoyé avec la messagerie sécurisée Proton Mail.",
+    "Enviado con Proton Mail correo seguro.",
+    "Enviado por Samsung Mobile",
+    "Verzonden vanuit Mail voor Windows",
+    "Skickat från E-post för Windows",
+    "Sendt fra Mail til Windows",
+    "Wysłano z mojego iPhone'a",
+    "Отправлено из мобильного приложения Яндекс Почты",
+    "从 Windows 版邮件发送",
+    "تم الإرسال من iPhone الخاص بي",
+    "Gửi từ iPhone của tôi",
+    "Este mensaje ha sido enviado desde mi BlackBerry",
+    "Sent on the Sprint® Now Network from my BlackBerry®",
+    "-- Sent from my Palm Pre",
+    "*Sent from my iPhone*",
+    "[Sent from my iPhone]",
+    "Sent from the all new AOL app for iOS",
+    "Sicher versendet mit Tutanota.\nhttps://tuta.example",
+    "Sent wirelessly from my BlackBerry device on the Bell network.\nEnvoyé de mon BlackBerry",
+    "Virus-free. www.avast.example",
+    "---\nThis email has been checked for viruses by Avast antivirus software.\nhttps://www.avast.example/antivirus",
+    "Diese E-Mail wurde von Avast-Antivirussoftware auf Viren geprüft.\nhttps://www.avast.example/antivirus",
+]
+
+
+@pytest.mark.parametrize("line", DEVICES)
+def test_what_programs_say_of_themselves(line):
+    assert strip_quotes(f"{OWN}\n\n{line}\n") == OWN
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "The letter was sent from Rome and took a week.",
+        "He got it from the Proton lab, sent with love.",
+        "My doctor says that the virus is gone.",
+        "The virus scanner Avast is free, says Kim.",
+        "Kaspersky wrote a book about viruses, which I never finished reading to its very end, and I am sorry.",
+        "*Sent flowers to Kim*",
+        "- Mail the keys",
+        "Sent with my love, the iPhone is yours now.",
+    ],
+)
+def test_sentences_that_look_like_them_stay(own):
+    assert strip_quotes(f"{OWN}\n\n{own}") == f"{OWN}\n\n{own}"
+
+
+FOOTERS = [
+    f"{'_' * 47}\nGarden mailing list\nGarden@lists.example.org\nhttps://lists.example.org/a\n{'_' * 47}\nOther mailing list\nOther@lists.example.org\nhttps://lists.example.org/b",
+    f"{'_' * 47}\ngarden mailing list\nhttps://lists.example.org/mailman/listinfo/garden",
+    f"{'_' * 47}\nGarden Mailingliste\nJetzt ein- oder austragen:\nhttps://lists.example.org/mailman/listinfo/garden",
+    f"{'#' * 72}\n\nTo unsubscribe from the GARDEN list, click the following link:\nhttps://www.lists.example/cgi-bin/WA.exe?SUBED1=GARDEN&A=1",
+    "-=-=-=-=-=-=-=-=-=-=-=-\nYou receive all messages sent to this group.\nView/Reply Online: https://garden.example/12\nUnsubscribe: https://garden.example/unsub [alex@example.com]\n-=-=-=-=-=-=-=-=-=-=-=-",
+    "\u2500" * 10 + "\n\nAlex Moreau\n\nt. 555-010-0702\n\nhttp://www.example.com/",
+    "- - - - - -\n\nAlex Moreau\n\nt. 555-010-0702\n\nhttp://www.example.com/",
+]
+
+
+@pytest.mark.parametrize("footer", FOOTERS)
+def test_footers_of_lists_and_cards_below_rules(footer):
+    assert strip_quotes(f"{OWN}\n\n{footer}") == OWN
