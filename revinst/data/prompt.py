@@ -28,12 +28,17 @@ from revinst.errors import UserError
 SLOT = re.compile(r"\{(instruction|context|response)\}")
 
 CHAT_REQUEST = "Write the instruction that the following text answers. Reply with the instruction only.\n\n"
+CHAT_ANSWER = "An answer."
+HARD_TEXT = (
+    'Of "all" <kinds>, it\'s & \\n {so}:\n\n  it went\ton'  # what a chat template that escapes, trims or cuts changes
+)
+OPENED_THOUGHT = re.compile(r"(<(\w+:)?think(ing)?(:\w+)?>|\[THINK\])\s*\Z")
 
 
 # Some chat templates tell the day. It is always the same here, the one that Llama 3.1's has where nobody says: with
 # today's a run could not be gone on with tomorrow.
 DAY = datetime.datetime(2024, 7, 26)
-DAY_PARTS = "".join(f"|replace('%{c}', '{DAY.strftime('%' + c)}')" for c in ("-d", "d", *"aAbBmyYjHMS"))
+DAY_PARTS = "".join(f"|replace('%{c}', '{DAY.strftime('%' + c)}')" for c in ("-d", "d", *"aAbBmyYjHIMSpF"))
 SAME_DAY = f"{{%- macro strftime_now(format) -%}}{{{{ format{DAY_PARTS} }}}}{{%- endmacro -%}}"
 
 
@@ -135,29 +140,52 @@ def build_chat_template(tokenizer: Any) -> Template:
     """The base's chat template around our request, the text as the user's turn, the instruction as the answer."""
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise UserError("data.template chat: this base's tokenizer has no chat template; use blog or alpaca")
-    text = render_chat(tokenizer, CHAT_REQUEST + "Context: {context}\n\n{response}")
+    content = CHAT_REQUEST + "Context: {context}\n\n{response}"
+    text, hard = (render_chat(tokenizer, content.replace("{response}", slot)) for slot in ("{response}", HARD_TEXT))
+    if content not in text or hard != text.replace("{response}", HARD_TEXT):
+        raise bad_chat("does not render a question as it is written")
     bos = tokenizer.bos_token
     parsed = parse_template("chat", text + "{instruction}")
-    return Template("chat", parsed.text, parsed.target, has_bos=bool(bos) and text.startswith(bos))
+    return Template("chat", parsed.text, parsed.target, has_bos=bool(bos) and text.lstrip().startswith(bos))
 
 
 def render_chat(tokenizer: Any, content: str) -> str:
     """One turn of the user in the base's chat template, and what begins an answer, without thinking where it knows how.
 
-    Raises UserError where the template needs more than that.
+    What begins an answer is asked twice: for one to be written, and before one that is there. Where both agree but for
+    whitespace the first counts. The second may go on, with a turn's name or a channel, and may lack a thought that the
+    first opens, in which an answer would be lost. Raises UserError where the template needs more than that.
     """
-    from jinja2 import TemplateError
-
-    messages, template = [{"role": "user", "content": content}], tokenizer.get_chat_template()
-    template = SAME_DAY + template if "strftime_now" in template else template
-    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    question = {"role": "user", "content": content}
+    asked = render_turns(tokenizer, [question], add_generation_prompt=True)
     try:
+        turns = render_turns(tokenizer, [question, {"role": "assistant", "content": CHAT_ANSWER}])
+    except UserError:
+        turns = ""
+    before, found, _ = turns.rpartition(CHAT_ANSWER)
+    goes_on = bool(found) and before.startswith(asked.rstrip()) and before.rstrip() != asked.rstrip()
+    if not goes_on and not OPENED_THOUGHT.search(asked):
+        return asked
+    if not goes_on and not (found and content in before and asked.startswith(before)):
+        raise bad_chat("begins an answer with a thought, and shows none without")
+    return before
+
+
+def render_turns(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "enable_thinking": False}
+    try:
+        template = tokenizer.get_chat_template()
+        template = SAME_DAY + template if "strftime_now" in template else template
         return tokenizer.apply_chat_template(messages, chat_template=template, **options)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise UserError(
-            f"data.template chat: this base's chat template does not render a lone question ({error}); to train it "
-            "nevertheless, write the prompt into a text file and set data.template to that"
-        ) from error
+    except Exception as error:  # a chat template is somebody's program
+        raise bad_chat(f"does not render a lone question ({' '.join(str(error).split())[:200]})") from error
+
+
+def bad_chat(what: str) -> UserError:
+    return UserError(
+        f"data.template chat: this base's chat template {what}; to train it nevertheless, write the prompt into a text "
+        "file and set data.template to that"
+    )
 
 
 def render_prompt(template: Template, example: Example, with_context: bool = False) -> Prompt:

@@ -59,6 +59,7 @@ def choose(
     hardware: of `choose_proved`. available_gib: what base, adapter and step may take there together; None: enough.
     Raises UserError for what was asked for and can't be had.
     """
+    check_positions(network, settings.base, rows.seq_len)
     shape, layers = shape_of(network), network.layers
     fused, why_fused = choose_layers(layers, settings.kernels, on_gpu=hardware.on_gpu, triton=hardware.triton)
     if fused and (differs := why_not_fused(network.base.config, machine.device if machine.is_here else CPU)):
@@ -79,6 +80,18 @@ def choose(
         "recompute": f"{division.recomputed} of {len(layers)} layers recompute activations",
     }
     return Choices(shape, step, fused, division, reasons)
+
+
+def check_positions(network: Network, base: str, seq_len: int) -> None:
+    """Raises UserError for rows that may hold a text longer than the table of learned positions (OPT, BioGPT)."""
+    words, longest = network.base.get_input_embeddings(), getattr(network.base.config, "max_position_embeddings", None)
+    tables = [m for m in network.decoder.modules() if isinstance(m, torch.nn.Embedding) and m is not words]
+    learned = any(table.num_embeddings - getattr(table, "offset", 0) == longest for table in tables)
+    if learned and longest is not None and seq_len > longest:
+        raise UserError(
+            f"data.seq_len {seq_len}: model.base {base} has learned the positions of {longest} tokens and knows none "
+            f"beyond; set data.seq_len to {longest} or less"
+        )
 
 
 def build_empty(base: str, lora: LoraSettings, quantization: str = "none") -> Network:

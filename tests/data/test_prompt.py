@@ -157,7 +157,11 @@ TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assist
 
 
 @pytest.mark.parametrize(
-    ("form", "day"), [("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%d", "2024-07-26"), ("%A, %B %-d", "Friday, July 26")]
+    ("form", "day"),
+    [
+        *[("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%d", "2024-07-26"), ("%A, %B %-d", "Friday, July 26")],
+        *[("%I:%M %p", "12:00 AM"), ("%F", "2024-07-26")],
+    ],
 )
 def test_a_chat_template_that_tells_the_day_always_tells_the_same(chat_of, form, day):
     """Where it may say the day, in a macro of its own too, and asks whether it can."""
@@ -177,6 +181,59 @@ def test_a_chat_that_can_think_does_not(chat_of):
 def test_a_chat_template_that_needs_more_is_refused(chat_of, text):
     with pytest.raises(UserError, match="this base's chat template does not render a lone question"):
         chat_of(text + TURNS)
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+ANSWERS = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+HARMONY = "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}"
+HARMONY += "<|message|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+INST = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+INST += "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+EMPTY = CHATML.replace("{{ m.content", "{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' }}{{ m.content")
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        (CHATML, "<|im_end|>\n<|im_start|>assistant\n"),  # no word of `add_generation_prompt`
+        (HARMONY, "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        (INST, " [/INST]"),
+        (CHATML + ANSWERS, "<|im_end|>\n<|im_start|>assistant\n"),  # QwQ, DeepSeek-R1: always a thought
+        (EMPTY + ANSWERS, "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        (CHATML.replace("{% for", "{{ raise_exception('') if messages|length > 1 }}{% for"), "<|im_end|>\n"),
+    ],
+)
+def test_an_answer_begins_as_in_the_chats_own_answers(chat_of, text, before):
+    assert chat_of(text).text.endswith("only.\n\nContext: {context}\n\n{response}" + before + "{instruction}")
+
+
+def test_a_thought_that_nothing_shows_closed_is_refused(chat_of):
+    alone = "{{ raise_exception('') if messages|length > 1 }}"
+    with pytest.raises(UserError, match="begins an answer with a thought"):
+        chat_of(alone + CHATML + ANSWERS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *["m.content | e", "m.content | tojson", "m.content[:120]", "m.content | replace('\n\n', '\n')", "m.text"],
+        *["m.content | replace('\t', ' ')", "m.content | indent", "m.content[0].text"],
+    ],
+)
+def test_a_chat_template_that_changes_texts_is_refused(chat_of, content):
+    with pytest.raises(UserError, match="does not render a question as it is written") as refused:
+        chat_of("{% for m in messages %}<{{ m.role }}>{{ CONTENT }}{% endfor %}<assistant>".replace("CONTENT", content))
+    assert "\n" not in str(refused.value)
+
+
+def test_named_chat_templates_without_a_default_are_refused(chat_of):
+    with pytest.raises(UserError, match=r"does not render a lone question \(This model has multiple chat templates"):
+        chat_of({"rag": TURNS, "tool_use": TURNS})
+    assert chat_of({"default": TURNS, "tool_use": ""}).text == chat_of(TURNS).text
+
+
+def test_a_beginning_behind_whitespace_is_one(chat_of):
+    assert chat_of("{{ ' ' ~ bos_token }}" + TURNS).has_bos and not chat_of(TURNS).has_bos
 
 
 def test_a_base_without_chat_template_is_refused(llama):

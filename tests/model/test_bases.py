@@ -9,7 +9,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
 from revinst.model import attention, network, proof
-from revinst.model.build import build_empty
+from revinst.model.build import build_empty, check_positions
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.model.proof import prove
@@ -133,6 +133,22 @@ def test_fit_and_plan_take_it_or_refuse_it_in_one_line(model_type, says, tmp_pat
     case = check_all_linear(CONFIG_MAPPING[model_type](), tmp_path)
     assert case.status == ("refused" if says else "exact"), case
     assert re.search(says, case.what) and "\n" not in case.what
+
+
+@pytest.mark.parametrize("model_type", ["opt", "gpt_bigcode", "biogpt"])
+def test_rows_longer_than_learned_positions_are_refused(model_type, tmp_path):
+    tiny_config(model_type, max_position_embeddings=256).save_pretrained(tmp_path)
+    learned = build_empty(str(tmp_path), LoraSettings(r=2))
+    check_positions(learned, "base", 256)
+    with pytest.raises(UserError, match=r"data\.seq_len 257: .* the positions of 256 tokens .* 256 or less"):
+        check_positions(learned, "base", 257)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi"])
+def test_other_positions_go_on(model_type, tmp_path):
+    """Rotary angles are made for any, beyond the trained length too."""
+    tiny_config(model_type, max_position_embeddings=256).save_pretrained(tmp_path)
+    check_positions(build_empty(str(tmp_path), LoraSettings(r=2)), "base", 1000)
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "gpt_oss"])
