@@ -10,6 +10,7 @@ from revinst.config.parser import build_parser as build_options
 from revinst.config.parser import read_config
 from revinst.config.settings import Config
 from revinst.config.shipped import say_shipped
+from revinst.config.stored import check_own_folder
 from revinst.config.trainer_flags import check_trainer_flags
 from revinst.errors import UserError
 from revinst.launch.ranks import is_first_process, is_of_agent
@@ -26,6 +27,7 @@ def main(args: list[str]) -> int:
         raise UserError(f"give a config, as in `revinst fit quickstart`{say_shipped()}")
     config = read_config(args)
     check_trainer_flags(config)
+    check_own_folder(config, args)
     from revinst.data.inputs import check_inputs  # the first that takes half a second
 
     check_inputs(config.data, config.model.base)

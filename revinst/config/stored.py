@@ -4,11 +4,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
 
-from revinst.config.file import is_stored, read_config_file, take_config
+from revinst.config.file import config_files, is_stored, read_config_file, take_config
 from revinst.config.keys import as_before, flatten, leave_out, take_old_keys, unknown_keys
 from revinst.config.parser import dump_config, read_config
 from revinst.config.settings import Config
@@ -51,6 +52,22 @@ def read_run_config(
         translated = Path(folder) / path.name
         translated.write_text(yaml.safe_dump(taken), encoding="utf-8", newline="\n")
         return read_config([*as_before(), "--config", str(translated), *overrides], own)
+
+
+def check_own_folder(config: Config, args: list[str]) -> None:
+    """Raises UserError for the config of a run that was copied or moved: it names the folder that the run had, and to
+    go on there, or to begin anew there, is not what was asked for.
+    """
+    if {"--run_name", "--runs_dir"} & {arg.partition("=")[0] for arg in args}:
+        return
+    named = Path(config.runs_dir) / config.run_name
+    for path in filter(is_stored, config_files(take_config(args))):
+        folder = Path(path).absolute().parent
+        if named.resolve() != folder.resolve():
+            raise UserError(
+                f"{path}: the config of a run that was copied or moved, it names {named}; to go on in its folder: "
+                f"--runs_dir {quote(str(folder.parent))} --run_name {quote(folder.name)}; to train anew: --run_name NEW"
+            )
 
 
 def default_config() -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import hashlib
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, time, timedelta
 from decimal import Decimal
 from math import isfinite
 
@@ -117,8 +118,11 @@ def spell(value: object, between: str) -> object:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int | float | Decimal | date):
+    if isinstance(value, int | float | Decimal | date | time | timedelta):
         return str(value)
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
     if isinstance(value, list):
         parts = [part for part in (spell(each, between) for each in value) if part is not None]
         return between.join(map(str, parts)) if all(isinstance(part, str) for part in parts) else value
@@ -127,13 +131,13 @@ def spell(value: object, between: str) -> object:
 
 def read_id(value: object, column: str) -> str:
     """ "" where there is none: null, an empty cell of a CSV file, or what a table of numbers has instead."""
-    if isinstance(value, float) and (not isfinite(value) or value.is_integer()):
-        value = spell(value, "")
+    value = value if isinstance(value, list) else spell(value, "")
     if value is None:
         return ""
-    if not isinstance(value, str | int):
+    if not isinstance(value, str):
         raise BadRecord(f"{column!r} must be text or a whole number")
-    return check_text(str(value), column)
+    text = check_text(value.strip(), column)
+    return "" if is_blank(text) else text
 
 
 def check_text(text: str, column: str) -> str:

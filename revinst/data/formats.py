@@ -4,9 +4,11 @@ import codecs
 import csv
 import json
 import lzma
+import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 
 from revinst.data.invisible import clean_name
@@ -26,6 +28,8 @@ USUAL = {
     "hebrew": "WINDOWS-1255",
 } | {"arabic": "WINDOWS-1256"}
 LOOK_AT_BYTES = 100_000  # of a file whose encoding is guessed
+SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+OTHER_NUMBER = "another number of columns than the header"
 Records = Iterator[tuple[str, object]]
 
 
@@ -38,7 +42,10 @@ def to_utf_8(path: Path) -> str:
     from charset_normalizer import from_bytes
 
     with open_unpacked(path) as file:
-        found = from_bytes(file.read(LOOK_AT_BYTES)).best()
+        content = file.read(LOOK_AT_BYTES)
+    if b"\0" in content:
+        return "it is no text at all: see what kind of file it is (a table of Excel's, an archive?)"
+    found = from_bytes(content).best()
     script = find_script(str(found)) if found is not None else ""
     # Those of one byte a letter are told apart by letters that a file may not have, so it is the usual one.
     name = USUAL.get(script) or (found.encoding.upper() if found is not None else WESTERN)
@@ -146,31 +153,52 @@ def parse_list(path: Path) -> Records:
 
 def read_csv(path: Path) -> Records:
     allow_long_csv_fields()
-    reader = None
+    reader, before = None, 0
     try:
-        delimiter = find_delimiter(path)
+        before, delimiter = find_header(path)
         with open_text(path) as text:
-            reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-            _ = reader.fieldnames  # reads the header
-            first_line = reader.line_num + 1  # a quoted field may span several lines: a record is named by its first
-            for record in reader:
-                where, first_line = f"{path}:{first_line}", reader.line_num + 1
-                short_or_long = None in record or None in record.values()
-                yield where, BadRecord("another number of columns than the header") if short_or_long else record
+            reader = csv.reader(islice(text, before, None), delimiter=delimiter, strict=True)
+            header = next(reader, [])
+            check_names(header, path)
+            first_line = before + reader.line_num + 1  # a quoted field may span lines: a record is named by its first
+            for cells in reader:
+                where, first_line = f"{path}:{first_line}", before + reader.line_num + 1
+                if not any(cell.strip() for cell in cells):  # below its rows Excel writes empty ones
+                    continue
+                is_whole = len(cells) == len(header)
+                yield where, dict(zip(header, cells, strict=True)) if is_whole else BadRecord(OTHER_NUMBER)
     except (csv.Error, UnicodeDecodeError) as error:
         advice = f"; {to_utf_8(path)}" if isinstance(error, UnicodeDecodeError) else ""
-        line = reader.line_num if reader else 0
+        line = before + (reader.line_num if reader else 0)
         raise UserError(f"{path}:{line}: not a CSV file in UTF-8 ({error}){advice}") from None
 
 
-def find_delimiter(path: Path) -> str:
-    """The one that makes the most columns of the header."""
+def find_header(path: Path) -> tuple[int, str]:
+    """(how many lines lie before it: blank ones, and one such as `sep=;`, which Excel reads; the delimiter)."""
+    with open_text(path) as text:
+        for number, line in enumerate(text):
+            if hint := SEPARATOR.fullmatch(line):
+                return number + 1, hint[1]
+            if line.strip():
+                return number, find_delimiter(path, number)
+    return 0, ","
+
+
+def find_delimiter(path: Path, before: int = 0) -> str:
+    """The one that makes the most columns of the header, which lies below `before` lines; a .tsv's is a tab if any."""
 
     def count_columns(delimiter: str) -> int:
         with open_text(path) as text:
-            return len(next(csv.reader(text, delimiter=delimiter), []))
+            return len(next(csv.reader(islice(text, before, None), delimiter=delimiter), []))
 
-    return max(",;\t|", key=count_columns)
+    return "\t" if kind_of(path) == ".tsv" and count_columns("\t") > 1 else max(",;\t|", key=count_columns)
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Of two columns of one name a record could hold but one. Those without a name are nobody's."""
+    cleaned = [name for name in map(clean_name, names) if name]
+    if twice := next((name for name in cleaned if cleaned.count(name) > 1), ""):
+        raise UserError(f"{path}: two columns are named {twice!r}; rename one")
 
 
 def read_parquet(path: Path) -> Records:
@@ -183,12 +211,32 @@ def read_parquet(path: Path) -> Records:
         if path.suffix.lower() in PACKED_SUFFIXES:
             with open_unpacked(path) as file:
                 source = pa.BufferReader(file.read())
-        for batch in pq.ParquetFile(source).iter_batches():
+        file = pq.ParquetFile(source)
+        check_names(file.schema_arrow.names, path)
+        labels = read_labels(file.schema_arrow.metadata)
+        for batch in file.iter_batches():
             for record in batch.to_pylist():
-                yield f"{path}[{number}]", record
+                yield f"{path}[{number}]", name_labels(record, labels)
                 number += 1
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+def read_labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Column -> its classes' names, which `datasets` writes beside the numbers that stand for them."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):  # somebody else's, or of another version
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    return {}
+
+
+def name_labels(record: dict[str, object], labels: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    """The record with the names of its classes; -1 is none's."""
+    for column, names in labels.items():
+        number = record.get(column)
+        if isinstance(number, int) and number < len(names):
+            record[column] = names[number] if number >= 0 else None
+    return record
 
 
 READERS: dict[str, Callable[[Path], Records]] = {

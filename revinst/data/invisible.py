@@ -10,7 +10,9 @@ RANGES = (
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 INVISIBLE = re.compile(f"[{RANGES}]+")
-VISIBLE = re.compile(rf"[^\s{RANGES}]")
+# Nor does anybody see control characters, the object that a copied text has lost, and what is no character.
+NOTHING = "\x00-\x08\x0e-\x1b\x7f-\x9f\ufdd0-\ufdef\ufffc\ufffe\uffff"
+VISIBLE = re.compile(rf"[^\s{RANGES}{NOTHING}]")
 
 
 def drop_invisible(text: str) -> str:

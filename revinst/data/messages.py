@@ -14,7 +14,14 @@ from contextlib import suppress
 
 from revinst.data.formats import BadRecord
 
-Message = tuple[str, object]  # role and content
+Message = tuple[str, object, bool]  # role, content, and whether it calls a tool
+CALLS = ("tool_calls", "function_call")
+# Columns of public data sets; Alpaca's are told apart below.
+USUAL_PAIRS = [
+    (asked, answered)
+    for asked in ("instruction", "prompt", "question", "query")
+    for answered in ("response", "completion", "answer")
+] + [("input", "target"), ("source", "target"), ("inputs", "targets")]
 Record = Mapping[str, object]
 
 
@@ -37,25 +44,35 @@ def open_messages(record: Record, columns: dict[str, str]) -> Record:
     for field, (column, role) in named.items():
         messages = list_messages(record[column], column)
         start = 0
-        if field == "response" and named.get("instruction", ("",))[0] == column:
+        if field != "instruction" and named.get("instruction", ("",))[0] == column:
             asks = named["instruction"][1]
             start = find_role(messages, asks, column, 0) + 1
-            follows = messages[start][0] if start < len(messages) else "nothing"
-            if follows != role:
-                raise BadRecord(f"{column!r}: the first {asks!r} is followed by {follows!r}, not by {role!r}")
+            if field == "response":
+                check_answer(messages[start:], asks, role, column)
+            else:  # what is said after the answer was not there when it was written
+                messages, start = messages[:start], 0
         is_optional = field not in ("instruction", "response")
-        if is_optional and all(name != role for name, _ in messages):
+        if is_optional and all(name != role for name, *_ in messages):
             texts[columns[field]] = None
         else:
             texts[columns[field]] = join_parts(messages[find_role(messages, role, column, start)][1], column)
     return {**record, **texts}
 
 
+def check_answer(following: list[Message], asks: str, role: str, column: str) -> None:
+    """Raises BadRecord where somebody else speaks after the request, or what answers it is the call of a tool."""
+    follows = following[0][0] if following else "nothing"
+    if follows != role:
+        raise BadRecord(f"{column!r}: the first {asks!r} is followed by {follows!r}, not by {role!r}")
+    if following[0][2]:
+        raise BadRecord(f"{column!r}: the first {asks!r} is followed by the call of a tool")
+
+
 def find_role(messages: list[Message], role: str, column: str, start: int) -> int:
     for number in range(start, len(messages)):
         if messages[number][0] == role:
             return number
-    roles = ", ".join(dict.fromkeys(name for name, _ in messages)) or "none"
+    roles = ", ".join(dict.fromkeys(name for name, *_ in messages)) or "none"
     raise BadRecord(f"no {role!r} in {column!r} (its roles: {roles})")
 
 
@@ -64,7 +81,7 @@ def count_requests(record: object, columns: dict[str, str]) -> int:
     found = split_name(record, columns["instruction"]) if isinstance(record, Mapping) else None
     if not found or not isinstance(record, Mapping):
         return 1
-    return sum(role == found[1] for role, _ in list_messages(record[found[0]], found[0]))
+    return sum(role == found[1] for role, *_ in list_messages(record[found[0]], found[0]))
 
 
 def list_messages(value: object, column: str) -> list[Message]:
@@ -82,7 +99,7 @@ def read_message(message: object, column: str) -> Message:
         role = next((message[name] for name in ("role", "from") if message.get(name) is not None), None)
         content = next((message[name] for name in ("content", "value", "text") if message.get(name) is not None), None)
         if isinstance(role, str):
-            return role, content
+            return role, content, any(message.get(name) for name in CALLS)
     raise BadRecord(f"{column!r} holds something that is no message (role or from, content, value or text)")
 
 
@@ -111,12 +128,16 @@ def rank_of(reply: dict[str, object]) -> float:
 
 
 def suggest_columns(record: Record) -> str:
-    """What data.columns could be for a record that lacks ours: by the roles of its messages, or Alpaca's names."""
+    """What data.columns could be for a record that lacks ours: by usual names, or by the roles of its messages."""
+    by_name = {str(name).lower(): str(name) for name in record}
+    for asked, answered in USUAL_PAIRS:
+        if asked in by_name and answered in by_name:
+            return f"{{instruction: {by_name[asked]}, response: {by_name[answered]}}}"
     if "instruction" in record and "output" in record:
         return "{context: input, response: output}" if "input" in record else "{response: output}"
     for column, value in record.items():
         try:
-            roles = [role for role, _ in list_messages(value, str(column)) if role != "system"]
+            roles = [role for role, *_ in list_messages(value, str(column)) if role != "system"]
         except BadRecord:
             continue
         if len({*roles}) > 1:

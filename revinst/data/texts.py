@@ -8,6 +8,7 @@ from pathlib import Path
 from revinst.data.examples import Example, build_example, build_text, check_columns, find_columns, make_unique
 from revinst.data.formats import BadRecord, read_file, to_utf_8
 from revinst.data.messages import has_column
+from revinst.data.sources import say, shorten
 from revinst.data.unpacked import read_text
 from revinst.errors import UserError
 
@@ -33,6 +34,8 @@ def read_texts(
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_SUFFIXES)
         if not files:
             raise UserError(f"{path}: no {' or '.join(TEXT_SUFFIXES)} files in this folder")
+        if others := sorted(file.name for file in path.iterdir() if file not in files and file.name[0] != "."):
+            say(f"{path}: {shorten(others)} beside the texts, not read")
         for file in files:
             yield read_text_file(file, strip_citations, field)
     elif not path.is_file():

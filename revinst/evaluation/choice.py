@@ -95,6 +95,7 @@ def read_scored_predictions(path: Path) -> dict[str, dict[str, Any]]:
             for name in TEXTS:
                 if not isinstance(prediction.get(name, ""), str):
                     raise TypeError(f"{name} must be text")
+            json.dumps(prediction, ensure_ascii=False).encode()  # no lone surrogate, which no page could hold
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no prediction row ({error})") from None
         if example_id in predictions:

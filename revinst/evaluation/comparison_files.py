@@ -133,7 +133,7 @@ def list_side_by_side(
         found = [each[example_id] for each in predictions]
         row = {"id": example_id} | {name: first[name] for name in ("response", "reference") if name in first}
         row |= {"category": first["category"]} if (first.get("category") or "(none)") in categories else {}
-        row |= {field: each[TEXT] for field, each in zip(texts, found, strict=True)}
+        row |= {field: each.get(TEXT) or "" for field, each in zip(texts, found, strict=True)}
         row |= {field: each[metric] for field, each in zip(scores, found, strict=True) if each.get(metric) is not None}
         if len(found) == 2 and all(field in row for field in scores):
             row[GAIN] = found[1][metric] - found[0][metric]

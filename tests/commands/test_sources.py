@@ -109,3 +109,19 @@ def test_card_of_a_run_that_writes_responses(run):
     scores.write_text(json.dumps({"n": 9, "metrics": none, "baselines": baselines}))
     assert "| what is | - | - | - |" in build_card(trained, "me/it")
     shutil.rmtree(scores.parent)
+
+
+def test_a_run_that_was_copied_goes_on_in_no_other_folder(run, tmp_path, capsys):
+    """Its config names the folder that the run had: neither is that one trained on, nor begun anew."""
+    copy = shutil.copytree(run, tmp_path / "a copy")
+    before = hash_folder(run)
+    capsys.readouterr()
+    for named in (copy, copy / "config.yaml"):
+        assert run_in_process("fit", named, "--trainer.max_steps", 3) == 2
+        assert f"it names {run}; to go on in its folder: --runs_dir {tmp_path} --run_name 'a copy'" in (
+            capsys.readouterr().err
+        )
+    assert hash_folder(run) == before
+    assert run_in_process("fit", run) == 0
+    assert run_in_process("fit", copy, "--runs_dir", tmp_path, "--run_name", "a copy") == 0
+    assert capsys.readouterr().out.count("has finished") == 2

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from datetime import date
+from datetime import date, datetime, time
 from importlib.resources import files
 
 import numpy as np
@@ -353,4 +353,30 @@ def test_needs_decides_what_may_be_empty(tmp_path):
     path = write_lines(tmp_path / "rows.jsonl", b'{"response": "b"}')
     assert load_examples(path, needs=("response",))[0][0].instruction == ""
     with pytest.raises(UserError, match="no column 'instruction'"):
+        load_examples(path)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\ufeff\u2060"])
+def test_an_id_that_nobody_sees_is_none(tmp_path, blank):
+    rows = [{"instruction": "i", "response": str(number), "id": blank} for number in range(2)]
+    path = write_lines(tmp_path / "rows.jsonl", *(json.dumps(row).encode() for row in rows))
+    assert load_examples(path)[0].texts("id") == [
+        hashlib.sha256(f"i\0\0{number}".encode()).hexdigest()[:16] for number in range(2)
+    ]
+
+
+def test_ids_and_categories_of_other_types_are_spelt(tmp_path):
+    columns = {
+        "instruction": ["i"], "response": ["r"], "category": [b"kind"], "id": [datetime(2026, 3, 2, 10)],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    pq.write_table(pa.table(columns | {"category": [time(9, 30)], "id": [1.5]}), tmp_path / "other.parquet")
+    found = [load_examples(str(tmp_path / name))[0][0] for name in ("rows.parquet", "other.parquet")]
+    assert [(row.id, row.category) for row in found] == [("2026-03-02 10:00:00", "kind"), ("1.5", "09:30:00")]
+
+
+@pytest.mark.parametrize("text", ["\x08", "\x1b\x7f", "\ufffc", "\uffff", " \x01\u200b"])
+def test_control_characters_are_no_response(tmp_path, text):
+    path = write_lines(tmp_path / "rows.jsonl", json.dumps({"instruction": "i", "response": text}).encode())
+    with pytest.raises(UserError, match="'response' is empty"):
         load_examples(path)

@@ -106,3 +106,51 @@ SUGGESTED = {
 def test_a_known_form_is_refused_with_the_columns_to_give(tmp_path, columns, row):
     with pytest.raises(UserError, match=re.escape(f"as in --data.columns '{columns}'")):
         load(tmp_path / "rows.jsonl", row)
+
+
+CALLING = [
+    {"tool_calls": [{"id": "x"}], "content": None},
+    {"tool_calls": [{"id": "x"}], "content": "Let me look."},
+    {"function_call": {"name": "look"}, "content": "Let me look."},
+]
+
+
+@pytest.mark.parametrize("call", CALLING)
+def test_the_call_of_a_tool_is_no_answer(tmp_path, call):
+    """Nor is what was written beside it; without calls the key may be there all the same, as a table has it."""
+    asked = {"role": "user", "content": "How warm is it?"}
+    told = [{"role": "tool", "content": "21"}, {"role": "assistant", "content": "21 degrees."}]
+    rows = [{"messages": [asked, {"role": "assistant"} | call, *told]}]
+    _, [bad] = load(tmp_path / "rows.jsonl", *rows, GOOD_ROW, columns=OPENAI, on_bad_row="skip")
+    assert bad.reason == "'messages': the first 'user' is followed by the call of a tool"
+
+
+GOOD_ROW = {
+    "messages": [
+        {"role": "user", "content": "Why?", "tool_calls": None},
+        {"role": "assistant", "content": "So.", "tool_calls": []},
+        {"role": "system", "content": "Be short from now on."},
+    ]
+}
+
+
+def test_a_context_is_what_was_said_before_the_answer(tmp_path):
+    first = {"role": "system", "content": "Be kind."}
+    rows = [GOOD_ROW, {"messages": [first, *GOOD_ROW["messages"]]}]
+    found, discarded = load(tmp_path / "rows.jsonl", *rows, columns=OPENAI)
+    assert found == [("Why?", "", "So."), ("Why?", "Be kind.", "So.")] and discarded == []
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("prompt", "completion"), "{instruction: prompt, response: completion}"),
+        (("Question", "Answer"), "{instruction: Question, response: Answer}"),
+        (("Instruction", "Response"), "{instruction: Instruction, response: Response}"),
+        (("instruction", "output"), "{response: output}"),
+        (("inputs", "targets"), "{instruction: inputs, response: targets}"),
+    ],
+)
+def test_usual_names_are_suggested(tmp_path, names, columns):
+    with pytest.raises(UserError, match=re.escape(f"--data.columns '{columns}'")):
+        load(tmp_path / "rows.jsonl", dict.fromkeys(names, "text"))

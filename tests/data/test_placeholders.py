@@ -12,7 +12,9 @@ PLACEHOLDERS = """N/A|n.a.|<noinput>|<No Input>|[NO CONTEXT]|None|none.|NONE!|-|
 No context provided.|There is no input for this task.|No additional context is needed|Not applicable|no_input|No input
 keine|Kein Kontext|k.A.|Nicht zutreffend|Aucun contexte.|néant|Sin contexto|Ninguno|no aplica|Nenhum|Não aplicável
 nessun contesto|geen|n.v.t.|ingen|brak|нет|Нет данных|无|没有|不适用|なし|該当なし|없음|해당 없음
-لا يوجد|कोई नहीं|ไม่มี|không có"""
+لا يوجد|कोई नहीं|ไม่มี|không có
+<nooutput>|Unknown|TBD|This task does not require any input.|There's no input|no paragraph|N/A N/A|няма|nėra|puudub
+لا ينطبق|ندارد|নেই|இல்லை|δεν υπάρχει|Không áp dụng|•"""
 TEXTS = """Paris|!=|->x|😂|Tom|sin|void|?|42|+|a|The cat is not here.|No man is an island|null reference|Python 3
 No smoking|Nothing compares to you|Not all birds fly|Input: 3, 4|中文|لا|Context|Ohne Fleiß kein Preis"""
 

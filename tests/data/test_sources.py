@@ -15,6 +15,7 @@ import pytest
 from revinst.data.example_table import count_categories, load_examples
 from revinst.data.sources import part_of
 from revinst.data.split import split_examples
+from revinst.data.texts import read_texts
 from revinst.errors import UserError
 
 ROWS = [{"instruction": f"What is {n}?", "response": f"It is {n}, é 中."} for n in range(4)]
@@ -280,3 +281,156 @@ PARTS = {
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in PARTS.items() for name in names.split()])
 def test_part_of(part, name):
     assert part_of(f"{name}.jsonl") == part
+
+
+@pytest.mark.parametrize("name", ["devtest", "dev_test", "myTest", "squadDev", "testA", "TrainTest"])
+def test_names_of_parts_may_be_joined(name):
+    assert part_of(f"data/{name}.jsonl") == "other"
+
+
+def test_what_no_name_says_is_read_with_a_word(tmp_path, capsys):
+    write(tmp_path / "train.jsonl", in_lines(ROWS[:1]))
+    write(tmp_path / "more.jsonl", in_lines(ROWS[1:]))
+    assert len(instructions(str(tmp_path))) == 4
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: more.jsonl read too, though only train.jsonl named as training rows\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "how"),
+    [
+        ("rows.json", "rows.parquet", "as rows.json"),
+        ("rows.jsonl.gz", "rows.jsonl.zst", "as rows.jsonl.gz"),
+        ("data/rows.csv", "data/rows.tsv", "as data/rows.csv"),
+    ],
+)
+def test_a_file_that_is_there_in_two_forms_is_no_two_files(tmp_path, first, second, how):
+    write(tmp_path / first, b"")
+    write(tmp_path / second, b"")
+    with pytest.raises(
+        UserError, match=f"{second} lies there {how} too, and its rows would count twice; move one away"
+    ):
+        load_examples(str(tmp_path))
+
+
+# ---- what a folder's README.md declares ------------------------------------------------------------------------------
+
+
+def declare(folder: Path, configs: object) -> str:
+    for number, name in enumerate(("a.jsonl", "held/b.jsonl", "c.jsonl")):
+        write(folder / name, in_lines(ROWS[number : number + 1]))
+    write(folder / "README.md", f"---\nlicense: mit\nconfigs: {json.dumps(configs)}\n---\n# Rows\n")
+    return str(folder)
+
+
+DECLARED = {
+    "splits": [{"data_files": [{"split": "train", "path": "a.jsonl"}, {"split": "test", "path": ["held/*", "c*"]}]}],
+    "mapping": [{"data_files": {"train": ["a.jsonl"], "validation": "held/b.jsonl"}}],
+    "pattern": [{"data_files": "a.*"}],
+    "default": [{"config_name": "x", "data_files": "c.jsonl"}, {"config_name": "default", "data_files": "a.jsonl"}],
+    "marked": [{"config_name": "x", "data_files": "c.jsonl"}, {"default": True, "data_files": "a.jsonl"}],
+}
+
+
+@pytest.mark.parametrize("configs", DECLARED.values(), ids=DECLARED)
+def test_only_the_training_part_that_the_readme_declares_is_read(tmp_path, configs, capsys):
+    assert instructions(declare(tmp_path, configs)) == ["What is 0?"]
+    assert "a.jsonl read; c.jsonl, held/b.jsonl left out as another part than training" in capsys.readouterr().err
+
+
+def test_what_is_not_clear_in_a_readme_is_refused_and_what_says_nothing_is_nothing(tmp_path):
+    several = [{"config_name": name, "data_files": f"{name}.jsonl"} for name in "ac"]
+    with pytest.raises(UserError, match=r"README.md: several configurations \(a, c\); name the files of one"):
+        load_examples(declare(tmp_path, several))
+    with pytest.raises(UserError, match="named as another part than training"):
+        load_examples(declare(tmp_path, [{"data_files": {"test": "a.jsonl"}}]))
+    for nothing in ([], [{"config_name": "default"}], "x", [{"data_files": "/etc/*"}], [{"data_files": 3}], [None]):
+        assert len(instructions(declare(tmp_path, nothing))) == 3
+    write(tmp_path / "README.md", b"---\nconfigs: [\n---\n\xff")
+    assert len(instructions(str(tmp_path))) == 3
+
+
+# ---- what datasets saved ---------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_folder_of_datasets_is_named(tmp_path):
+    from datasets import Dataset
+
+    for name, spoil in {
+        "cut": lambda folder: (folder / "state.json").write_text("{"),
+        "gone": lambda folder: (folder / "data-00000-of-00001.arrow").unlink(),
+        "damaged": lambda folder: (folder / "data-00000-of-00001.arrow").write_bytes(b"xx"),
+    }.items():
+        Dataset.from_list(ROWS).save_to_disk(tmp_path / name)
+        spoil(tmp_path / name)
+        with pytest.raises(UserError, match=rf"^{tmp_path / name}: saved by datasets, and can't be read \(.+\); save"):
+            load_examples(str(tmp_path / name))
+
+
+def test_classes_have_their_names(tmp_path):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    kinds = {"instruction": Value("string"), "response": Value("string"), "category": ClassLabel(names=["qa", "sum"])}
+    numbered = [row | {"category": kind} for row, kind in zip(ROWS, (0, 1, -1, None), strict=True)]
+    dataset = Dataset.from_list(numbered, features=Features(kinds))
+    dataset.save_to_disk(tmp_path / "saved")
+    dataset.to_parquet(tmp_path / "rows.parquet")
+    for name in ("saved", "rows.parquet"):
+        assert load_examples(str(tmp_path / name))[0].texts("category") == ["qa", "sum", "", ""], name
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+TABLES = {
+    "excel": "sep=;\r\ninstruction;response;category\r\na;b;c\r\n;;\r\nd;e;f\r\n;;\r\n",
+    "quoted": '"sep=,"\ninstruction,response,category\na,b,c\nd,e,f\n',
+    "blank": "\n  \ninstruction,response,category\na,b,c\n\n   \nd,e,f\n",
+    "unnamed": "instruction,response,category,,\na,b,c,,\nd,e,f,,\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_tables_as_programs_write_them(tmp_path, table):
+    examples, discarded = load_examples(write(tmp_path / "rows.csv", table))
+    assert [(row.instruction, row.response, row.category) for row in examples] == [("a", "b", "c"), ("d", "e", "f")]
+    assert not discarded
+
+
+def test_a_tab_separates_a_tsv_whatever_else_its_names_hold(tmp_path):
+    path = write(tmp_path / "rows.tsv", "instruction, as asked\tresponse, by us, long\na\tb\n")
+    columns = {"instruction": "instruction, as asked", "response": "response, by us, long"}
+    assert [row.response for row in load_examples(path, columns)[0]] == ["b"]
+
+
+def test_a_fault_of_a_table_is_named_by_its_line(tmp_path):
+    path = write(tmp_path / "rows.csv", 'sep=,\ninstruction,response\na,"b"\n"c" x,d\n')
+    with pytest.raises(UserError, match=rf"^{path}:4: not a CSV file"):
+        load_examples(path)
+    path = write(tmp_path / "short.csv", 'sep=,\ninstruction,response\n"a\nb",c\nd\n')
+    with pytest.raises(UserError, match=rf"^{path}:5: another number of columns"):
+        load_examples(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    path = write(tmp_path / "rows.csv", "instruction,response, response\na,b,c\n")
+    arrays = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.Table.from_arrays(arrays, ["instruction", "response", "response"]), tmp_path / "rows.parquet")
+    for each in (path, str(tmp_path / "rows.parquet")):
+        with pytest.raises(UserError, match=f"^{each}: two columns are named 'response'; rename one"):
+            load_examples(each)
+
+
+def test_what_is_no_text_is_not_said_to_be_in_another_encoding(tmp_path):
+    for name in ("rows.csv", "rows.jsonl"):
+        path = write(tmp_path / name, gzip.compress(in_lines()))
+        with pytest.raises(UserError, match="it is no text at all") as refused:
+            load_examples(path)
+        assert "iconv" not in str(refused.value)
+
+
+def test_what_lies_beside_texts_is_named(tmp_path, capsys):
+    for name in ("a.txt", "b.jsonl", "more/c.txt", ".hidden"):
+        write(tmp_path / name, b"A text.")
+    assert [text.id for text in read_texts(tmp_path)] == ["a.txt"]
+    assert capsys.readouterr().err == f"{tmp_path}: b.jsonl, more beside the texts, not read\n"

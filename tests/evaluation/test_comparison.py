@@ -222,3 +222,19 @@ def test_leads_with_the_rouge_that_reads_all_rows(values, tmp_path):
     assert "1 of 9 rows" in " ".join(console.file.getvalue().split())
     asked = compare_systems([read_system(str(path)) for path in paths], "rougeL")
     assert asked["metric"] == "rougeL" and asked["pairs"][0]["n"] == 8
+
+
+def test_a_page_of_rows_without_predictions(values, tmp_path):
+    """As other tools' files of scores are, or one where a system wrote nothing."""
+    a = write_rows(tmp_path / "a.jsonl", values[:12])
+    b = write_rows(tmp_path / "b.jsonl", values[:12], prediction=None)
+    assert run_in_process("compare", a, b, "--output", tmp_path / "page.html") == 0
+    assert "What is 11?" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("field", ["id", "category", "prediction"])
+def test_a_row_that_is_no_valid_unicode_is_named(values, tmp_path, capsys, field):
+    a = write_rows(tmp_path / "a.jsonl", values[:1])
+    b = write_rows(tmp_path / "b.jsonl", values[:1], **{field: "a\ud800"})
+    assert run_in_process("compare", a, b, "--output", tmp_path / "page.html") == 2
+    assert f"{b}:1: no prediction row" in capsys.readouterr().err
