@@ -133,11 +133,8 @@ def drop_above(kept: list[str]) -> list[str]:
         end -= 1
     while end and (RULE.match(kept[end - 1]) or not kept[end - 1].strip()):
         end -= 1
-    return (
-        kept[: end - 1]
-        if end and len(kept) - end <= 1 and DASHES_AROUND.match(kept[end - 1][:MAX_LINE])
-        else kept[:end]
-    )
+    is_marked = end and len(kept) - end <= 1 and DASHES_AROUND.match(kept[end - 1][:MAX_LINE])
+    return kept[: end - 1] if is_marked else kept[:end]
 
 
 def is_block(lines: list[str], is_marked: bool = False) -> bool:

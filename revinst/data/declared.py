@@ -21,7 +21,7 @@ FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 def read_declared(folder: Path) -> dict[str, str]:
     """File, relative to the folder -> its part; {} where nothing is declared. Raises UserError where it is not clear
-    which of several configurations is meant.
+    which of several configurations is meant, and where files of the training part are not there.
     """
     card = folder / "README.md"
     configs = [each for each in read_configs(card) if isinstance(each, dict) and each.get("data_files")]
@@ -37,8 +37,13 @@ def read_declared(folder: Path) -> dict[str, str]:
         for part, pattern in list_patterns(each["data_files"]):
             try:
                 found = [path.relative_to(folder).as_posix() for path in folder.glob(pattern)]
-            except (ValueError, NotImplementedError):  # an address, or a path outside of the folder
+            except (ValueError, NotImplementedError):  # pathlib's, for an empty or absolute path and one that leads out
                 found = []
+            if not found and part == "train":
+                raise UserError(
+                    f"{card}: of the training part it names {pattern!r}, no file in this folder; name the files "
+                    "to train on in data.source"
+                )
             parts |= dict.fromkeys(found, part)
     return parts
 

@@ -339,13 +339,21 @@ def test_only_the_training_part_that_the_readme_declares_is_read(tmp_path, confi
     assert "a.jsonl read; c.jsonl, held/b.jsonl left out as another part than training" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("gone", ["gone-*.jsonl", "https://example.org/rows.jsonl", "../rows.jsonl", "/etc/*", ""])
+def test_rows_that_a_readme_declares_and_that_are_not_there(tmp_path, gone):
+    """Those of the training part are not passed over; another part may lie elsewhere."""
+    with pytest.raises(UserError, match=r"README.md: of the training part it names '"):
+        load_examples(declare(tmp_path, [{"data_files": ["a.jsonl", gone]}]))
+    assert instructions(declare(tmp_path, [{"data_files": {"train": "a.jsonl", "test": gone}}])) == ["What is 0?"]
+
+
 def test_what_is_not_clear_in_a_readme_is_refused_and_what_says_nothing_is_nothing(tmp_path):
     several = [{"config_name": name, "data_files": f"{name}.jsonl"} for name in "ac"]
     with pytest.raises(UserError, match=r"README.md: several configurations \(a, c\); name the files of one"):
         load_examples(declare(tmp_path, several))
     with pytest.raises(UserError, match="named as another part than training"):
         load_examples(declare(tmp_path, [{"data_files": {"test": "a.jsonl"}}]))
-    for nothing in ([], [{"config_name": "default"}], "x", [{"data_files": "/etc/*"}], [{"data_files": 3}], [None]):
+    for nothing in ([], [{"config_name": "default"}], "x", [{"data_files": 3}], [None]):
         assert len(instructions(declare(tmp_path, nothing))) == 3
     write(tmp_path / "README.md", b"---\nconfigs: [\n---\n\xff")
     assert len(instructions(str(tmp_path))) == 3
