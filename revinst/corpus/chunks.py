@@ -101,13 +101,14 @@ def is_heading(block: str) -> bool:
 
 def cut(block: str, most: int) -> list[str]:
     """Pieces of at most `most` words: whole sentences or lines, whole words, or what is left of these."""
-    pieces = [block]
+    pieces = [(block, count_words(block))]
     for pattern in PIECES:
-        finer = (pattern.findall(piece) if count_words(piece) > most else [piece] for piece in pieces)
-        pieces = [piece for found in finer for piece in found if piece]
+        coarse, pieces = pieces, []
+        for piece, length in coarse:
+            finer = filter(None, pattern.findall(piece)) if length > most else ()
+            pieces += [(part, count_words(part)) for part in finer] or [(piece, length)]
     parts, held = [""], 0.0
-    for piece in pieces:
-        length = count_words(piece)
+    for piece, length in pieces:
         if held + length > most and parts[-1].strip():
             parts.append("")
             held = 0.0

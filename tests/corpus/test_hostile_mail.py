@@ -8,8 +8,7 @@ import inspect
 import json
 import pkgutil
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -30,6 +29,7 @@ from revinst.corpus.tables import read_iso
 from revinst.corpus.texts import Message
 from revinst.corpus.tweets import read_tweet, read_tweet_date
 from revinst.errors import UserError
+from tests.cpu_time import LENGTH, assert_linear, seconds
 
 ME = frozenset({"alex@example.com"})
 TEXT = "Thank you, Saturday suits me and I will bring the two ladders."
@@ -239,28 +239,6 @@ UNITS += ["word ", "\n\n", "a \n", ";", '\\"', "é", "<a", "Am " + "schrieb " * 
 UNITS += ["-----BEGIN PGP SIGNED MESSAGE-----\n", "-----BEGIN PGP MESSAGE-----\n"]
 # A pattern may fail late only after one of these.
 BEGINNINGS = ["On ", "From: ", "re", ">", "<", '"', ",", "-----BEGIN PGP MESSAGE-----", "score:", "www.", "A1", "{"]
-LENGTH = 50_000
-MOST_S = 3.0  # for so many characters; the slowest takes 0.8 s
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def assert_linear(work: Callable[[str], object], unit: str, beginning: str = "", length: int = LENGTH) -> None:
-    """Four times the length takes about four times as long; what takes next to nothing is not looked at."""
-
-    def of(length: int) -> float:
-        text = beginning + (unit * (length // len(unit) + 1))[:length] + "\x00"
-        return seconds(lambda: work(text))
-
-    whole = of(length)
-    assert whole < MOST_S * length / LENGTH, (beginning, unit)
-    if whole > 0.25:  # the best of three: another process may have taken the caches
-        whole, quarter = (min(of(size) for _ in range(3)) for size in (length, length // 4))
-        assert whole < 0.1 or whole < 8 * quarter, (beginning, unit, quarter, whole)
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern]]:

@@ -5,7 +5,6 @@ import json
 import mailbox
 import os
 import re
-import time
 import zipfile
 from base64 import b64encode
 from email import message_from_bytes
@@ -20,6 +19,7 @@ from revinst.corpus.mail_text import join_flowed
 from revinst.corpus.quotes import strip_quotes
 from revinst.errors import UserError
 from scripts.made_mail import ME, build_mail, build_mails, write_mbox
+from tests.cpu_time import seconds
 
 MAILS = build_mails()
 TRAPS = [mail for mail in MAILS if mail.trap]
@@ -144,12 +144,12 @@ def test_what_no_record_can_hold(tmp_path):
 def test_long_mails_take_no_longer_than_their_lines():
     """5 MB in 25,000 lines: a copy of the rest at each line would take minutes."""
     body = "\n".join(f"Line {number} " + "of a long letter " * 12 for number in range(25_000))
-    since = time.process_time()
-    assert (
-        strip_quotes(body + "\n\nOn Mon, 2 Feb 2026 Ann <ann@example.net> wrote:\n> old")
-        == body.replace(" \n", "\n").strip()
-    )
-    assert len(body) > 5_000_000 and time.process_time() - since < 20
+    quote = "\n\nOn Mon, 2 Feb 2026 Ann <ann@example.net> wrote:\n> old"
+
+    def work() -> None:
+        assert strip_quotes(body + quote) == body.replace(" \n", "\n").strip()
+
+    assert len(body) > 5_000_000 and seconds(work) < 20
 
 
 def test_odd_structures(tmp_path):
