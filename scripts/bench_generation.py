@@ -4,7 +4,8 @@ usage: bench_generation.py --base FOLDER|SHAPE [...] [--variants slots generate-
        [--prompt_tokens N] [--new_tokens N] [--lengths FILE] [--repeats N] [--out FILE]
 
 Variants, each in a process of its own, `:N` after a name is its batch size:
-  slots            ours, weights merged; also slots-22gib: within 22 GiB, as on a 24 GB card
+  slots            ours, weights merged; also slots-22gib: within 22 GiB, as on a 24 GB card; and slots-fp8: prompts are
+                   read with products in 8 bits
   generate-4bit    transformers' generate on the 4-bit base with PEFT's adapter
   generate-merged  the same on weights merged to bf16 (by us), which it is best at
   generate-static  the same with a static cache, compiled
@@ -34,7 +35,7 @@ from shapes import base_folder
 
 from revinst.options import Parser
 
-NAMES = ("slots", "slots-22gib", "generate-4bit", "generate-merged", "generate-static", "generate-batch")
+NAMES = ("slots", "slots-22gib", "slots-fp8", "generate-4bit", "generate-merged", "generate-static", "generate-batch")
 
 
 def main() -> None:
@@ -202,6 +203,7 @@ def write_by_generate_batch(model: Any, ids: torch.Tensor, limits: list[int], si
 WRITERS: dict[str, Callable[..., Callable[[], int]]] = {
     "slots": write_in_slots,
     "slots-22gib": lambda *arguments: write_in_slots(*arguments, memory_gib=22),
+    "slots-fp8": lambda *arguments: write_in_slots(*arguments, fp8_prefill=True),
     "generate-4bit": write_by_generate,
     "generate-merged": write_by_generate,
     "generate-static": lambda *arguments: write_by_generate(*arguments, cache_implementation="static"),

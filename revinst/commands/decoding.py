@@ -25,6 +25,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
     precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
     parser.add_argument("--precision", choices=DTYPES, help=precision)
+    fp8 = "read prompts with products in 8 bits (compute capability 8.9 and later)"
+    parser.add_argument("--fp8_prefill", action="store_true", help=fp8)
 
 
 def add_pick_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -45,8 +47,11 @@ def read_pick_settings(options: argparse.Namespace, default: str, device: str = 
 
 def read_decoding(options: argparse.Namespace, default: str, ranks: Ranks) -> tuple[GenerationSettings, PickSettings]:
     """How to write and pick on this machine, and a line that says so. default: of `--pick`; "": none is picked."""
-    from revinst.model.hardware import pick_device
+    from revinst.model.fused.fp8 import why_no_fp8
+    from revinst.model.hardware import choose_hardware, pick_device
 
+    if options.fp8_prefill and (obstacle := why_no_fp8(choose_hardware(pick_device()))):
+        raise UserError(f"--fp8_prefill: {obstacle}; leave it out")
     device = pick_device().type
     picks, temperature = read_pick_settings(options, default, device)
     if ranks.is_first and (picks.samples > 1 or default == "consensus"):

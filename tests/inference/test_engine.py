@@ -405,3 +405,47 @@ def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
     expected, twice = (base.float() + product).bfloat16(), base + product.bfloat16()
     differing = (decoder.layers[1].down.weight != expected).float().mean()
     assert differing < 1e-3 and (twice != expected).float().mean() > 0.05 and (expected != base).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_prompts_in_8_bits(tiny_llama, quantization, dense):
+    """Logits near those in 16 bits, the same whatever is beside a prompt; steps are in 16 bits."""
+    network = Network(
+        attach_lora(load_base(str(tiny_llama), CPU, quantization, dtype=torch.float32), LoraSettings(), "")
+    )
+    torch.manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    prompts = [[5 + n, *range(100, 110 + 3 * n)] for n in range(3)]
+    logits, steps = {}, {}
+    with torch.no_grad():
+        for name in ("fp32", "fp8"):
+            decoder = Decoder(network, "sdpa", dense, fp8_prefill=name == "fp8")
+            cache, alone = decoder.new_cache(3, 20), decoder.new_cache(1, 20)
+            logits[name] = decoder.prefill(prompts, cache, range(3))
+            assert torch.allclose(decoder.prefill(prompts[2:], alone, [0]), logits[name][2:], atol=1e-5)
+            cache.data.fill_(1.0)
+            steps[name] = decoder.step(torch.arange(3), torch.tensor([10, 12, 14]), cache, 20)
+        off = (logits["fp8"] - logits["fp32"]).norm() / logits["fp32"].norm()
+        assert 1e-3 < off < 0.1
+        assert torch.equal(steps["fp8"], steps["fp32"])
+        with network.without_adapter():
+            base = Decoder(network, "sdpa", dense, fp8_prefill=True).prefill(
+                prompts, decoder.new_cache(3, 20), range(3)
+            )
+        assert (base - logits["fp8"]).norm() > 3 * (logits["fp8"] - logits["fp32"]).norm(), "its adapter is in them"
+
+
+def test_prompts_in_8_bits_are_refused_in_one_line(tiny_llama):
+    from revinst.data.tokenizer import load_tokenizer
+
+    network, tokenizer = Network(load_base(str(tiny_llama), CPU, "none")), load_tokenizer(str(tiny_llama))
+    with pytest.raises(UserError, match=r"--fp8_prefill: products in 8 bits need .*; leave it out"):
+        Engine(network, tokenizer, GenerationSettings(precision="bf16", fp8_prefill=True))
+    for asked in ({"engine": "hf", "precision": "bf16"}, {"precision": "fp32"}):
+        with pytest.raises(UserError, match="needs our slots and bf16"):
+            GenerationSettings(fp8_prefill=True, **asked)
+    described = GenerationSettings(precision="bf16", fp8_prefill=True).describe()
+    assert described["fp8_prefill"] is True and "fp8_prefill" not in GenerationSettings().describe()

@@ -2,13 +2,15 @@
 
 What its layers compute is read as for training (`model/fused/description.py`). Query, key and value weights are one
 matrix, gate and up another. Where memory allows they are unpacked to 16 bits once, the adapter added in fp32 and
-rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart.
+rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart. Prompts may be read with products
+of the base in 8 bits, as `model.base_gemm: fp8` trains; their adapter is then apart.
 
 Shapes: T tokens of all prompts, n sequences, L layers, h features, H query heads and K key heads of D, S positions, P
 of them of a prefix, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +24,7 @@ from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.attention_block import norm_heads
 from revinst.model.fused.description import describe, modules_of, read_norm
+from revinst.model.fused.fp8 import Fp8Group, Fp8Weights
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
 from revinst.model.fused.stream import Entry, Exit
@@ -39,14 +42,17 @@ class Linears:
     """
 
     def __init__(
-        self, modules: list[torch.nn.Module], ops: ModuleType, like: Tensor, dense: bool, sizes: Sequence[int] = ()
+        self, modules: list[torch.nn.Module], ops: ModuleType, like: Tensor, how: "Layout", sizes: Sequence[int] = ()
     ):
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group.projections], parameters, like)
         self.group, self.adapter, self.weight = group, adapter, None
         self.sizes = [*sizes] or [part.outputs for part in group.projections]
-        if dense:
+        self.fp8 = Fp8Group(group.projections, ops, Fp8Weights(ops, keeps=how.dense)) if how.fp8_prefill else None
+        if self.fp8 is not None and how.dense:
+            self.fp8.weights.read(group.projections, transpose=False)  # now: the cache takes what is left of the memory
+        if how.dense:
             self.weight, self.bias = like.new_empty(group.outputs, group.inputs), read_bias(group, like)
             for part, columns in zip(group.projections, group.columns, strict=True):
                 ops.fill_base(part.base, self.weight[columns])
@@ -54,13 +60,16 @@ class Linears:
                     a, b = (p.detach().to(like.dtype) for p in part.parameters)
                     self.weight[columns].addmm_(b, a, alpha=part.scale)  # a GEMM sums in fp32 and rounds once
 
-    def __call__(self, x: Tensor) -> Sequence[Tensor]:
+    def __call__(self, x: Tensor, is_prefill: bool) -> Sequence[Tensor]:
         """x [n, K] -> outputs [n, N_i], views of one tensor or tensors of their own."""
-        if self.weight is not None:
+        if is_prefill and self.fp8 is not None:
+            outputs = self.fp8.forward(x, x, self.adapter)[0]
+        elif self.weight is not None:
             return F.linear(x, self.weight, self.bias).split(self.sizes, dim=1)
-        buffer, left = self.group.buffer(x)
-        left.copy_(x)
-        outputs = self.group.forward(buffer, x, self.adapter)[0]
+        else:
+            buffer, left = self.group.buffer(x)
+            left.copy_(x)
+            outputs = self.group.forward(buffer, x, self.adapter)[0]
         return outputs if len(outputs) == len(self.sizes) else outputs[0].split(self.sizes, dim=1)
 
 
@@ -73,14 +82,22 @@ def read_bias(group: Group, like: Tensor) -> Tensor | None:
     return torch.cat([like.new_zeros(p.outputs) if b is None else b.detach().to(like.dtype) for b, p in parts])
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """dense: weights are unpacked once, the adapter added. fp8_prefill: prompts are read with products in 8 bits."""
+
+    dense: bool
+    fp8_prefill: bool = False
+
+
 class Layer:
-    def __init__(self, layer: "LlamaDecoderLayer", ops: ModuleType, like: Tensor, dense: bool):
+    def __init__(self, layer: "LlamaDecoderLayer", ops: ModuleType, like: Tensor, how: Layout):
         what = self.what = describe(layer)
         qkv, o, gate_up, down = modules_of(layer, what)
-        self.qkv = Linears(qkv, ops, like, dense, what.sizes)
-        self.o, self.down = Linears(o, ops, like, dense), Linears(down, ops, like, dense)
+        self.qkv = Linears(qkv, ops, like, how, what.sizes)
+        self.o, self.down = Linears(o, ops, like, how), Linears(down, ops, like, how)
         half = sum(read_projection(module).outputs for module in gate_up) // 2
-        self.gate_up = Linears(gate_up, ops, like, dense, (half, half))
+        self.gate_up = Linears(gate_up, ops, like, how, (half, half))
         self.entries = Entry(what.before_attention, ops), Entry(what.before_mlp, ops)
         self.exits = Exit(what.after_attention, what.residual, ops), Exit(what.after_mlp, what.residual, ops)
 
@@ -88,10 +105,10 @@ class Layer:
 class Decoder:
     """Args:
     network: one that `why_not_decoder` has nothing against, its adapter on or off; weights are copied where `dense`.
-    attention: one of `attention.BACKENDS`, for prompts.
+    attention: one of `attention.BACKENDS`, for prompts. fp8_prefill: see `Layout`.
     """
 
-    def __init__(self, network: Network, attention: str, dense: bool):
+    def __init__(self, network: Network, attention: str, dense: bool, fp8_prefill: bool = False):
         decoder = cast("LlamaModel", network.decoder)
         self.embedding, self.head, self.rotary = decoder.embed_tokens, network.head, decoder.rotary_emb
         self.scale, self.after_head = float(getattr(decoder, "embedding_multiplier", 1.0)), network.after_head
@@ -99,7 +116,8 @@ class Decoder:
         self.device, self.dtype = self.like.device, self.like.dtype
         self.ops, self.attention, self.dense = load_ops(self.device), BACKENDS[attention], dense
         layers = [cast("LlamaDecoderLayer", layer) for layer in network.layers]
-        self.layers = [Layer(layer, self.ops, self.like, dense) for layer in layers]
+        how = Layout(dense, fp8_prefill)
+        self.layers = [Layer(layer, self.ops, self.like, how) for layer in layers]
         self.norm = Entry(read_norm(decoder.norm), self.ops)
         self.head_dim = self.layers[0].what.head_dim
         self.key_heads = self.layers[0].qkv.sizes[1] // self.head_dim
@@ -170,7 +188,7 @@ class Decoder:
             )
             return self.attention.after_prefix(q, k, v, scaling, cu_seqlens, lengths, **extras)
 
-        hidden = self.forward(ids, attend)
+        hidden = self.forward(ids, attend, is_prefill=True)
         return self.logits(hidden[ends - 1])
 
     def put(self, values: Tensor) -> Tensor:
@@ -189,21 +207,21 @@ class Decoder:
 
         return self.logits(self.forward(tokens, attend))
 
-    def forward(self, ids: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+    def forward(self, ids: Tensor, attend: Callable[..., Tensor], *, is_prefill: bool = False) -> Tensor:
         """ids [T] -> hidden states [T, h] before the last norm."""
         x = self.embedding(ids)
         x = x if self.scale == 1 else x * self.scale
         delta = torch.zeros_like(x)
         for number, layer in enumerate(self.layers):
             x, normed = layer.entries[0].add_and_read(x, delta, torch.empty_like(x), None)
-            q, k, v = (part.unflatten(1, (-1, self.head_dim)) for part in layer.qkv(normed))
+            q, k, v = (part.unflatten(1, (-1, self.head_dim)) for part in layer.qkv(normed, is_prefill))
             q, k = norm_heads(self.ops, q, layer.what.q_norm), norm_heads(self.ops, k, layer.what.k_norm)
-            (delta,) = layer.o(attend(number, q, k, v).flatten(1))
+            (delta,) = layer.o(attend(number, q, k, v).flatten(1), is_prefill)
             x, normed = layer.entries[1].add_and_read(x, layer.exits[0].delta(delta), torch.empty_like(x), None)
-            gate, up = layer.gate_up(normed)
+            gate, up = layer.gate_up(normed, is_prefill)
             product = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
             self.ops.glu(gate, up, layer.what.activation, product, None)
-            (delta,) = layer.down(product)
+            (delta,) = layer.down(product, is_prefill)
             delta = layer.exits[1].delta(delta)
         return x + delta
 

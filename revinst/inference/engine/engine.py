@@ -14,7 +14,7 @@ from revinst.inference.engine.sampling import Picking
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
-from revinst.inference.engine.support import needs_of, why_not_decoder
+from revinst.inference.engine.support import needs_of, why_no_fp8_prefill, why_not_decoder
 from revinst.model.hardware import choose_hardware, free_bytes
 from revinst.model.network import Network
 from revinst.model.rope import trained_length
@@ -51,6 +51,8 @@ class Engine:
         if obstacle:
             print(f"transformers' generate writes: {obstacle}", file=sys.stderr)
         self.in_slots = settings.engine != "hf" and not obstacle
+        if settings.fp8_prefill and (why_not := obstacle or why_no_fp8_prefill(network)):
+            raise UserError(f"--fp8_prefill: {why_not}; leave it out")
         self.decoder: Decoder | None = None
 
     @torch.no_grad()
@@ -91,9 +93,9 @@ class Engine:
 
     def build_decoder(self) -> Decoder:
         if self.decoder is None:
-            dense = 2 * dense_bytes(self.network) < self.free_bytes()
+            dense = (2.5 if self.settings.fp8_prefill else 2) * dense_bytes(self.network) < self.free_bytes()
             hardware = choose_hardware(self.device, dtype=self.network.dtype, needs=needs_of(self.network))
-            self.decoder = Decoder(self.network, hardware.attention, dense)
+            self.decoder = Decoder(self.network, hardware.attention, dense, self.settings.fp8_prefill)
         return self.decoder
 
     @property

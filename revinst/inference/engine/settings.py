@@ -29,6 +29,8 @@ class GenerationSettings:
         memory_gib: what weights and cache may take; None: what is free.
         precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
             them.
+        fp8_prefill: prompts are read with products of the base in 8 bits, as `model.base_gemm: fp8` trains; texts are
+            written in 16.
     """
 
     max_new_tokens: int = 100
@@ -40,6 +42,7 @@ class GenerationSettings:
     engine: str = "auto"
     memory_gib: float | None = None
     precision: str = field(default_factory=own_precision)
+    fp8_prefill: bool = False
 
     def __post_init__(self):
         if self.max_new_tokens < 1 or (self.batch_size is not None and self.batch_size < 1):
@@ -50,6 +53,8 @@ class GenerationSettings:
             raise UserError(f"--top_k {self.top_k}: must be 0 (all tokens) or more")
         check_word("--engine", self.engine, ENGINES)
         check_word("--precision", self.precision, DTYPES)
+        if self.fp8_prefill and (self.engine == "hf" or self.precision != "bf16"):
+            raise UserError("--fp8_prefill: needs our slots and bf16; leave --engine and --precision out")
         if self.memory_gib is not None and not self.memory_gib > 0:
             raise UserError(f"--memory_gib {self.memory_gib}: must be above 0")
 
@@ -62,4 +67,6 @@ class GenerationSettings:
             names += ["precision"]
         if self.engine == "hf":
             names += ["engine"]
+        if self.fp8_prefill:
+            names += ["fp8_prefill"]
         return {name: value for name, value in asdict(self).items() if name in names}

@@ -7,7 +7,9 @@ import torch
 from revinst.inference.engine.decoder import Decoder
 from revinst.model.attention import register_recorder
 from revinst.model.fused.description import describe
-from revinst.model.fused.support import why_not
+from revinst.model.fused.fp8 import why_no_fp8, why_not_linears
+from revinst.model.fused.support import linears_of, why_not
+from revinst.model.hardware import choose_hardware
 from revinst.model.network import Network
 from revinst.model.proof import BOUND, Plain, difference, forked
 from revinst.model.rope import BY_LENGTH
@@ -36,6 +38,12 @@ def why_not_decoder(network: Network) -> str:
 
 def why_not_device(device: torch.device) -> str:
     return "" if device.type in ("cuda", "cpu") else f"slots are for CUDA GPUs and CPUs, and this is {device.type}"
+
+
+def why_no_fp8_prefill(network: Network) -> str:
+    """Why prompts of one that has a decoder can't be read with products in 8 bits; empty if they can."""
+    obstacle = why_no_fp8(choose_hardware(network.device, dtype=network.dtype, needs=needs_of(network)))
+    return obstacle or why_not_linears([linear for layer in network.layers for linear in linears_of(layer)], "")
 
 
 def needs_of(network: Network) -> frozenset[str]:
