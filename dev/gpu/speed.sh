@@ -1,0 +1,23 @@
+#!/bin/bash
+# One GPU: speed.sh lean | long | gemma (beside Unsloth, which pack.sh gets by name) | configs | writing.
+. "$(dirname "$0")/common.sh"
+turns=("$python" scripts/bench_turns.py --tokenizer "$tokenizer" --source "$rows")
+case $1 in
+lean)
+  timeout 320 "${turns[@]}" --base llama2-7b --rounds 6 --steps 2 --timeout_s 310 --out "$OUT/lean.json" \
+    unsloth=unsloth lean=lean fp8=lean-fp8 | tee "$OUT/lean.txt" ;;
+long)
+  length=$2
+  timeout 320 "${turns[@]}" --base llama3.1-8b --seq_len "$length" --rounds 5 --steps 1 --peer_batch 4 --timeout_s 310 \
+    --out "$OUT/long-$length.json" unsloth=unsloth lean=lean fast=fast | tee "$OUT/long-$length.txt" ;;
+gemma)
+  timeout 320 "${turns[@]}" --base gemma3-4b --config configs/gemma3-4b.yaml --rounds 5 --steps 2 --timeout_s 310 \
+    --out "$OUT/gemma.json" unsloth=unsloth-no-checkpointing fast=fast | tee "$OUT/gemma.txt" ;;
+configs)
+  "$python" scripts/try_configs.py --tokenizer "$tokenizer" --source "$rows" --out "$OUT/configs.json" "${tiny[@]}" \
+    "${@:2}" | tee "$OUT/configs.txt" ;;
+writing)
+  "$python" scripts/bench_generation.py --base llama2-7b --tokenizer "$tokenizer" --variants slots slots-fp8 \
+    --out "$OUT/writing.json" "${tiny[@]}" | tee "$OUT/writing.txt" ;;
+esac
+say done
