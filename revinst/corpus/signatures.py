@@ -50,6 +50,7 @@ DEVICE_NAME = re.compile(
     rf"{PRODUCT}|iPhon|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|삼성|Яндекс|айфон|телефон|手机|手機|携帯|휴대",
     re.IGNORECASE,
 )
+PLACE = re.compile(r"\A\s*Sent (?:from|via|with|using) [A-Z]\S*(?: [A-Z]\S*)?, [a-z]+ [a-z]+ [a-z]+")  # a sentence goes on
 DISCLAIMER = re.compile(
     r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
     r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
@@ -106,6 +107,8 @@ def is_device_line(line: str) -> bool:
     is_checked = bool(VIRUS_CHECKED.search(line) or VIRUS_FREE.match(line))
     if is_checked and len(line.split()) <= 20 and VIRUS.search(line) and SCANNER.search(line):
         return True
+    if PLACE.match(line) and not DEVICE_NAME.search(line):
+        return False
     if DEVICE.match(line) or (len(line.split()) <= 6 and OUTLOOK.match(line) and SYSTEM.search(line)):
         return True
     return len(line.split()) <= 8 and bool(SENT_WORD.search(line[:80]) and DEVICE_NAME.search(line[:80]))

@@ -122,6 +122,8 @@ PROSE = {
     "notes": "As I said [1] and [2].\n\n----------\n[1] https://example.com/a\n[2] https://example.com/b",
     "about a program": "It is so slow.\n\nOutlook for iOS crashes.",
     "a contact": "Ask her:\n\nKim Ode\n<kim@example.com>\n\nShe knows.",
+    "from a town": "Hello Kim,\n\nSent from Rome, the parcel took a week.",
+    "from a town of two words": "Hello Kim,\n\nSent from New York, it never came here.",
     "from the desk": "Here is another thought.\n\nSent from my desk, which is easier than from my phone.",
     "love": "See you.\n\nSent with love and a hug",
     "a device": "I never wanted it.\n\nI love my iPhone",
