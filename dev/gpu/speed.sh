@@ -1,5 +1,5 @@
 #!/bin/bash
-# One GPU: speed.sh lean | long | gemma (beside Unsloth, which pack.sh gets by name) | configs | writing.
+# One GPU: speed.sh lean | long TOKENS | gemma | small (beside Unsloth, which PEERS=1 packs) | configs | writing.
 . "$(dirname "$0")/common.sh"
 turns=("$python" scripts/bench_turns.py --tokenizer "$tokenizer" --source "$rows")
 case $1 in
@@ -13,6 +13,9 @@ long)
 gemma)
   timeout 320 "${turns[@]}" --base gemma3-4b --config configs/gemma3-4b.yaml --rounds 5 --steps 2 --timeout_s 310 \
     --out "$OUT/gemma.json" unsloth=unsloth-no-checkpointing fast=fast | tee "$OUT/gemma.txt" ;;
+small)
+  timeout 320 "${turns[@]}" --base "$smollm2" --config configs/smollm2-dolly.yaml --rounds 6 --steps 8 --timeout_s 310 \
+    --out "$OUT/small.json" unsloth=unsloth-no-checkpointing fast=fast | tee "$OUT/small.txt" ;;
 configs)
   "$python" scripts/try_configs.py --tokenizer "$tokenizer" --source "$rows" --out "$OUT/configs.json" "${tiny[@]}" \
     "${@:2}" | tee "$OUT/configs.txt" ;;

@@ -9,6 +9,7 @@ from bitsandbytes.nn import Linear4bit
 
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import collate_rows
+from revinst.inference.engine.decoder import Decoder
 from revinst.model.attention import BACKENDS, rows_by_sdpa
 from revinst.model.base import load_base
 from revinst.model.fused import reference
@@ -160,3 +161,25 @@ def test_a_fit(base, tmp_path, kind, memory):
     assert module.reasons["base_gemm"].startswith(kind)
     assert ("are kept" in module.reasons["base_gemm"]) == (memory == "auto")
     assert losses[kind] == pytest.approx(losses["bf16"], rel=0.02)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_prompts(base, tmp_path, dense):
+    """Read in 8 bits: near 16 bits, to the bit the same in other company, and steps are as they were."""
+    llama = write_tiny_llama(tmp_path / "llama", Path(base), torch.bfloat16, num_key_value_heads=2, **LLAMA)
+    model = attach_lora(load_base(str(llama), torch.device("cuda"), "nf4", "sdpa"), LoraSettings(r=8), str(llama))
+    network = Network(model).eval()
+    prompts, logits, steps = [[*range(5, 5 + length)] for length in (40, 96, 33)], {}, {}
+    for fp8 in (False, True):
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            decoder = Decoder(network, "sdpa", dense, fp8_prefill=fp8)
+            cache, others = decoder.new_cache(3, 128), decoder.new_cache(3, 128)
+            logits[fp8] = decoder.prefill(prompts, cache, range(3))
+            # the same length of prefill: cuBLAS may add up otherwise with another number of rows
+            again = decoder.prefill([prompts[0], prompts[1][::-1], prompts[2]], others, range(3))
+            cache.data.fill_(1.0)
+            tokens, lengths = torch.arange(3, device="cuda"), torch.tensor([40, 96, 33], device="cuda")
+            steps[fp8] = decoder.step(tokens, lengths, cache, 128)
+        assert torch.equal(again[[0, 2]], logits[fp8][[0, 2]]) and not torch.equal(again[1], logits[fp8][1])
+    assert 1e-3 < error(logits[True], logits[False]) < 0.2
+    assert torch.equal(steps[True], steps[False])
