@@ -50,7 +50,9 @@ DEVICE_NAME = re.compile(
     rf"{PRODUCT}|iPhon|Galaxy|Huawei|Xiaomi|Pixel|Windows|Gmail|삼성|Яндекс|айфон|телефон|手机|手機|携帯|휴대",
     re.IGNORECASE,
 )
-PLACE = re.compile(r"\A\s*Sent (?:from|via|with|using) [A-Z]\S*(?: [A-Z]\S*)?, [a-z]+ [a-z]+ [a-z]+")  # a sentence goes on
+PLACE = re.compile(
+    r"\A\s*Sent (?:from|via|with|using) [A-Z]\S*(?: [A-Z]\S*)?, [a-z]+ [a-z]+ [a-z]+"
+)  # a sentence goes on
 DISCLAIMER = re.compile(
     r"\A\s*(?:(?:this|the information in this) (?:e-?mail|message|communication).{0,80}(?:confidential|intended)|"
     r"(?:confidentiality|disclaimer)\b.{0,20}:.{0,200}(?:confidential|intended|privileged|recipient)|"
