@@ -1,6 +1,8 @@
 """Which predictions.jsonl each thing that `revinst compare` is given stands for, and what is in it."""
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -17,6 +19,22 @@ TEXTS = ("id", "reference", "category", "group")  # of a prediction's fields tho
 
 def split_seeds(text: str) -> list[Path]:
     return [Path(part) for part in ([text] if Path(text).exists() else text.split(","))]
+
+
+def name_seeds(paths: Sequence[Path]) -> str:
+    """
+    >>> name_seeds([Path("runs/a-42"), Path("runs/a-43")])
+    'runs/a-{42,43}'
+    >>> name_seeds([Path("one"), Path("another")])
+    'one,another'
+    """
+    names = list(map(str, paths))
+    begin = os.path.commonprefix(names).rstrip("0123456789")
+    found = [re.fullmatch(r"(\d+)(.*)", name[len(begin) :]) for name in names]
+    numbers, ends = [each[1] for each in found if each], {each[2] for each in found if each}
+    if 1 < len(numbers) == len(names) and len(ends) == 1:
+        return f"{begin}{{{','.join(numbers)}}}{ends.pop()}"
+    return ",".join(names)
 
 
 def find_files(texts: Sequence[str]) -> dict[Path, Path]:

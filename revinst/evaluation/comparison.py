@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from revinst.errors import UserError
-from revinst.evaluation.choice import find_files, read_scored_predictions, split_seeds
+from revinst.evaluation.choice import find_files, name_seeds, read_scored_predictions, split_seeds
 from revinst.evaluation.differences import find_differences
 from revinst.evaluation.head import describe_unread
 from revinst.evaluation.judged import Orders, describe_orders
@@ -107,8 +107,9 @@ def read_system(text: str, files: Mapping[Path, Path] | None = None) -> System:
     files: of `find_files`, for all systems that are compared.
     """
     files = files or find_files([text])
-    paths = [files[path] for path in split_seeds(text)]
-    return System(text, [read_scored_predictions(path) for path in paths], paths[0])
+    asked = split_seeds(text)
+    paths = [files[path] for path in asked]
+    return System(name_seeds(asked), [read_scored_predictions(path) for path in paths], paths[0])
 
 
 def check_same_examples(systems: Sequence[System]) -> list[str]:

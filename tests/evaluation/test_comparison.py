@@ -1,6 +1,7 @@
 """`compare`: same rows only, seeds as one system, Holm over categories."""
 
 import csv
+import doctest
 import io
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from revinst.errors import UserError
+from revinst.evaluation import choice
 from revinst.evaluation.choice import find_files
 from revinst.evaluation.comparison import build_comparison_tables, compare_systems, note_disagreement, read_system
 from tests.tiny import run_in_process
@@ -72,6 +74,11 @@ def test_seeds_are_one_system(values, tmp_path):
         one["sd"] is None and three["sd"] == pytest.approx(0.1) and three["mean"] == pytest.approx(values.mean() + 0.1)
     )
     assert result["pairs"][0]["difference"] == pytest.approx(0.1) and len(three["seeds"]) == 3
+    assert three["name"] == str(tmp_path / "{0,1,2}.jsonl")
+
+
+def test_names_of_seeds():
+    assert doctest.testmod(choice).attempted == 2 and doctest.testmod(choice).failed == 0
 
 
 def test_what_is_no_evaluation(values, tmp_path):
