@@ -29,7 +29,7 @@ def name_seeds(paths: Sequence[Path]) -> str:
     'one,another'
     """
     names = list(map(str, paths))
-    begin = os.path.commonprefix(names).rstrip("0123456789")
+    begin = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071  (not whole folders)
     found = [re.fullmatch(r"(\d+)(.*)", name[len(begin) :]) for name in names]
     numbers, ends = [each[1] for each in found if each], {each[2] for each in found if each}
     if 1 < len(numbers) == len(names) and len(ends) == 1:
