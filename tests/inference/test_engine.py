@@ -106,19 +106,23 @@ def test_log_p_is_the_models(network, smollm, prompts, engine):
             assert out.log_p == pytest.approx(float(expected), abs=2e-3) and out.log_p < -0.1
 
 
+def with_adapter(base, quantization: str) -> Network:
+    """In fp32, as if it had been trained."""
+    network = Network(attach_lora(load_base(str(base), CPU, quantization, dtype=torch.float32), LoraSettings(), ""))
+    torch.manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_an_adapter_merged_or_apart_writes_the_same(tiny_llama, quantization, dense):
     """As transformers' generate with PEFT does, fp32; and with the adapter off, as the base alone."""
     from revinst.data.tokenizer import load_tokenizer
 
-    network = Network(
-        attach_lora(load_base(str(tiny_llama), CPU, quantization, dtype=torch.float32), LoraSettings(), "")
-    )
-    torch.manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+    network = with_adapter(tiny_llama, quantization)
     tokenizer = load_tokenizer(str(tiny_llama))
     numbers = [[5 + n, *range(100, 110 + 3 * n)] for n in range(9)]
     results = []
@@ -411,13 +415,7 @@ def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_prompts_in_8_bits(tiny_llama, quantization, dense):
     """Logits near those in 16 bits, the same whatever is beside a prompt; steps are in 16 bits."""
-    network = Network(
-        attach_lora(load_base(str(tiny_llama), CPU, quantization, dtype=torch.float32), LoraSettings(), "")
-    )
-    torch.manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+    network = with_adapter(tiny_llama, quantization)
     prompts = [[5 + n, *range(100, 110 + 3 * n)] for n in range(3)]
     logits, steps = {}, {}
     with torch.no_grad():
