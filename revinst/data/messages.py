@@ -51,11 +51,11 @@ def open_messages(record: Record, columns: dict[str, str]) -> Record:
                 check_answer(messages[start:], asks, role, column)
             else:  # what is said after the answer was not there when it was written
                 messages, start = messages[:start], 0
-        is_optional = field not in ("instruction", "response")
-        if is_optional and all(name != role for name, *_ in messages):
-            texts[columns[field]] = None
-        else:
+        if field in ("instruction", "response"):
             texts[columns[field]] = join_parts(messages[find_role(messages, role, column, start)][1], column)
+        else:  # all of a context: a system's message may come in two
+            said = [join_parts(content, column) for name, content, _ in messages if name == role]
+            texts[columns[field]] = said[0] if len(said) == 1 else join_parts(said, column) if said else None
     return {**record, **texts}
 
 

@@ -136,9 +136,11 @@ GOOD_ROW = {
 
 def test_a_context_is_what_was_said_before_the_answer(tmp_path):
     first = {"role": "system", "content": "Be kind."}
-    rows = [GOOD_ROW, {"messages": [first, *GOOD_ROW["messages"]]}]
+    second = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    rows = [GOOD_ROW, *({"messages": [*before, *GOOD_ROW["messages"]]} for before in ([first], [first, second]))]
     found, discarded = load(tmp_path / "rows.jsonl", *rows, columns=OPENAI)
-    assert found == [("Why?", "", "So."), ("Why?", "Be kind.", "So.")] and discarded == []
+    contexts = ["", "Be kind.", "Be kind.\nBe brief."]
+    assert found == [("Why?", context, "So.") for context in contexts] and discarded == []
 
 
 @pytest.mark.parametrize(
