@@ -1,11 +1,12 @@
 """Does a personal model write more like its owner than its base does that is shown some texts in the prompt?
 
     revinst evaluate runs/personal
-    python scripts/prompt_alone.py runs/own runs/personal [--shots 3]
+    python scripts/prompt_alone.py runs/own runs/personal [RUN ...] [--shots 3]
 
-OWN is the folder of `revinst corpus` that RUN was trained on. The prompt is the template `forward` after so many of its
-training rows; nothing is trained. Base, prompt alone and RUN write for the held-out rows of RUN; the prompt's texts go
-into RUN/evaluation/prompt-alone, the others are those of `revinst evaluate` where they are there. Prints Markdown.
+OWN is the folder of `revinst corpus` that RUN was trained on; several runs are seeds of one model, and a row's score is
+their mean. The prompt is the template `forward` after so many of its training rows; nothing is trained. Base, prompt
+alone and RUN write for the held-out rows of RUN; the prompt's texts go into the first RUN/evaluation/prompt-alone, the
+others are those of `revinst evaluate` where they are there. Prints Markdown.
 """
 
 import argparse
@@ -43,18 +44,18 @@ METRICS = {"log_p": "log p a token", "rougeL_unicode": "ROUGE-L", "chrf": "chrF"
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """texts: one a held-out row. scores: by METRICS, `[rows]` each."""
+    """texts: one a held-out row and seed. scores: by METRICS, `[seeds, rows]` each. losses: a token, of each seed."""
 
     name: str
     texts: list[str]
-    loss: float | None
+    losses: list[float]
     scores: dict[str, np.ndarray]
 
 
 def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("own", type=Path)
-    parser.add_argument("run")
+    parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--shots", type=int, default=3, help="texts in the prompt")
     parser.add_argument("--seed", type=int, default=42, help="they are drawn by it")
     parser.add_argument("--max_new_tokens", type=int, help="of a text; default: as `revinst evaluate`")
@@ -69,22 +70,27 @@ def main() -> int:
 
 
 def print_tables(options: argparse.Namespace) -> None:
-    trained = open_trained(options.run)
-    if not trained.writes_texts:
-        raise UserError(f"{options.run}: it writes no texts; give a personal model (data.template: forward)")
-    evaluated = choose_examples(trained, None, None)
-    settings = GenerationSettings(max_new_tokens=options.max_new_tokens or trained.new_tokens)
-    predictor = Predictor(trained, evaluated.examples, settings)
-    folder = find_folder(predictor, EvaluationSettings())
-    systems = [measure("base", predictor, place_base(predictor, folder, settings), False, folder)]
-    systems.append(measure("trained", predictor, folder, True, folder))
-    del predictor
-    place = trained.path / "evaluation" / "prompt-alone"
-    prompted = show_texts(trained, place / "template.txt", options)
+    first, *others = [open_trained(run) for run in options.runs]
+    evaluated = choose_examples(first, None, None)
+    settings = GenerationSettings(max_new_tokens=options.max_new_tokens or first.new_tokens)
+    systems, seeds = list[System](), list[System]()
+    for trained in (first, *others):
+        if not trained.writes_texts:
+            raise UserError(f"{trained.path}: it writes no texts; give a personal model (data.template: forward)")
+        if choose_examples(trained, None, None).examples != evaluated.examples:
+            raise UserError(f"{trained.path}: it holds out other rows than {first.path}; give both one data.split")
+        predictor = Predictor(trained, evaluated.examples, settings)
+        folder = find_folder(predictor, EvaluationSettings())
+        if trained is first:
+            systems.append(measure("base", predictor, place_base(predictor, folder, settings), False, folder))
+        seeds.append(measure("trained", predictor, folder, True, folder))
+        del predictor
+    place = first.path / "evaluation" / "prompt-alone"
+    prompted = show_texts(first, place / "template.txt", options)
     of_prompt = Predictor(prompted, evaluated.examples, settings)
-    systems.insert(1, measure(f"base, {options.shots} texts in the prompt", of_prompt, place, False, place))
+    systems.append(measure(f"base, {options.shots} texts in the prompt", of_prompt, place, False, place))
     own = [example.response for example in evaluated.examples]
-    for line in describe(systems, own, number_groups(evaluated.groups)):
+    for line in describe([*systems, join(seeds)], own, number_groups(evaluated.groups)):
         print(line)
 
 
@@ -121,7 +127,15 @@ def measure(name: str, predictor: Predictor, folder: Path, use_adapter: bool, li
     log_p = predictor.log_p(use_adapter)
     found = score_predictions(texts, [example.response for example in predictor.examples])
     scores = {"log_p": log_p / predictor.count_targets()} | {metric: found[metric] for metric in list(METRICS)[1:]}
-    return System(name, texts, loss_per_token(predictor, log_p), scores)
+    loss = loss_per_token(predictor, log_p)
+    scores = {metric: np.array([values]) for metric, values in scores.items()}
+    return System(name, texts, [float("nan") if loss is None else loss], scores)
+
+
+def join(seeds: Sequence[System]) -> System:
+    texts = [text for seed in seeds for text in seed.texts]
+    scores = {metric: np.concatenate([seed.scores[metric] for seed in seeds]) for metric in METRICS}
+    return System(seeds[0].name, texts, [loss for seed in seeds for loss in seed.losses], scores)
 
 
 def describe(systems: Sequence[System], own: Sequence[str], groups: np.ndarray) -> Iterator[str]:
@@ -130,14 +144,17 @@ def describe(systems: Sequence[System], own: Sequence[str], groups: np.ndarray) 
     yield "| | loss a token | ROUGE-L | chrF | words a text | a sentence | distance of frequent words |"
     yield "|" + " --- |" * 7
     for system in systems:
-        means = [system.loss, *(np.nanmean(system.scores[metric]) for metric in of_texts)]
-        numbers = " | ".join(map(format_number, means))
+        of_seeds = [system.losses, *(np.nanmean(system.scores[metric], axis=1) for metric in of_texts)]
+        numbers = " | ".join(map(format_seeds, of_seeds))
         distance = compare_styles(system.texts, own)["function_words"]
         yield f"| {system.name} | {numbers} | {describe_words(system.texts)} | {distance:.3f} |"
     yield f"| own texts | | | | {describe_words(own)} | 0 |"
     *others, last = systems
     pairs = [(other, metric) for other in others for metric in METRICS]
-    parts = [describe_pair(other.scores[metric], last.scores[metric], groups) for other, metric in pairs]
+    parts = [
+        describe_pair(other.scores[metric].mean(axis=0), last.scores[metric].mean(axis=0), groups)
+        for other, metric in pairs
+    ]
     cells = [
         f"{format_difference(part['difference'])} [{', '.join(map(format_difference, part['ci95']))}], p {p:.3f}"
         for part, p in zip(parts, adjust_holm([part["p"] for part in parts]), strict=True)
@@ -146,6 +163,14 @@ def describe(systems: Sequence[System], own: Sequence[str], groups: np.ndarray) 
     yield f"| {last.name} less | {' | '.join(METRICS.values())} |\n|" + " --- |" * (1 + len(METRICS))
     for number, other in enumerate(others):
         yield f"| {other.name} | {' | '.join(cells[number * len(METRICS) : (number + 1) * len(METRICS)])} |"
+
+
+def format_seeds(values: Sequence[float]) -> str:
+    """The mean, and the standard deviation of several."""
+    if np.isnan(values).any():
+        return format_number(None)
+    mean = format_number(float(np.mean(values)))
+    return f"{mean} ({format_number(float(np.std(values, ddof=1)))})" if len(values) > 1 else mean
 
 
 def describe_words(texts: Sequence[str]) -> str:

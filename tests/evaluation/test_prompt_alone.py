@@ -71,5 +71,9 @@ def test_beside_a_run(own, tiny_llama, tmp_path, monkeypatch, capsys):
     assert (folder / "predictions.jsonl").read_bytes() == made
     gain = scores["gain"]["log_p_a_token"]
     assert f"| base | {gain['difference']:+.3f} [{gain['ci95'][0]:+.3f}, {gain['ci95'][1]:+.3f}]" in told
+    monkeypatch.setattr(sys, "argv", [*args[:3], *args[2:]])  # two seeds, equal ones
+    assert prompt_alone.main() == 0
+    both = capsys.readouterr().out
+    assert f"| trained | {losses['trained']} (0.000) |" in both and both.splitlines()[-2:] == told.splitlines()[-2:]
     monkeypatch.setattr(sys, "argv", [*args[:4], "9"])
     assert prompt_alone.main() == 2 and "--shots asks for 9" in capsys.readouterr().err
