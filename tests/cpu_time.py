@@ -33,11 +33,11 @@ def known_work() -> None:
 def assert_linear(work: Callable[[str], object], unit: str, beginning: str = "", length: int = LENGTH) -> None:
     """Four times the length takes about four times as long; what takes next to nothing is not looked at."""
 
-    def of(length: int) -> float:
+    def of(length: int, timed: Callable[[Callable[[], object]], float] = measure) -> float:
         text = beginning + (unit * (length // len(unit) + 1))[:length] + "\x00"
-        return seconds(lambda: work(text))
+        return timed(lambda: work(text))
 
-    whole = of(length)
+    whole = of(length, seconds)
     assert whole < MOST_S * length / LENGTH, (beginning, unit)
     if whole > LONG_S:  # the best of three: another process may have taken the caches
         whole, quarter = (min(of(size) for _ in range(3)) for size in (length, length // 4))

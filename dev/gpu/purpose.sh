@@ -20,10 +20,10 @@ main)
 training)
   head -n "${TRAIN_ROWS:-2600}" "$rows" > /tmp/some-rows.jsonl  # 85 runs of some 20 s; 45 s with all 5,983
   rows=/tmp/some-rows.jsonl
-  [ -f runs/split/split.json ] || "$python" -m revinst.cli fit --config configs/smollm2-dolly.yaml --run_name split \
+  [ -f runs/some-rows/split.json ] || "$python" -m revinst.cli fit --config configs/smollm2-dolly.yaml --run_name some-rows \
     --model.base "$smollm2" --data.source "$rows" --data.val_fraction 0.1 --trainer.max_steps 1 --samples.every_steps 0 \
     > "$OUT/split.log" 2>&1
-  common=(--model.base "$smollm2" --data.source "$rows" --data.split runs/split/split.json)
+  common=(--model.base "$smollm2" --data.source "$rows" --data.split runs/some-rows/split.json)
   "$python" scripts/sweep.py configs/smollm2-dolly.yaml configs/sweeps/training.yaml --seeds 42 43 44 45 46 "${common[@]}" \
     --gpus all --at_once "$jobs" --stop_after "${STOP_AFTER:-480}" --table $results/training.jsonl \
     --trainer.enable_progress_bar false | tee "$OUT/training.txt" ;;

@@ -21,13 +21,12 @@ train() { # NAME-SEED; the slot of xargs chooses the GPU
   "$python" -m revinst.cli fit $2 --run_name "$name" --seed_everything "$seed" --data.split runs/split/split.json $common &&
     "$python" -m revinst.cli evaluate "runs/$name" ${TINY:+--limit 8 --max_new_tokens 8}
   rm -rf "runs/$name/checkpoints"
-  say "$name"
 }
-export -f train say
-export python gpus common begun TINY
+export -f train
+export python gpus common TINY
 for seed in $seeds; do
   for recipe in "${!recipes[@]}"; do printf '%s\t%s\n' "$recipe-$seed" "${recipes[$recipe]}"; done
-done | SLOT=0 xargs -d '\n' -P $((${AT_ONCE:-5} * gpus)) --process-slot-var=SLOT -I LINE \
+done | xargs -d '\n' -P $((${AT_ONCE:-5} * gpus)) --process-slot-var=SLOT -I LINE \
   bash -c 'IFS=$'"'\t'"' read -r name options <<< "LINE"; train "$name" "$options" > "'"$OUT"'/$name.log" 2>&1'
 systems() { for seed in $seeds; do echo -n "runs/$1-$seed,"; done | sed 's/,$//'; }
 "$python" -m revinst.cli compare "$(systems first)" "$(systems recommended)" "$(systems blog)" | tee "$OUT/recipes.txt"

@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """dense: weights are unpacked once, the adapter added. fp8_prefill: prompts are read with products in 8 bits."""
+
+    dense: bool
+    fp8_prefill: bool = False
+
+
 class Linears:
     """Linear layers that read one input, as one matrix of merged weights or as the packed ones with their adapter.
 
@@ -42,7 +50,7 @@ class Linears:
     """
 
     def __init__(
-        self, modules: list[torch.nn.Module], ops: ModuleType, like: Tensor, how: "Layout", sizes: Sequence[int] = ()
+        self, modules: list[torch.nn.Module], ops: ModuleType, like: Tensor, how: Layout, sizes: Sequence[int] = ()
     ):
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
@@ -80,14 +88,6 @@ def read_bias(group: Group, like: Tensor) -> Tensor | None:
         return None
     parts = zip(biases, group.projections, strict=True)
     return torch.cat([like.new_zeros(p.outputs) if b is None else b.detach().to(like.dtype) for b, p in parts])
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """dense: weights are unpacked once, the adapter added. fp8_prefill: prompts are read with products in 8 bits."""
-
-    dense: bool
-    fp8_prefill: bool = False
 
 
 class Layer:
