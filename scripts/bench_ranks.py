@@ -13,12 +13,14 @@ import csv
 import itertools
 import json
 import os
+import queue
 import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +274,7 @@ def evaluate(options: argparse.Namespace, precision: str, devices: int) -> dict[
 
 
 def compare_writing(options: argparse.Namespace) -> bool:
-    """Texts of `generate` and `corpus` on one GPU and on all.
+    """Texts of `generate` and `corpus` on one GPU, each command on one of its own at the same time, then on all.
 
     Seconds are of the whole command, and of the writing alone as the first rank says it: models are loaded by then.
     """
@@ -280,10 +282,14 @@ def compare_writing(options: argparse.Namespace) -> bool:
     write_texts(options.source, source, options.texts)
     print("| command | precision | texts | equal | s, one | s, all | ratio | s of writing, one | all | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    passed = []
-    for name in options.commands:
+    passed, idle = [], queue.SimpleQueue[int]()
+    for number in range(options.devices):
+        idle.put(number)
+    with ThreadPoolExecutor(options.devices) as pool:
+        ones = list(pool.map(lambda name: write(options, source, *COMMANDS[name], 1, idle), options.commands))
+    for name, one in zip(options.commands, ones, strict=True):
         command, precision = COMMANDS[name]
-        one, every = (write(options, source, command, precision, devices) for devices in (1, options.devices))
+        every = write(options, source, command, precision, options.devices)
         equal = sum(text == one["texts"].get(key) for key, text in every["texts"].items())
         passed.append(precision == "bf16" or equal == len(one["texts"]) > 0)
         cells = [
@@ -303,7 +309,17 @@ def write_texts(source: str, path: Path, count: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write(options: argparse.Namespace, source: Path, command: str, precision: str, devices: int) -> dict[str, Any]:
+def write(
+    options: argparse.Namespace,
+    source: Path,
+    command: str,
+    precision: str,
+    devices: int,
+    idle: queue.SimpleQueue[int] | None = None,
+) -> dict[str, Any]:
+    """Runs the command on all GPUs, or on one of those that are idle. -> its texts and seconds."""
+    number = idle.get() if idle else None
+    environment = os.environ | ({} if number is None else {"CUDA_VISIBLE_DEVICES": str(number)})
     run, output = options.work / options.evaluated, options.work / f"{command}-{precision}-{devices}"
     written = output.with_suffix(".jsonl") if command == "generate" else output / "scored.jsonl"
     by_command = {
@@ -313,8 +329,12 @@ def write(options: argparse.Namespace, source: Path, command: str, precision: st
     line = [sys.executable, "-m", "revinst.cli", command, *by_command[command], "--precision", precision]
     line += ["--max_new_tokens", options.max_new_tokens, "--devices", devices]
     since = time.perf_counter()
-    done = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = subprocess.run(
+        list(map(str, line)), capture_output=True, text=True, timeout=LIMIT_S, check=False, env=environment
+    )
     seconds = time.perf_counter() - since
+    if idle and number is not None:
+        idle.put(number)
     output.with_suffix(".log").write_text(done.stdout + done.stderr)
     if (
         not written.is_file()

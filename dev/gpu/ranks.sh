@@ -23,6 +23,6 @@ paged)
 write)
   work=(--base "$smollm2" --work /tmp/write --config configs/smollm2-dolly.yaml --rows 8 --micro_batch_size 4)
   "${bench[@]}" "${work[@]}" --parts speed write --variants ddp --steps $steps --warmup 4 --texts $texts \
-    --commands ${COMMANDS:-generate-bf16 generate-fp32 corpus-bf16} -- "${small[@]}" 2>&1 | tee "$OUT/write.txt" ;;
+    --commands ${COMMANDS:-generate-fp32 corpus-bf16} -- "${small[@]}" 2>&1 | tee "$OUT/write.txt" ;;
 esac
 say done
