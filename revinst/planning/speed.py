@@ -26,6 +26,8 @@ SPEEDS = (
     Speed(740.0, 6.6e9, True, "Llama 2 7B, one H200, fused, 14,011 to 18,677 tokens/s (dev/LOG.md)"),
     Speed(30.6, 0.135e9, False, "SmolLM2-135M, one H200, 37,900 tokens/s (dev/LOG.md)"),
 )
+# Of fused layers by `model.base_gemm`, on that H200 (docs/speed.md). Small models wait for the host, whatever it is.
+FASTER = {"bf16": 1.0, "fp8_backward": 1.17, "fp8": 1.41}
 
 # Seconds that a TFLOP of training takes on a CPU: the first over the TFLOP/s of its products, the second beside them.
 # From two points of one machine, 2 cores with products at 0.44 (bf16) and 0.17 (fp32): 0.2 TFLOP/s in bf16 (220 to 360
@@ -48,6 +50,8 @@ def predict_speed(shape: Shape, recomputed: int, step: StepSetup) -> tuple[float
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     nearest = min(SPEEDS, key=lambda speed: (abs(math.log(speed.parameters / parameters)), speed.fused != step.fused))
     speed, source = nearest.tflop_per_s * 1e12 / flop, f"scaled from {nearest.where}"
+    if nearest.fused:
+        speed *= FASTER[step.base_gemm]
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         sheet = next((value for part, value in DATA_SHEETS.items() if part in name), None)

@@ -4,6 +4,8 @@ import gc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import lightning as L
@@ -25,6 +27,7 @@ from revinst.model.hardware import DTYPES, Hardware, Machine, check_precision
 from revinst.model.memory import advise, is_out_of_memory
 from revinst.model.network import Network
 from revinst.model.sharding import sync_gradients
+from revinst.runs.checkpoints import read_checkpoint
 from revinst.training.gradients import average_gradients, clip_grad_norm_
 from revinst.training.loss import summed_loss
 from revinst.training.metrics import Losses, Means, Sum, add_up, by_name
@@ -52,8 +55,9 @@ class InstructionModule(L.LightningModule):
         self.reasons: dict[str, str] = {}
         self.micro_batch_size = 1  # its rows; with the model, by the machine
 
-    network: Network  # these two come with `configure_model`
+    network: Network  # these three come with `configure_model`
     hardware: Hardware
+    base_gemm: str  # kind of `BaseGemm`
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -218,12 +222,23 @@ class InstructionModule(L.LightningModule):
         )
         rows = data_of(self.trainer).step_rows(machine.ranks) if has_data(self.trainer) else full_rows(1, 1, 2048)
         mesh = strategy.device_mesh["data_parallel"] if isinstance(strategy, ShardedStrategy) else None
-        self.network, choices = build_network(self.settings, machine, rows, mesh)
-        self.hardware = choices.hardware
+        settings = self.settings_to_build()
+        self.network, choices = build_network(settings, machine, rows, mesh)
+        self.hardware, self.base_gemm = choices.hardware, choices.step.base_gemm
         self.reasons |= choices.reasons
+        if settings != self.settings:
+            self.reasons["base_gemm"] = f"products of the base in {self.hardware.dtype}: as this run began"
         self.loss_scale = FIRST_LOSS_SCALE if self.hardware.dtype == "fp16" else 1.0
         # all ranks take as many rows as the smallest one can
         self.micro_batch_size = -int(self.max_over_ranks(-choices.division.micro_batch_size))
+
+    def settings_to_build(self) -> ModelSettings:
+        """A run that began with the base's products in 16 bits goes on with them, whatever `auto` would be here."""
+        if self.settings.base_gemm == "auto" and self.trainer.ckpt_path:
+            saved = read_checkpoint(Path(self.trainer.ckpt_path))["revinst"]
+            if saved.get("base_gemm", "bf16") == "bf16":
+                return replace(self.settings, base_gemm="bf16")
+        return self.settings
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer, self.reasons["optimizer"] = build_optimizer(
@@ -304,6 +319,7 @@ class InstructionModule(L.LightningModule):
             "step": self.step,
             "bad_steps_in_a_row": self.bad_steps_in_a_row,
             "precision": self.hardware.dtype,
+            "base_gemm": self.base_gemm,
             "loss_scale": self.loss_scale,
             "good_steps": self.good_steps,
             "micro_batch_size": self.micro_batch_size,
@@ -327,6 +343,9 @@ class InstructionModule(L.LightningModule):
         elif precision == "fp16":
             self.loss_scale = saved.get("loss_scale", self.loss_scale)
             self.good_steps = saved.get("good_steps", 0)
+        base_gemm = saved.get("base_gemm", "bf16")
+        if base_gemm != self.base_gemm:
+            self.print(f"base_gemm: goes on with {self.base_gemm}; until step {self.step} it was {base_gemm}")
 
 
 def has_data(trainer: L.Trainer) -> bool:

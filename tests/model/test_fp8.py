@@ -238,15 +238,13 @@ def h200():
     return replace(choose_hardware(CPU), device="cuda:0", device_name="an H200", dtype="bf16", triton=True, fp8=True)
 
 
-def test_what_is_chosen(h200, monkeypatch):
+def test_what_is_chosen(h200):
     linears = [linear(32, 1)]
     assert choose_base_gemm("bf16", linears, "", h200) == ("bf16", "products of the base in bf16: asked for")
-    assert choose_base_gemm("auto", linears, "", h200)[0] == fp8.AUTO
+    assert choose_base_gemm("auto", linears, "", h200)[0] == fp8.AUTO == "fp8_backward"
     for kind in ("fp8", "fp8_backward"):
         chosen, reason = choose_base_gemm(kind, linears, "", h200)
         assert chosen == kind and reason.startswith(f"{kind}: ") and "e4m3" in reason
-    monkeypatch.setattr(fp8, "AUTO", "fp8_backward")
-    assert choose_base_gemm("auto", linears, "", h200)[0] == "fp8_backward"
 
 
 @pytest.mark.parametrize(
@@ -258,12 +256,11 @@ def test_what_is_chosen(h200, monkeypatch):
         ({}, 33, "33 features, no multiple of 16"),
     ],
 )
-def test_what_cannot_be_is_refused_and_auto_says_why(h200, monkeypatch, change, outputs, words):
+def test_what_cannot_be_is_refused_and_auto_says_why(h200, change, outputs, words):
     hardware, linears = replace(h200, **change), [linear(outputs, 1)] if outputs else []
     for kind in ("fp8", "fp8_backward"):
         with pytest.raises(UserError, match=rf"model.base_gemm {kind}: .*{words}; use model.base_gemm: auto"):
             choose_base_gemm(kind, linears, "plain: asked for", hardware)
-    monkeypatch.setattr(fp8, "AUTO", "fp8_backward")
     kind, reason = choose_base_gemm("auto", linears, "plain: asked for", hardware)
     assert kind == "bf16" and reason.startswith(f"products of the base in {hardware.dtype}: products in 8 bits") == (
         outputs != 33
@@ -287,3 +284,30 @@ def test_a_cpu_is_refused_before_anything_is_loaded(tiny_llama, tmp_path, monkey
     with pytest.raises(UserError, match=r"model.base_gemm fp8: .* this is \d+ CPU threads"):
         build_trainer(tmp_path).fit(build_module(tiny_llama, base_gemm="fp8"), datamodule=build_data(tiny_llama))
     check_base_gemm("auto", choose_hardware(CPU))
+
+
+@pytest.mark.parametrize(
+    ("saved", "why"),
+    [("bf16", "as this run began"), (None, "as this run began"), ("fp8_backward", "8 bits need Triton")],
+    ids=str,
+)
+def test_a_run_goes_on_as_it_began(tiny_llama, tmp_path, capsys, saved, why):
+    """None: a checkpoint of before there was a choice."""
+    from tests.tiny import build_data, build_module, build_trainer
+
+    trainer, path = build_trainer(tmp_path), tmp_path / "1.ckpt"
+    trainer.fit(build_module(tiny_llama), datamodule=build_data(tiny_llama))
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["revinst"].pop("base_gemm") == "bf16"
+    checkpoint["run"] = {}  # of our callback
+    if saved:
+        checkpoint["revinst"]["base_gemm"] = saved
+    torch.save(checkpoint, path)
+    again = build_module(tiny_llama)
+    trainer = build_trainer(tmp_path, max_steps=2)
+    trainer.ckpt_path = path  # as `train` does
+    trainer.fit(again, datamodule=build_data(tiny_llama), weights_only=True)
+    assert why in again.reasons["base_gemm"] and again.settings.base_gemm == "auto"
+    said = "base_gemm: goes on with bf16; until step 1 it was fp8_backward" in capsys.readouterr().out
+    assert said == (saved == "fp8_backward") and again.base_gemm == "bf16"  # what a CPU has

@@ -23,9 +23,9 @@ from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import Projection
 from revinst.model.hardware import Hardware
 
-# What `model.base_gemm: auto` is where 8 bits are possible. Once that is another, runs that were stored without the key
-# need "bf16" in `config.keys.AS_BEFORE`, and checkpoints the kind, so that no run changes its products on a resume.
-AUTO = "bf16"
+# What `model.base_gemm: auto` is where 8 bits are possible: over five seeds it can't be told from 16 bits, in val/loss or
+# ROUGE-L (docs/speed.md). A run that began in 16 bits stays there (`InstructionModule.settings_to_build`).
+AUTO = "fp8_backward"
 COPIES = {"bf16": 0, "fp8_backward": 1, "fp8": 2}  # of the weights, where they are kept: each product has its layout
 MULTIPLE = 16  # of features, that a product in 8 bits takes
 
@@ -142,9 +142,7 @@ def choose_base_gemm(asked: str, linears: Sequence[torch.nn.Linear], fused: str,
     """
     wanted = AUTO if asked == "auto" else asked
     if wanted == "bf16":
-        return "bf16", f"products of the base in {hardware.dtype}: " + (
-            "the default" if asked == "auto" else "asked for"
-        )
+        return "bf16", f"products of the base in {hardware.dtype}: asked for"
     check_base_gemm(asked, hardware)
     obstacle = why_no_fp8(hardware) or why_not_linears(linears, fused)
     if obstacle and asked != "auto":
