@@ -39,7 +39,8 @@ class Corpus:
         self.ranks = ranks or Ranks()
         self.folder, self.trained, self.generation = folder, trained, generation
         self.reading, self.selection = reading, selection
-        self.writing = replace(writing, shard_rows=writing.shard_rows or choose_shard_rows(folder, pick_device().type))
+        shard_rows = writing.shard_rows or choose_shard_rows(folder, pick_device().type, self.ranks.world_size)
+        self.writing = replace(writing, shard_rows=shard_rows)
         trained.check_writes_instructions()
         self.settings = self.describe()
         self.ranks.on_first(lambda: keep_settings(folder, self.settings))

@@ -19,7 +19,7 @@ from revinst.runs.folder import LOCK_FILES
 
 # What a kill costs at most. A shard begins with empty slots and new CUDA graphs and ends with few slots in work, so it
 # has as many texts as a device writes for in a few minutes.
-SHARD_ROWS = {"cuda": 4096, "cpu": 256}
+SHARD_ROWS, FEWEST_SHARD_ROWS = {"cuda": 4096, "cpu": 256}, 64
 BEFORE = {"split_words": 0}  # what was done where the default is another now
 
 
@@ -180,11 +180,14 @@ def of_same_stages(known: object, settings: dict[str, object]) -> tuple[object, 
     return {name: known[name] for name in names}, {name: settings[name] for name in names}
 
 
-def choose_shard_rows(folder: Path, device: str) -> int:
-    """The number that shards in the folder have, else the device's."""
+def choose_shard_rows(folder: Path, device: str, ranks: int = 1) -> int:
+    """The number that shards in the folder have, else the device's; several ranks share them as evenly as smaller ones
+    can be shared.
+    """
     path = folder / "settings.json"
     known = read_json(path) if path.is_file() else None
-    return int(known["shard_rows"]) if isinstance(known, dict) and "shard_rows" in known else SHARD_ROWS[device]
+    default = SHARD_ROWS[device] if ranks == 1 else max(FEWEST_SHARD_ROWS, SHARD_ROWS[device] // (2 * ranks))
+    return int(known["shard_rows"]) if isinstance(known, dict) and "shard_rows" in known else default
 
 
 def check_ours(folder: Path) -> None:

@@ -12,7 +12,8 @@ from revinst.data.prompt import Template
 from revinst.data.tokenizer import Tokenizer
 from revinst.model.network import Network
 
-TOKENS_PER_BATCH = {"cuda": 16384, "cpu": 2048}  # on a GPU small models wait for the host with fewer
+TOKENS_PER_BATCH = {"cuda": 16384, "cpu": 2048}
+MOST_TOKENS, WIDE = 65536, 4096  # on a GPU narrow models wait for the host with fewer; they take no more memory so
 
 
 def log_likelihoods(
@@ -56,10 +57,10 @@ def document_losses(
 ) -> Iterator[tuple[int, float]]:
     """The number of each document and its sum of -log p(target); documents are isolated as in training.
 
-    `documents.targets` says what counts. tokens_per_batch: None: the device's.
+    `documents.targets` says what counts. tokens_per_batch: None: the device's, by the model's width.
     """
     device = network.device
-    tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 2048)
+    tokens_per_batch = tokens_per_batch or choose_tokens_per_batch(device.type, network.base.config.hidden_size)
     with network.in_eval_mode():
         for numbers in progress(batches_by_tokens(documents.lengths, tokens_per_batch)):
             batch = collate_rows(documents, [numbers]).to(device)
@@ -67,6 +68,15 @@ def document_losses(
             document = torch.searchsorted(batch.cu_seqlens.long(), batch.target_index, right=True) - 1
             sums = torch.zeros(len(numbers), dtype=torch.float64, device=device).index_add_(0, document, nll.double())
             yield from zip(numbers, sums.tolist(), strict=True)
+
+
+def choose_tokens_per_batch(device: str, hidden: int) -> int:
+    """
+    >>> [choose_tokens_per_batch("cuda", hidden) for hidden in (576, 2048, 4096, 8192)]
+    [65536, 32768, 16384, 16384]
+    """
+    tokens = TOKENS_PER_BATCH.get(device, 2048)
+    return tokens if device != "cuda" else max(tokens, min(MOST_TOKENS, tokens * WIDE // hidden))
 
 
 def batches_by_tokens(lengths: np.ndarray, tokens_per_batch: int) -> list[list[int]]:

@@ -280,6 +280,19 @@ def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch)
     assert texts[7] == texts[64] and len(texts[7]) == 12
 
 
+@pytest.mark.parametrize(
+    ("device", "ranks", "rows"), [("cuda", 1, 4096), ("cuda", 2, 1024), ("cuda", 8, 256), ("cpu", 2, 64)]
+)
+def test_several_ranks_share_smaller_shards(tmp_path, device, ranks, rows):
+    """So that of 10,000 texts none has more than 1.06 times its share; with shards of 4,096 one of two had 1.18."""
+    assert corpus_settings.choose_shard_rows(tmp_path, device, ranks) == rows
+    shards = [min(rows, 10_000 - first) for first in range(0, 10_000, rows)]
+    most = max(sum(shards[rank::ranks]) for rank in range(ranks))
+    assert most <= 1.06 * 10_000 / ranks
+    (tmp_path / "settings.json").write_text('{"shard_rows": 5}')
+    assert corpus_settings.choose_shard_rows(tmp_path, device, ranks) == 5
+
+
 def test_round_trip_goes_by_gain():
     made = [Sample("a comet", -9.0, 2, "eos"), Sample("", -5.0, 0, "eos"), Sample("what is a star", -7.0, 4, "eos")]
     writer = Writer.__new__(Writer)

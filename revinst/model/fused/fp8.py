@@ -23,8 +23,8 @@ from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import Projection
 from revinst.model.hardware import Hardware
 
-# What `model.base_gemm: auto` is where 8 bits are possible: over five seeds it can't be told from 16 bits, in val/loss or
-# ROUGE-L (docs/speed.md). A run that began in 16 bits stays there (`InstructionModule.settings_to_build`).
+# What `model.base_gemm: auto` is where 8 bits are possible: over five seeds it can't be told from 16 bits, by val/loss
+# or ROUGE-L (docs/speed.md). A run that began in 16 bits stays there (`InstructionModule.settings_to_build`).
 AUTO = "fp8_backward"
 COPIES = {"bf16": 0, "fp8_backward": 1, "fp8": 2}  # of the weights, where they are kept: each product has its layout
 MULTIPLE = 16  # of features, that a product in 8 bits takes
