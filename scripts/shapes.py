@@ -4,7 +4,8 @@ usage: shapes.py SHAPE FOLDER --tokenizer FOLDER [--like SHAPE] [--layers N] [--
 
 Sizes are of the released configs. --like: with the sizes of another shape, so that two kinds of layers are compared at
 equal FLOP and with an equal cache. --tiny: two small layers, for a rehearsal on a CPU. A vocabulary that is smaller
-than the tokenizer's becomes as large. Weights are bf16, of the initialisation of transformers.
+than the tokenizer's becomes as large. A base that chats gets turn tokens and a chat template of its kind. Weights are
+bf16, of the initialisation of transformers.
 """
 
 import shutil
@@ -88,6 +89,8 @@ def main() -> None:
     changes = (TINY if options.tiny else {}) | ({"num_hidden_layers": options.layers} if options.layers else {})
     make = write_config if options.no_weights else make_shape
     make(options.shape, options.folder, options.tokenizer, options.like, changes)
+    if options.shape in TURNS:
+        add_chat(options.shape, options.folder)
 
 
 @contextmanager

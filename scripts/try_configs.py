@@ -3,9 +3,9 @@
 usage: try_configs.py --tokenizer FOLDER --source FILE [--configs NAME ...] [--steps N] [--tiny] [--out FILE]
        [overrides of revinst fit]
 
-A config has the name of its shape in shapes.py. Where its prompt is a chat, the base gets a chat template and turn
-tokens of its kind; with a tokenizer that is not the base's own, texts have other lengths. Each run is a process of its
-own. Speed is the median of the second half of the steps. What does not fit this GPU is skipped by name.
+A config has the name of its shape in shapes.py; with a tokenizer that is not the base's own, texts have other lengths.
+Each run is a process of its own. Speed is the median of the second half of the steps. What does not fit this GPU is
+skipped by name.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shapes import TURNS, add_chat, base_folder
+from shapes import base_folder
 
 from revinst.options import Parser
 
@@ -43,8 +43,6 @@ def main() -> None:
     results = {}
     for name in options.configs:
         with base_folder(name, options.tokenizer, tiny=options.tiny) as folder:
-            if name in TURNS:
-                add_chat(name, Path(folder))
             results[name] = run_worker(name, folder, options, overrides)
             print(name, json.dumps(results[name]), flush=True)
     if options.out:
