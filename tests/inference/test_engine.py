@@ -411,16 +411,15 @@ def test_an_adapter_is_added_in_fp32_and_rounded_once(tiny_llama):
     assert differing < 1e-3 and (twice != expected).float().mean() > 0.05 and (expected != base).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
-def test_prompts_in_8_bits(tiny_llama, quantization, dense):
+def test_prompts_in_8_bits(tiny_llama, quantization):
     """Logits near those in 16 bits, the same whatever is beside a prompt; steps are in 16 bits."""
     network = with_adapter(tiny_llama, quantization)
     prompts = [[5 + n, *range(100, 110 + 3 * n)] for n in range(3)]
     logits, steps = {}, {}
     with torch.no_grad():
         for name in ("fp32", "fp8"):
-            decoder = Decoder(network, "sdpa", dense, fp8_prefill=name == "fp8")
+            decoder = Decoder(network, "sdpa", dense=True, fp8_prefill=name == "fp8")
             cache, alone = decoder.new_cache(3, 20), decoder.new_cache(1, 20)
             logits[name] = decoder.prefill(prompts, cache, range(3))
             assert torch.allclose(decoder.prefill(prompts[2:], alone, [0]), logits[name][2:], atol=1e-5)
@@ -430,18 +429,27 @@ def test_prompts_in_8_bits(tiny_llama, quantization, dense):
         assert 1e-3 < off < 0.1
         assert torch.equal(steps["fp8"], steps["fp32"])
         with network.without_adapter():
-            base = Decoder(network, "sdpa", dense, fp8_prefill=True).prefill(
-                prompts, decoder.new_cache(3, 20), range(3)
-            )
+            alone = Decoder(network, "sdpa", dense=True, fp8_prefill=True)
+            base = alone.prefill(prompts, decoder.new_cache(3, 20), range(3))
         assert (base - logits["fp8"]).norm() > 3 * (logits["fp8"] - logits["fp32"]).norm(), "its adapter is in them"
 
 
-def test_prompts_in_8_bits_are_refused_in_one_line(tiny_llama):
+def test_prompts_in_8_bits_are_refused_in_one_line(tiny_llama, monkeypatch):
     from revinst.data.tokenizer import load_tokenizer
+    from revinst.inference.engine import engine
 
     network, tokenizer = Network(load_base(str(tiny_llama), CPU, "none")), load_tokenizer(str(tiny_llama))
     with pytest.raises(UserError, match=r"--fp8_prefill: products in 8 bits need .*; leave it out"):
         Engine(network, tokenizer, GenerationSettings(precision="bf16", fp8_prefill=True))
+    monkeypatch.setattr(engine, "why_no_fp8_prefill", lambda _: "")  # by the reference
+    for memory_gib in (1, 2**-13):
+        settings = GenerationSettings(precision="bf16", fp8_prefill=True, memory_gib=memory_gib, max_new_tokens=4)
+        write = Engine(network, tokenizer, settings).generate([[5, 6, 7]])
+        if memory_gib == 1:
+            assert [number for number, _ in write] == [0]
+        else:
+            with pytest.raises(UserError, match=r"--fp8_prefill: it needs 0\.0 GiB for weights .* free; leave it out"):
+                next(write)
     for asked in ({"engine": "hf", "precision": "bf16"}, {"precision": "fp32"}):
         with pytest.raises(UserError, match="needs our slots and bf16"):
             GenerationSettings(fp8_prefill=True, **asked)

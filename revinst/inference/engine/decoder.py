@@ -2,8 +2,8 @@
 
 What its layers compute is read as for training (`model/fused/description.py`). Query, key and value weights are one
 matrix, gate and up another. Where memory allows they are unpacked to 16 bits once, the adapter added in fp32 and
-rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart. Prompts may be read with products
-of the base in 8 bits, as `model.base_gemm: fp8` trains; their adapter is then apart.
+rounded once; else 4-bit weights are unpacked at each use and the adapter stays apart. Of unpacked weights there may be
+a copy in 8 bits, for prompts.
 
 Shapes: T tokens of all prompts, n sequences, L layers, h features, H query heads and K key heads of D, S positions, P
 of them of a prefix, V vocabulary.
@@ -24,7 +24,6 @@ from revinst.model.attention import BACKENDS
 from revinst.model.fused.adapter import cast_adapters
 from revinst.model.fused.attention_block import norm_heads
 from revinst.model.fused.description import describe, modules_of, read_norm
-from revinst.model.fused.fp8 import Fp8Group, Fp8Weights
 from revinst.model.fused.linear import Group
 from revinst.model.fused.projection import read_projection
 from revinst.model.fused.stream import Entry, Exit
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """dense: weights are unpacked once, the adapter added. fp8_prefill: prompts are read with products in 8 bits."""
+    """dense: weights are unpacked once, the adapter added. fp8_prefill: and kept in e4m3 too, for prompts."""
 
     dense: bool
     fp8_prefill: bool = False
@@ -55,11 +54,9 @@ class Linears:
         group = Group([read_projection(module) for module in modules], ops)
         parameters = [p for part in group.projections for p in part.parameters]
         (adapter,) = cast_adapters([group.projections], parameters, like)
-        self.group, self.adapter, self.weight = group, adapter, None
+        self.group, self.adapter, self.ops, self.weight = group, adapter, ops, None
         self.sizes = [*sizes] or [part.outputs for part in group.projections]
-        self.fp8 = Fp8Group(group.projections, ops, Fp8Weights(ops, keeps=how.dense)) if how.fp8_prefill else None
-        if self.fp8 is not None and how.dense:
-            self.fp8.weights.read(group.projections, transpose=False)  # now: the cache takes what is left of the memory
+        self.fp8: tuple[Tensor, Tensor] | None = None
         if how.dense:
             self.weight, self.bias = like.new_empty(group.outputs, group.inputs), read_bias(group, like)
             for part, columns in zip(group.projections, group.columns, strict=True):
@@ -67,17 +64,21 @@ class Linears:
                 if part.rank:
                     a, b = (p.detach().to(like.dtype) for p in part.parameters)
                     self.weight[columns].addmm_(b, a, alpha=part.scale)  # a GEMM sums in fp32 and rounds once
+            if how.fp8_prefill:
+                values, scale = ops.quantize_rows(self.weight)
+                self.fp8 = values, scale.T
 
     def __call__(self, x: Tensor, is_prefill: bool) -> Sequence[Tensor]:
         """x [n, K] -> outputs [n, N_i], views of one tensor or tensors of their own."""
         if is_prefill and self.fp8 is not None:
-            outputs = self.fp8.forward(x, x, self.adapter)[0]
-        elif self.weight is not None:
+            return self.ops.multiply_fp8(self.ops.quantize_rows(x), self.fp8, self.bias, x.dtype).split(
+                self.sizes, dim=1
+            )
+        if self.weight is not None:
             return F.linear(x, self.weight, self.bias).split(self.sizes, dim=1)
-        else:
-            buffer, left = self.group.buffer(x)
-            left.copy_(x)
-            outputs = self.group.forward(buffer, x, self.adapter)[0]
+        buffer, left = self.group.buffer(x)
+        left.copy_(x)
+        outputs = self.group.forward(buffer, x, self.adapter)[0]
         return outputs if len(outputs) == len(self.sizes) else outputs[0].split(self.sizes, dim=1)
 
 
@@ -105,7 +106,7 @@ class Layer:
 class Decoder:
     """Args:
     network: one that `why_not_decoder` has nothing against, its adapter on or off; weights are copied where `dense`.
-    attention: one of `attention.BACKENDS`, for prompts. fp8_prefill: see `Layout`.
+    attention: one of `attention.BACKENDS`, for prompts. fp8_prefill: see `Layout`; needs `dense`.
     """
 
     def __init__(self, network: Network, attention: str, dense: bool, fp8_prefill: bool = False):

@@ -93,9 +93,15 @@ class Engine:
 
     def build_decoder(self) -> Decoder:
         if self.decoder is None:
-            dense = (2.5 if self.settings.fp8_prefill else 2) * dense_bytes(self.network) < self.free_bytes()
+            fp8_prefill, size, free = self.settings.fp8_prefill, dense_bytes(self.network), self.free_bytes()
+            dense = (2.5 if fp8_prefill else 2) * size < free
+            if fp8_prefill and not dense:
+                raise UserError(
+                    f"--fp8_prefill: it needs {2.5 * size / 2**30:.1f} GiB for weights in 16 and 8 bits and a cache, "
+                    f"and {free / 2**30:.1f} are free; leave it out"
+                )
             hardware = choose_hardware(self.device, dtype=self.network.dtype, needs=needs_of(self.network))
-            self.decoder = Decoder(self.network, hardware.attention, dense, self.settings.fp8_prefill)
+            self.decoder = Decoder(self.network, hardware.attention, dense, fp8_prefill)
         return self.decoder
 
     @property

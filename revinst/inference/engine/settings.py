@@ -29,8 +29,7 @@ class GenerationSettings:
         memory_gib: what weights and cache may take; None: what is free.
         precision: bf16, fp16 or fp32, by default the device's; in fp32 texts do not depend on what is decoded beside
             them.
-        fp8_prefill: prompts are read with products of the base in 8 bits, as `model.base_gemm: fp8` trains; texts are
-            written in 16.
+        fp8_prefill: prompts are read with weights in 8 bits (e4m3), the adapter in them; texts are written in 16.
     """
 
     max_new_tokens: int = 100
