@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "lean-dropout": FULL_ROWS,
     "lean-fp8-backward": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
     "lean-fp8": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8"},
+    "lean-fp8-four": FULL_ROWS | NO_DROPOUT | {"model.base_gemm": "fp8", "data.micro_batch_size": "4"},
     "plain": FULL_ROWS | {"model.kernels": "plain"},
     "lean-qv": FULL_ROWS | NO_DROPOUT | QV,
     "dolly-fast": FAST | NO_DROPOUT,

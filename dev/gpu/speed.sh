@@ -5,7 +5,7 @@ turns=("$python" scripts/bench_turns.py --tokenizer "$tokenizer" --source "$rows
 case $1 in
 lean)
   timeout 320 "${turns[@]}" --base llama2-7b --rounds 6 --steps 2 --timeout_s 310 --out "$OUT/lean.json" \
-    unsloth=unsloth lean=lean fp8=lean-fp8 | tee "$OUT/lean.txt" ;;
+    unsloth=unsloth lean=lean fp8=lean-fp8 four=lean-fp8-four | tee "$OUT/lean.txt" ;;
 long)
   length=$2
   timeout 320 "${turns[@]}" --base llama3.1-8b --seq_len "$length" --rounds 5 --steps 1 --peer_batch 4 --timeout_s 310 \
