@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -24,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "strategy": "ddp",
     "quantization": "none",
     "kernels": "auto",
+    "base_gemm": "bf16",  # others by the reference
     "resume": None,  # a checkpoint
     "save": None,  # a checkpoint after the last step
     "validate": False,
@@ -52,6 +54,7 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
         base,
         quantization=options["quantization"],
         kernels=options["kernels"],
+        base_gemm=options["base_gemm"],
         max_grad_norm=options["max_grad_norm"],
     )
     data, checkpoint = build_rows(base, options), options["resume"] and folder / options["resume"]
@@ -75,7 +78,7 @@ def train(base: Path, folder: Path, options: dict[str, Any], ranks: int = 1) -> 
     watch_module(module, seen, options["strategy"] == "fsdp2")
     if options["besides"]:
         hand_on(module)
-    with watch_functions(module, seen):
+    with watch_functions(module, seen), patch("revinst.model.fused.fp8.why_no_fp8", lambda _: ""):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     describe_end(module, trainer, seen)
     if options["save"]:
