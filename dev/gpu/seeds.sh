@@ -11,7 +11,7 @@ fi
 [ -f runs/split/split.json ] || "$python" -m revinst.cli fit --config configs/smollm2-dolly.yaml --run_name split \
   "${common[@]}" "${split[@]}" --trainer.max_steps 1 --samples.every_steps 0 > "$OUT/split.log" 2>&1
 say split
-options=(--table "$OUT/base-gemm.jsonl" --at_once "${AT_ONCE:-5}" --stop_after "${STOP_AFTER:-480}")
+options=(--table "$OUT/base-gemm.jsonl" --at_once "${AT_ONCE:-5}" --stop_after "${STOP_AFTER:-480}" ${ONLY:+--only $ONLY})
 if [ -z "${TINY:-}" ]; then options+=(--gpus all); fi
 "$python" scripts/sweep.py configs/smollm2-dolly.yaml $trials --seeds $seeds "${common[@]}" \
   --data.split runs/split/split.json "${options[@]}" | tee "$OUT/base-gemm.txt"
