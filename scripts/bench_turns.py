@@ -75,15 +75,13 @@ def run_in_turn(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
         if any(worker.poll() for worker in workers):
             break
         time.sleep(0.5)
-    failed = [number for number, worker in enumerate(workers) if worker.poll()]
+    failed = next((number for number, worker in enumerate(workers) if worker.poll()), None)
     for worker in workers:
         worker.kill()
         worker.wait()
-    for number in failed:
-        text = (folder / f"{number}.log").read_text()
-        raise SystemExit(
-            f"{options.contenders[number]} ended with exit code {workers[number].returncode}:\n{text[-1500:]}"
-        )
+    if failed is not None:
+        text, code = (folder / f"{failed}.log").read_text(), workers[failed].returncode
+        raise SystemExit(f"{options.contenders[failed]} ended with exit code {code}:\n{text[-1500:]}")
     found: dict[str, dict[str, Any]] = {}
     for number, contender in enumerate(options.contenders):
         text = (folder / f"{number}.log").read_text()

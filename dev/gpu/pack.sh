@@ -18,7 +18,8 @@ for minor in 28 27 24 17; do platforms+=(--platform "manylinux_2_${minor}_x86_64
 python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp "${platforms[@]}" \
   --platform manylinux2014_x86_64 --platform manylinux1_x86_64 -d "$work/wheels" \
   bitsandbytes==0.50.2 datasets==4.8.5 dill==0.4.1 multiprocess==0.70.19 jsonargparse==4.53.0 docstring-parser==0.18.0 \
-  typeshed-client==2.14.0 importlib-resources==7.1.0 gguf==0.19.0 nltk==3.10.4 defusedxml==0.7.1 gigatoken inscriptis py3langid phonenumbers "${peers[@]}"
+  typeshed-client==2.14.0 importlib-resources==7.1.0 gguf==0.19.0 nltk==3.10.4 defusedxml==0.7.1 \
+  gigatoken inscriptis py3langid phonenumbers "${peers[@]}"
 for file in "$work"/wheels/*.whl "$wheel"; do unzip -q -o "$file" -d "$work/site"; done
 find "$work/site/bitsandbytes" -name 'libbitsandbytes_*.so' ! -name '*cuda130*' ! -name '*cpu*' -delete
 rm -rf "$work"/site/{test,tests,studio}

@@ -343,7 +343,7 @@ class InstructionModule(L.LightningModule):
         elif precision == "fp16":
             self.loss_scale = saved.get("loss_scale", self.loss_scale)
             self.good_steps = saved.get("good_steps", 0)
-        base_gemm = saved.get("base_gemm", "bf16")
+        base_gemm = saved.get("base_gemm", self.base_gemm)
         if base_gemm != self.base_gemm:
             self.print(f"base_gemm: goes on with {self.base_gemm}; until step {self.step} it was {base_gemm}")
 

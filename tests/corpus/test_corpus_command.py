@@ -284,7 +284,7 @@ def test_rows_do_not_depend_on_shards(backward_run, mbox, tmp_path, monkeypatch)
     ("device", "ranks", "rows"), [("cuda", 1, 4096), ("cuda", 2, 1024), ("cuda", 8, 256), ("cpu", 2, 64)]
 )
 def test_several_ranks_share_smaller_shards(tmp_path, device, ranks, rows):
-    """So that of 10,000 texts none has more than 1.06 times its share; with shards of 4,096 one of two had 1.18."""
+    """So that no rank gets more than 1.06 times its share of 10,000 texts; with shards of 4,096 one of two got 1.18."""
     assert corpus_settings.choose_shard_rows(tmp_path, device, ranks) == rows
     shards = [min(rows, 10_000 - first) for first in range(0, 10_000, rows)]
     most = max(sum(shards[rank::ranks]) for rank in range(ranks))
