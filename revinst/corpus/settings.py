@@ -181,7 +181,7 @@ def of_same_stages(known: object, settings: dict[str, object]) -> tuple[object, 
 
 
 def choose_shard_rows(folder: Path, device: str, ranks: int = 1) -> int:
-    """The number that shards in the folder have, else the device's; for several ranks fewer, which they share evenly."""
+    """The number that shards in the folder have, else the device's; several ranks have fewer, to share them evenly."""
     path = folder / "settings.json"
     known = read_json(path) if path.is_file() else None
     default = SHARD_ROWS[device] if ranks == 1 else max(FEWEST_SHARD_ROWS, SHARD_ROWS[device] // (2 * ranks))
