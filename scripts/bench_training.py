@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "fast-dropout": FULL_ROWS | FAST,
     "fast-fp8-backward": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8_backward"},
     "fast-fp8": FULL_ROWS | FAST | NO_DROPOUT | {"model.base_gemm": "fp8"},
+    "fast-70gib": FULL_ROWS | FAST | NO_DROPOUT | {"model.activation_memory_gib": "70"},  # beside others on the card
     "fast-paged": FULL_ROWS | FAST | NO_DROPOUT | {"model.optimizer": "paged_adamw_32bit"},
     "fast-qv": FULL_ROWS | FAST | NO_DROPOUT | QV,
     "lean": FULL_ROWS | NO_DROPOUT,

@@ -10,7 +10,7 @@ faults)
   make_base llama2-7b /tmp/base4 --layers 4
   keys=(-- --trainer.deterministic true "${small[@]}")
   for variant in ddp fsdp2; do
-    "${bench[@]}" --base /tmp/base4 --work "/tmp/faults-$variant" --parts kill restart --variants $variant --steps 16 \
+    "${bench[@]}" --base /tmp/base4 --work "/tmp/faults-$variant" --parts ${PARTS:-kill restart} --variants $variant --steps 16 \
       --warmup 2 --rows 8 --micro_batch_size 2 "${keys[@]}" > "$OUT/faults-$variant.txt" 2>&1 &
   done
   wait
@@ -21,8 +21,11 @@ paged)
     --model.optimizer paged_adamw_32bit --model.lora.dropout 0.1 --model.activation_memory_gib auto "${small[@]}" \
     2>&1 | tee "$OUT/paged.txt" ;;
 write)
-  work=(--base "$smollm2" --work /tmp/write --config configs/smollm2-dolly.yaml --rows 8 --micro_batch_size 4)
-  "${bench[@]}" "${work[@]}" --parts speed write --variants ddp --steps $steps --warmup 4 --texts $texts \
+  # RUN: one that is there writes, else one is trained
+  parts=(--parts speed write --work /tmp/write)
+  if [ -n "${RUN:-}" ]; then parts=(--parts write --work "$(dirname "$RUN")" --evaluated "$(basename "$RUN")"); fi
+  work=(--base "$smollm2" --config configs/smollm2-dolly.yaml --rows 8 --micro_batch_size 4 "${parts[@]}")
+  "${bench[@]}" "${work[@]}" --variants ddp --steps $steps --warmup 4 --texts $texts \
     --commands ${COMMANDS:-generate-fp32 corpus-bf16} -- "${small[@]}" 2>&1 | tee "$OUT/write.txt" ;;
 esac
 say done
