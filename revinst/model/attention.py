@@ -8,7 +8,8 @@
 | transformers' `generate` | transformers' SDPA with the mask that it built (`attention_forward`) |
 
 All kernels are causal and scaled. A window, a soft cap or sinks, where a base has them, need a kernel that knows them
-(`Backend.knows`); `auto` takes one, and another is refused.
+(`Backend.knows`), and heads of the base's size one that computes them (`attention_trial.py`); `auto` takes one, and
+another is refused.
 
 `register_attention` puts a backend under transformers' interface, so that any of its models runs packed rows. A call
 that carries `cu_seqlens`, or has them for a mask, runs it on documents; one that does not (generation with a cache and
@@ -44,6 +45,7 @@ from revinst.model.attention_kernels import (
     sdpa_after_prefix,
     varlen,
 )
+from revinst.model.attention_trial import why_not_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ class Backend:
     after_prefix: Kernel | None
     why_not: Callable[[torch.device, torch.dtype], str]
     knows: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Of a base's attention. extras: of `EXTRAS`. head_sizes: all that its heads have; empty: not known."""
+
+    extras: frozenset[str] = frozenset()
+    head_sizes: frozenset[int] = frozenset()
 
 
 EXTRAS = {"window": "a sliding window", "soft_cap": "a soft cap on its scores", "sinks": "attention sinks"}
@@ -98,30 +108,41 @@ def choose_attention(
     dtype: torch.dtype,
     *,
     deterministic: bool = False,
-    needs: frozenset[str] = frozenset(),
+    needs: Needs = Needs(),
 ) -> tuple[str, str]:
     """(name of a backend, reason). asked: its name, or auto. deterministic: gradients must be the same bits each time.
-    needs: of `EXTRAS`, what the base's attention has.
 
-    Raises UserError when the asked-for one can't run there.
+    Raises UserError when the asked-for one can't run there, or computes heads of the base's size wrongly.
     """
     check_word("model.attention", asked, ("auto", *BACKENDS))
-    missing = {
-        name: backend.why_not(device, dtype) or why_not_extras(name, needs) for name, backend in BACKENDS.items()
-    }
-    if deterministic:  # PyTorch's own obey `torch.use_deterministic_algorithms`, which the Trainer calls
-        missing["flash"] = missing["flash"] or why_not_deterministic_flash()
     if asked != "auto":
-        if missing[asked]:
-            raise UserError(f"model.attention {asked}: {missing[asked]}; use model.attention: auto")
+        if obstacle := why_not(asked, device, dtype, deterministic, needs):
+            raise UserError(f"model.attention {asked}: {obstacle}; use model.attention: auto")
         return asked, "asked for"
-    if not missing["flash"]:
-        return "flash", "flash-attn is installed and the GPU runs it"
-    if not missing["varlen"]:
-        return "varlen", f"PyTorch's variable-length attention ({missing['flash']})"
-    if missing["sdpa"]:
-        return "eager", missing["sdpa"]
-    return "sdpa", f"one call a document ({missing['flash']}; {missing['varlen']})"
+    missing: list[str] = []
+    for backend in ("flash", "varlen", "sdpa"):
+        if not (obstacle := why_not(backend, device, dtype, deterministic, needs)):
+            return backend, CHOSEN[backend] + (f" ({'; '.join(missing)})" if missing else "")
+        missing.append(obstacle)
+    return "eager", missing[-1]
+
+
+CHOSEN = {
+    "flash": "flash-attn is installed and the GPU runs it",
+    "varlen": "PyTorch's variable-length attention",
+    "sdpa": "one call a document",
+}
+
+
+def why_not(backend: str, device: torch.device, dtype: torch.dtype, deterministic: bool, needs: Needs) -> str:
+    """Why a backend does not compute what is needed; empty if it does."""
+    obstacle = BACKENDS[backend].why_not(device, dtype) or why_not_extras(backend, needs.extras)
+    if not obstacle and deterministic and backend == "flash":
+        obstacle = why_not_deterministic_flash()  # PyTorch's own obey `torch.use_deterministic_algorithms`
+    sizes = () if obstacle or backend == "eager" else sorted(needs.head_sizes)
+    kernel = BACKENDS[backend].packed
+    wrong = (f"{backend} {why}" for size in sizes if (why := why_not_size(kernel, device, dtype, size, needs.extras)))
+    return obstacle or next(wrong, "")
 
 
 def why_not_extras(backend: str, needs: frozenset[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from revinst.config.trainer_flags import check_precision_name
 from revinst.config.words import PRECISIONS
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, choose_attention, why_not_extras
+from revinst.model.attention import BACKENDS, Needs, choose_attention, why_not_extras
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # A bf16 product to an fp32 one, in speed: native ones were not seen below 1.07 on a busy machine, others above 0.23.
@@ -62,12 +62,12 @@ def choose_hardware(
     quantization: str = "none",
     *,
     deterministic: bool = False,
-    needs: frozenset[str] = frozenset(),
+    needs: Needs = Needs(),  # noqa: B008  (frozen)
 ) -> Hardware:
     """Decides what depends on the device. Raises UserError when the asked-for attention can't run there.
 
     dtype: that was asked for; None: `choose_dtype` decides. quantization: that was asked for. deterministic: gradients
-    must be the same bits each time. needs: what the base's attention has (`attention.EXTRAS`).
+    must be the same bits each time. needs: of the base's attention.
     """
     dtype_name, why_dtype = choose_dtype(device)
     asked = next((name for name, value in DTYPES.items() if value == dtype), dtype_name)
@@ -88,7 +88,10 @@ def choose_hardware(
 
 
 def choose_for_machine(
-    machine: Machine, attention: str, quantization: str, needs: frozenset[str] = frozenset()
+    machine: Machine,
+    attention: str,
+    quantization: str,
+    needs: Needs = Needs(),  # noqa: B008  (frozen)
 ) -> Hardware:
     """`choose_hardware` for training. Of a GPU that is not here: one of today, with every package installed."""
     if machine.is_here:
@@ -96,7 +99,9 @@ def choose_for_machine(
             machine.device, attention, machine.dtype, quantization, deterministic=machine.deterministic, needs=needs
         )
     dtype = next(name for name, value in DTYPES.items() if value == (machine.dtype or torch.bfloat16))
-    backend = next(name for name in BACKENDS if not why_not_extras(name, needs)) if attention == "auto" else attention
+    backend = (
+        next(name for name in BACKENDS if not why_not_extras(name, needs.extras)) if attention == "auto" else attention
+    )
     return Hardware(str(machine.device), "a GPU that is not here", dtype, backend, quantization, True, True, {})
 
 

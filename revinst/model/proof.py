@@ -18,14 +18,14 @@ from torch import Tensor
 
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, register_recorder
+from revinst.model.attention import BACKENDS, Needs, register_recorder
 from revinst.model.base import read_config
 from revinst.model.fused.support import fuse_layers
 from revinst.model.fused.support import why_not as why_not_layer
 from revinst.model.hardware import DTYPES, Hardware, Machine, choose_for_machine
 from revinst.model.network import Network
 from revinst.model.rope import BY_LENGTH
-from revinst.model.tiny_copy import WINDOW, Values, tiny_copy
+from revinst.model.tiny_copy import WINDOW, Values, head_sizes, tiny_copy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -53,7 +53,8 @@ def choose_proved(base: str, machine: Machine, attention: str = "auto", quantiza
     """
     config = read_config(base)
     proof = prove(base, config)
-    hardware = choose_for_machine(machine, attention, quantization, proof.needs)
+    needs = Needs(proof.needs, head_sizes(config))
+    hardware = choose_for_machine(machine, attention, quantization, needs)
     if machine.is_here:
         in_fp32 = not BACKENDS[hardware.attention].why_not(machine.device, torch.float32)
         dtype = torch.float32 if in_fp32 else DTYPES[hardware.dtype]

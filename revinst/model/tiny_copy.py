@@ -13,6 +13,7 @@ WINDOW, TRAINED_LENGTH = 8, 24  # tokens: documents of the proof are longer, one
 SOFT_CAP, CAPS = 2.0, ("attn_logit_softcapping", "final_logit_softcapping", "logits_soft_cap")
 HIDDEN = HEADS * HEAD_SIZE
 
+WIDTHS = ("hidden_size", "n_embd", "d_model")
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 QUERY_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
@@ -44,6 +45,10 @@ SIZES: dict[int, tuple[str, ...]] = {
     1: ("n_group", "topk_group", "first_k_dense_replace", "n_shared_experts"),
     WINDOW: ("sliding_window", "attention_chunk_size", "attention_window_size", "local_attention"),
 }
+OF_A_HEAD = (
+    *("head_dim", "global_head_dim", "swa_head_dim", "kv_channels", "attention_head_dim", "qk_head_dim"),
+    *("v_head_dim", "swa_v_head_dim"),
+)
 NEW_SIZE = {name: size for size, names in SIZES.items() for name in names}
 
 
@@ -66,6 +71,17 @@ def tiny_copy(config: "PreTrainedConfig") -> "PreTrainedConfig":
     for name in ("dtype", "torch_dtype", "quantization_config", "transformers_version", "_name_or_path"):
         tiny.pop(name, None)
     return type(config).from_dict(tiny)
+
+
+def head_sizes(config: "PreTrainedConfig") -> frozenset[int]:
+    """Features of its heads, by the names that configs have for them; empty where they say nothing."""
+    values = config.to_dict()
+    sizes = {value for name in OF_A_HEAD if isinstance(value := values.get(name), int)}
+    parts = [values.get(name) or 0 for name in ("qk_nope_head_dim", "qk_rope_head_dim")]
+    sizes |= {sum(parts)} - {0}
+    width = next((values[name] for name in WIDTHS if isinstance(values.get(name), int)), 0)
+    heads = next((values[name] for name in QUERY_HEADS if isinstance(values.get(name), int)), 0)
+    return frozenset(sizes or ({width // heads} if width and heads else ()))
 
 
 def count_layers(values: Values, number: int) -> int:

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("window", [1, 40, 64, 150])
-@pytest.mark.parametrize("heads, key_heads, size", [(32, 32, 128), (9, 3, 64), (12, 2, 48)])
+@pytest.mark.parametrize("heads, key_heads, size", [(32, 32, 128), (9, 3, 64), (12, 2, 48), (8, 4, 256)])
 def test_kernels_write_and_attend_as_their_reference(dtype, heads, key_heads, size, window):
     from revinst.inference.engine.cached import kernels, plain
 

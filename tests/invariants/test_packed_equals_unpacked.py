@@ -5,7 +5,7 @@ import torch
 from transformers import AttentionInterface, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, choose_attention, register_attention, why_not_flash, why_not_varlen
+from revinst.model.attention import BACKENDS, Needs, choose_attention, register_attention, why_not_flash, why_not_varlen
 from tests.tiny import tiny_config
 
 SEQ_LENS = [5, 17, 1, 40, 17]
@@ -158,7 +158,7 @@ def test_what_a_kernel_does_not_know_is_refused(what, words):
 
 def test_auto_takes_a_kernel_that_knows_what_the_base_has():
     def choose(asked: str, *needs: str) -> str:
-        return choose_attention(torch.device("cpu"), asked, torch.float32, needs=frozenset(needs))[0]
+        return choose_attention(torch.device("cpu"), asked, torch.float32, needs=Needs(frozenset(needs)))[0]
 
     assert (
         choose("auto", "window") == "sdpa"

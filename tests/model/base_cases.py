@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
-from revinst.model.attention import choose_attention, register_attention
+from revinst.model.attention import Needs, choose_attention, register_attention
 from revinst.model.build import build_empty
 from revinst.model.memory import shape_of
 from revinst.model.network import Network
@@ -201,7 +201,7 @@ def check(model_type: str, backend: str = "auto", **options: Any) -> Case:
         return Case("untested", str(error))
     try:
         proof = prove("base", config)
-        attention, _ = choose_attention(torch.device("cpu"), backend, torch.float32, needs=proof.needs)
+        attention, _ = choose_attention(torch.device("cpu"), backend, torch.float32, needs=Needs(proof.needs))
         network = packed_network(model, config, attention)
         packed = network.token_nll(pack(documents))
         alone = torch.cat([network.token_nll(pack([document])) for document in documents])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from revinst.inference.engine.decoder import Decoder
-from revinst.model.attention import register_recorder
+from revinst.model.attention import Needs, register_recorder
 from revinst.model.fused.description import describe
 from revinst.model.fused.fp8 import why_no_fp8, why_not_linears
 from revinst.model.fused.support import linears_of, why_not
@@ -13,7 +13,7 @@ from revinst.model.hardware import choose_hardware
 from revinst.model.network import Network
 from revinst.model.proof import BOUND, Plain, difference, forked
 from revinst.model.rope import BY_LENGTH
-from revinst.model.tiny_copy import tiny_copy
+from revinst.model.tiny_copy import head_sizes, tiny_copy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -46,9 +46,10 @@ def why_no_fp8_prefill(network: Network) -> str:
     return obstacle or why_not_linears([linear for layer in network.layers for linear in linears_of(layer)], "")
 
 
-def needs_of(network: Network) -> frozenset[str]:
-    """Of `attention.EXTRAS`, what its layers ask for beside windows, which every backend has."""
-    return frozenset({"soft_cap"} if any(describe(layer).soft_cap for layer in network.layers) else ())
+def needs_of(network: Network) -> Needs:
+    asked = [describe(layer) for layer in network.layers]
+    extras = {"window": any(what.window for what in asked), "soft_cap": any(what.soft_cap for what in asked)}
+    return Needs(frozenset(name for name, has in extras.items() if has), head_sizes(network.base.config))
 
 
 def why_not_written(config: "PreTrainedConfig", device: torch.device) -> str:
