@@ -17,6 +17,7 @@ from revinst.model.base import bad_config, load_base, read_config
 from revinst.model.fused.fp8 import check_base_gemm, choose_base_gemm
 from revinst.model.fused.support import choose_layers, fuse_layers, linears_of
 from revinst.model.hardware import DTYPES, Hardware, Machine, available_bytes
+from revinst.model.layer_trial import why_not_computed
 from revinst.model.lora import attach_lora
 from revinst.model.memory import GIB, Shape, copy_gib, shape_of
 from revinst.model.micro_batch import Division, StepSetup, divide_step
@@ -138,8 +139,13 @@ def build_network(
     choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(network, [number for number in range(recomputed) if number not in fused])
-    kernel = choose_kernel(hardware.attention, settings.attention)
-    network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel, choices.division.gemm)
+    kernel, gemm = choose_kernel(hardware.attention, settings.attention), choices.division.gemm
+    if fused and (differs := why_not_computed(network, fused, recomputed, kernel, gemm)):
+        raise UserError(
+            f"model.kernels {settings.kernels}: fused layers come out wrong on {hardware.device_name}: {differs}; use "
+            "model.kernels: plain, and tell the project"
+        )
+    network.host_memory = fuse_layers(network.layers, fused, recomputed, kernel, gemm)
     if mesh is not None:
         choices.reasons["sharding"] = shard_layers(network, mesh, machine.device)
     return network.train(), choices  # transformers loads in eval mode, which turns checkpointing and dropout off
