@@ -128,11 +128,12 @@ def load_model(base: str, device: torch.device, merged: bool) -> Any:
     """A 4-bit base with a fresh adapter of rank 64 on all linear layers; or the two as one model in bf16."""
     from revinst.config.settings import LoraSettings
     from revinst.model.base import dequantize_base, load_base
-    from revinst.model.hardware import choose_hardware
+    from revinst.model.hardware import Machine
     from revinst.model.lora import attach_lora
+    from revinst.model.proof import choose_proved
 
     # a static cache is compiled only with sdpa, and there the merged peers are fastest
-    loaded = load_base(base, device, "nf4", "sdpa" if merged else choose_hardware(device).attention)
+    loaded = load_base(base, device, "nf4", "sdpa" if merged else choose_proved(base, Machine(device=device)).attention)
     if merged:
         loaded = dequantize_base(loaded)
     adapted = attach_lora(loaded, LoraSettings(), base)
