@@ -160,10 +160,14 @@ def why_not_deterministic_flash() -> str:
     return "the installed flash-attn has no deterministic backward, and trainer.deterministic asks for one"
 
 
-def choose_kernel(backend: str, asked: str) -> Kernel:
+def choose_kernel(
+    backend: str, asked: str, device: torch.device, dtype: torch.dtype, head_sizes: frozenset[int]
+) -> Kernel:
     """For fused layers. asked: as in a config; `auto` takes the fastest for each micro-batch."""
     kernel = BACKENDS[backend].packed
-    return rows_by_sdpa(kernel) if asked == "auto" else kernel
+    if asked != "auto" or why_not("sdpa", device, dtype, False, Needs(head_sizes=head_sizes)):
+        return kernel
+    return rows_by_sdpa(kernel)
 
 
 def rows_by_sdpa(kernel: Kernel) -> Kernel:

@@ -6,13 +6,15 @@ chance. The proof of a base (`proof.py`) can't see it, its tiny copy has small h
 """
 
 from functools import cache
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from revinst.model.attention_kernels import Extra, Kernel, by_document, dense_eager
 
-LENGTHS = [5, 140]  # tokens of the documents: beyond the 128 of a block
+# Tokens of the documents: beyond the 128 of a block; then alike, which some kernels take as rows of a batch.
+DOCUMENTS = ([5, 140], [140, 140])
 TRIED: dict[str, Extra] = {"window": 9, "soft_cap": 2.0}
 # Relative. fp32 may be TF32. Gradients of 16 bits lose as much as the product that they are sums of.
 BOUND = {torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 2e-2}
@@ -26,12 +28,13 @@ def why_not_size(
 
     extras: of `attention.EXTRAS`, what it will be asked for besides; it is tried with each, and without.
     """
-    for given in ({}, *({name: TRIED[name]} for name in sorted(extras & TRIED.keys()))):
+    each: list[dict[str, Extra]] = [{}, *({name: TRIED[name]} for name in sorted(extras & TRIED.keys()))]
+    for lengths, given in product(DOCUMENTS, each):
         try:
-            found = attend(kernel, device, dtype, size, given)
+            found = attend(kernel, device, dtype, size, lengths, given)
         except Exception as error:  # of a package that is not ours: any error
             return f"fails on heads of {size} ({' '.join(str(error).split())[:120]})"
-        expected = attend(textbook, device, torch.float32, size, given)
+        expected = attend(textbook, device, torch.float32, size, lengths, given)
         for what, ours, theirs in zip(("", "gradients of "), found, expected, strict=True):
             if not (ours - theirs).norm() < BOUND[dtype] * theirs.norm():  # a nan is not
                 return f"computes {what}heads of {size} wrongly here"
@@ -39,15 +42,15 @@ def why_not_size(
 
 
 def attend(
-    kernel: Kernel, device: torch.device, dtype: torch.dtype, size: int, extras: dict[str, Extra]
+    kernel: Kernel, device: torch.device, dtype: torch.dtype, size: int, lengths: list[int], extras: dict[str, Extra]
 ) -> tuple[Tensor, Tensor]:
     """(output, gradients of q, k and v end to end), fp32, of two heads that share one of keys."""
     generator = torch.Generator().manual_seed(0)
-    drawn = [torch.randn(sum(LENGTHS), heads, size, generator=generator) for heads in (2, 1, 1)]
-    ends = torch.tensor([0, *LENGTHS], device=device).cumsum(0).int()
+    drawn = [torch.randn(sum(lengths), heads, size, generator=generator) for heads in (2, 1, 1)]
+    ends = torch.tensor([0, *lengths], device=device).cumsum(0).int()
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
         inputs = [x.to(device, dtype).requires_grad_() for x in drawn]
-        out = kernel(*inputs, size**-0.5, ends, LENGTHS, **extras).float()
+        out = kernel(*inputs, size**-0.5, ends, lengths, **extras).float()
         gradients = torch.autograd.grad(out.square().sum(), inputs)
     return out.detach(), torch.cat([gradient.float().flatten() for gradient in gradients])
 

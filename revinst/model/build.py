@@ -25,6 +25,7 @@ from revinst.model.network import Network
 from revinst.model.proof import choose_proved, prove, why_not_fused
 from revinst.model.recompute import recompute_layers
 from revinst.model.sharding import shard_layers
+from revinst.model.tiny_copy import head_sizes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -139,7 +140,9 @@ def build_network(
     choices = choose(network, settings, machine, hardware, rows, available_bytes(machine.device) / GIB)
     fused, recomputed = choices.fused, choices.division.recomputed
     recompute_layers(network, [number for number in range(recomputed) if number not in fused])
-    kernel, gemm = choose_kernel(hardware.attention, settings.attention), choices.division.gemm
+    asked, sizes = settings.attention, head_sizes(network.base.config)
+    kernel = choose_kernel(hardware.attention, asked, machine.device, DTYPES[hardware.dtype], sizes)
+    gemm = choices.division.gemm
     if fused and (differs := why_not_computed(network, fused, recomputed, kernel, gemm)):
         raise UserError(
             f"model.kernels {settings.kernels}: fused layers come out wrong on {hardware.device_name}: {differs}; use "

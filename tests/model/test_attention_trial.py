@@ -7,7 +7,7 @@ import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, Needs, choose_attention
+from revinst.model.attention import BACKENDS, Needs, choose_attention, choose_kernel
 from revinst.model.attention_trial import BOUND, attend, textbook, why_not_size
 from revinst.model.tiny_copy import head_sizes
 
@@ -39,6 +39,11 @@ def small_alone(q, *others, **extras):
     return (SDPA if q.shape[-1] <= 128 else unwritten)(q, *others, **extras)
 
 
+def wrong_in_rows(q, k, v, scale, ends, lengths, **extras):
+    """Documents of one length, as rows of a batch, come out wrong."""
+    return (unwritten if len(set(lengths)) == 1 else SDPA)(q, k, v, scale, ends, lengths, **extras)
+
+
 def refusing(q, k, v, *others, **extras):
     raise RuntimeError("FlashAttention forward only supports head dimension at most 256")
 
@@ -47,7 +52,11 @@ def refusing(q, k, v, *others, **extras):
 @pytest.mark.parametrize("size", [16, 80, 256])
 def test_a_kernel_that_computes_it(size, dtype):
     assert not why_not_size(SDPA, CPU, dtype, size) and not why_not_size(SDPA, CPU, dtype, size, frozenset({"window"}))
-    found, expected = attend(SDPA, CPU, dtype, size, {}), attend(textbook, CPU, torch.float32, size, {})
+    lengths = [3, 50]
+    found, expected = (
+        attend(SDPA, CPU, dtype, size, lengths, {}),
+        attend(textbook, CPU, torch.float32, size, lengths, {}),
+    )
     assert all((a - b).norm() < BOUND[dtype] / 2 * b.norm() for a, b in zip(found, expected, strict=True))
 
 
@@ -58,6 +67,7 @@ def test_a_kernel_that_computes_it(size, dtype):
         (unwritten, "computes heads of 64 wrongly here"),
         (without_gradients, "computes gradients of heads of 64 wrongly here"),
         (seeing_all, "computes heads of 64 wrongly"),
+        (wrong_in_rows, "computes heads of 64 wrongly"),
         (refusing, "fails on heads of 64 (FlashAttention forward only supports"),
     ],
 )
@@ -89,6 +99,13 @@ def test_auto_takes_the_next_and_what_is_asked_for_is_refused(small_flash):
     assert backend == "sdpa" and "flash computes heads of 256 wrongly here" in reason
     with pytest.raises(UserError, match=r"model\.attention flash: .* heads of 256 wrongly .* model\.attention: auto"):
         choose_attention(CPU, "flash", BF16, needs=needs)
+
+
+def test_full_rows_go_through_sdpa_where_that_computes_them(monkeypatch):
+    rows = choose_kernel("eager", "auto", CPU, BF16, frozenset({64}))
+    assert rows is not BACKENDS["eager"].packed and choose_kernel("eager", "eager", CPU, BF16, frozenset({64})) != rows
+    monkeypatch.setitem(BACKENDS, "sdpa", replace(BACKENDS["sdpa"], packed=small_alone))
+    assert choose_kernel("eager", "auto", CPU, BF16, frozenset({256})) is BACKENDS["eager"].packed
 
 
 @pytest.mark.parametrize(
