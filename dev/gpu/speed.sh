@@ -16,7 +16,7 @@ gemma)
     --out "$OUT/gemma.json" unsloth=unsloth-no-checkpointing fast=fast | tee "$OUT/gemma.txt" ;;
 small)
   timeout 320 "${turns[@]}" --base "$smollm2" --config configs/smollm2-dolly.yaml --rounds 6 --steps 8 --timeout_s 310 \
-    --out "$OUT/small.json" unsloth=unsloth-no-checkpointing fast=fast | tee "$OUT/small.txt" ;;
+    --out "$OUT/small.json" ${CONTENDERS:-unsloth=unsloth-no-checkpointing fast=fast backward=fast-fp8-backward} | tee "$OUT/small.txt" ;;
 configs)
   "$python" scripts/try_configs.py --tokenizer "$tokenizer" --source "$rows" --out "$OUT/configs.json" "${tiny[@]}" \
     "${@:2}" | tee "$OUT/configs.txt" ;;
