@@ -64,7 +64,6 @@ class InstructionModule(L.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One optimizer step: count, accumulate, average, clip, check, step, log."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         num_targets = self.step_targets.over_ranks(batch.num_targets).clamp(min=1)  # joined rows may hold none
         while True:  # once; where memory runs out or fp16 overflows the same rows again
             sums = {"loss": torch.zeros((), device=self.device)}
@@ -72,6 +71,7 @@ class InstructionModule(L.LightningModule):
                 sums = self.accumulate(batch, num_targets)
             failed = self.max_over_ranks(torch.full_like(sums["loss"], len(ran_out)))
             loss = self.step_sum.over_ranks(sums.pop("loss")) / num_targets
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             average_gradients(parameters, self.trainer)
             norm = clip_grad_norm_(parameters, self.settings.max_grad_norm, self.loss_scale)
             numbers = torch.stack([number.to(loss) for number in (loss, norm, failed, num_targets)])

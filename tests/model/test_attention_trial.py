@@ -86,6 +86,12 @@ def test_random_numbers_are_left_alone():
     assert torch.get_rng_state().equal(before)
 
 
+def test_it_is_the_same_where_nothing_is_differentiated():
+    with torch.inference_mode():
+        assert not why_not_size(SDPA, CPU, torch.float32, 40)
+        assert "gradients" in why_not_size(without_gradients, CPU, torch.float32, 40)
+
+
 @pytest.fixture
 def small_flash(monkeypatch):
     """A flash-attn for heads of at most 128 features, which says nothing of others."""

@@ -98,6 +98,26 @@ def test_what_is_not_a_number_is_seen(network, monkeypatch):
     assert "differs by nan %" in ask(network)
 
 
+def test_what_overflows_in_plain_layers_is_left_to_the_first_step(network, monkeypatch):
+    attempt = layer_trial.attempt
+
+    def overflowing(forward, layer, x, others):
+        return attempt(lambda *x, **others: float("inf") * forward(*x, **others), layer, x, others)
+
+    monkeypatch.setattr(layer_trial, "attempt", overflowing)
+    assert not ask(network)
+
+
+def test_projections_of_zeros_are_no_difference(tiny_llama):
+    """As blocks that were added to a base have them, with q's and v's adapters alone: no gradient reaches these."""
+    base = load_base(str(tiny_llama), CPU, "none", "sdpa", torch.float32)
+    for layer in base.model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+    settings = LoraSettings(r=4, target_modules=["q_proj", "v_proj"])
+    network = Network(attach_lora(base, settings, str(tiny_llama)))
+    assert not why_not_computed(network, [0, 1], 0, KERNEL, BaseGemm())
+
+
 def test_layers_of_each_kind_are_tried():
     """Gemma 3's windows, on the first layers of each kind; Llama's layers are all alike."""
     gemma = build("gemma3_text", {"layer_types": ["sliding_attention", "full_attention"] * 2, "num_hidden_layers": 4})
