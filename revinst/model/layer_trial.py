@@ -21,8 +21,9 @@ from revinst.model.fused.fp8 import BaseGemm
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.fused.layer import FusedLayer
 from revinst.model.fused.support import load_ops
+from revinst.model.memory import is_out_of_memory
 from revinst.model.network import Network
-from revinst.model.proof import DOCUMENTS, pack
+from revinst.model.proof import DOCUMENTS, first_line, pack
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -49,7 +50,12 @@ def why_not_computed(
         instead = FusedLayer(layer, number, kernel, load_ops(network.device), host, gemm=gemm)
         with trained(layer):
             plain = attempt(layer.forward, layer, x, others)
-            ours = attempt(instead, layer, x, others)
+            try:
+                ours = attempt(instead, layer, x, others)
+            except Exception as error:  # of a compiler, of a driver: any error
+                if is_out_of_memory(error):
+                    raise
+                return f"layer {number} fails ({first_line(error)})"
         if not plain.is_finite:  # fp16 overflows in some bases, whatever computes them: the first step will say so
             continue
         for what, away in distances(ours, plain).items():

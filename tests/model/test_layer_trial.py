@@ -98,6 +98,24 @@ def test_what_is_not_a_number_is_seen(network, monkeypatch):
     assert "differs by nan %" in ask(network)
 
 
+def test_kernels_that_fail_are_named(network, monkeypatch):
+    def rotate(*arguments, **others):
+        raise RuntimeError("no kernel image is available\nfor execution on the device")
+
+    monkeypatch.setattr(reference, "rotate", rotate)
+    found = ask(network)
+    assert found == "layer 0 fails (RuntimeError no kernel image is available for execution on the device)"
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_kernels(network, monkeypatch):
+    def rotate(*arguments, **others):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(reference, "rotate", rotate)
+    with pytest.raises(torch.OutOfMemoryError):
+        ask(network)
+
+
 def test_what_overflows_in_plain_layers_is_left_to_the_first_step(network, monkeypatch):
     attempt = layer_trial.attempt
 
