@@ -24,7 +24,7 @@ writing)
   "$python" scripts/bench_generation.py --base llama2-7b --tokenizer "$tokenizer" --variants slots slots-fp8 \
     --out "$OUT/writing.json" "${tiny[@]}" | tee "$OUT/writing.txt" ;;
 few)
-  for count in 1 8; do
+  for count in ${COUNTS:-1 8}; do
     "$python" scripts/bench_generation.py --base llama2-7b --tokenizer "$tokenizer" --rows $count \
       --variants slots generate-merged:$count --out "$OUT/few-$count.json" "${tiny[@]}" | tee "$OUT/few-$count.txt"
   done ;;
