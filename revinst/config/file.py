@@ -93,7 +93,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         raise UserError(f"--config {path}: no such file{hint}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a config must be a mapping of keys")
@@ -120,7 +120,7 @@ def check_keys(path: str, content: dict[str, Any], known: dict[str, Any]) -> Non
 def read_yaml(text: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"the run's config is not YAML any more ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(content, dict):
         raise UserError("the run's config is no mapping of keys any more")

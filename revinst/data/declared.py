@@ -52,7 +52,7 @@ def read_configs(card: Path) -> list[object]:
     try:
         found = FRONT_MATTER.match(card.read_text(encoding="utf-8-sig"))
         content = yaml.safe_load(found[1]) if found else None
-    except (OSError, ValueError, yaml.YAMLError):  # none, or one that says nothing
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # none, or one that says nothing
         return []
     configs = content.get("configs") if isinstance(content, dict) else None
     return configs if isinstance(configs, list) else []

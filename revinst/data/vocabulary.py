@@ -65,4 +65,5 @@ def read_ends(base: str, hf: "PreTrainedTokenizerFast") -> list[int]:
         except Exception:  # as in `count_rows`
             ends = None
     special = {number for number, token in hf.added_tokens_decoder.items() if token.special}
-    return [number for number in ([ends] if isinstance(ends, int) else ends or []) if number in special]
+    named = ends if isinstance(ends, list) else [ends]  # of a config that was edited: anything
+    return [number for number in named if isinstance(number, int) and number in special]

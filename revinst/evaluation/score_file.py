@@ -47,7 +47,7 @@ def read_columns(text: str) -> dict[str, str]:
     """`"{reference: gold}"` -> `{"reference": "gold"}`. Raises UserError for what is no such mapping or no field."""
     try:
         columns = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         columns = None
     if not isinstance(columns, dict) or not all(isinstance(name, str) for name in columns.values()):
         raise UserError(f"--columns {text}: give {{FIELD: NAME, ...}}, e.g. '{{reference: gold, prediction: output}}'")

@@ -119,7 +119,7 @@ def make_classes(trainer: Namespace) -> dict[str, Any]:
     except ValueError as error:
         if problem := CLASS_PROBLEM.search(str(error)):
             raise UserError("{}: {}".format(*problem.groups())) from error
-        raise
+        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
 
 
 def check_launcher(devices: int, nodes: int) -> None:

@@ -1,0 +1,41 @@
+"""Values that no file should have are refused in one line, or mean nothing: found by fuzzing (`tests/survive`)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from jsonargparse import Namespace
+
+from revinst.config.file import read_config_file, read_yaml
+from revinst.data.vocabulary import read_ends
+from revinst.errors import UserError
+from revinst.evaluation.score_file import read_columns
+from revinst.training.trainer import make_classes
+
+DEEP = "[" * 5000  # Python's YAML descends until its stack is full
+
+
+def test_yaml_of_any_depth_is_refused(tmp_path):
+    (tmp_path / "deep.yaml").write_text(DEEP)
+    with pytest.raises(UserError, match="not a YAML file"):
+        read_config_file(str(tmp_path / "deep.yaml"))
+    with pytest.raises(UserError, match="is not YAML any more"):
+        read_yaml(DEEP)
+    with pytest.raises(UserError, match="--columns"):
+        read_columns(DEEP)
+
+
+def test_a_trainers_option_of_another_kind_is_refused():
+    with pytest.raises(UserError, match=r"^trainer: .*accelerator"):
+        make_classes(Namespace(accelerator=True))
+
+
+@pytest.mark.parametrize(("ends", "expected"), [(2, [2]), ([2, 17], [2, 17]), (2.5, []), ("x", [])])
+def test_ends_of_a_config_that_was_edited(base, smollm, tmp_path, ends, expected):
+    shutil.copy(Path(base) / "config.json", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"eos_token_id": ends}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    special = {number for number, token in smollm.hf.added_tokens_decoder.items() if token.special}
+    assert {2} <= special
+    assert read_ends(str(tmp_path), smollm.hf) == [number for number in expected if number in special]
