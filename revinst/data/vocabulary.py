@@ -59,10 +59,10 @@ def read_ends(base: str, hf: "PreTrainedTokenizerFast") -> list[int]:
 
     try:
         ends = GenerationConfig.from_pretrained(base).eos_token_id
-    except (OSError, ValueError):
+    except Exception:  # none, or one that was edited: as in `count_rows`
         try:
             ends = AutoConfig.from_pretrained(base, trust_remote_code=False).eos_token_id
-        except Exception:  # as in `count_rows`
+        except Exception:
             ends = None
     special = {number for number, token in hf.added_tokens_decoder.items() if token.special}
     named = ends if isinstance(ends, list) else [ends]  # of a config that was edited: anything

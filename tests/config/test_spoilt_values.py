@@ -39,3 +39,10 @@ def test_ends_of_a_config_that_was_edited(base, smollm, tmp_path, ends, expected
     special = {number for number, token in smollm.hf.added_tokens_decoder.items() if token.special}
     assert {2} <= special
     assert read_ends(str(tmp_path), smollm.hf) == [number for number in expected if number in special]
+
+
+@pytest.mark.parametrize("settings", ["7", "[]", "{", '"text"'])
+def test_generation_settings_that_are_none(smollm, tmp_path, base, settings):
+    shutil.copy(Path(base) / "config.json", tmp_path)
+    (tmp_path / "generation_config.json").write_text(settings)
+    assert read_ends(str(tmp_path), smollm.hf) == [2]  # config.json's
