@@ -114,12 +114,16 @@ def make_trainer(options: dict[str, Any]) -> L.Trainer:
 
 def make_classes(trainer: Namespace) -> dict[str, Any]:
     """The Trainer's options, with its loggers, callbacks and the like made of their class_path."""
-    try:
-        return dict(build_parser(L.Trainer).instantiate_classes(Namespace(trainer=trainer)).trainer)
-    except ValueError as error:
-        if problem := CLASS_PROBLEM.search(str(error)):
-            raise UserError("{}: {}".format(*problem.groups())) from error
-        raise UserError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+    parser, made = build_parser(L.Trainer), dict[str, object]()
+    for key, value in vars(trainer).items():  # each by itself: what is wrong with a value does not name its key
+        try:
+            one = Namespace(trainer=Namespace(**{key: value}))
+            made |= dict(parser.instantiate_classes(one).trainer)
+        except ValueError as error:
+            if problem := CLASS_PROBLEM.search(str(error)):
+                raise UserError("{}: {}".format(*problem.groups())) from error
+            raise UserError(f"trainer.{key}: {' '.join(str(error).split())[:300]}") from error
+    return made
 
 
 def check_launcher(devices: int, nodes: int) -> None:
