@@ -3,7 +3,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p "${OUT:=/tmp/out}"
 rows=${ROWS:-/tmp/rows.jsonl} tokenizer=${TOKENIZER:-/tmp/tokenizer} smollm2=${SMOLLM2:-/tmp/smollm2-135m}
-tiny=() gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l) accelerator=(--accelerator gpu)
+tiny=() gpus=${GPUS:-$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)} accelerator=(--accelerator gpu)
 if [ -n "${TINY:-}" ]; then tiny=(--tiny) gpus=2 accelerator=(--accelerator cpu); fi
 python=${PYTHON:-python3}
 begun=$SECONDS

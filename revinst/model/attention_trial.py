@@ -48,8 +48,8 @@ def attend(
     generator = torch.Generator().manual_seed(0)
     # Also where nothing else is differentiated: a kernel is chosen while a page writes.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        drawn = [torch.randn(sum(lengths), heads, size, generator=generator) for heads in (2, 1, 1)]
-        ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
+        drawn = [torch.randn(sum(lengths), heads, size, generator=generator, device="cpu") for heads in (2, 1, 1)]
+        ends = torch.tensor([0, *lengths], device="cpu").cumsum(0).int().to(device)
         inputs = [x.to(device, dtype).requires_grad_() for x in drawn]
         out = kernel(*inputs, size**-0.5, ends, lengths, **extras).float()
         gradients = torch.autograd.grad(out.square().sum(), inputs)

@@ -83,7 +83,7 @@ def capture(network: Network, numbers: list[int]) -> list[Call]:
     calls: list[Call] = []
     generator = torch.Generator().manual_seed(3)
     words = min(500, network.base.config.get_text_config().vocab_size)
-    documents = [torch.randint(words // 2, words, (n,), generator=generator).to(network.device) for n in DOCUMENTS]
+    documents = [torch.randint(words // 2, words, (n,), generator=generator, device="cpu").to(network.device) for n in DOCUMENTS]
 
     def note(layer: torch.nn.Module, inputs: tuple[Tensor, ...], others: dict[str, object]) -> None:
         (x,) = inputs
@@ -120,7 +120,7 @@ def trained(layer: torch.nn.Module) -> Iterator[None]:
             if isinstance(module, torch.nn.Dropout):
                 module.eval()
         for p in changed:
-            p.data.copy_(0.02 * torch.randn(p.shape, generator=generator))
+            p.data.copy_(0.02 * torch.randn(p.shape, generator=generator, device="cpu"))
         yield
     finally:
         for p, value in zip(changed, before, strict=True):
@@ -148,7 +148,7 @@ def attempt(forward: Callable[..., Tensor], layer: torch.nn.Module, x: Tensor, o
     x = x.detach().requires_grad_()
     with torch.enable_grad(), torch.autocast(x.device.type, x.dtype, enabled=x.dtype != torch.float32):
         out = forward(x, **others)
-    down = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).to(out)
+    down = torch.randn(out.shape, generator=torch.Generator().manual_seed(5), device="cpu").to(out)
     grad, *of_adapters = torch.autograd.grad(out, [x, *(p for p in layer.parameters() if p.requires_grad)], down)
     wide = {name: part.detach()[0].float() for name, part in {"x": x, "out": out, "down": down, "grad": grad}.items()}
     return Attempt(**wide, of_adapters=of_adapters)

@@ -8,6 +8,7 @@ import torch
 from revinst.config.settings import LoraSettings
 from revinst.model import layer_trial
 from revinst.model.attention import BACKENDS, rows_by_sdpa
+from revinst.model.attention_trial import why_not_size
 from revinst.model.base import load_base
 from revinst.model.fused import reference
 from revinst.model.fused.fp8 import BaseGemm
@@ -49,6 +50,13 @@ def test_the_reference_is_what_plain_layers_compute(network, kind, recomputed, m
     assert all(away < layer_trial.bound(network, BaseGemm(kind), what) / 3 for what, away in found.items())
     if kind == "bf16" and network.dtype == torch.float32:
         assert max(found.values()) < 1e-5
+
+
+def test_whatever_device_new_tensors_go_to(network):
+    """Lightning builds a network while that is the rank's GPU, where a generator of the CPU draws nothing."""
+    with torch.device("meta"):
+        assert not ask(network)
+        assert not why_not_size(BACKENDS["sdpa"].packed, CPU, torch.float32, 48)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
