@@ -13,6 +13,7 @@ from revinst.model.base import load_base
 from revinst.model.fused import reference
 from revinst.model.fused.fp8 import BaseGemm
 from revinst.model.layer_trial import first_of_each_kind, why_not_computed
+from revinst.model.hardware import has_fp8
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from tests.model.test_fused_bases import CASES, build
@@ -57,6 +58,18 @@ def test_whatever_device_new_tensors_go_to(network):
     with torch.device("meta"):
         assert not ask(network)
         assert not why_not_size(BACKENDS["sdpa"].packed, CPU, torch.float32, 48)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu_while_new_tensors_go_there(tiny_llama, kind):
+    cuda = torch.device("cuda")
+    if not torch.cuda.is_available() or (kind != "bf16" and not has_fp8(cuda)):
+        pytest.skip("needs a CUDA GPU, for products in 8 bits of compute capability 8.9")
+    base = load_base(str(tiny_llama), cuda, "nf4", "sdpa", torch.bfloat16)
+    network = Network(attach_lora(base, LoraSettings(r=4, alpha=8), str(tiny_llama))).train()
+    with cuda:
+        assert not ask(network, kind, recomputed=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

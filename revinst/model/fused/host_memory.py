@@ -26,10 +26,10 @@ class HostMemory:
         if self.stream is None:
             self.offloaded[number] = tensors
             return tensors
-        buffers = self.buffers.setdefault(number, [torch.empty(0) for _ in tensors])
+        buffers = self.buffers.setdefault(number, [torch.empty(0, device="cpu") for _ in tensors])
         for place, tensor in enumerate(tensors):
             if buffers[place].numel() < tensor.numel():
-                buffers[place] = torch.empty(tensor.numel(), dtype=tensor.dtype, pin_memory=True)
+                buffers[place] = torch.empty(tensor.numel(), dtype=tensor.dtype, device="cpu", pin_memory=True)
         views = [b[: t.numel()].view(t.shape) for b, t in zip(buffers, tensors, strict=True)]
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
