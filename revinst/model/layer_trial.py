@@ -83,7 +83,9 @@ def capture(network: Network, numbers: list[int]) -> list[Call]:
     calls: list[Call] = []
     generator = torch.Generator().manual_seed(3)
     words = min(500, network.base.config.get_text_config().vocab_size)
-    documents = [torch.randint(words // 2, words, (n,), generator=generator, device="cpu").to(network.device) for n in DOCUMENTS]
+    documents = [
+        torch.randint(words // 2, words, (n,), generator=generator, device="cpu").to(network.device) for n in DOCUMENTS
+    ]
 
     def note(layer: torch.nn.Module, inputs: tuple[Tensor, ...], others: dict[str, object]) -> None:
         (x,) = inputs

@@ -147,7 +147,9 @@ class Plain:
             self.model = build_random(self.config)
             torch.nn.Module.to(self.model, device)
             generator = torch.Generator().manual_seed(3)
-            self.documents = [torch.randint(10, 500, (n,), generator=generator, device="cpu").to(device) for n in DOCUMENTS]
+            self.documents = [
+                torch.randint(10, 500, (n,), generator=generator, device="cpu").to(device) for n in DOCUMENTS
+            ]
             self.logits = torch.cat(
                 [self.model(input_ids=ids[None], use_cache=False).logits[0] for ids in self.documents]
             )

@@ -12,8 +12,8 @@ from revinst.model.attention_trial import why_not_size
 from revinst.model.base import load_base
 from revinst.model.fused import reference
 from revinst.model.fused.fp8 import BaseGemm
-from revinst.model.layer_trial import first_of_each_kind, why_not_computed
 from revinst.model.hardware import has_fp8
+from revinst.model.layer_trial import first_of_each_kind, why_not_computed
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from tests.model.test_fused_bases import CASES, build
