@@ -22,7 +22,7 @@ SAME_SCRIPT = 0.2  # this share of an instruction's letters is enough: names and
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """None switches a filter off.
+    """None switches a filter off. `min_words` and `min_ifd`, which drop short texts, are: see docs/purpose.md.
 
     min_words, max_words: of a text. min_instruction_words, max_instruction_words: of an instruction. As `count_words`
         has them, long as English ones.
@@ -37,7 +37,7 @@ class Thresholds:
     duplicate: similarity of character 5-grams, of texts, of instructions, and of instructions in one document.
     """
 
-    min_words: float | None = 5
+    min_words: float | None = None
     max_words: float | None = 1500
     min_instruction_words: float | None = 3
     max_instruction_words: float | None = 100
@@ -48,7 +48,7 @@ class Thresholds:
     dangling_reference: bool | None = True
     language: bool | None = True
     min_gain: float | None = 0.0
-    min_ifd: float | None = 0.05
+    min_ifd: float | None = None
     max_ifd: float | None = 1.0
     max_rifd: float | None = 1.0
     min_rating: float | None = 4
@@ -70,6 +70,8 @@ def parse_thresholds(settings: Iterable[str]) -> Thresholds:
             values[name] = None if value == "off" else known[name] if value == "on" else float(value)
         except ValueError:
             raise UserError(f"--filter {setting}: give NAME=NUMBER, NAME=on or NAME=off") from None
+        if value == "on" and values[name] is None:
+            raise UserError(f"--filter {setting}: {name} is off unless a number is given; give {name}=NUMBER")
         if values[name] is not None and math.isnan(values[name]):
             raise UserError(f"--filter {setting}: not a number that anything can be compared with")
         if isinstance(known[name], bool) and value not in ("on", "off"):

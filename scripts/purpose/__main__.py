@@ -5,7 +5,7 @@
 
 A backward run is trained on a part of the rows (or given, `--backward RUN`) and writes instructions for the rest.
 Then forward models are trained on these: with true instructions, its greedy ones, the consensus of several samples,
-what the filters of `revinst corpus` (and a judge, `--judge URL`) keep of them, with those that drop short texts and
+what the filters of `revinst corpus` (and a judge, `--judge URL`) keep of them, with short texts and
 without, the response's first words, one instruction for all, true ones of other rows; with few true rows and 1, 3 and
 10 times as many written ones; with shares of the rows by each score; with instructions of earlier checkpoints. Each
 is judged on rows that nobody trained on, given their true instructions: log p a token of the response, and what it

@@ -17,12 +17,12 @@ from revinst.runs.files import read_json, write_json, write_text
 
 Pairs = list[tuple[int, str]]  # (number of a row of the pool, the instruction that it is given)
 
-WHOLE = ("true", "greedy", "consensus", "filtered", "lead_words", "constant", "shuffled")
+WHOLE = ("true", "greedy", "consensus", "filtered", "no_short", "lead_words", "constant", "shuffled")
 ORDERS = ("gain", "rifd", "votes", "random")  # by which a share of the rows is kept
 SHARES = (75, 50, 25)  # per cent
 TIMES = (1, 3, 10)  # written rows for each seed row
 CONSTANT = "Write a text."
-ANY_LENGTH = Thresholds(min_words=None, min_ifd=None)  # which drop short texts
+NO_SHORT = Thresholds(min_words=5, min_ifd=0.05)  # both drop short texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
         texts, numbers = consensus, [row["number"] for row in read_lines(folder / "judged.jsonl")]
     elif arm == "filtered":
         texts, numbers = consensus, [n for n in everything if not rows.written[n]["dropped"]]
-    elif arm == "any_length":
-        dropped = filter_records(rows.written, ANY_LENGTH, read_json(folder / "filters.json")["prompt_lines"], False)
+    elif arm == "no_short":
+        dropped = filter_records(rows.written, NO_SHORT, read_json(folder / "filters.json")["prompt_lines"], False)
         texts, numbers = consensus, [n for n in everything if n not in dropped]
     elif name in ORDERS:
         texts, numbers = consensus, keep_best(name, int(number), rows, draw)
@@ -123,6 +123,6 @@ def list_arms(num_seed: int, early: Iterable[str]) -> dict[str, list[tuple[str, 
         "main": [("base", 0), *((arm, 3) for arm in WHOLE)],
         "seed": [(arm, 3) for arm in ("seed", *grown)],
         "one": [(arm, 1) for arm in (*WHOLE, "seed", *grown)],
-        "curves": [("any_length", 3), *((f"{order}-{share}", 3) for share in SHARES for order in ORDERS)],
+        "curves": [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS],
         "steps": [(f"step-{step}", 3) for step in early],
     }

@@ -25,8 +25,8 @@ LENGTHS = (0, 5, 15, 40, 100, math.inf)  # words of a response
 NAMES = {"log_p": "log p a token", "rougeL_unicode": "ROUGE-L", "chrf": "chrF"}
 PAIRS = (  # b is set against a
     ("base", "true"), ("base", "consensus"), ("constant", "consensus"), ("shuffled", "consensus"),
-    ("lead_words", "consensus"), ("greedy", "consensus"), ("consensus", "filtered"), ("consensus", "judged"),
-    ("true", "greedy"), ("true", "consensus"), ("true", "filtered"),
+    ("lead_words", "consensus"), ("greedy", "consensus"), ("consensus", "filtered"), ("filtered", "no_short"),
+    ("consensus", "judged"), ("true", "greedy"), ("true", "consensus"), ("true", "filtered"),
 )  # fmt: skip
 
 
@@ -43,8 +43,7 @@ def print_tables(folder: Path) -> None:
         print_by_length(title, results, whole, read_lines(folder / "heldout.jsonl"))
         print_systems(f"{num_seed} true rows and more, {title}", results, [(arm, epochs) for arm in grown], groups,
                       pair_grown(num_seed), epochs)  # fmt: skip
-    curves = [("any_length", 3), ("filtered", 3)]
-    curves += [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS]
+    curves = [("filtered", 3), *((f"{order}-{share}", 3) for share in SHARES for order in ORDERS)]
     print_systems("A share of the rows, 3 epochs", results, [("consensus", 3), *curves], groups, pair_curves(), 3)
     steps = [(f"step-{step}", 3) for step in rows.early]
     pairs = [(arm, "greedy") for arm, _ in steps]
@@ -66,8 +65,7 @@ def pair_grown(num_seed: int) -> list[tuple[str, str]]:
 def pair_curves() -> list[tuple[str, str]]:
     others = [order for order in ORDERS if order != "random"]
     at_random = [(f"random-{share}", f"{order}-{share}") for share in SHARES for order in others]
-    filters = [("consensus", "any_length"), ("filtered", "any_length")]
-    return filters + at_random + [("consensus", f"{order}-{share}") for share in SHARES for order in others]
+    return at_random + [("consensus", f"{order}-{share}") for share in SHARES for order in others]
 
 
 def read_results(folder: Path) -> Results:

@@ -37,6 +37,9 @@ CASES = [
 ]
 
 
+SHORT_ONES = {"min_words": 5, "min_ifd": 0.05}  # filters that are off by default
+
+
 def run(*rows, **limits):
     named = [GOOD | {"id": str(number)} | row for number, row in enumerate(rows)]
-    return filter_records(named, Thresholds(**limits), LINES, rated=True)
+    return filter_records(named, Thresholds(**SHORT_ONES | limits), LINES, rated=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from revinst.corpus.filters import parse_thresholds
+from revinst.corpus.filters import Thresholds, parse_thresholds
 from revinst.errors import UserError
 from tests.corpus.made_records import CASES, run
 
@@ -39,5 +39,9 @@ def test_thresholds():
     for wrong in ("min_word=3", "min_words", "min_words=many", "language=3"):
         with pytest.raises(UserError, match="--filter"):
             parse_thresholds([wrong])
+    assert (Thresholds().min_words, Thresholds().min_ifd) == (None, None)  # short texts stay
+    for name in ("min_words", "min_ifd"):
+        with pytest.raises(UserError, match=f"{name} is off unless a number is given"):
+            parse_thresholds([f"{name}=on"])
     names = {row["name"] for row in run({}, language=None, max_ifd=None).to_json()}
     assert "wrong_language" not in names and "ifd_high" not in names and "ifd_low" in names

@@ -86,12 +86,15 @@ def test_arms_have_their_rows_and_instructions(rows, tmp_path):
     assert len(pairs("random-50")) == 3 and pairs("random-50") != pairs("random-50", seed=44)
 
 
-def test_an_arm_keeps_short_texts_that_the_filters_drop(rows, tmp_path):
+def test_an_arm_has_none_of_the_short_texts_that_the_filters_keep(rows, tmp_path):
     (tmp_path / "filters.json").write_text('{"prompt_lines": []}')
     asked = ("Who wrote the play", "Name the king of trees", "w2", "Which colour has moss", "List two rivers", "Say no")
     for n, record in enumerate(rows.written):
-        record |= {"id": f"pool{n}", "text": f"pool {n}.", "instruction": asked[n], "ifd": 0.01, "rifd": 0.5}
-    assert [n for n, _ in choose_pairs("any_length", rows, 42, tmp_path)] == [0, 1, 3, 4]
+        record |= {"id": f"pool{n}", "text": f"pool {n} of the town by the sea.", "instruction": asked[n]}
+        record |= {"ifd": 0.5, "rifd": 0.5}
+    rows.written[1]["ifd"], rows.written[3]["text"] = 0.01, "pool 3."
+    rows.written[4]["text"] = "Rhine, Po, and then some more of these, as Elbe"
+    assert [n for n, _ in choose_pairs("no_short", rows, 42, tmp_path)] == [0, 4]
 
 
 def test_few_true_rows_grow_by_the_same_rows_whatever_their_instructions(rows, tmp_path):

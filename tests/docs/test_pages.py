@@ -196,9 +196,9 @@ def test_run_folder_is_laid_out_as_drawn():
 def test_the_thresholds_of_filters_are_the_defaults():
     from revinst.corpus.filters import Thresholds
 
-    shown = {}
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d., ]+|on) \|", read("docs/own-texts.md"), re.MULTILINE)
+    said_as, shown = {"on": True, "off": None}, {}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ((?:[\d., ]|off)+|on) \|", read("docs/own-texts.md"), re.MULTILINE)
     for names, values in rows:
-        said = [True if value == "on" else float(value) for value in values.split(", ")]
-        shown |= dict(zip(re.findall(r"`(\w+)`", names), said, strict=True))
+        values_said = [said_as[value] if value in said_as else float(value) for value in values.split(", ")]
+        shown |= dict(zip(re.findall(r"`(\w+)`", names), values_said, strict=True))
     assert shown == asdict(Thresholds())
