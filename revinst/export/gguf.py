@@ -250,7 +250,7 @@ def load_gguf(file: Path, folder: Path, device: torch.device, attention: str, dt
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
-    from revinst.model.attention import register_attention
+    from revinst.model.attention_interface import register_attention
 
     contents = Contents(open_base(str(folder)), "")
     state: dict[str, torch.Tensor] = {}

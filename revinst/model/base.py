@@ -33,7 +33,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
-    from revinst.model.attention import register_attention
+    from revinst.model.attention_interface import register_attention
 
     check_word("model.quantization", quantization, QUANTIZATIONS)
     options: dict[str, Any] = {}

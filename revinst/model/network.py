@@ -14,7 +14,7 @@ from torch import Tensor
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
 from revinst.model.after_head import read_after_head
-from revinst.model.attention import told_of_documents
+from revinst.model.attention_interface import told_of_documents
 from revinst.model.fused.host_memory import HostMemory
 from revinst.model.rope import rotate_by_document
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, Needs, register_recorder
+from revinst.model.attention import BACKENDS, Needs
+from revinst.model.attention_interface import register_recorder
 from revinst.model.base import read_config
 from revinst.model.fused.support import fuse_layers
 from revinst.model.fused.support import why_not as why_not_layer

@@ -21,7 +21,7 @@ from revinst.inference.engine.slots import decode_sequences
 from revinst.inference.engine.stopping import Stopping
 from revinst.inference.engine.support import why_not_decoder
 from revinst.inference.likelihood import document_losses
-from revinst.model.attention import register_attention
+from revinst.model.attention_interface import register_attention
 from revinst.model.base import dequantize_base, is_quantized, load_base
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network

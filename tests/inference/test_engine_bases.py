@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from revinst.inference.engine.engine import generate_batches
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.engine.support import why_not_decoder
-from revinst.model.attention import register_attention
+from revinst.model.attention_interface import register_attention
 from revinst.model.network import Network
 from tests.model.base_cases import tiny_config
 from tests.model.test_fused_bases import BASES, PARTIAL

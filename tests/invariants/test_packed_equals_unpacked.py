@@ -5,7 +5,8 @@ import torch
 from transformers import AttentionInterface, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, Needs, choose_attention, register_attention, why_not_flash, why_not_varlen
+from revinst.model.attention import BACKENDS, Needs, choose_attention, why_not_flash, why_not_varlen
+from revinst.model.attention_interface import register_attention
 from tests.tiny import tiny_config
 
 SEQ_LENS = [5, 17, 1, 40, 17]

@@ -19,7 +19,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from revinst.config.settings import LoraSettings
 from revinst.data.batch import MicroBatch
 from revinst.errors import UserError
-from revinst.model.attention import Needs, choose_attention, register_attention
+from revinst.model.attention import Needs, choose_attention
+from revinst.model.attention_interface import register_attention
 from revinst.model.build import build_empty
 from revinst.model.memory import shape_of
 from revinst.model.network import Network

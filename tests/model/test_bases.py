@@ -8,7 +8,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from revinst.config.settings import LoraSettings
 from revinst.errors import UserError
-from revinst.model import attention, network, proof
+from revinst.model import attention_interface, network, proof
 from revinst.model.build import build_empty, check_positions
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
@@ -107,7 +107,7 @@ def test_the_proof_names_what_is_lost(model_type, options, lost, says, monkeypat
     elif lost == "rope":
         monkeypatch.setattr(network, "rotate_by_document", lambda model: None)
     elif lost is not None:
-        monkeypatch.delitem(attention.IN_TRANSFORMERS, lost)
+        monkeypatch.delitem(attention_interface.IN_TRANSFORMERS, lost)
     with pytest.raises(UserError, match=says) as refused:
         prove("a/base", CONFIG_MAPPING[model_type](**options))
     assert str(refused.value).startswith("model.base a/base: ") and "\n" not in str(refused.value)

@@ -10,7 +10,8 @@ from peft.helpers import rescale_adapter_scale
 from transformers import AutoModelForCausalLM, DynamicCache, MistralConfig
 
 from revinst.errors import UserError
-from revinst.model.attention import BACKENDS, register_attention, rows_by_sdpa
+from revinst.model.attention import BACKENDS, rows_by_sdpa
+from revinst.model.attention_interface import register_attention
 from revinst.model.fused.layer import FusedLayer
 from revinst.model.fused.mask import Mask, draw_masks, scales
 from revinst.model.fused.support import choose_layers, fuse_layers

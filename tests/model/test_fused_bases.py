@@ -5,7 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from revinst.model.attention import BACKENDS, register_attention
+from revinst.model.attention import BACKENDS
+from revinst.model.attention_interface import register_attention
 from revinst.model.fused.description import describe
 from revinst.model.fused.support import choose_layers, fuse_layers, why_not
 from revinst.model.network import Network

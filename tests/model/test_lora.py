@@ -17,7 +17,7 @@ from revinst.model.adapter import (
     read_adapter_config,
     save_adapter,
 )
-from revinst.model.attention import register_attention
+from revinst.model.attention_interface import register_attention
 from revinst.model.lora import attach_lora
 from revinst.model.network import Network
 from revinst.runs.files import hash_adapter

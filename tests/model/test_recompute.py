@@ -3,7 +3,7 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from revinst.model.attention import register_attention
+from revinst.model.attention_interface import register_attention
 from revinst.model.network import Network
 from revinst.model.recompute import count_recomputed_layers, recompute_layers
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from revinst.inference.engine.decoder import Decoder
-from revinst.model.attention import Needs, register_recorder
+from revinst.model.attention import Needs
+from revinst.model.attention_interface import register_recorder
 from revinst.model.fused.description import describe
 from revinst.model.fused.fp8 import why_no_fp8, why_not_linears
 from revinst.model.fused.support import linears_of, why_not
