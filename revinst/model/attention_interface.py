@@ -1,7 +1,7 @@
 """Backends under transformers' attention interface, so that any of its models runs packed rows.
 
-A call that carries `cu_seqlens`, or has them for a mask, runs a backend on documents. One that does not (generation with
-a cache and left padding) runs transformers' own SDPA. One of packed rows that has neither (`told_of_documents`) is
+A call that carries `cu_seqlens`, or has them for a mask, runs a backend on documents. One that does not (generation
+with a cache and left padding) runs transformers' own SDPA. One of packed rows that has neither (`told_of_documents`) is
 refused.
 
 Shapes: T tokens of all documents, H query heads, K key/value heads (K divides H), D head size.
