@@ -67,24 +67,23 @@ EXTRAS = {"window": "a sliding window", "soft_cap": "a soft cap on its scores", 
 WINDOW = frozenset({"window"})
 
 
-def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
+def why_not_on_gpu(name: str, device: torch.device, dtype: torch.dtype) -> str:
     if device.type != "cuda":
-        return "flash-attn needs a CUDA GPU"
+        return f"{name} needs a CUDA GPU"
     if dtype == torch.float32:
-        return "flash-attn computes in 16 bits, not in fp32"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "flash-attn needs compute capability 8.0"
-    return "" if find_spec("flash_attn") else "flash-attn is not installed"
+        return f"{name} computes in 16 bits, not in fp32"
+    return "" if torch.cuda.get_device_capability(device) >= (8, 0) else f"{name} needs compute capability 8.0"
+
+
+def why_not_flash(device: torch.device, dtype: torch.dtype) -> str:
+    installed = find_spec("flash_attn") is not None
+    return why_not_on_gpu("flash-attn", device, dtype) or ("" if installed else "flash-attn is not installed")
 
 
 def why_not_varlen(device: torch.device, dtype: torch.dtype) -> str:
-    if device.type != "cuda":
-        return "PyTorch's varlen attention needs a CUDA GPU"
-    if dtype == torch.float32:
-        return "PyTorch's varlen attention computes in 16 bits, not in fp32"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "PyTorch's varlen attention needs compute capability 8.0"
-    return "" if find_spec("torch.nn.attention.varlen") else "this PyTorch has no varlen attention"
+    there = find_spec("torch.nn.attention.varlen") is not None
+    obstacle = why_not_on_gpu("PyTorch's varlen attention", device, dtype)
+    return obstacle or ("" if there else "this PyTorch has no varlen attention")
 
 
 BACKENDS = {
