@@ -1,9 +1,11 @@
 """The arms of `scripts/purpose`: which rows each trains on, with which instructions."""
 
 import json
+import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from revinst.corpus.dropped import filter_records
@@ -12,6 +14,7 @@ from revinst.corpus.texts import Record
 from revinst.data.example_table import Examples, load_examples
 from revinst.data.examples import Example
 from revinst.data.split import Split
+from revinst.data.words import count_words
 from revinst.evaluation.baselines import lead_words
 from revinst.runs.files import read_json, write_json, write_text
 
@@ -20,6 +23,8 @@ Pairs = list[tuple[int, str]]  # (number of a row of the pool, the instruction t
 WHOLE = ("true", "greedy", "consensus", "filtered", "no_short", "lead_words", "constant", "shuffled")
 ORDERS = ("gain", "rifd", "votes", "random")  # by which a share of the rows is kept
 SHARES = (75, 50, 25)  # per cent
+BY_LENGTH = tuple(f"{order}_by_length-50" for order in ORDERS if order != "random")
+LENGTHS = (0, 5, 15, 40, 100, math.inf)  # words of a response
 TIMES = (1, 3, 10)  # written rows for each seed row
 CONSTANT = "Write a text."
 NO_SHORT = Thresholds(min_words=5, min_ifd=0.05)  # both drop short texts
@@ -70,7 +75,7 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
     elif arm == "no_short":
         dropped = filter_records(rows.written, NO_SHORT, read_json(folder / "filters.json")["prompt_lines"], False)
         texts, numbers = consensus, [n for n in everything if n not in dropped]
-    elif name in ORDERS:
+    elif name.removesuffix("_by_length") in ORDERS:
         texts, numbers = consensus, keep_best(name, int(number), rows, draw)
     elif name == "step":
         texts, numbers = rows.early[number], list(everything)
@@ -86,14 +91,22 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
 
 
 def keep_best(order: str, share: int, rows: Rows, draw: random.Random | None = None) -> list[int]:
-    """The numbers of so many per cent of the rows; those whose score is not known go first. draw: for `random`."""
+    """The numbers of so many per cent of the rows; those whose score is not known go first. draw: for `random`.
+
+    `gain_by_length` and its like take as many of each of `LENGTHS`: by itself a score takes short texts, or long ones.
+    """
     everything = list(range(len(rows.written)))
-    count = round(len(everything) * share / 100)
+    if order.endswith("_by_length"):
+        order, words = order.removesuffix("_by_length"), list(map(count_words, rows.pool.texts("response")))
+        parts = [[n for n in everything if least <= words[n] < below] for least, below in pairwise(LENGTHS)]
+    else:
+        parts = [everything]
     if draw and order == "random":
-        return sorted(draw.sample(everything, count))
+        return sorted(draw.sample(everything, round(len(everything) * share / 100)))
     sign = -1 if order == "rifd" else 1  # a low ratio is good
     worth = {n: float("-inf") if rows.written[n][order] is None else sign * rows.written[n][order] for n in everything}
-    return sorted(sorted(everything, key=lambda n: -worth[n])[:count])
+    best = (sorted(part, key=lambda n: -worth[n])[: round(len(part) * share / 100)] for part in parts)
+    return sorted(n for part in best for n in part)
 
 
 def write_arm(arm: str, rows: Rows, seed: int, num_seed: int, source: Path, folder: Path) -> int:
@@ -123,6 +136,6 @@ def list_arms(num_seed: int, early: Iterable[str]) -> dict[str, list[tuple[str, 
         "main": [("base", 0), *((arm, 3) for arm in WHOLE)],
         "seed": [(arm, 3) for arm in ("seed", *grown)],
         "one": [(arm, 1) for arm in (*WHOLE, "seed", *grown)],
-        "curves": [(f"{order}-{share}", 3) for share in SHARES for order in ORDERS],
+        "curves": [(arm, 3) for arm in (*(f"{order}-{share}" for share in SHARES for order in ORDERS), *BY_LENGTH)],
         "steps": [(f"step-{step}", 3) for step in early],
     }

@@ -1,6 +1,5 @@
 """The tables of the experiment, computed from what lies in a folder of `scripts/purpose`."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,12 +15,11 @@ from revinst.evaluation.scores import score_predictions
 from revinst.evaluation.statistics import adjust_holm, number_groups
 from revinst.runs.files import read_json
 
-from .arms import ORDERS, SHARES, TIMES, Rows, keep_best, list_arms, read_lines, read_rows
+from .arms import BY_LENGTH, LENGTHS, ORDERS, SHARES, TIMES, Rows, keep_best, list_arms, read_lines, read_rows
 from .work import METRICS
 
 Key = tuple[str, int]  # arm, epochs
 Results = dict[Key, dict[int, dict[str, Any]]]  # -> seed -> line
-LENGTHS = (0, 5, 15, 40, 100, math.inf)  # words of a response
 NAMES = {"log_p": "log p a token", "rougeL_unicode": "ROUGE-L", "chrf": "chrF"}
 PAIRS = (  # b is set against a
     ("base", "true"), ("base", "consensus"), ("constant", "consensus"), ("shuffled", "consensus"),
@@ -43,8 +41,9 @@ def print_tables(folder: Path) -> None:
         print_by_length(title, results, whole, read_lines(folder / "heldout.jsonl"))
         print_systems(f"{num_seed} true rows and more, {title}", results, [(arm, epochs) for arm in grown], groups,
                       pair_grown(num_seed), epochs)  # fmt: skip
-    curves = [("filtered", 3), *((f"{order}-{share}", 3) for share in SHARES for order in ORDERS)]
-    print_systems("A share of the rows, 3 epochs", results, [("consensus", 3), *curves], groups, pair_curves(), 3)
+    curves = [("consensus", 3), *stages["curves"]]
+    print_systems("A share of the rows, 3 epochs", results, curves, groups, pair_curves(), 3)
+    print_by_length("a share of the rows, 3 epochs", results, curves, read_lines(folder / "heldout.jsonl"))
     steps = [(f"step-{step}", 3) for step in rows.early]
     pairs = [(arm, "greedy") for arm, _ in steps]
     print_systems("Instructions of earlier checkpoints, 3 epochs", results, [*steps, ("greedy", 3)], groups, pairs, 3)
@@ -65,6 +64,7 @@ def pair_grown(num_seed: int) -> list[tuple[str, str]]:
 def pair_curves() -> list[tuple[str, str]]:
     others = [order for order in ORDERS if order != "random"]
     at_random = [(f"random-{share}", f"{order}-{share}") for share in SHARES for order in others]
+    at_random += [("random-50", arm) for arm in BY_LENGTH]
     return at_random + [("consensus", f"{order}-{share}") for share in SHARES for order in others]
 
 

@@ -1,6 +1,7 @@
 """Whether written instructions help, on a random model and few rows; the statistics on made numbers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_arms_have_their_rows_and_instructions(rows, tmp_path):
     assert sorted(text for _, text in pairs("shuffled")) == [f"pool {n}?" for n in range(6)] != pairs("shuffled")
     assert [n for n, _ in pairs("gain-50")] == [3, 4, 5] and [n for n, _ in pairs("rifd-50")] == [0, 1, 2]
     assert len(pairs("random-50")) == 3 and pairs("random-50") != pairs("random-50", seed=44)
+
+
+def test_a_score_takes_as_many_of_each_length(rows, tmp_path):
+    """The score is the row's number, so that by itself it takes the last ones, which are long."""
+    texts = ["no", "yes", "not now", "one two three four five six", "a b c d e f", "a b c d e f g h"]
+    lines = [json.dumps({"id": f"pool{n}", "instruction": "?", "response": text}) for n, text in enumerate(texts)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines))
+    rows = replace(rows, pool=load_examples(str(tmp_path / "pool.jsonl"))[0])
+    assert [n for n, _ in choose_pairs("gain_by_length-50", rows, 42, tmp_path)] == [1, 2, 4, 5]
+    assert [n for n, _ in choose_pairs("rifd_by_length-50", rows, 42, tmp_path)] == [0, 1, 3, 4]
+    assert {"gain_by_length-50", "gain-50"} <= {arm for arm, _ in list_arms(300, [])["curves"]}
 
 
 def test_an_arm_has_none_of_the_short_texts_that_the_filters_keep(rows, tmp_path):
