@@ -1,7 +1,8 @@
 """Encoded documents on disk, under a hash of everything that they depend on, mapped into memory.
 
 Two runs that build the same one both get it: each writes a folder of its own and renames it, and the second rename
-finds the first one's. Nothing is ever changed in place, so the folder may be deleted at any time between runs.
+finds the first one's. Nothing is ever changed in place, so the folder may be deleted at any time between runs. What
+was not opened for `KEPT_DAYS` is deleted when another is written: these are texts of people, and nobody looks there.
 """
 
 import hashlib
@@ -10,7 +11,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from revinst.data.encoding import Documents, concatenate_documents
 from revinst.data.example_table import Discarded, Examples
 
 FORMAT = 2  # raised when the same inputs would give other arrays or files
+KEPT_DAYS = 30
 
 
 def cache_folder() -> Path:
@@ -46,6 +50,7 @@ def cache_documents(key: str, build: Callable[[], Iterator[Documents]]) -> Docum
     try:
         if not (folder / "meta.json").is_file():
             write_documents(folder, build())
+            forget_unused(folder.parent)
         try:
             return open_documents(folder)
         except (ValueError, TypeError, KeyError, EOFError):
@@ -86,6 +91,17 @@ def write_documents(folder: Path, blocks: Iterator[Documents]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def forget_unused(parent: Path) -> None:
+    """Deletes what was last opened, or begun, more than `KEPT_DAYS` ago. Another run may do so at the same time."""
+    for folder in parent.iterdir():
+        try:
+            age_s = time.time() - folder.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age_s > KEPT_DAYS * 24 * 3600:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def hash_files(folder: Path) -> str:
     """Of all but meta.json, which holds it: a power cut leaves files of the right length without their content."""
     digest = hashlib.sha256()
@@ -100,6 +116,8 @@ def open_documents(folder: Path) -> Documents:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["sha256"] != hash_files(folder):
         raise ValueError("its files have changed")
+    with suppress(OSError):  # of another user, or on a disk that is read only
+        os.utime(folder)
     lengths = np.load(folder / "lengths.npy")
     input_ids, targets = (
         np.memmap(folder / name, dtype="<i4", mode="r") if lengths.any() else np.zeros(0, np.int32)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -360,6 +361,32 @@ def test_a_cache_that_can_not_be_written_is_done_without(build_data, tmp_path, m
     monkeypatch.setenv("REVINST_CACHE", str(tmp_path / "file"))
     data = build_data()
     assert len(data.train_documents) > 300 and "encoded in memory" in capsys.readouterr().err
+
+
+def test_what_was_not_opened_for_a_month_is_deleted(build_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("REVINST_CACHE", str(tmp_path))
+    day = 24 * 3600
+
+    def folders():
+        return {path.name for path in (tmp_path / "documents").iterdir()}
+
+    def age(days, names):
+        for name in names:
+            os.utime(tmp_path / "documents" / name, (time.time() - days * day,) * 2)
+
+    build_data()
+    first = folders()
+    build_data(cut="middle")
+    second = folders() - first
+    assert len(first) == len(second) == 2
+    age(40, first)
+    age(29, second)
+    build_data()  # opens them again
+    build_data(seq_len=300)
+    assert first | second < folders()
+    age(31, first)
+    build_data(seq_len=320)
+    assert second < folders() and not first & folders()
 
 
 def test_builders_at_the_same_time_get_the_same_arrays(build_data, tmp_path, monkeypatch):
