@@ -15,6 +15,17 @@ LEAST_LIKENESS = 0.6  # difflib's own cutoff
 RENAMED = {"--candidates": "--samples"}
 
 
+class HelpWithDefaults(argparse.HelpFormatter):
+    """Names the default of each option that has one, where its line does not do so itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default, text = action.default, action.help or ""
+        has_one = isinstance(default, int | float | str) and not isinstance(default, bool) and default != ""
+        if not has_one or default == argparse.SUPPRESS or "default" in text:
+            return action.help
+        return f"{text} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, which would take `--max_new` for `--max_new_tokens`, and print its usage before each mistake.
 
@@ -22,6 +33,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any):
+        options.setdefault("formatter_class", HelpWithDefaults)
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]  # argparse: any object

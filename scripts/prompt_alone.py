@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--shots", type=int, default=3, help="texts in the prompt")
     parser.add_argument("--seed", type=int, default=42, help="they are drawn by it")
-    parser.add_argument("--max_new_tokens", type=int, help="of a text; default: as `revinst evaluate`")
+    parser.add_argument("--max_new_tokens", type=int, help="of a text; default: as `revinst generate`")
     options = parser.parse_args()
     quiet_libraries()
     try:

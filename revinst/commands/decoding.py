@@ -11,19 +11,22 @@ from revinst.inference.picks import NUM_SAMPLES, PickSettings, choose_picks
 from revinst.launch.ranks import Ranks
 
 
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """`--limit` and how to decode; read back by `read_generation_settings`."""
+def add_generation_options(parser: argparse.ArgumentParser, new_tokens: int | None = 100) -> None:
+    """`--limit` and how to decode; read back by `read_generation_settings`. new_tokens: None leaves it to the run."""
     parser.add_argument("--limit", type=int, help="only the first N rows")
-    parser.add_argument("--max_new_tokens", type=int, default=100)
+    most = "of what is written, at most" + ("" if new_tokens else " (default: 100 of an instruction, 400 of a text)")
+    parser.add_argument("--max_new_tokens", type=int, default=new_tokens, help=most)
     parser.add_argument("--temperature", type=float, help="0: greedy (default: that, or 0.7 for several samples)")
-    parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this probability")
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--batch_size", type=int, help="rows decoded together, at most (default: the device's best)")
     engines = "slots: ours, for most decoders; hf: transformers' generate"
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=engines)
     parser.add_argument("--memory_gib", type=float, help="for weights and cache (default: what is free)")
-    precision = "of the computation (default: as in training). fp32: texts that depend on nothing decoded beside them"
+    precision = (
+        "of the computation (default: the device's best). fp32: texts that depend on nothing decoded beside them"
+    )
     parser.add_argument("--precision", choices=DTYPES, help=precision)
     fp8 = "read prompts with products in 8 bits (compute capability 8.9 and later)"
     parser.add_argument("--fp8_prefill", action="store_true", help=fp8)

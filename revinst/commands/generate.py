@@ -69,9 +69,8 @@ def build_options() -> ArgumentParser:
     restored = "OUT.placeholders.json of revinst corpus --redact: puts back what they stand for"
     parser.add_argument("--placeholders", type=Path, metavar="FILE", help=restored)
     add_pick_options(parser, "consensus")
-    add_generation_options(parser)
+    add_generation_options(parser, new_tokens=None)
     add_devices_option(parser)
-    parser.set_defaults(max_new_tokens=None)
     return parser
 
 

@@ -50,6 +50,8 @@ def main(args: list[str] | None = None) -> int:
         if options.table:
             from .tables import print_tables
 
+            if not (options.work / "settings.json").is_file():
+                raise UserError(f"{options.work}: nothing was begun there; call it with --data FILE first")
             print_tables(options.work)
             return 0
         return run_all(options)

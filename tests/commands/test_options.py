@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from revinst.cli import COMMANDS, command_of
 from revinst.config.keys import flatten, unknown_keys
 from revinst.config.parser import build_parser, dump_config, read_config
 from revinst.config.stored import default_config
@@ -46,6 +47,23 @@ def test_a_value_that_can_not_be_is_one_line_too(capsys):
     assert run_in_process("evaluate", "RUN", "--part", "train") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "--part" in said and "heldout" in said
+
+
+def test_help_names_every_default():
+    """Of each option that has one, in its own words or by the formatter."""
+    told = 0
+    for command in set(COMMANDS) - {"fit"}:  # whose options are a config's keys
+        parser = command_of(command).build_options()
+        for action in parser._actions:
+            default = action.default
+            is_one = isinstance(default, int | float | str) and not isinstance(default, bool)
+            if is_one and default not in ("", argparse.SUPPRESS):
+                assert "default" in parser._get_formatter()._expand_help(action), (command, action.dest)
+                told += 1
+    assert told >= 40
+    corpus = " ".join(command_of("corpus").build_options().format_help().split())
+    assert "share of texts that is held out (default: 0.1)" in corpus
+    assert "(default: 0) --rounds" in corpus and "at most (default: 100)" in corpus and "False" not in corpus
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,12 @@ def rows(tmp_path):
     return Rows(**parts, written=written, early={"5": [f"e{n}" for n in range(6)]})
 
 
+def test_tables_of_what_was_never_begun_are_refused(tmp_path, capsys):
+    work = tmp_path / "which"
+    assert main([str(work), "--table"]) == 2
+    assert capsys.readouterr().err == f"purpose: {work}: nothing was begun there; call it with --data FILE first\n"
+
+
 def test_arms_have_their_rows_and_instructions(rows, tmp_path):
     def pairs(arm, seed=42):
         return choose_pairs(arm, rows, seed, tmp_path)
