@@ -75,11 +75,12 @@ def describe_training(trained: Trained, onto: str | None) -> str:
     ]
     if trained.config is not None and trained.run is not None:
         model, data, manifest = trained.config.model, trained.config.data, trained.run.read_manifest()
-        rows = manifest.get("data", {})
+        rows, why = manifest.get("data", {}), manifest.get("reasons", {}).get("optimizer", "")
+        optimizer = "torch's AdamW" if why.startswith("torch's AdamW") else model.optimizer  # in place of a paged one
         lines += [
             f"- rows: {rows.get('train')} for training, {rows.get('val')} for validation, {rows.get('heldout')} held "
             "out; no near-duplicates straddle the split",
-            f"- {manifest.get('steps')} steps, lr {model.lr:g} {model.lr_schedule}, {model.optimizer}, supervised: "
+            f"- {manifest.get('steps')} steps, lr {model.lr:g} {model.lr_schedule}, {optimizer}, supervised: "
             f"{data.supervise}, seed {manifest.get('seed')}",
         ]
     if onto is not None:

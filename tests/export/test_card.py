@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from revinst.config.settings import DataSettings, ModelSettings
 from revinst.evaluation.head import HEAD_METRICS
 from revinst.export import card
 
@@ -23,3 +24,21 @@ def test_scores_lead_with_the_rouge_that_reads_all_rows(unread, tmp_path, monkey
         "| **this adapter** | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] | 0.500 [0.200, 0.300] |" in text
     ) != bool(unread)
     assert "| what is | 0.125 | 0.125 | 0.125 |" in text
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("asked for", "paged_adamw_32bit"),
+        ("torch's AdamW: paged_adamw_32bit pages the memory of CUDA GPUs, and this is cpu", "torch's AdamW"),
+    ],
+)
+def test_the_optimizer_is_the_one_that_ran(why, said, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    run = SimpleNamespace(read_manifest=lambda: {"steps": 3, "reasons": {"optimizer": why}})
+    config = SimpleNamespace(model=ModelSettings(base="b"), data=DataSettings())
+    trained = SimpleNamespace(
+        adapter=tmp_path, quantization="nf4", base="b", template_name="t", seq_len=8, config=config, run=run
+    )
+    line = next(line for line in card.describe_training(trained, None).splitlines() if "supervised" in line)
+    assert f" constant, {said}, supervised" in line
