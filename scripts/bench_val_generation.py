@@ -171,10 +171,10 @@ def ending_texts(lengths: str) -> Iterator[None]:
         return
     limits: dict[tuple[int, ...], int] = {}
 
-    def draw(data: Any, count: int, max_new_tokens: int = 100) -> Any:
-        rows = original(data, count, max_new_tokens)
+    def draw(data: Any, count: int) -> Any:
+        rows, most = original(data, count), val_generation.new_tokens(data)
         counts = [len(ids) + 1 for ids in data.tokenizer.encode_continuations([p.target for p in rows.prompts])]
-        limits.update({tuple(ids): min(n, max_new_tokens) for ids, n in zip(rows.ids, counts, strict=True)})
+        limits.update({tuple(ids): min(n, most) for ids, n in zip(rows.ids, counts, strict=True)})
         return rows
 
     class Ending(Engine):

@@ -53,10 +53,10 @@ def build_corpus(options: Namespace, ranks: Ranks) -> int:
     from revinst.export.publish import push
     from revinst.inference.trained import open_on_all
 
-    generation, picks = read_decoding(options, "consensus", ranks)
-    reading, writing, selection = read_options(options, picks, read_judge(options))
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished)
+    generation, picks = read_decoding(options, "consensus", ranks, trained.new_tokens)
+    reading, writing, selection = read_options(options, picks, read_judge(options))
     check_rounds(trained, options.rounds)
     ranks.on_first(lambda: check_ours(options.output))
     with Run(options.output).lock() if ranks.is_first else nullcontext():

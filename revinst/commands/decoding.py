@@ -11,11 +11,11 @@ from revinst.inference.picks import NUM_SAMPLES, PickSettings, choose_picks
 from revinst.launch.ranks import Ranks
 
 
-def add_generation_options(parser: argparse.ArgumentParser, new_tokens: int | None = 100) -> None:
-    """`--limit` and how to decode; read back by `read_generation_settings`. new_tokens: None leaves it to the run."""
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """`--limit` and how to decode; read back by `read_generation_settings`."""
     parser.add_argument("--limit", type=int, help="only the first N rows")
-    most = "of what is written, at most" + ("" if new_tokens else " (default: 100 of an instruction, 400 of a text)")
-    parser.add_argument("--max_new_tokens", type=int, default=new_tokens, help=most)
+    most = "of what is written, at most (default: 100 of an instruction, 400 of a text)"
+    parser.add_argument("--max_new_tokens", type=int, help=most)
     parser.add_argument("--temperature", type=float, help="0: greedy (default: that, or 0.7 for several samples)")
     parser.add_argument("--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this probability")
     parser.add_argument("--top_k", type=int, default=0, help="sample from this many tokens (default: all)")
@@ -48,8 +48,12 @@ def read_pick_settings(options: argparse.Namespace, default: str, device: str = 
     return choose_picks(*asked, default=default, device=device)
 
 
-def read_decoding(options: argparse.Namespace, default: str, ranks: Ranks) -> tuple[GenerationSettings, PickSettings]:
-    """How to write and pick on this machine, and a line that says so. default: of `--pick`; "": none is picked."""
+def read_decoding(
+    options: argparse.Namespace, default: str, ranks: Ranks, new_tokens: int
+) -> tuple[GenerationSettings, PickSettings]:
+    """How to write and pick on this machine, and a line that says so. default: of `--pick`; "": none is picked.
+    new_tokens: of the run, where nothing is asked for.
+    """
     from revinst.model.fused.fp8 import why_no_fp8
     from revinst.model.hardware import choose_hardware, pick_device
 
@@ -59,7 +63,8 @@ def read_decoding(options: argparse.Namespace, default: str, ranks: Ranks) -> tu
     picks, temperature = read_pick_settings(options, default, device)
     if ranks.is_first and (picks.samples > 1 or default == "consensus"):
         print(f"samples: {picks.say(temperature, device)}", file=sys.stderr)
-    return replace(read_generation_settings(options), temperature=temperature), picks
+    settings = replace(read_generation_settings(options), temperature=temperature)
+    return replace(settings, max_new_tokens=options.max_new_tokens or new_tokens), picks
 
 
 def check_generation_options(options: argparse.Namespace) -> None:

@@ -39,10 +39,10 @@ def evaluate(options: Namespace, ranks: Ranks) -> int:
     from revinst.inference.predictor import Predictor
     from revinst.inference.trained import open_on_all
 
-    generation, picks = read_decoding(options, "greedy", ranks)
-    asked = read_settings(options, picks)
     quiet_libraries()
-    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), asked.step)
+    trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options), options.checkpoint)
+    generation, picks = read_decoding(options, "greedy", ranks, trained.new_tokens)
+    asked = read_settings(options, picks)
     evaluated = choose_examples(trained, asked.source, asked.limit, asked.allow_trained, asked.part)
     predictor = Predictor(trained, evaluated.examples, generation, ranks)
     folder = ranks.on_first(lambda: find_folder(predictor, asked, options.name, options.output))

@@ -1,7 +1,6 @@
 """`revinst generate`: an instruction for each text of a file or folder, or a text for each instruction."""
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,8 +39,7 @@ def generate(options: Namespace, ranks: Ranks) -> int:
 
     quiet_libraries()
     trained = open_on_all(ranks, options.run, options.unfinished, read_stated(options))
-    settings, picks = read_decoding(options, "" if trained.writes_texts else "consensus", ranks)
-    settings = settings if options.max_new_tokens else replace(settings, max_new_tokens=trained.new_tokens)
+    settings, picks = read_decoding(options, "" if trained.writes_texts else "consensus", ranks, trained.new_tokens)
     if options.context and not trained.with_context:
         raise UserError(f"--context {options.context}: this run reads no context (data.context)")
     columns, field = trained.columns, "instruction" if trained.writes_texts else "response"
@@ -69,7 +67,7 @@ def build_options() -> ArgumentParser:
     restored = "OUT.placeholders.json of revinst corpus --redact: puts back what they stand for"
     parser.add_argument("--placeholders", type=Path, metavar="FILE", help=restored)
     add_pick_options(parser, "consensus")
-    add_generation_options(parser, new_tokens=None)
+    add_generation_options(parser)
     add_devices_option(parser)
     return parser
 

@@ -85,6 +85,10 @@ class Template:
         lines = [lines[0].strip() for lines in paragraphs if len(lines) > 1 and not SLOT.search(lines[0])]
         return [] if self.name == "chat" else list(dict.fromkeys(filter(None, lines)))
 
+    def new_tokens(self, seq_len: int) -> int:
+        """That what it writes may have where nothing was asked for: an instruction is short, a letter is not."""
+        return 100 if self.target == "instruction" else min(400, seq_len // 2)
+
     @property
     def needs(self) -> tuple[str, ...]:
         """Fields that an example may not leave empty for this template's prompt; the target is not among them."""

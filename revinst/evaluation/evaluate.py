@@ -22,7 +22,7 @@ def find_folder(
     """`output`, or the folder in the run that is named `name` or after what is asked for; see `choose_folder`."""
     run = predictor.trained.run
     key = predictor.key(asked.use_adapter, picks=asked.picks)
-    label = asked.label(predictor.settings, predictor.rows_hash)
+    label = asked.label(predictor.settings, predictor.rows_hash, predictor.trained.new_tokens)
     return choose_folder(key, run.evaluation if run else None, label, name, output)
 
 

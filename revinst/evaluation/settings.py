@@ -64,8 +64,10 @@ class EvaluationSettings:
         if given := ", ".join(name for name, is_given in wrong.items() if is_given):
             raise UserError(f"{run} writes responses: {given} can't be used with it")
 
-    def label(self, generation: GenerationSettings, rows_hash: str) -> str:
-        """What is not the default, for people: `val-step-000200-max-60`. rows_hash: of the examples of `source`."""
+    def label(self, generation: GenerationSettings, rows_hash: str, new_tokens: int) -> str:
+        """What is not the default, for people: `val-step-000200-max-60`. rows_hash: of the examples of `source`.
+        new_tokens: the run's default.
+        """
         parts = [] if self.use_adapter else ["base"]
         parts += [f"{Path(self.source).stem[:40]}-{rows_hash[:8]}"] if self.source else []
         parts += [self.part] if self.part != "heldout" else []
@@ -77,7 +79,7 @@ class EvaluationSettings:
         if self.picks.samples > 1:
             parts += [f"k{self.picks.samples}"]
             parts += [str(word) for word in self.picks.describe().values() if word in (*PICKS[1:], *UTILITIES[1:])]
-        parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != 100 else []
+        parts += [f"max-{generation.max_new_tokens}"] if generation.max_new_tokens != new_tokens else []
         parts += [generation.precision] if generation.precision != own_precision() else []
         parts += [generation.engine] if generation.engine == "hf" else []
         return "-".join(parts)

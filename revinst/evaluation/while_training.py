@@ -43,15 +43,13 @@ def read_while_training(
         differs.append(f"{written} rows of the validation part there, {len(ids)} {name_rows(asked)} here")
     if (step, asked.step) != (trained.run.read_manifest().get("steps"), None):
         differs.append(f"the adapter after step {step} there")
-    differs += compare_decoding(choose_decoding(settings), (generation, asked.picks))
+    differs += compare_decoding(choose_decoding(settings, trained.new_tokens), (generation, asked.picks))
     return {"step": step, "n": written, "means": {name: value for name, (_, value) in last.items()}, "differs": differs}
 
 
-def choose_decoding(
-    settings: ValGenerationSettings, max_new_tokens: int = 100
-) -> tuple[GenerationSettings, PickSettings]:
+def choose_decoding(settings: ValGenerationSettings, new_tokens: int) -> tuple[GenerationSettings, PickSettings]:
     picks, temperature = choose_picks(settings.samples, None, "rougeL", None, "consensus", "")
-    return GenerationSettings(max_new_tokens=max_new_tokens, temperature=temperature), picks
+    return GenerationSettings(max_new_tokens=new_tokens, temperature=temperature), picks
 
 
 def compare_decoding(

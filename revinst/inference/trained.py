@@ -93,8 +93,7 @@ class Trained:
 
     @property
     def new_tokens(self) -> int:
-        """That a text may have where nothing was asked for: an instruction is short, a letter is not."""
-        return min(400, self.seq_len // 2) if self.writes_texts else 100
+        return self.template.new_tokens(self.seq_len)
 
     def check_writes_instructions(self) -> None:
         if self.template.target != "instruction":

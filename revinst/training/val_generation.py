@@ -36,10 +36,8 @@ class ValGeneration(L.Callback):
     What the decoder holds (its weights, the cache) is taken from memory that is free between two steps, and given back.
     """
 
-    def __init__(
-        self, settings: ValGenerationSettings, signals: StopSignals, heart: Heartbeat, max_new_tokens: int = 100
-    ):
-        self.settings, self.signals, self.heart, self.max_new_tokens = settings, signals, heart, max_new_tokens
+    def __init__(self, settings: ValGenerationSettings, signals: StopSignals, heart: Heartbeat):
+        self.settings, self.signals, self.heart = settings, signals, heart
         self.encoded: Encoded | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -48,10 +46,11 @@ class ValGeneration(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, module: InstructionModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        rows = self.encoded = self.encoded or draw_rows(data_of(trainer), self.settings.rows, self.max_new_tokens)
+        data = data_of(trainer)
+        rows = self.encoded = self.encoded or draw_rows(data, self.settings.rows)
         mine = list(range(len(rows.ids)))[trainer.global_rank :: trainer.world_size]
         device = trainer.strategy.root_device
-        settings, picks = choose_decoding(self.settings, self.max_new_tokens)
+        settings, picks = choose_decoding(self.settings, new_tokens(data))
         try:
             with torch.inference_mode(False):  # of the validation loop; what layers keep is for training too
                 written = self.write(module, rows, mine, picks, settings)
@@ -111,13 +110,17 @@ class ValGeneration(L.Callback):
             log_samples(trainer.loggers, all_texts, module.step)
 
 
-def draw_rows(data: InstructionDataModule, count: int, max_new_tokens: int = 100) -> Encoded:
+def new_tokens(data: InstructionDataModule) -> int:
+    return data.template.new_tokens(data.settings.seq_len)
+
+
+def draw_rows(data: InstructionDataModule, count: int) -> Encoded:
     """The same of each run with this seed and split, in the split's order. Raises UserError where there are none."""
     examples = data.examples_of("val")
     if not len(examples):
         raise UserError("val_generation.every_steps: there are no validation rows; raise data.val_fraction")
     numbers = sorted(np.random.default_rng(data.seed).permutation(len(examples))[:count].tolist())
-    return encode_rows(data, [examples[number] for number in numbers], max_new_tokens, "val_generation")
+    return encode_rows(data, [examples[number] for number in numbers], new_tokens(data), "val_generation")
 
 
 def check_val_generation(trainer: L.Trainer, settings: ValGenerationSettings, data: InstructionDataModule) -> None:

@@ -123,7 +123,7 @@ def test_every_option_that_changes_a_text_has_a_folder_of_its_own(run):
     of_rows = {len(chosen): Predictor(trained, chosen, GenerationSettings()) for chosen in (rows, rows[:2])}
     for args, count in [*((args, 3) for args in given), ((), 2), (sampled, 2)]:
         options, predictor = build_options().parse_args([str(run), *args]), of_rows[count]
-        predictor.settings, picks = read_decoding(options, "greedy", Ranks())
+        predictor.settings, picks = read_decoding(options, "greedy", Ranks(), trained.new_tokens)
         asked = read_settings(options, picks)
         folder = find_folder(predictor, asked)
         described = predictor.key(options.adapter == "run", picks=picks).to_json()

@@ -8,6 +8,7 @@ import pytest
 from markupsafe import escape
 
 from revinst.data.formats import BadRecord
+from revinst.data.prompt import load_template
 from revinst.errors import UserError
 from revinst.evaluation.memorisation import WINDOW, VerbatimIndex
 from revinst.evaluation.report import count
@@ -94,6 +95,15 @@ def test_forward_evaluation(personal, capsys):
     assert report.count('<tr id="row-') == 8 and "Few rows." in report and "revinst evaluate" in report
     assert run_command("evaluate", personal, "--samples", 3, "--temperature", 1) == 2
     assert "writes responses" in capsys.readouterr().err
+
+
+def test_a_text_may_be_longer_than_an_instruction(personal):
+    """In `evaluate` as in `generate`; the folder is that of the defaults."""
+    assert run_command("evaluate", personal, "--limit", 2) == 0
+    known = json.loads((personal / "evaluation" / "limit-2" / "predictions.settings.json").read_text())
+    seq_len = open_trained(str(personal)).seq_len
+    assert known["generation"]["max_new_tokens"] == min(400, seq_len // 2) > 100
+    assert [load_template(name).new_tokens(2048) for name in ("forward", "blog")] == [400, 100]
 
 
 def test_memorised_text_is_warned_of(personal, monkeypatch):

@@ -113,7 +113,7 @@ def test_scores_are_those_of_the_finished_adapter(runs, tiny_llama):
     ],
 )
 def test_decoding_that_differs_is_named(samples, asked, temperature, differs):
-    there = choose_decoding(ValGenerationSettings(samples=samples))
+    there = choose_decoding(ValGenerationSettings(samples=samples), 100)
     assert compare_decoding(there, (GenerationSettings(temperature=temperature), asked)) == differs
 
 
