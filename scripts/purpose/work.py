@@ -91,7 +91,7 @@ def try_task(options: argparse.Namespace, task: Task) -> Record | UserError | No
     try:
         return run_task(options, task)
     except UserError as error:
-        return error
+        return UserError(str(error))  # which other processes can read, whatever kind it was
 
 
 def run_task(options: argparse.Namespace, task: Task) -> Record | None:
