@@ -4,8 +4,9 @@
       --data.split runs/NAME/split.json [--gpus all --at_once 4] [--data.source FILE ...]
 
 TRIALS.yaml maps a name to its overrides, e.g. `lr-1e-3: {model.lr: 1.0e-3}`; other arguments go to every trial. A trial
-becomes the run `SWEEP-NAME-SEED` (SWEEP: the file's name). The table sets each trial against the first, row by row and
-seed by seed; with several seeds all need one split, since a seed draws its own.
+becomes the run `SWEEP-NAME-SEED` (SWEEP: the name of `--table`, which is that of the file unless given). The table sets
+each trial against the first, row by row and seed by seed; with several seeds all need one split, since a seed draws its
+own.
 
 With `--gpus all` trials are spread over the machine's GPUs, `--at_once` on each. Running it again skips what is done
 and goes on with what was stopped; `--stop_after 0` only prints the table. All that it needs for that is in `--table`,
@@ -28,12 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from revinst.config.file import file_of, read_config_file
 from revinst.errors import UserError
 from revinst.evaluation.choice import read_scored_predictions
 from revinst.evaluation.comparison import Pair, Result, System, compare_systems
 from revinst.evaluation.head import choose_head
+from revinst.inference.key import changed_settings
+from revinst.inference.predictions import append_line, whole_lines
 from revinst.options import Parser
 
 Line = dict[str, Any]  # of the table's file
@@ -62,14 +65,18 @@ def main() -> int:
     if len(options.seeds or []) > 1 and not any(arg.split("=")[0] == "--data.split" for arg in common):
         raise SystemExit("--seeds: a seed draws a split of its own; give all one, --data.split runs/NAME/split.json")
     options.table = options.table or Path("runs") / f"{options.trials.stem}.jsonl"
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    trials = list_trials(options)
     try:
-        failed = run_trials(list_missing(trials, options.table), options, common)
+        made_with = {"config": read_config_file(file_of(options.config)), "options": common}
+        trials = list_trials(options)
+        missing = list_missing(trials, options.table, made_with)
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        if options.table.is_file():
+            whole_lines(options.table, cut=True)
+        failed = run_trials(missing, options, made_with)
         names = list(dict.fromkeys(trial.name for trial in trials))
         lines = [line for line in read_lines(options.table) if line["trial"] in names]
-        print_table(sorted(lines, key=lambda line: names.index(line["trial"])))
-        if left := len(list_missing(trials, options.table)):
+        print_table(sorted(lines, key=lambda line: names.index(line["trial"])), names[0])
+        if left := len(list_missing(trials, options.table, made_with)):
             print(f"\n{left} of {len(trials)} are not done; the same command goes on", file=sys.stderr)
     except UserError as error:
         print(f"sweep: {error}", file=sys.stderr)
@@ -92,17 +99,27 @@ def build_options() -> argparse.ArgumentParser:
 
 def list_trials(options: argparse.Namespace) -> list[Trial]:
     """All trials of a seed before the next, so that a sweep that was stopped has pairs."""
-    given = yaml.safe_load(options.trials.read_text(encoding="utf-8"))
-    first = next(iter(given))
+    given = read_config_file(str(options.trials))
+    if wrong := [name for name, overrides in given.items() if not isinstance(overrides, dict | None)]:
+        raise UserError(f"{options.trials}: {wrong[0]}: a trial is a mapping of keys to values, or {{}}")
+    first = next(iter(given), None)
+    if first is None:
+        raise UserError(f"{options.trials}: there is no trial in it")
     if unknown := set(options.only or []) - given.keys():
         raise SystemExit(f"--only: {options.trials} has no {', '.join(sorted(unknown))}; there are {', '.join(given)}")
     names = [name for name in given if not options.only or name == first or name in options.only]
     return [Trial(name, seed, given[name] or {}) for seed in options.seeds or [None] for name in names]
 
 
-def list_missing(trials: Sequence[Trial], table: Path) -> list[Trial]:
-    """Raises UserError for one that was done with other overrides."""
-    done = {(line["trial"], line["seed"]): line["overrides"] for line in read_lines(table)}
+def list_missing(trials: Sequence[Trial], table: Path, made_with: Line) -> list[Trial]:
+    """Raises UserError for one that was done with other overrides, or a table of another config or other options."""
+    lines = read_lines(table)
+    for line in lines:
+        if changed := changed_settings(made_with | line.get("made_with", {}), made_with):
+            raise UserError(
+                f"{table}: {line['run']} was trained with another {' and other '.join(changed)}; give another --table"
+            )
+    done = {(line["trial"], line["seed"]): line["overrides"] for line in lines}
     if changed := [trial.label for trial in trials if done.get(trial.key, trial.overrides) != trial.overrides]:
         raise UserError(
             f"{table}: {changed[0]} was trained with other overrides; give it another name, or another --table"
@@ -113,7 +130,7 @@ def list_missing(trials: Sequence[Trial], table: Path) -> list[Trial]:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-def run_trials(missing: Sequence[Trial], options: argparse.Namespace, common: list[str]) -> int:
+def run_trials(missing: Sequence[Trial], options: argparse.Namespace, made_with: Line) -> int:
     """Each line is kept as it comes. Returns how many failed; the others go on."""
     places = list_gpus(options.gpus) * options.at_once
     free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -124,7 +141,7 @@ def run_trials(missing: Sequence[Trial], options: argparse.Namespace, common: li
     def run_when_free(trial: Trial) -> Line | None:
         gpu = free.get()
         try:
-            return run_trial(trial, gpu, options, common) if time.monotonic() < deadline else None
+            return run_trial(trial, gpu, options, made_with) if time.monotonic() < deadline else None
         finally:
             free.put(gpu)
 
@@ -137,22 +154,22 @@ def run_trials(missing: Sequence[Trial], options: argparse.Namespace, common: li
                 print(error, file=sys.stderr, flush=True)
                 continue
             if line:
-                with options.table.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line(options.table, line)
                 print(f"{line['run']}: val/loss {line['val_loss']:.3f}, {line['seconds']:.0f} s", file=sys.stderr)
     return failed
 
 
-def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, common: list[str]) -> Line:
+def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, made_with: Line) -> Line:
     """Trains and scores one. Raises UserError where a command fails."""
-    run = Path("runs") / f"{options.trials.stem}-{trial.label}"
+    run = Path("runs") / f"{options.table.stem}-{trial.label}"
     log = options.table.with_name(f"{run.name}.log")
     values = trial.overrides | ({} if trial.seed is None else {"seed_everything": trial.seed})
     given = [part for key, value in values.items() for part in (f"--{key}", spell(value))]
     start = time.monotonic()
-    run_revinst(log, gpu, "fit", "--config", options.config, "--run_name", run.name, *common, *given)
+    run_revinst(log, gpu, "fit", "--config", options.config, "--run_name", run.name, *made_with["options"], *given)
     scores = json.loads(run_revinst(log, gpu, "evaluate", str(run), "--part", PART, "--name", PART, "--json"))
     line = {"trial": trial.name, "seed": trial.seed, "run": run.name, "overrides": trial.overrides}
+    line["made_with"] = made_with
     metric, loss = choose_head(scores["metrics"], scores["n"])[2], scores["heldout_loss"]
     rows = list_rows(read_scored_predictions(run / "evaluation" / PART / "predictions.jsonl"), metric, loss)
     shutil.rmtree(
@@ -210,11 +227,17 @@ def list_gpus(asked: str | None) -> list[str | None]:
 
 
 def read_lines(path: Path) -> list[Line]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    """Of no file none; a line torn by a kill is left out."""
+    return [json.loads(line) for line in whole_lines(path, cut=False)] if path.is_file() else []
 
 
-def print_table(lines: Sequence[Line]) -> None:
-    """Each trial's means, and the first trial subtracted, over the seeds that all have."""
+def print_table(lines: Sequence[Line], first: str) -> None:
+    """Each trial's means, and the first trial subtracted, over the seeds that all have. lines: the first trial's come
+    first.
+    """
+    if lines and lines[0]["trial"] != first:
+        print(f"{first}, which the others are set against, has not been trained yet")
+        return
     names = list(dict.fromkeys(line["trial"] for line in lines))
     of_each = [{line["seed"] for line in lines if line["trial"] == name} for name in names]
     shared = set.intersection(*of_each) if of_each else set()

@@ -163,7 +163,7 @@ class CheckpointSettings:
     its texts' scores (the highest), as val/rougeL."""
     final: str = "last"
     """what adapter/ holds at the end: last (of the last step), best (of the checkpoint that is best by `monitor`), or
-    mean (each tensor's mean over the `keep_last` newest checkpoints)."""
+    mean (each tensor's mean over the `keep_last` newest checkpoints of those due by steps or epochs, and the last)."""
 
     def __post_init__(self) -> None:
         check_words("checkpoint.", self)
@@ -172,6 +172,8 @@ class CheckpointSettings:
         if (self.final == "best" and not self.keep_best) or (self.final == "mean" and self.keep_last < 2):
             least = "keep_best: 1" if self.final == "best" else "keep_last: 2"
             raise UserError(f"checkpoint.final {self.final}: needs checkpoint.{least}, or more")
+        if self.final == "mean" and self.every_steps is None and self.every_epochs is None:
+            raise UserError("checkpoint.final mean: needs checkpoint.every_steps, or every_epochs")
         for name in ("every_steps", "every_epochs", "every_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -8,6 +8,7 @@ from revinst.data.example_table import list_sources
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import TAKEN, PickSettings
+from revinst.runs.folder import describe_final
 from revinst.runs.versions import package_versions
 
 if TYPE_CHECKING:  # they load PyTorch, which `score` and `compare` do without
@@ -51,6 +52,7 @@ def describe_training(trained: "Trained") -> Facts:
     if manifest:
         texts = {"steps": "{:,} steps", "epochs": "{:.3g} epochs", "seed": "seed {}", "started": "started {:.10}"}
         known = [text.format(manifest[name]) for name, text in texts.items() if manifest.get(name) is not None]
+        known += filter(None, [describe_final(manifest)])
         facts["training"] = ", ".join(known if manifest.get("completed") else ["not finished", *known])
     return facts
 

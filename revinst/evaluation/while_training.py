@@ -11,6 +11,7 @@ from revinst.evaluation.charts import read_curves
 from revinst.evaluation.settings import EvaluationSettings
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import PickSettings, choose_picks
+from revinst.runs.folder import adapter_steps
 
 if TYPE_CHECKING:  # it loads PyTorch, which `score` does without
     from revinst.inference.trained import Trained
@@ -41,7 +42,7 @@ def read_while_training(
     differs = []
     if written < len(val) or set(ids) != set(val):
         differs.append(f"{written} rows of the validation part there, {len(ids)} {name_rows(asked)} here")
-    if (step, asked.step) != (trained.run.read_manifest().get("steps"), None):
+    if ([step], asked.step) != (adapter_steps(trained.run.read_manifest()), None):
         differs.append(f"the adapter after step {step} there")
     differs += compare_decoding(choose_decoding(settings, trained.new_tokens), (generation, asked.picks))
     return {"step": step, "n": written, "means": {name: value for name, (_, value) in last.items()}, "differs": differs}

@@ -17,6 +17,7 @@ from revinst.export.licences import UNKNOWN_LICENCE, describe_licences, find_bas
 from revinst.export.snippet import snippet_of_adapter, snippet_of_merged
 from revinst.inference.trained import Trained
 from revinst.runs.files import read_json
+from revinst.runs.folder import describe_final
 
 
 def build_card(trained: Trained, repository: str, onto: str | None = None) -> str:
@@ -82,6 +83,7 @@ def describe_training(trained: Trained, onto: str | None) -> str:
             "out; no near-duplicates straddle the split",
             f"- {manifest.get('steps')} steps, lr {model.lr:g} {model.lr_schedule}, {optimizer}, supervised: "
             f"{data.supervise}, seed {manifest.get('seed')}",
+            *(f"- {final}" for final in [describe_final(manifest)] if final),
         ]
     if onto is not None:
         values = {"nf4": "the 4-bit weights' exact values in bf16", "16bit": "the base's own 16-bit weights"}[onto]

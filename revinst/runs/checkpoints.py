@@ -1,7 +1,8 @@
 """Checkpoint files: `step-000200.ckpt`, and beside it `step-000200.json`, which marks it complete.
 
-The mark is written last. It holds the file's length and SHA-256, and later the val/loss at that step and the scores of
-the texts that were written in that validation pass.
+The mark is written last. It holds the file's length and SHA-256, and whether the checkpoint was due: by steps, by
+epochs or as the last one, not by the clock, a signal or a good validation pass. Later it has the val/loss at that step
+and the scores of the texts that were written in that pass.
 """
 
 import hashlib
@@ -67,7 +68,9 @@ class AtomicCheckpointIO(CheckpointIO):
             mark_of(path).unlink(missing_ok=True)  # one of an earlier file of this name
             os.replace(temporary, path)
             sync(path.parent)
-            write_json(mark_of(path), {"bytes": file.length, "sha256": file.sha256.hexdigest(), "val_loss": None})
+            due = checkpoint.get("run", {}).get("is_due", True)
+            mark = {"bytes": file.length, "sha256": file.sha256.hexdigest(), "is_due": due, "val_loss": None}
+            write_json(mark_of(path), mark)
         except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
             self.error = (
                 f"{path}: the checkpoint can't be written ({first_line(error)}); free some space and run the same "
@@ -193,11 +196,12 @@ def export_checkpoint(run: Run, step: int | None = None, parent: Path | None = N
 def choose_final(folder: Path, final: str, keep_last: int, monitor: str) -> list[Path]:
     """The checkpoints that the finished adapter is made of; none for `last`, or where none was scored.
 
-    final, keep_last, monitor: as in `CheckpointSettings`.
+    final, keep_last, monitor: as in `CheckpointSettings`. A mean is of those that were due: what the clock or a signal
+    saved besides must not change what a run ends as.
     """
     files = checkpoint_files(folder)
     if final == "mean":
-        return files[-keep_last:]
+        return [path for path in files if is_due(read_mark(path))][-keep_last:]
     scored = {path: value for path in files if (value := worth(read_mark(path), monitor)) is not None}
     return [max(scored, key=lambda path: scored[path])] if final == "best" and scored else []
 
@@ -228,14 +232,21 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def prune(folder: Path, keep_last: int, keep_best: int, monitor: str = "val/loss") -> None:
-    """Deletes complete checkpoints that are neither among the newest nor among the best by `monitor`."""
+def is_due(mark: Mapping[str, object]) -> bool:
+    """Of a checkpoint; of an older version's, which does not say, too."""
+    return bool(mark) and mark.get("is_due") is not False
+
+
+def prune(folder: Path, keep_last: int, keep_best: int, monitor: str = "val/loss", final: str = "last") -> None:
+    """Deletes complete checkpoints that are neither among the newest nor among the best by `monitor`, nor wanted for a
+    mean.
+    """
     marks = {path: mark for path in checkpoint_files(folder) if (mark := read_mark(path))}
     files = list(marks)
     scored = {path: value for path in files if (value := worth(marks[path], monitor)) is not None}
-    best = sorted(scored, key=lambda path: -scored[path])[:keep_best]
+    kept = sorted(scored, key=lambda path: -scored[path])[:keep_best] + choose_final(folder, final, keep_last, monitor)
     for path in files[:-keep_last]:
-        if path not in best:
+        if path not in kept:
             mark_of(path).unlink()
             path.unlink()
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +111,19 @@ class Run:
             with suppress(OSError):
                 self.path.rmdir()
                 self.path.parent.rmdir()
+
+
+def adapter_steps(manifest: Mapping[str, object]) -> object:
+    """After which steps adapter/ is as the run was; several: their mean. Older runs have the last one's."""
+    return manifest.get("adapter_steps") or [manifest.get("steps")]
+
+
+def describe_final(manifest: Mapping[str, object]) -> str:
+    """`adapter of step 50`, or `adapter the mean of steps 8, 16, 24`; "" where it is simply the last step's."""
+    steps = adapter_steps(manifest)
+    if steps == [manifest.get("steps")] or not isinstance(steps, list):
+        return ""
+    return f"adapter {'of step' if len(steps) == 1 else 'the mean of steps'} {', '.join(map(str, steps))}"
 
 
 def open_run(path: str | Path, unfinished: bool = False) -> Run:

@@ -170,6 +170,7 @@ class Checkpoints(L.Callback):
             "config": self.config,
             "hashes": self.hashes,
             "place": vars(self.place).copy(),
+            "is_due": self.is_due(trainer, module.step),
             "world_size": trainer.world_size,
             "rng": module.gather_over_ranks(collect_rng()),
             "adapter_config": plain(adapter_config(module.network.adapted).to_dict()),
@@ -187,7 +188,7 @@ class Checkpoints(L.Callback):
 
     def prune(self) -> None:
         settings = self.settings
-        prune(self.run.checkpoints, settings.keep_last, settings.keep_best, settings.monitor)
+        prune(self.run.checkpoints, settings.keep_last, settings.keep_best, settings.monitor, settings.final)
 
     def path_of(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step:06d}.ckpt"

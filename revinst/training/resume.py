@@ -7,7 +7,7 @@ from revinst.config.file import read_yaml
 from revinst.config.keys import flatten, lay_over, take_old_keys, unknown_keys
 from revinst.config.parser import dump_config
 from revinst.config.settings import Config
-from revinst.config.stored import default_config
+from revinst.config.stored import default_config, read_run_config
 from revinst.data.datamodule import InstructionDataModule
 from revinst.errors import UserError
 from revinst.runs.checkpoints import TO_GO_ON, newest_checkpoint, read_checkpoint, read_mark, why_unusable
@@ -38,7 +38,22 @@ def is_finished(run: Run, config: Config) -> bool:
     manifest, trainer = run.read_manifest(), config.trainer
     # not steps times epochs: a run that changed its number of ranks has steps of two sizes
     done = ((trainer.max_epochs, manifest.get("epochs", 0)), (trainer.max_steps, manifest.get("steps", 0)))
-    return any(length and 0 < length <= reached for length, reached in done)
+    is_done = any(length and 0 < length <= reached for length, reached in done)
+    if is_done and not config.resume_force:
+        check_final(run, config)
+    return is_done
+
+
+def check_final(run: Run, config: Config) -> None:
+    """The adapter of a finished run is what `checkpoint.final` made of it; it is not made anew."""
+    stored = read_run_config(run.config, run.read_manifest().get("world_size")).checkpoint
+    names = ("final", *{"last": (), "best": ("monitor",), "mean": ("keep_last",)}[config.checkpoint.final])
+    for name in names:
+        if (before := getattr(stored, name)) != (after := getattr(config.checkpoint, name)):
+            raise UserError(
+                f"{run.path} has finished with another adapter (checkpoint.{name}: {before} -> {after}); "
+                "choose another --run_name"
+            )
 
 
 def find_checkpoint(run: Run, config: Config, data: InstructionDataModule) -> Path | None:

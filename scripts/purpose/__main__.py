@@ -16,7 +16,6 @@ Whatever is in WORK is not done again, and WORK is small: it may be carried from
 """
 
 import argparse
-import json
 import multiprocessing
 import sys
 import time
@@ -27,21 +26,23 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from revinst.commands.judging import add_judge_options, read_judge
+from revinst.config.file import file_of, read_config_file
 from revinst.corpus.texts import Record
 from revinst.errors import UserError
 from revinst.inference.key import changed_settings
+from revinst.inference.predictions import append_line, whole_lines
 from revinst.options import Parser
 from revinst.runs.files import read_json, write_json
 
 from .arms import list_arms, read_lines
-from .work import Task, prepare, run_task, start_worker
+from .work import Task, prepare, start_worker, try_task
 
 STAGES = ("main", "seed", "one", "curves", "steps")
-Work = Callable[[argparse.Namespace, Any], Record | None]
-WorkOn = Callable[[Work, Iterable[Task | None]], Iterator[Record | None]]
+CONFIGS = ("backward_config", "forward_config")
+Done = Record | UserError | None
+Work = Callable[[argparse.Namespace, Any], Done]
+WorkOn = Callable[[Work, Iterable[Task | None]], Iterator[Done]]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -88,7 +89,9 @@ def build_options() -> argparse.ArgumentParser:
 
 
 def run_all(options: argparse.Namespace) -> int:
-    """Prepares what is missing, then trains and judges arm after arm; each result is kept as it comes."""
+    """Prepares what is missing, then trains and judges arm after arm; each result is kept as it comes, and an arm that
+    fails leaves the others.
+    """
     options.deadline = time.time() + options.stop_after
     options.judge = read_judge(options)
     options.runs = options.runs or Path("runs") / options.work.name
@@ -98,27 +101,35 @@ def run_all(options: argparse.Namespace) -> int:
     with open_workers(options) as work_on:
         for _ in work_on(prepare, [None]):
             pass
+        if results.is_file():
+            whole_lines(results, cut=True)
         done = {(row["arm"], row["epochs"], row["seed"]) for row in read_lines(results)}
         missing = [task for task in list_tasks(options) if (task.arm, task.epochs, task.seed) not in done]
-        ended = 0
-        for row in work_on(run_task, missing):
-            if row is not None:
+        ended = failed = 0
+        for row in work_on(try_task, missing):
+            if isinstance(row, UserError):
+                failed += 1
+                print(f"purpose: {row}", file=sys.stderr)
+            elif row is not None:
                 ended += 1
                 append_line(results, row)
                 print(f"{row['arm']} x {row['epochs']}, seed {row['seed']}: {row['seconds']:.0f} s", file=sys.stderr)
     print(f"{ended} of {len(missing)} that were missing are in {results}")
-    return 0
+    return 2 if failed else 0
 
 
 def keep_settings(options: argparse.Namespace) -> None:
     """What results depend on, beside them. Raises UserError rather than mix two settings in one folder."""
     names = ("seed_rows", "heldout", "val", "samples", "new_tokens", "forward_args", "backward_args")
     settings = {name: getattr(options, name) for name in names}
-    settings["forward_config"] = yaml.safe_load(Path(options.forward_config).read_text(encoding="utf-8"))
+    settings |= {name: read_config_file(file_of(getattr(options, name))) for name in CONFIGS}
+    if options.judge:  # it may come later than the rest
+        settings["judge"] = [str(getattr(options.judge, name)) for name in ("endpoint", "model", "rubric", "limit")]
     path = options.work / "settings.json"
-    if path.is_file() and (changed := changed_settings(read_json(path), settings)):
+    known = read_json(path) if path.is_file() else {}
+    if changed := changed_settings(settings | known, known | settings):  # what one of them does not say is as it was
         raise UserError(f"{options.work}: made with another {', '.join(changed)}; choose another folder")
-    write_json(path, settings)
+    write_json(path, known | settings)
 
 
 @contextmanager
@@ -136,7 +147,7 @@ def open_workers(options: argparse.Namespace) -> Iterator[WorkOn]:
     arguments = (logs, numbers if options.gpus > 1 else None)
     pool = ProcessPoolExecutor(options.jobs, context, start_worker, arguments)
 
-    def work_on(work: Work, items: Iterable[Task | None]) -> Iterator[Record | None]:
+    def work_on(work: Work, items: Iterable[Task | None]) -> Iterator[Done]:
         futures = [pool.submit(work, options, item) for item in items]
         for future in as_completed(futures):
             yield future.result()
@@ -149,10 +160,16 @@ def open_workers(options: argparse.Namespace) -> Iterator[WorkOn]:
 
 def list_tasks(options: argparse.Namespace) -> list[Task]:
     """In the order in which they are begun: stage by stage, a seed with all its arms before the next."""
-    stages = list_arms(options.seed_rows, [row["step"] for row in read_lines(options.work / "early.jsonl")])
+    num_pool = len(read_lines(options.work / "pool.jsonl"))
+    early = [row["step"] for row in read_lines(options.work / "early.jsonl")]
+    stages = list_arms(options.seed_rows, early, num_pool)
     if options.judge:
         stages["main"].append(("judged", 3))
-    tasks = [
+    known = {arm for stage in options.stages for arm, _ in stages[stage]}
+    if unknown := set(options.arms or []) - known:
+        there = ", ".join(sorted(known))
+        raise UserError(f"--arms: {', '.join(sorted(unknown))}: none of these stages has it; there are {there}")
+    return [
         Task(arm, epochs, seed)
         for stage in options.stages
         for seed in options.seeds
@@ -160,12 +177,6 @@ def list_tasks(options: argparse.Namespace) -> list[Task]:
         if not options.arms or arm in options.arms
         if arm != "base" or seed == options.seeds[0]  # it has none
     ]
-    return tasks
-
-
-def append_line(path: Path, row: Record) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

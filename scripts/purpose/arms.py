@@ -16,6 +16,7 @@ from revinst.data.examples import Example
 from revinst.data.split import Split
 from revinst.data.words import count_words
 from revinst.evaluation.baselines import lead_words
+from revinst.inference.predictions import whole_lines
 from revinst.runs.files import read_json, write_json, write_text
 
 Pairs = list[tuple[int, str]]  # (number of a row of the pool, the instruction that it is given)
@@ -46,7 +47,8 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_lines(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    """Of no file none; a line torn by a kill is left out."""
+    return [json.loads(line) for line in whole_lines(path, cut=False)] if path.is_file() else []
 
 
 def read_rows(folder: Path) -> Rows:
@@ -67,7 +69,9 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
     name, _, number = arm.partition("-")
     draw = random.Random(f"{seed} {number}")
     if arm == "shuffled":
-        texts, numbers = draw.sample(true, len(true)), list(everything)
+        order = draw.sample(everything, len(everything))  # each gets the next one's, so none its own
+        of_next = dict(zip(order, [*order[1:], order[0]], strict=True))
+        texts, numbers = [true[of_next[number]] for number in everything], list(everything)
     elif arm == "judged":
         texts, numbers = consensus, [row["number"] for row in read_lines(folder / "judged.jsonl")]
     elif arm == "filtered":
@@ -129,9 +133,10 @@ def to_row(example: Example) -> Record:
     return {"id": example.id, "instruction": example.instruction, "response": example.response}
 
 
-def list_arms(num_seed: int, early: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
-    """Stage -> its (arm, epochs), in the order in which they are trained."""
-    grown = [f"{name}-{times * num_seed}" for times in TIMES for name in ("seed", "seed+true")]
+def list_arms(num_seed: int, early: Iterable[str], num_pool: int) -> dict[str, list[tuple[str, int]]]:
+    """Stage -> its (arm, epochs), in the order in which they are trained. None asks for more rows than the pool has."""
+    sizes = [times * num_seed for times in TIMES if times * num_seed <= num_pool]
+    grown = [f"{name}-{size}" for size in sizes for name in ("seed", "seed+true")]
     return {
         "main": [("base", 0), *((arm, 3) for arm in WHOLE)],
         "seed": [(arm, 3) for arm in ("seed", *grown)],

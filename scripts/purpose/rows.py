@@ -16,9 +16,9 @@ from revinst.corpus.candidates import Writer
 from revinst.corpus.dropped import filter_records, judge_kept
 from revinst.corpus.filters import Thresholds
 from revinst.corpus.texts import Record
-from revinst.data.example_table import Examples, load_examples
+from revinst.data.example_table import Examples, build_examples, load_examples
 from revinst.data.prompt import prompt_lines
-from revinst.data.split import select_examples, split_examples
+from revinst.data.split import Split, group_duplicates, read_split, select_examples, split_examples
 from revinst.data.words import normalise
 from revinst.errors import UserError
 from revinst.evaluation.judge_settings import JudgeSettings
@@ -34,30 +34,48 @@ EARLY = (1 / 8, 1 / 4, 1 / 2)  # of the backward run's steps
 
 
 def choose_rows(folder: Path, data: str, backward: str, heldout: int, val: int, seed: int) -> None:
-    """Writes the four parts. Rows that the backward run saw are told by id, or by the words of the response."""
+    """Writes the four parts. Rows that the backward run saw are told by id, by the words of the response, or as their
+    near-duplicates.
+    """
     examples, _ = load_examples(data)
-    trained = open_trained(backward)
-    if trained.run is None or trained.config is None:
-        raise UserError(f"--backward {backward}: give a run folder, whose training rows are known")
-    split, known = read_json(trained.run.split), trained.load_examples()
-    seen = select_examples(known, [*split["train"], *split["val"]])
-    ids, responses = set(seen.texts("id")), set(map(normalise, seen.texts("response")))
-    fresh = examples.take(
-        [
-            row
-            for row, example in enumerate(examples)
-            if example.id not in ids and normalise(example.response) not in responses
-        ]
-    )
+    trained, split = open_backward(backward)
+    known = trained.load_examples()
+    fresh = drop_seen(examples, select_examples(known, [*split.train, *split.val]))
     if len(fresh) < heldout + val + 10:
         raise UserError(f"{data}: only {len(fresh)} rows that {backward} has not seen; give more, or lower --heldout")
     parts = split_examples(fresh, heldout / len(fresh), val / len(fresh), seed)
-    write_examples(folder / "seed.jsonl", select_examples(known, split["train"]))
+    write_examples(folder / "seed.jsonl", select_examples(known, split.train))
     group_of = {example_id: min(group) for group in parts.groups for example_id in group}
     for name, chosen in (("val", parts.val), ("pool", parts.train), ("heldout", parts.heldout)):
         part = select_examples(fresh, chosen)
         groups = [group_of.get(example_id, example_id) for example_id in part.texts("id")]
         write_examples(folder / f"{name}.jsonl", part, groups)
+
+
+def open_backward(backward: str) -> tuple[Trained, Split]:
+    trained = open_trained(backward)
+    if trained.run is None or trained.config is None:
+        raise UserError(f"--backward {backward}: give a run folder, whose training rows are known")
+    return trained, read_split(trained.run.split)
+
+
+def check_rows(folder: Path, backward: str) -> None:
+    """Raises UserError where the parts that a call which was stopped has chosen were chosen for another run."""
+    _, split = open_backward(backward)
+    if {row["id"] for row in read_lines(folder / "seed.jsonl")} != set(split.train):
+        raise UserError(f"{folder}: its rows were chosen for a run of other training rows than {backward}; give that")
+
+
+def drop_seen(examples: Examples, seen: Examples) -> Examples:
+    ids, responses = set(seen.texts("id")), set(map(normalise, seen.texts("response")))
+    fresh = [
+        row
+        for row, example in enumerate(examples)
+        if example.id not in ids and normalise(example.response) not in responses
+    ]
+    groups = group_duplicates(build_examples([*seen, *examples.take(fresh)]))
+    alike = {number - len(seen) for group in groups if min(group) < len(seen) for number in group}
+    return examples.take([row for number, row in enumerate(fresh) if number not in alike])
 
 
 def write_examples(path: Path, examples: Examples, groups: Sequence[str] = ()) -> None:

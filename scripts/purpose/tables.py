@@ -32,7 +32,7 @@ def print_tables(folder: Path) -> None:
     results, rows = read_results(folder), read_rows(folder)
     groups = number_groups([row["group"] for row in read_lines(folder / "heldout.jsonl")])
     num_seed = read_json(folder / "settings.json")["seed_rows"]
-    stages = list_arms(num_seed, rows.early)
+    stages = list_arms(num_seed, rows.early, len(rows.pool))
     grown = [arm for arm, _ in stages["seed"]]
     for epochs in (3, 1):
         title = f"{epochs} epoch{'s' * (epochs > 1)}"
@@ -130,7 +130,14 @@ def print_by_length(title: str, results: Results, keys: Sequence[Key], heldout: 
 def compare_all(
     systems: Mapping[str, Mapping[int, dict[str, Any]]], pairs: Sequence[tuple[str, str]], groups: np.ndarray
 ) -> dict[tuple[str, str], list[str]]:
-    """Pair -> a cell for each metric: b minus a over the seeds that both have, with their rows paired."""
+    """Pair -> a cell for each metric: b minus a over the seeds that both have, with their rows paired.
+
+    A pair that shares no seed is left out. The base, which no seed touches, is the same with all of them.
+    """
+    if "base" in systems:
+        seeds = {seed for of_system in systems.values() for seed in of_system}
+        systems = {**systems, "base": dict.fromkeys(seeds, next(iter(systems["base"].values())))}
+    pairs = [(a, b) for a, b in pairs if systems[a].keys() & systems[b].keys()]
     found: dict[tuple[str, str, str], tuple[Part, list[float]]] = {}
     for a, b in pairs:
         for metric in METRICS:
@@ -142,15 +149,9 @@ def compare_all(
 def compare_seeds(
     a: Mapping[int, dict[str, Any]], b: Mapping[int, dict[str, Any]], metric: str, groups: np.ndarray
 ) -> tuple[Part, list[float]]:
-    """The pair as `compare` takes it, each row's mean over seeds; and each seed's mean difference.
-
-    A system of one line, as the base, has it for every seed.
-    """
-    seeds = sorted(a.keys() & b.keys()) if min(len(a), len(b)) > 1 else sorted(a if len(a) > len(b) else b)
-    values = [
-        np.array([(each[seed] if seed in each else next(iter(each.values())))[metric] for seed in seeds], dtype=float)
-        for each in (a, b)
-    ]
+    """The pair as `compare` takes it, each row's mean over the seeds of both; and each seed's mean difference."""
+    seeds = sorted(a.keys() & b.keys())
+    values = [np.array([each[seed][metric] for seed in seeds], dtype=float) for each in (a, b)]
     part = describe_pair(values[0].mean(0), values[1].mean(0), groups)
     return part, np.nanmean(values[1] - values[0], axis=1).tolist()
 

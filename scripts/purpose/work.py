@@ -43,7 +43,7 @@ def start_worker(logs: Path, gpus: "SimpleQueue[int] | None") -> None:
 
 def prepare(options: argparse.Namespace, item: None) -> None:
     """The backward run, if none is given, the parts, and what is written; what is there already is not done again."""
-    from .rows import choose_rows, judge_rows, write_instructions  # PyTorch, which `--table` needs not
+    from .rows import check_rows, choose_rows, judge_rows, write_instructions  # PyTorch, which `--table` needs not
 
     work, backward = options.work, options.backward or str(options.runs / "backward")
     if not (work / "written.jsonl").is_file():
@@ -51,7 +51,9 @@ def prepare(options: argparse.Namespace, item: None) -> None:
             raise UserError(f"{work}: nothing in it yet; give --data")
         if not options.backward:
             train_backward(options)
-        if not (work / "heldout.jsonl").is_file():
+        if (work / "heldout.jsonl").is_file():
+            check_rows(work, backward)
+        else:
             choose_rows(work, options.data, backward, options.heldout, options.val, options.seeds[0])
         write_instructions(work, backward, options.runs, share_of_memory(options), options.samples)
         free_memory()
@@ -77,9 +79,19 @@ def fit(config: str, runs: Path, name: str, more: str, values: dict[str, object]
     try:
         cli.main(["fit", "--config", config, *args, *shlex.split(more)])
     except SystemExit as ended:
+        if isinstance(ended.code, int) and ended.code > 128:  # by a signal, which all are to end by
+            raise
         if ended.code:
             raise UserError(f"{runs / name}: fit ended with exit code {ended.code}; see {runs / 'logs'}") from None
     free_memory()
+
+
+def try_task(options: argparse.Namespace, task: Task) -> Record | UserError | None:
+    """`run_task`; what went wrong in place of a result."""
+    try:
+        return run_task(options, task)
+    except UserError as error:
+        return UserError(str(error))  # which other processes can read, whatever kind it was
 
 
 def run_task(options: argparse.Namespace, task: Task) -> Record | None:

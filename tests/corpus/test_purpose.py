@@ -1,17 +1,25 @@
 """Whether written instructions help, on a random model and few rows; the statistics on made numbers."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from revinst.data.example_table import load_examples
+from revinst.data.example_table import Examples, build_examples, load_examples
+from revinst.data.examples import Example
+from revinst.errors import UserError
 from scripts.purpose.__main__ import main
-from scripts.purpose.arms import Rows, choose_pairs, list_arms, read_lines, write_arm
+from scripts.purpose.arms import Rows, choose_pairs, list_arms, read_lines, write_arm, write_lines
+from scripts.purpose.rows import check_rows, drop_seen
 from scripts.purpose.tables import compare_all
 from scripts.purpose.work import METRICS
 from tests.commands.test_run import OPTIONS
+
+
+def build(*rows: tuple[str, str, str]) -> Examples:
+    return build_examples(Example(row_id, instruction, "", response, "") for row_id, instruction, response in rows)
+
 
 TREES = ("ash", "birch", "cedar", "elm", "fig", "gum", "hazel", "ivy", "juniper", "larch", "maple", "oak", "pine")
 
@@ -88,7 +96,10 @@ def test_arms_have_their_rows_and_instructions(rows, tmp_path):
     assert [n for n, _ in pairs("filtered")] == [0, 1, 3, 4, 5]
     assert pairs("greedy")[3] == (3, "g3") and pairs("step-5")[1] == (1, "e1")
     assert len({text for _, text in pairs("constant")}) == 1
-    assert sorted(text for _, text in pairs("shuffled")) == [f"pool {n}?" for n in range(6)] != pairs("shuffled")
+    for seed in range(20):  # each instruction once, and none with its own row
+        shuffled = pairs("shuffled", seed)
+        assert sorted(text for _, text in shuffled) == [f"pool {n}?" for n in range(6)]
+        assert all(text != f"pool {n}?" for n, text in shuffled)
     assert [n for n, _ in pairs("gain-50")] == [3, 4, 5] and [n for n, _ in pairs("rifd-50")] == [0, 1, 2]
     assert len(pairs("random-50")) == 3 and pairs("random-50") != pairs("random-50", seed=44)
 
@@ -101,7 +112,7 @@ def test_a_score_takes_as_many_of_each_length(rows, tmp_path):
     rows = replace(rows, pool=load_examples(str(tmp_path / "pool.jsonl"))[0])
     assert [n for n, _ in choose_pairs("gain_by_length-50", rows, 42, tmp_path)] == [1, 2, 4, 5]
     assert [n for n, _ in choose_pairs("rifd_by_length-50", rows, 42, tmp_path)] == [0, 1, 3, 4]
-    assert {"gain_by_length-50", "gain-50"} <= {arm for arm, _ in list_arms(300, [])["curves"]}
+    assert {"gain_by_length-50", "gain-50"} <= {arm for arm, _ in list_arms(300, [], 3000)["curves"]}
 
 
 def test_an_arm_has_none_of_the_short_texts_that_the_filters_keep(rows, tmp_path):
@@ -130,7 +141,8 @@ def test_few_true_rows_grow_by_the_same_rows_whatever_their_instructions(rows, t
     assert [line["id"] for line in more] == [line["id"] for line in true]
     assert all(line["instruction"] == f"pool {line['id'][4:]}?" for line in true[2:])
     assert train("seed-2") == more[:4]
-    assert {arm for arm, _ in list_arms(2, [])["seed"]} >= {"seed", "seed-2", "seed-6", "seed+true-20"}
+    assert {arm for arm, _ in list_arms(2, [], 20)["seed"]} >= {"seed", "seed-2", "seed-6", "seed+true-20"}
+    assert [arm for arm, _ in list_arms(2, [], 6)["seed"]] == ["seed", "seed-2", "seed+true-2", "seed-6", "seed+true-6"]
 
 
 def test_a_planted_difference_is_found_and_noise_is_not():
@@ -149,3 +161,101 @@ def test_a_planted_difference_is_found_and_noise_is_not():
     assert all("p < 0.001" in cell and cell.startswith("+0.") for cell in cells["a", "better"])
     assert not any("p < 0.001" in cell or "p 0.0" in cell for cell in cells["a", "same"])
     assert all("seeds +" in cell for cell in cells["base", "better"])
+
+
+def test_only_seeds_that_both_have_are_paired():
+    """A system of one seed is no base: its seed alone counts, and without one in common there is nothing to compare."""
+
+    def line(value):
+        return {metric: [value + n / 8 for n in range(40)] for metric in METRICS}
+
+    systems = {
+        "one": {42: line(-3.0)},
+        "all": {42: line(-2.5), 43: line(-1.0), 44: line(0.0)},
+        "others": {45: line(1.0), 46: line(2.0)},
+        "base": {42: line(-4.0), 43: line(-4.0)},  # of two calls with other seeds
+    }
+    pairs = [("one", "all"), ("all", "others"), ("one", "others"), ("base", "all"), ("base", "others")]
+    cells = compare_all(systems, pairs, np.arange(40))
+    assert cells.keys() == {("one", "all"), ("base", "all"), ("base", "others")}
+    assert all(cell.startswith("+0.5000 [+0.5000, +0.5000]") and "seeds" not in cell for cell in cells["one", "all"])
+    assert all(cell.endswith("seeds +1.5000 to +4.0000") for cell in cells["base", "all"])
+    assert all(cell.endswith("seeds +5.0000 to +6.0000") for cell in cells["base", "others"])
+
+
+def test_what_the_backward_run_saw_is_used_no_more():
+    said = "The harbour of the old town was built by monks who came over the sea in small boats and stayed."
+    seen = build(("a", "Who built the harbour?", said), ("b", "Name a tree of the hills, and why.", "Elm."))
+    rows = build(
+        ("a", "Another question?", "Another answer of five words."),
+        ("c", "What of the walls?", said.upper()),
+        ("d", "What of the monks?", said.replace("small", "tiny")),
+        ("e", "Name a tree of the hills, and why!", "The ash of the valley, since it bends."),
+        ("f", "When does the ferry leave?", "At nine, from the northern pier."),
+    )
+    assert drop_seen(rows, seen).texts("id") == ["f"]
+
+
+def test_lines_hold_any_text_and_a_torn_one_is_left_out(tmp_path):
+    rows = [{"text": "one\u2028two\x85three\x0cfour\r\n"}, {"text": "five"}]
+    write_lines(tmp_path / "rows.jsonl", rows)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"text": "si')
+    assert read_lines(tmp_path / "rows.jsonl") == rows and read_lines(tmp_path / "none.jsonl") == []
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """call(*options, fails=): the calls of a folder whose parts are chosen and written; trains nothing."""
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("pool", "written"):
+        write_lines(work / f"{name}.jsonl", [{"id": f"{n}"} for n in range(6)])
+
+    def call(*options, fails=""):
+        def run_task(options, task):
+            if task.arm == fails:
+                raise UserError(f"{task.arm} failed")
+            return asdict(task) | {"seconds": 1.0}
+
+        monkeypatch.setattr("scripts.purpose.work.run_task", run_task)
+        return main([str(work), "--runs", str(tmp_path / "runs"), "--seeds", "42", *options])
+
+    return call, work
+
+
+def test_an_arm_that_fails_leaves_the_others_and_the_same_command_goes_on(call, capsys):
+    call, work = call
+    options = ("--stages", "one", "--arms", "true", "constant", "greedy")
+    assert call(*options, fails="greedy") == 2
+    assert "purpose: greedy failed" in capsys.readouterr().err
+    with (work / "results.jsonl").open("a") as file:
+        file.write('{"arm": "gre')  # killed in the middle of a line
+    assert call(*options) == 0
+    assert [row["arm"] for row in read_lines(work / "results.jsonl")] == ["true", "constant", "greedy"]
+
+
+def test_what_is_mixed_or_not_there_is_refused(call, tmp_path, capsys):
+    call, work = call
+    assert call("--arms", "best") == 2 and "--arms: best" in capsys.readouterr().err
+    assert call("--forward_config", str(tmp_path / "none.yaml")) == 2 and "none.yaml" in capsys.readouterr().err
+    (tmp_path / "other.yaml").write_text("model: {lr: 1.0}\n")
+    (work / "judged.jsonl").write_text("")
+    options, judge = ("--stages", "one", "--arms", "true"), ("--judge", "http://localhost:1", "--judge_model")
+    assert call(*options) == 0 and call(*options, *judge, "a") == 0 and call(*options) == 0
+    for name, other in (
+        ("backward_config", ("--backward_config", str(tmp_path / "other.yaml"))),
+        ("judge", (*judge, "b")),
+        ("seed_rows", ("--seed_rows", "7")),
+    ):
+        assert call(*options, *other) == 2
+        assert f"made with another {name};" in capsys.readouterr().err
+
+
+def test_parts_of_another_backward_run_are_refused(backward_run, tmp_path):
+    split = json.loads((backward_run / "split.json").read_text())
+    write_lines(tmp_path / "seed.jsonl", [{"id": row_id} for row_id in split["train"]])
+    check_rows(tmp_path, str(backward_run))
+    write_lines(tmp_path / "seed.jsonl", [{"id": row_id} for row_id in split["train"][1:]])
+    with pytest.raises(UserError, match="other training rows"):
+        check_rows(tmp_path, str(backward_run))

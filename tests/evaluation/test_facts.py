@@ -21,6 +21,15 @@ MANIFEST = {"completed": True, "started": "2026-11-28T18:15:09+00:00", "steps": 
     [
         (MANIFEST, "24 steps, 0.0789 epochs, seed 42, started 2026-11-28"),
         (MANIFEST | {"completed": False, "steps": None, "epochs": None}, "not finished, seed 42, started 2026-11-28"),
+        (MANIFEST | {"adapter_steps": [24]}, "24 steps, 0.0789 epochs, seed 42, started 2026-11-28"),
+        (
+            MANIFEST | {"adapter_steps": [20]},
+            "24 steps, 0.0789 epochs, seed 42, started 2026-11-28, adapter of step 20",
+        ),
+        (
+            {"completed": True, "steps": 24, "adapter_steps": [8, 16, 24]},
+            "24 steps, adapter the mean of steps 8, 16, 24",
+        ),
         ({"completed": True}, ""),
     ],
 )

@@ -8,6 +8,20 @@ import pytest
 from revinst.config.settings import DataSettings, ModelSettings
 from revinst.evaluation.head import HEAD_METRICS
 from revinst.export import card
+from revinst.runs.files import write_json
+from revinst.runs.folder import Run
+
+
+@pytest.mark.parametrize(("steps", "said"), [([6], None), ([4], "- adapter of step 4"),
+                                             ([2, 4, 6], "- adapter the mean of steps 2, 4, 6")])  # fmt: skip
+def test_it_is_said_which_steps_the_adapter_is_of(steps, said, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    write_json(tmp_path / "manifest.json", {"steps": 6, "adapter_steps": steps, "seed": 42})
+    named = {"base": "b", "quantization": "nf4", "template_name": "blog", "seq_len": 64}
+    config = SimpleNamespace(model=ModelSettings(base="b"), data=DataSettings())
+    run = SimpleNamespace(adapter=tmp_path, config=config, run=Run(tmp_path), **named)
+    lines = card.describe_training(run, None).splitlines()
+    assert lines[4].startswith("- 6 steps, lr ") and lines[5:] == ([said] if said else [])
 
 
 @pytest.mark.parametrize("unread", [0, 3])

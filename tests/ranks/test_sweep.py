@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import threading
 import time
@@ -40,6 +41,8 @@ def trials(tmp_path, monkeypatch):
     lock, running, most, used = threading.Lock(), Counter(), Counter(), {}
     monkeypatch.chdir(tmp_path)
 
+    Path("c.yaml").write_text("model: {base: tiny}\n")
+
     def run(*options, names=tuple(f"lr-{n}" for n in range(1, 7)), fails=""):
         Path("six.yaml").write_text(yaml.safe_dump({name: {"model.lr": 1.0} for name in names}, sort_keys=False))
 
@@ -64,7 +67,7 @@ def trials(tmp_path, monkeypatch):
             return json.dumps({"n": ROWS, "metrics": metrics, "heldout_loss": loss}).encode()
 
         monkeypatch.setattr(sweep, "run_revinst", run_revinst)
-        monkeypatch.setattr(sys, "argv", ["sweep", "c.yaml", "six.yaml", "--table", "table.jsonl", *options])
+        monkeypatch.setattr(sys, "argv", ["sweep", "c.yaml", "six.yaml", "--table", "six.jsonl", *options])
         code = sweep.main()
         return used, most, code
 
@@ -75,7 +78,7 @@ def test_each_trial_has_a_gpu_for_itself(trials, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5")
     used, most, _ = trials("--gpus", "all")
     assert most == {"1": 1, "3": 1, "5": 1} and all(len(gpus) == 1 for gpus in used.values()) and len(used) == 6
-    assert len(Path("table.jsonl").read_text().splitlines()) == 6
+    assert len(Path("six.jsonl").read_text().splitlines()) == 6
     assert len(list(Path("runs").iterdir())) == 6 and not list(Path("runs").glob("*/checkpoints"))
 
 
@@ -96,7 +99,7 @@ def test_no_gpu(monkeypatch):
 def test_a_failed_trial_leaves_the_others_and_the_same_command_goes_on(trials, capsys):
     options = ("--seeds", "42", "43", "--at_once", "2", "--data.split", "split.json")
     used, _, code = trials(*options, names=("first", "better", "same"), fails="better-43")
-    assert code == 1 and len(used) == 6 and len(sweep.read_lines(Path("table.jsonl"))) == 5
+    assert code == 1 and len(used) == 6 and len(sweep.read_lines(Path("six.jsonl"))) == 5
     told = capsys.readouterr()
     assert "six-better-43 failed" in told.err and "1 of 6 are not done" in told.err and ", seeds 42\n" in told.out
     used.clear()
@@ -106,9 +109,57 @@ def test_a_failed_trial_leaves_the_others_and_the_same_command_goes_on(trials, c
 
 def test_a_trial_that_was_changed_is_not_taken_for_done(trials, capsys):
     trials(names=("first", "better"))
-    table = Path("table.jsonl")
+    table = Path("six.jsonl")
     table.write_text(table.read_text().replace('"model.lr": 1.0', '"model.lr": 2.0', 1))
     assert trials(names=("first", "better"))[2] == 2 and "other overrides" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["config", "options"])
+def test_trials_of_another_config_are_not_set_beside_these(trials, capsys, what):
+    used, *_ = trials(names=("first",))
+    used.clear()
+    more = ("--model.base", "other") if what == "options" else ()
+    if what == "config":
+        Path("c.yaml").write_text("model: {base: other}\n")
+    code = trials(*more, names=("first", "better"))[2]
+    assert code == 2 and not used and f"six-first was trained with another {what}" in capsys.readouterr().err
+    code = trials(*more, "--table", "other.jsonl", names=("first", "better"))[2]
+    assert code == 0 and used.keys() == {"other-first", "other-better"}  # runs of their own, not the finished ones
+
+
+def test_nothing_is_set_against_another_than_the_first(trials, capsys):
+    assert trials(names=("first", "better", "same"), fails="first")[2] == 1
+    told = capsys.readouterr().out
+    assert "first, which the others are set against, has not been trained yet" in told and "| better |" not in told
+
+
+def test_a_line_that_a_kill_has_torn_is_trained_again(trials):
+    used, *_ = trials(names=("first", "better"))
+    used.clear()
+    table = Path("six.jsonl")
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-100])
+    torn = json.loads(whole.splitlines()[1])["run"]
+    for folder in Path("runs").iterdir():
+        shutil.rmtree(folder)
+    assert trials(names=("first", "better"))[2] == 0 and list(used) == [torn] and len(sweep.read_lines(table)) == 2
+
+
+NONE = [
+    ("", "must be a mapping"),
+    ("{}", "no trial in it"),
+    ("- a", "must be a mapping"),
+    ("a: 5", "a: a trial is a map"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), NONE)
+def test_trials_that_are_none(tmp_path, monkeypatch, capsys, content, said):
+    (tmp_path / "trials.yaml").write_text(content)
+    (tmp_path / "c.yaml").write_text("{}")
+    for trials, expected in (("trials.yaml", said), ("none.yaml", "no such file")):
+        monkeypatch.setattr(sys, "argv", ["sweep", str(tmp_path / "c.yaml"), str(tmp_path / trials)])
+        assert sweep.main() == 2 and expected in capsys.readouterr().err
 
 
 def test_nothing_begins_after_the_time(trials, capsys):

@@ -142,6 +142,9 @@ def test_a_report_says_how_it_differs_from_the_scores_while_training(runs):
         "the adapter after step 6 there",
         "max_new_tokens 100 there, 64 here",
     ]
+    trained.run.update_manifest(adapter_steps=[4])  # checkpoint.final: best
+    assert describe(val, 1000, part="val")["differs"] == ["the adapter after step 6 there"]
+    trained.run.update_manifest(adapter_steps=[6])
     assert read_while_training(trained, val, EvaluationSettings(use_adapter=False), generation) is None
     assert read_while_training(open_trained(str(runs / "without")), val, EvaluationSettings(), generation) is None
 
