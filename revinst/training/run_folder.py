@@ -116,6 +116,11 @@ class RunFolder(L.Callback):
             val_loss = read_mark(taken[0])["val_loss"] if len(taken) == 1 else None  # a mean has not been validated
             steps = ", ".join(str(step_of(path)) for path in taken)
             module.print(f"adapter: {settings.final} (checkpoint.final), of step {steps}")
+        elif settings.final != "last":
+            why = f"with a {settings.monitor} that is a number" if settings.final == "best" else "that was due"
+            module.print(
+                f"adapter: of the last step; no checkpoint {why} is left for checkpoint.final {settings.final}"
+            )
         save_adapter(module.network.adapted, self.run.adapter, write_beside, state)
         self.metrics.save()
         self.run.update_manifest(

@@ -44,6 +44,14 @@ def test_the_adapter_is_of_these_checkpoints(tiny_llama, tmp_path, final, kept):
         assert not torch.equal(tensor, states[2][name])
 
 
+def test_where_none_serves_a_line_says_so(tiny_llama, tmp_path, monkeypatch, capsys):
+    """As after losses that are no numbers."""
+    monkeypatch.setattr("revinst.training.run_folder.choose_final", lambda *args: [])
+    assert fit(tmp_path, "run", tiny_llama, **EVERY_STEP | {"checkpoint.final": "best"}) == 0
+    assert "adapter: of the last step; no checkpoint with a val/loss that is a number" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["adapter_steps"] == [2]
+
+
 @pytest.mark.wide
 def test_a_mean_is_of_those_that_were_due(tiny_llama, tmp_path):
     """The clock saves every step here; a run that it had not must end as the same."""

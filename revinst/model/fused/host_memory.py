@@ -22,7 +22,7 @@ class HostMemory:
 
         Returns what `take` gives back for them, until the layer offloads again.
         """
-        self.ahead.pop(number, None)  # of a pass whose backward did not come
+        self.drop_ahead(number)  # of a pass whose backward did not come
         if self.stream is None:
             self.offloaded[number] = tensors
             return tensors
@@ -72,7 +72,14 @@ class HostMemory:
         self.fetch_ahead(number - 1)
         return tensors
 
+    def drop_ahead(self, number: int) -> None:
+        """Their memory was this stream's, and is free for it only once the copies into it are done."""
+        if number in self.ahead:
+            *_, done = self.ahead.pop(number)
+            torch.cuda.current_stream(self.device).wait_event(done)
+
     def forget(self) -> None:
         """What a pass has offloaded whose backward will not come."""
         self.offloaded.clear()
-        self.ahead.clear()
+        for number in list(self.ahead):
+            self.drop_ahead(number)
