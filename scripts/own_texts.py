@@ -7,10 +7,8 @@ Ends with 1 unless the personal model's held-out loss is below its base's. What 
 """
 
 import argparse
-import io
 import json
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from made_mail import ME, write_mbox
@@ -56,11 +54,8 @@ def main() -> int:
         str(options.epochs),
     )
     run("fit", *personal, *size)
-    with redirect_stdout(io.StringIO()) as printed:
-        run("evaluate", str(work / "personal"), "--max_new_tokens", "60")
-    print(printed.getvalue(), end="")
-    folder = Path(printed.getvalue().splitlines()[-1])
-    scores = json.loads((folder / "scores.json").read_text())
+    run("evaluate", str(work / "personal"), "--max_new_tokens", "60")
+    scores = json.loads((work / "personal" / "evaluation" / "max-60" / "scores.json").read_text())
     tuned, base = scores["tuned"]["loss"], scores["base"]["loss"]
     print(f"held-out loss of {scores['n']} own texts: base {base:.3f}, personal {tuned:.3f}")
     return 0 if tuned < base else 1

@@ -78,7 +78,7 @@ def explain(message: str) -> str:
             reason = problem["reason"].strip()
             where = "; looked for beside the config too, and in the working folder" * reason.startswith("No module")
             return f"{refused['key']}: {problem['name']}: {reason}{where}"
-        value = refused["value"].strip().splitlines()[0][:80]
+        value = next(iter(refused["value"].strip().splitlines()), "")[:80]
         return f"{refused['key']} {value!r}: {say_what_it_takes(refused['key'])}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return re.sub(r"\s+", " ", " ".join(lines[:3]))[:400]

@@ -8,6 +8,7 @@ import pytest
 from jsonargparse import Namespace
 
 from revinst.config.file import read_config_file, read_yaml
+from revinst.config.parser import read_config
 from revinst.data.vocabulary import read_ends
 from revinst.errors import UserError
 from revinst.evaluation.score_file import read_columns
@@ -29,6 +30,13 @@ def test_yaml_of_any_depth_is_refused(tmp_path):
 def test_a_trainers_option_of_another_kind_is_refused():
     with pytest.raises(UserError, match=r"^trainer\.accelerator: "):
         make_classes(Namespace(accelerator=True))
+
+
+@pytest.mark.parametrize("key", ["precision", "num_nodes", "plugins"])
+def test_an_empty_word_is_refused_by_its_key(tmp_path, key):
+    (tmp_path / "config.yaml").write_text(f"trainer: {{{key}: ''}}\n")
+    with pytest.raises(UserError, match=rf"^trainer\.{key} '': "):
+        read_config(["--config", str(tmp_path / "config.yaml")])
 
 
 @pytest.mark.parametrize(("ends", "expected"), [(2, [2]), ([2, 17], [2, 17]), (2.5, []), ("x", [])])

@@ -237,7 +237,7 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 import torch
-import revinst.model.merge as merging
+import revinst.export.merge as merging
 from revinst.model.base import round_to_nf4
 from revinst.system import peak_bytes
 merging.SHARD_BYTES = 300 * 10**6

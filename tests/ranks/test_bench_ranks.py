@@ -17,7 +17,7 @@ KEYS = {
 
 
 @pytest.mark.wide
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_bench_ranks_on_the_cpu(tiny_llama, tmp_path):
     """Equal losses, a killed rank that goes on bit-equal, equal texts; a distance above the bound is exit code 1."""
     command = [sys.executable, SCRIPT, "--base", tiny_llama, "--source", "quickstart", "--work", tmp_path]
