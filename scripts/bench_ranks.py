@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 from safetensors.numpy import load_file
 
+from revinst.data.example_table import load_examples
 from revinst.launch.heartbeat import RankFiles
 from revinst.launch.ranks import AGENT_FOLDER
 from revinst.options import Parser
@@ -316,7 +317,7 @@ def compare_writing(options: argparse.Namespace) -> bool:
 
 def write_texts(source: str, path: Path, count: int) -> None:
     """The rows' responses, then the last three quarters of their words, and so on."""
-    texts = [json.loads(line)["response"].split() for line in Path(source).read_text().splitlines()]
+    texts = [text.split() for text in load_examples(source)[0].texts("response")]
     ends = (" ".join(words[len(words) * cut // 4 :]) for cut in range(4) for words in texts if len(words) >= 20)
     rows = ({"id": f"text-{number}", "response": end} for number, end in enumerate(itertools.islice(ends, count)))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
