@@ -20,7 +20,7 @@ def read_after_head(config: "PreTrainedConfig") -> AfterHead | None:
         scale *= getattr(config, name, None) or 1.0
     if scaling := getattr(config, "logits_scaling", None):
         scale *= scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite's divides
-    cap = next((value for name in CAPPED if (value := getattr(config, name, None))), None)
+    cap = read_cap(config)
     if scale == 1.0 and cap is None:
         return None
 
@@ -29,3 +29,7 @@ def read_after_head(config: "PreTrainedConfig") -> AfterHead | None:
         return logits if cap is None else cap * (logits / cap).tanh()
 
     return after_head
+
+
+def read_cap(config: "PreTrainedConfig") -> float | None:
+    return next((value for name in CAPPED if (value := getattr(config, name, None))), None)

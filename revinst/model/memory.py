@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from revinst.config.words import OPTIMIZERS
+from revinst.model.after_head import read_cap
 from revinst.model.fused.description import Undescribed
 from revinst.model.fused.description import describe as describe_layer
 from revinst.model.fused.fp8 import COPIES, BaseGemm
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, an 8-bit scale each 64 weights, an fp32 scale each 256 scales
-LOGIT_BYTES = 16  # a logit of a chunk: bf16 output and gradient; in fp32 a copy, its softmax, its gradient
+LOGIT_BYTES = 12  # a logit of a chunk, in fp32: its log-softmax, and the gradients of both (counted by torch.profiler)
+CAP_BYTES = 4  # more where logits are capped: what tanh gives is kept
+CPU_LOGIT_BYTES = 4  # more on a CPU, whose allocator has not given back output and gradient in bf16
 SCORE_BYTES = (
     15  # a query-key pair and head in `eager` attention, backward included; fitted to the peak of one run (dev/LOG.md)
 )
@@ -52,6 +55,7 @@ class Shape:
     keys: int
     heads: int
     norm_inputs: int  # features of one layer that norms of heads and norms after blocks read; fused layers keep them
+    capped: bool  # logits, softly
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def shape_of(network: Network) -> Shape:
         keys=head_size * (find(config, "num_key_value_heads", "num_kv_heads") or config.num_attention_heads),
         heads=config.num_attention_heads,
         norm_inputs=norm_inputs(layers),
+        capped=read_cap(config) is not None,
     )
 
 
@@ -211,7 +216,7 @@ def predict_memory(
         "gradients": 4 * adapter * gradients / GIB,
         "optimizer": 0.0 if is_paged else adapter * (OPTIMIZERS[optimizer] if on_gpu else 8) / share / GIB,
         "activations": activations if on_gpu else CPU_ACTIVATIONS * activations,
-        "logits": min(CHUNK_TARGETS, targets) * shape.vocabulary * LOGIT_BYTES / GIB,
+        "logits": min(CHUNK_TARGETS, targets) * logit_bytes(shape, on_gpu) / GIB,
     }
     if sharded:
         weights = shape.linear_parameters * (0.5 if quantization == "nf4" else itemsize)
@@ -219,6 +224,11 @@ def predict_memory(
         parts["base"] += (weights / ranks - weights + gathered) / GIB
     fragmentation = FRAGMENTATION * sum(parts.values()) if on_gpu else 0.0
     return Memory(process=0.0 if on_gpu else CPU_PROCESS_GIB, fragmentation=fragmentation, **parts)
+
+
+def logit_bytes(shape: Shape, on_gpu: bool) -> int:
+    """Of all logits of one target, at the peak."""
+    return shape.vocabulary * (LOGIT_BYTES + CAP_BYTES * shape.capped + (0 if on_gpu else CPU_LOGIT_BYTES))
 
 
 def load_gib(shape: Shape, quantization: str, itemsize: int = 2) -> float:
