@@ -16,7 +16,11 @@ VOCABULARY = 4096
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [({}, LOGIT_BYTES), ({"logit_scale": 0.5}, LOGIT_BYTES), ({"final_logit_softcapping": 30.0}, LOGIT_BYTES + CAP_BYTES)],
+    [
+        ({}, LOGIT_BYTES),
+        ({"logit_scale": 0.5}, LOGIT_BYTES),
+        ({"final_logit_softcapping": 30.0}, LOGIT_BYTES + CAP_BYTES),
+    ],
 )
 def test_bytes_of_a_logit(values, expected):
     after_head = read_after_head(SimpleNamespace(model_type="gemma2", **values))
