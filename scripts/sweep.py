@@ -38,6 +38,7 @@ from revinst.evaluation.head import choose_head
 from revinst.inference.key import changed_settings
 from revinst.inference.predictions import append_line, whole_lines
 from revinst.options import Parser
+from revinst.runs.files import read_json, write_json
 
 Line = dict[str, Any]  # of the table's file
 PART = "val"
@@ -163,6 +164,7 @@ def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, made_w
     """Trains and scores one. Raises UserError where a command fails."""
     run = Path("runs") / f"{options.table.stem}-{trial.label}"
     log = options.table.with_name(f"{run.name}.log")
+    check_run(run, log.with_suffix(".json"), {"overrides": trial.overrides, "made_with": made_with})
     values = trial.overrides | ({} if trial.seed is None else {"seed_everything": trial.seed})
     given = [part for key, value in values.items() for part in (f"--{key}", spell(value))]
     start = time.monotonic()
@@ -172,10 +174,18 @@ def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, made_w
     line["made_with"] = made_with
     metric, loss = choose_head(scores["metrics"], scores["n"])[2], scores["heldout_loss"]
     rows = list_rows(read_scored_predictions(run / "evaluation" / PART / "predictions.jsonl"), metric, loss)
-    shutil.rmtree(
-        run / "checkpoints", ignore_errors=True
-    )  # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
+    # a sweep's would fill a disk: 0.2 GB each for SmolLM2, several a run
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return line | {"val_loss": loss, "metric": metric, "seconds": time.monotonic() - start, "rows": rows}
+
+
+def check_run(run: Path, note: Path, settings: Line) -> None:
+    """A folder of that name is gone on with, so it must have been begun with the same settings, which `note` keeps.
+    Raises UserError for another.
+    """
+    if run.is_dir() and (not note.is_file() or read_json(note) != settings):
+        raise UserError(f"{run}: a run of other settings than this trial's; delete it, or give another --table")
+    write_json(note, settings)
 
 
 def list_rows(predictions: Mapping[str, Mapping[str, Any]], metric: str, loss: float) -> Line:

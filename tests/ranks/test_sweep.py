@@ -127,6 +127,17 @@ def test_trials_of_another_config_are_not_set_beside_these(trials, capsys, what)
     assert code == 0 and used.keys() == {"other-first", "other-better"}  # runs of their own, not the finished ones
 
 
+def test_a_run_of_other_settings_is_not_gone_on_with(trials, capsys):
+    """It is in no table: that was deleted, or the run is somebody's own."""
+    used, *_ = trials(names=("first",))
+    Path("six.jsonl").unlink()
+    used.clear()
+    assert trials("--trainer.max_epochs", "4", names=("first",))[2] == 1 and not used
+    assert "runs/six-first: a run of other settings" in capsys.readouterr().err
+    shutil.rmtree("runs/six-first")
+    assert trials("--trainer.max_epochs", "4", names=("first",))[2] == 0
+
+
 def test_nothing_is_set_against_another_than_the_first(trials, capsys):
     assert trials(names=("first", "better", "same"), fails="first")[2] == 1
     told = capsys.readouterr().out
