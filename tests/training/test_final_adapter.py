@@ -21,13 +21,14 @@ from tests.commands.test_run import fit
 
 EVERY_STEP = {
     "checkpoint.every_steps": 1, "trainer.max_steps": 2, "trainer.val_check_interval": 1, "samples.every_steps": 0,
-    "trainer.check_val_every_n_epoch": "null", "model.lr": 5.0,
+    "trainer.check_val_every_n_epoch": "null",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("final", "kept"), [("best", 1), pytest.param("mean", 2, marks=pytest.mark.wide)])
-def test_the_adapter_is_of_these_checkpoints(tiny_llama, tmp_path, final, kept):
-    """At this lr the second step undoes the first."""
+def test_the_adapter_is_of_these_checkpoints(tiny_llama, tmp_path, monkeypatch, final, kept):
+    """The second step spoils what the first has learned."""
+    monkeypatch.setattr("revinst.training.module.lr_at", lambda step, **schedule: 50.0 if step else 1e-3)
     options = EVERY_STEP | {"checkpoint.final": final, "checkpoint.keep_last": kept}
     assert fit(tmp_path, "run", tiny_llama, **options) == 0
     run = tmp_path / "run"
