@@ -1,6 +1,7 @@
 """`checkpoint.final`: what the finished adapter is made of."""
 
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -21,14 +22,17 @@ from tests.commands.test_run import fit
 
 EVERY_STEP = {
     "checkpoint.every_steps": 1, "trainer.max_steps": 2, "trainer.val_check_interval": 1, "samples.every_steps": 0,
-    "trainer.check_val_every_n_epoch": "null",
+    "trainer.check_val_every_n_epoch": "null", "model.lr": 5.0,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("final", "kept"), [("best", 1), pytest.param("mean", 2, marks=pytest.mark.wide)])
 def test_the_adapter_is_of_these_checkpoints(tiny_llama, tmp_path, monkeypatch, final, kept):
-    """The second step spoils what the first has learned."""
-    monkeypatch.setattr("revinst.training.module.lr_at", lambda step, **schedule: 50.0 if step else 1e-3)
+    """val/loss is made to rise from step to step."""
+    rising = count(1)
+    monkeypatch.setattr(
+        "revinst.training.module.Means.compute", lambda means: {"loss": torch.tensor(float(next(rising)))}
+    )
     options = EVERY_STEP | {"checkpoint.final": final, "checkpoint.keep_last": kept}
     assert fit(tmp_path, "run", tiny_llama, **options) == 0
     run = tmp_path / "run"
