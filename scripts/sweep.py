@@ -180,11 +180,11 @@ def run_trial(trial: Trial, gpu: str | None, options: argparse.Namespace, made_w
 
 
 def check_run(run: Path, note: Path, settings: Line) -> None:
-    """A folder of that name is gone on with, so it must have been begun with the same settings, which `note` keeps.
+    """`fit` goes on with a folder of that name, so it must have been begun with the same settings, which `note` keeps.
     Raises UserError for another.
     """
     if run.is_dir() and (not note.is_file() or read_json(note) != settings):
-        raise UserError(f"{run}: a run of other settings than this trial's; delete it, or give another --table")
+        raise UserError(f"{run}: not known as a run of this trial's settings; delete it, or give another --table")
     write_json(note, settings)
 
 

@@ -1,5 +1,6 @@
 """What a chunk of logits takes at its peak, counted on the CPU; `test_head_gpu.py` asks a GPU."""
 
+from functools import partial
 from itertools import accumulate
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from revinst.model.after_head import read_after_head
 from revinst.model.memory import CAP_BYTES, LOGIT_BYTES
-from revinst.model.network import CHUNK_TARGETS, ChunkedLoss, nll
+from revinst.model.network import CHUNK_TARGETS, ChunkedLoss, Network, nll
 
 VOCABULARY = 4096
 
@@ -27,11 +28,7 @@ def test_bytes_of_a_logit(values, expected):
     head = torch.nn.Linear(8, VOCABULARY, bias=False, dtype=torch.bfloat16).requires_grad_(False)
     states = torch.randn(2 * CHUNK_TARGETS, 8, dtype=torch.bfloat16, requires_grad=True)
     targets = torch.randint(VOCABULARY, (len(states),))
-
-    def logits(hidden):
-        found = head(hidden).float()
-        return after_head(found) if after_head else found
-
+    logits = partial(Network.logits, SimpleNamespace(head=head, after_head=after_head))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         ChunkedLoss.apply(states, logits, nll, targets).mean().backward()
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]

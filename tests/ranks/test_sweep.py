@@ -133,7 +133,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(trials, capsys):
     Path("six.jsonl").unlink()
     used.clear()
     assert trials("--trainer.max_epochs", "4", names=("first",))[2] == 1 and not used
-    assert "runs/six-first: a run of other settings" in capsys.readouterr().err
+    assert "runs/six-first: not known as a run of this trial's settings" in capsys.readouterr().err
     shutil.rmtree("runs/six-first")
     assert trials("--trainer.max_epochs", "4", names=("first",))[2] == 0
 
