@@ -82,6 +82,9 @@ def main() -> int:
     except UserError as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nsweep: stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 1 if failed else 0
 
 
@@ -147,16 +150,21 @@ def run_trials(missing: Sequence[Trial], options: argparse.Namespace, made_with:
             free.put(gpu)
 
     with ThreadPoolExecutor(len(places)) as pool:
-        for future in as_completed([pool.submit(run_when_free, trial) for trial in missing]):
-            try:
-                line = future.result()
-            except UserError as error:
-                failed += 1
-                print(error, file=sys.stderr, flush=True)
-                continue
-            if line:
-                append_line(options.table, line)
-                print(f"{line['run']}: val/loss {line['val_loss']:.3f}, {line['seconds']:.0f} s", file=sys.stderr)
+        futures = [pool.submit(run_when_free, trial) for trial in missing]
+        try:
+            for future in as_completed(futures):
+                try:
+                    line = future.result()
+                except UserError as error:
+                    failed += 1
+                    print(error, file=sys.stderr, flush=True)
+                    continue
+                if line:
+                    append_line(options.table, line)
+                    print(f"{line['run']}: val/loss {line['val_loss']:.3f}, {line['seconds']:.0f} s", file=sys.stderr)
+        except KeyboardInterrupt:  # which the commands that run were sent as well
+            pool.shutdown(cancel_futures=True)
+            raise
     return failed
 
 

@@ -48,6 +48,7 @@ class InstructionModule(L.LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the adapter alone; its own names are checked strictly
         self.step = 0  # optimizer steps taken or skipped; Lightning's global_step does not count skipped ones
+        self.planned_lr = 0.0  # of the next step, when its checkpoint was saved; 0 where that is not known
         self.extra_steps = 0  # that were taken beyond what steps of this size would have needed up to here
         self.bad_steps_in_a_row = 0
         self.loss_scale, self.good_steps = 1.0, 0  # above 1 in fp16 alone; steps since the scale last changed
@@ -260,6 +261,11 @@ class InstructionModule(L.LightningModule):
     def start_at(self, place: int) -> None:
         """place: of the next step in the data, in steps of this run's size."""
         self.extra_steps = self.step - place
+        lr = self.lr_at(self.step)
+        if self.planned_lr and not math.isclose(lr, self.planned_lr, rel_tol=0.1):
+            self.print(
+                f"lr: goes on at {lr:.2g}, where {self.planned_lr:.2g} was planned: the training has another length"
+            )
 
     def lr_at(self, step: int) -> float:
         """Of a run whose length is in epochs, by its place in the data: what is left of a schedule stays the same when
@@ -321,6 +327,7 @@ class InstructionModule(L.LightningModule):
             "bad_steps_in_a_row": self.bad_steps_in_a_row,
             "precision": self.hardware.dtype,
             "base_gemm": self.base_gemm,
+            "lr": self.lr_at(self.step),  # of the next step, as long as it is planned
             "loss_scale": self.loss_scale,
             "good_steps": self.good_steps,
             "micro_batch_size": self.micro_batch_size,
@@ -338,6 +345,7 @@ class InstructionModule(L.LightningModule):
         self.step, self.bad_steps_in_a_row = saved["step"], saved.get("bad_steps_in_a_row", 0)
         if saved.get("micro_batch_of") == self.micro_batch_key():
             self.micro_batch_size = saved.get("micro_batch_size", self.micro_batch_size)
+        self.planned_lr = saved.get("lr", 0.0)
         precision = saved.get("precision", self.hardware.dtype)
         if precision != self.hardware.dtype:
             self.print(f"precision: goes on in {self.hardware.dtype}; until step {self.step} it was {precision}")

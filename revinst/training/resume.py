@@ -14,7 +14,8 @@ from revinst.runs.checkpoints import TO_GO_ON, newest_checkpoint, read_checkpoin
 from revinst.runs.folder import Run
 from revinst.training.fingerprint import fingerprints, hash_difference
 
-# A resumed run may change these: they don't change what a step computes.
+# A resumed run may change these: they don't change what a step computes, but for the lr of a schedule that falls, which
+# goes by the length of the training.
 FREE_ON_RESUME = re.compile(
     r"(run_name|runs_dir|resume|resume_force|checkpoint\..*|samples\..*|val_generation\..*|launch\..*|config|data\.micro_batch_size|"
     r"model\.activation_memory_gib|"

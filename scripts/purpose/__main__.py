@@ -11,11 +11,12 @@ without, the response's first words, one instruction for all, true ones of other
 is judged on rows that nobody trained on, given their true instructions: log p a token of the response, and what it
 writes (unicode ROUGE-L, chrF).
 
-Whatever is in WORK is not done again, and WORK is small: it may be carried from machine to machine. Runs lie in
+Whatever is in WORK is not done again, and WORK is small: it may be carried from machine to machine. Models lie in
 `--runs` and are deleted once they are judged. `--table` prints its tables; it needs no GPU.
 """
 
 import argparse
+import hashlib
 import multiprocessing
 import sys
 import time
@@ -25,6 +26,8 @@ from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from revinst.commands.judging import add_judge_options, read_judge
 from revinst.config.file import file_of, read_config_file
@@ -40,6 +43,13 @@ from .work import Task, prepare, start_worker, try_task
 
 STAGES = ("main", "seed", "one", "curves", "steps")
 CONFIGS = ("backward_config", "forward_config")
+# What a file of WORK was made with; until the file is there, a setting may change.
+MADE_WITH = {
+    "heldout.jsonl": ("data", "backward", "backward_config", "backward_args", "heldout", "val"),
+    "written.jsonl": ("samples",),
+    "judged.jsonl": ("judge",),
+    "results.jsonl": ("forward_config", "forward_args", "seed_rows", "new_tokens"),
+}
 Done = Record | UserError | None
 Work = Callable[[argparse.Namespace, Any], Done]
 WorkOn = Callable[[Work, Iterable[Task | None]], Iterator[Done]]
@@ -51,11 +61,18 @@ def main(args: list[str] | None = None) -> int:
         if options.table:
             from .tables import print_tables
 
-            if not (options.work / "settings.json").is_file():
-                raise UserError(f"{options.work}: nothing was begun there; call it with --data FILE first")
+            if not (options.work / "written.jsonl").is_file():
+                raise UserError(
+                    f"{options.work}: no instructions were written there yet; call it with --data FILE first"
+                )
             print_tables(options.work)
             return 0
-        return run_all(options)
+        options.work.mkdir(parents=True, exist_ok=True)
+        with FileLock(options.work / "lock", timeout=0, fallback_to_soft=False):
+            return run_all(options)
+    except Timeout:
+        print(f"purpose: {options.work} is in use by another process; wait for it, or end it", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"purpose: {error}", file=sys.stderr)
         return 2
@@ -68,7 +85,7 @@ def build_options() -> argparse.ArgumentParser:
     add("--table", action="store_true", help="print the tables of what is done")
     add("--data", help="rows with instruction and response")
     add("--backward", metavar="RUN", help="a run that writes instructions; default: one is trained")
-    add("--runs", type=Path, help="where models are trained; default: runs/WORK's name")
+    add("--runs", type=Path, help="where models are trained; default: runs/WORK's name-models")
     add("--stages", nargs="+", choices=STAGES, default=STAGES)
     add("--arms", nargs="+", help="only these of the stages")
     add("--seeds", nargs="+", type=int, default=[42, 43, 44, 45, 46])
@@ -94,13 +111,15 @@ def run_all(options: argparse.Namespace) -> int:
     """
     options.deadline = time.time() + options.stop_after
     options.judge = read_judge(options)
-    options.runs = options.runs or Path("runs") / options.work.name
-    options.work.mkdir(parents=True, exist_ok=True)
+    options.runs = options.runs or Path("runs") / f"{options.work.name}-models"
     keep_settings(options)
     results = options.work / "results.jsonl"
     with open_workers(options) as work_on:
         for _ in work_on(prepare, [None]):
             pass
+        if not (options.work / "written.jsonl").is_file():
+            print(f"{options.work}: the time was over before all was written; the same command goes on")
+            return 0
         if results.is_file():
             whole_lines(results, cut=True)
         done = {(row["arm"], row["epochs"], row["seed"]) for row in read_lines(results)}
@@ -123,13 +142,27 @@ def keep_settings(options: argparse.Namespace) -> None:
     names = ("seed_rows", "heldout", "val", "samples", "new_tokens", "forward_args", "backward_args")
     settings = {name: getattr(options, name) for name in names}
     settings |= {name: read_config_file(file_of(getattr(options, name))) for name in CONFIGS}
-    if options.judge:  # it may come later than the rest
+    if options.data:
+        settings["data"] = hash_file(Path(options.data))
+    if options.backward:
+        settings["backward"] = hash_file(Path(options.backward) / "adapter" / "adapter_model.safetensors")
+    if options.judge:
         settings["judge"] = [str(getattr(options.judge, name)) for name in ("endpoint", "model", "rubric", "limit")]
     path = options.work / "settings.json"
     known = read_json(path) if path.is_file() else {}
-    if changed := changed_settings(settings | known, known | settings):  # what one of them does not say is as it was
+    fixed = [name for file, made in MADE_WITH.items() if (options.work / file).is_file() for name in made]
+    both = [name for name in fixed if name in known and name in settings]  # what is not given is as it was
+    if changed := changed_settings({name: known[name] for name in both}, {name: settings[name] for name in both}):
         raise UserError(f"{options.work}: made with another {', '.join(changed)}; choose another folder")
     write_json(path, known | settings)
+
+
+def hash_file(path: Path) -> str:
+    """16 hex digits; what is no file, an id of the hub for one, stands for itself."""
+    if not path.is_file():
+        return str(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def choose_pairs(arm: str, rows: Rows, seed: int, folder: Path) -> Pairs:
         texts, numbers = consensus, keep_best(name, int(number), rows, draw)
     elif name == "step":
         texts, numbers = rows.early[number], list(everything)
-    elif name in ("seed", "seed+true"):
+    elif name in ("seed", "seed_again", "seed+true"):
         # the same rows with true instructions as with written ones, and the smaller in the larger
         order = random.Random(f"{seed} pool").sample(everything, len(everything))
         texts, numbers = true if name == "seed+true" else consensus, order[: int(number or 0)]
@@ -139,7 +139,8 @@ def list_arms(num_seed: int, early: Iterable[str], num_pool: int) -> dict[str, l
     grown = [f"{name}-{size}" for size in sizes for name in ("seed", "seed+true")]
     return {
         "main": [("base", 0), *((arm, 3) for arm in WHOLE)],
-        "seed": [(arm, 3) for arm in ("seed", *grown)],
+        # seed_again reads as many rows as TIMES[1]'s arms do, but few of them again and again
+        "seed": [*((arm, 3) for arm in ("seed", *grown)), ("seed_again", 3 * (1 + TIMES[1]))],
         "one": [(arm, 1) for arm in (*WHOLE, "seed", *grown)],
         "curves": [(arm, 3) for arm in (*(f"{order}-{share}" for share in SHARES for order in ORDERS), *BY_LENGTH)],
         "steps": [(f"step-{step}", 3) for step in early],

@@ -7,8 +7,10 @@ A folder holds one JSON object a line in each of
   heldout.jsonl  rows that nobody trains on
   written.jsonl  what was written for each row of the pool, with the scores that filters go by; what they dropped
   early.jsonl    greedy instructions of the backward run's earlier checkpoints
+  scored.jsonl   what will be written.jsonl, as far as it goes
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from revinst.errors import UserError
 from revinst.evaluation.judge_settings import JudgeSettings
 from revinst.inference.engine.settings import GenerationSettings
 from revinst.inference.picks import TEMPERATURE, PickSettings
+from revinst.inference.predictions import append_line, whole_lines
 from revinst.inference.trained import Trained, open_trained
 from revinst.runs.checkpoints import checkpoint_files, step_of
 from revinst.runs.files import read_json, write_json
@@ -31,14 +34,16 @@ from revinst.runs.files import read_json, write_json
 from .arms import read_lines, write_lines
 
 EARLY = (1 / 8, 1 / 4, 1 / 2)  # of the backward run's steps
+SLICE = 2000  # texts, each with its samples
 
 
 def choose_rows(folder: Path, data: str, backward: str, heldout: int, val: int, seed: int) -> None:
     """Writes the four parts. Rows that the backward run saw are told by id, by the words of the response, or as their
     near-duplicates.
     """
-    examples, _ = load_examples(data)
     trained, split = open_backward(backward)
+    assert trained.config is not None
+    examples, _ = load_examples(data, on_bad_row=trained.config.data.on_bad_row)
     known = trained.load_examples()
     fresh = drop_seen(examples, select_examples(known, [*split.train, *split.val]))
     if len(fresh) < heldout + val + 10:
@@ -89,44 +94,61 @@ def write_examples(path: Path, examples: Examples, groups: Sequence[str] = ()) -
     )
 
 
-def write_instructions(folder: Path, backward: str, exports: Path, memory_gib: float | None, samples: int) -> None:
-    """written.jsonl and early.jsonl, as `revinst corpus` writes and filters with its defaults."""
+def write_instructions(folder: Path, backward: str, exports: Path, samples: int, deadline: float) -> None:
+    """written.jsonl and early.jsonl, as `revinst corpus` writes and filters with its defaults.
+
+    What was written is kept a slice of the pool at a time; after the deadline (seconds since the epoch) no slice is
+    begun, and there is no written.jsonl yet.
+    """
     pool, trained = load_examples(str(folder / "pool.jsonl"))[0], open_trained(backward)
-    settings = GenerationSettings(temperature=TEMPERATURE, memory_gib=memory_gib)
-    texts = pool.texts("response")
-    early = {}
+    settings, scored = GenerationSettings(temperature=TEMPERATURE), folder / "scored.jsonl"
+    for path in (folder / "early.jsonl", scored):
+        if path.is_file():
+            whole_lines(path, cut=True)
+    known = {row["step"] for row in read_lines(folder / "early.jsonl")}
     for step in early_steps(trained):
-        before = open_trained(backward, step=step, exports=exports)
-        writer = Writer(before, before.load(settings), GenerationSettings(memory_gib=memory_gib))
-        early[str(step)] = [each.texts[0] for each in writer.write(texts, False)]
+        if str(step) not in known and time.time() < deadline:
+            before = open_trained(backward, step=step, exports=exports)
+            found = Writer(before, before.load(settings), GenerationSettings()).write(pool.texts("response"), False)
+            append_line(folder / "early.jsonl", {"step": str(step), "texts": [each.texts[0] for each in found]})
     writer = Writer(trained, trained.load(settings), settings, PickSettings(samples, "consensus"))
-    written = writer.write(texts, with_greedy=True)
-    picked = writer.pick(texts, written)
-    # greedy texts are written at this temperature too: the engine takes 0 for them
-    systems = {
-        "greedy": [each.greedy.text if each.greedy else "" for each in written],
-        "consensus": [each.taken.text for each in picked],
-    }
-    records: list[Record] = [
-        {
-            "id": example.id,
-            "text": example.response,
-            "votes": max(each.votes),
-            "greedy": systems["greedy"][number],
-            "instruction": systems["consensus"][number],
-        }
-        for number, (example, each) in enumerate(zip(pool, picked, strict=True))
-    ]
-    found = writer.score(texts, systems["consensus"], writer.gains(texts, systems["consensus"]))
-    records = [record | scores for record, scores in zip(records, found, strict=True)]
+    records = read_lines(scored)
+    while len(records) < len(pool) and time.time() < deadline:
+        part = pool.take(range(len(records), min(len(records) + SLICE, len(pool))))
+        for record in write_slice(writer, part):
+            append_line(scored, record)
+        records = read_lines(scored)
+    if len(records) < len(pool):
+        return
     lines = prompt_lines(trained.template)
     dropped = filter_records(records, Thresholds(), lines, rated=False)
     write_json(folder / "filters.json", {"filters": dropped.to_json(), "prompt_lines": list(lines)})
-    write_lines(folder / "early.jsonl", ({"step": step, "texts": texts} for step, texts in early.items()))
     write_lines(
         folder / "written.jsonl",
         (record | {"dropped": dropped.get(number, ("", ""))[0]} for number, record in enumerate(records)),
     )
+    scored.unlink()
+
+
+def write_slice(writer: Writer, examples: Examples) -> list[Record]:
+    """A record of each: what is written greedily, what is taken of the samples, and its scores."""
+    texts = examples.texts("response")
+    written = writer.write(texts, with_greedy=True)
+    picked = writer.pick(texts, written)
+    taken = [each.taken.text for each in picked]
+    scores = writer.score(texts, taken, writer.gains(texts, taken))
+    return [
+        {
+            "id": example.id,
+            "text": example.response,
+            "votes": max(votes.votes),
+            # greedy texts are written at this temperature too: the engine takes 0 for them
+            "greedy": own.greedy.text if own.greedy else "",
+            "instruction": votes.taken.text,
+        }
+        | score
+        for example, own, votes, score in zip(examples, written, picked, scores, strict=True)
+    ]
 
 
 def early_steps(trained: Trained) -> list[int]:

@@ -33,14 +33,14 @@ def print_tables(folder: Path) -> None:
     groups = number_groups([row["group"] for row in read_lines(folder / "heldout.jsonl")])
     num_seed = read_json(folder / "settings.json")["seed_rows"]
     stages = list_arms(num_seed, rows.early, len(rows.pool))
-    grown = [arm for arm, _ in stages["seed"]]
-    for epochs in (3, 1):
+    grown = {arm for arm, _ in stages["seed"]}
+    for epochs, stage in ((3, "seed"), (1, "one")):
         title = f"{epochs} epoch{'s' * (epochs > 1)}"
         whole = [key for key in results if key[1] in (0, epochs) and key[0] not in grown and is_whole(key[0])]
         print_systems(f"Instructions from each source, {title}", results, whole, groups, PAIRS, epochs)
         print_by_length(title, results, whole, read_lines(folder / "heldout.jsonl"))
-        print_systems(f"{num_seed} true rows and more, {title}", results, [(arm, epochs) for arm in grown], groups,
-                      pair_grown(num_seed), epochs)  # fmt: skip
+        few = [key for key in stages[stage] if key[0] in grown]
+        print_systems(f"{num_seed} true rows and more, {title}", results, few, groups, pair_grown(num_seed), epochs)
     curves = [("consensus", 3), *stages["curves"]]
     print_systems("A share of the rows, 3 epochs", results, curves, groups, pair_curves(), 3)
     print_by_length("a share of the rows, 3 epochs", results, curves, read_lines(folder / "heldout.jsonl"))
@@ -58,7 +58,8 @@ def is_whole(arm: str) -> bool:
 def pair_grown(num_seed: int) -> list[tuple[str, str]]:
     sizes = [times * num_seed for times in TIMES]
     written = [("seed", f"seed-{size}") for size in sizes]
-    return written + [(f"seed+true-{size}", f"seed-{size}") for size in sizes]
+    again = [("seed_again", f"{name}-{sizes[1]}") for name in ("seed", "seed+true")]
+    return written + [(f"seed+true-{size}", f"seed-{size}") for size in sizes] + again
 
 
 def pair_curves() -> list[tuple[str, str]]:

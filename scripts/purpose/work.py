@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -32,9 +33,14 @@ class Task:
 
 
 def start_worker(logs: Path, gpus: "SimpleQueue[int] | None") -> None:
-    """What it prints goes to a file of its own; of several GPUs it sees one."""
+    """What it prints goes to a file of its own; of several GPUs it sees one; it ends with who began it (Linux)."""
     if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus.get())
+        visible, number = os.environ.get("CUDA_VISIBLE_DEVICES"), gpus.get()
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
+    if sys.platform == "linux":
+        from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+        _prctl_pr_set_pdeathsig(signal.SIGTERM)
     file = (logs / f"{os.getpid()}.log").open("ab", buffering=0)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -55,14 +61,18 @@ def prepare(options: argparse.Namespace, item: None) -> None:
             check_rows(work, backward)
         else:
             choose_rows(work, options.data, backward, options.heldout, options.val, options.seeds[0])
-        write_instructions(work, backward, options.runs, share_of_memory(options), options.samples)
+        write_instructions(work, backward, options.runs, options.samples, options.deadline)
         free_memory()
+        if not options.backward and (work / "written.jsonl").is_file():
+            shutil.rmtree(options.runs / "backward" / "checkpoints", ignore_errors=True)
     if options.judge and not (work / "judged.jsonl").is_file():
         judge_rows(work, options.judge)
 
 
 def train_backward(options: argparse.Namespace) -> None:
-    """On two fifths of the rows, so that the others are left for forward models; its checkpoints are all kept."""
+    """On two fifths of the rows, so that the others are left for forward models; its checkpoints are all kept until
+    each that is asked for has written.
+    """
     fit(
         options.backward_config, options.runs, "backward", options.backward_args,
         {"data.source": options.data, "data.heldout_fraction": 0.6, "checkpoint.every_steps": 5,
@@ -71,10 +81,14 @@ def train_backward(options: argparse.Namespace) -> None:
 
 
 def fit(config: str, runs: Path, name: str, more: str, values: dict[str, object]) -> None:
-    """In this process, which has imported everything. Raises UserError where it fails."""
+    """In this process, which has imported everything. Raises UserError where it fails.
+
+    The base's products are in 16 bits on each GPU, since `auto` would mix two kinds where machines differ.
+    """
     from revinst import cli
 
     values = values | {"runs_dir": runs, "run_name": name, "trainer.enable_progress_bar": "false"}
+    values |= {"model.base_gemm": "bf16"}
     args = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     try:
         cli.main(["fit", "--config", config, *args, *shlex.split(more)])
@@ -82,16 +96,20 @@ def fit(config: str, runs: Path, name: str, more: str, values: dict[str, object]
         if isinstance(ended.code, int) and ended.code > 128:  # by a signal, which all are to end by
             raise
         if ended.code:
-            raise UserError(f"{runs / name}: fit ended with exit code {ended.code}; see {runs / 'logs'}") from None
+            raise UserError(
+                f"{runs / name}: fit ended with exit code {ended.code}; it said why (--jobs: {runs}/logs)"
+            ) from None
     free_memory()
 
 
 def try_task(options: argparse.Namespace, task: Task) -> Record | UserError | None:
-    """`run_task`; what went wrong in place of a result."""
+    """`run_task`; what went wrong in place of a result, so that other arms go on."""
     try:
         return run_task(options, task)
-    except UserError as error:
-        return UserError(str(error))  # which other processes can read, whatever kind it was
+    except (UserError, OSError, RuntimeError, MemoryError) as error:  # of memory, disk and GPU
+        free_memory()
+        # which other processes can read, whatever kind it was
+        return UserError(f"{task.arm} x {task.epochs}, seed {task.seed}: {error}")
 
 
 def run_task(options: argparse.Namespace, task: Task) -> Record | None:

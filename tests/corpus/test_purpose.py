@@ -1,15 +1,26 @@
 """Whether written instructions help, on a random model and few rows; the statistics on made numbers."""
 
+import argparse
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from filelock import FileLock
 
 from revinst.data.example_table import Examples, build_examples, load_examples
 from revinst.data.examples import Example
 from revinst.errors import UserError
-from scripts.purpose.__main__ import main
+from scripts.purpose import rows as rows_of_purpose
+from scripts.purpose import work
+from scripts.purpose.__main__ import main, open_workers
 from scripts.purpose.arms import Rows, choose_pairs, list_arms, read_lines, write_arm, write_lines
 from scripts.purpose.rows import check_rows, drop_seen
 from scripts.purpose.tables import compare_all
@@ -24,8 +35,12 @@ def build(*rows: tuple[str, str, str]) -> Examples:
 TREES = ("ash", "birch", "cedar", "elm", "fig", "gum", "hazel", "ivy", "juniper", "larch", "maple", "oak", "pine")
 
 
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.wide
-def test_two_arms_end_to_end(backward_run, tiny_llama, tmp_path, capsys):
+def test_two_arms_end_to_end(backward_run, tiny_llama, tmp_path, capsys, monkeypatch):
     rows = [json.loads(line) for line in open("revinst/data/quickstart.jsonl", encoding="utf-8")]  # noqa: SIM115
     fresh = [
         {"instruction": f"Tell me about number {n}.", "response": f"The {n}th row speaks of {tree} and nothing more."}
@@ -42,10 +57,23 @@ def test_two_arms_end_to_end(backward_run, tiny_llama, tmp_path, capsys):
     assert main([*args, "--stages", "one", "--arms", "true", "--stop_after", "0"]) == 2
     assert "give --data" in capsys.readouterr().err
     args += ["--data", str(data)]
+    assert main([*args, "--heldout", "5000"]) == 2 and "lower --heldout" in capsys.readouterr().err  # which is heeded
+    assert main([*args, "--stop_after", "0"]) == 0 and "the same command goes on" in capsys.readouterr().out
+    monkeypatch.setattr(rows_of_purpose, "SLICE", 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(rows_of_purpose, "filter_records", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(args)
+    before = (work / "scored.jsonl").read_bytes()
+    (work / "scored.jsonl").write_bytes(before[:-5])  # the last line is torn, and written anew
     assert main([*args, "--stages", "one", "--arms", "true", "constant"]) == 0
     results = read_lines(work / "results.jsonl")
     assert [row["arm"] for row in results] == ["true", "constant"]
     heldout, pool = (read_lines(work / f"{name}.jsonl") for name in ("heldout", "pool"))
+    written = read_lines(work / "written.jsonl")
+    assert [row["id"] for row in written] == [row["id"] for row in pool] and not (work / "scored.jsonl").exists()
+    assert [row.pop("dropped") is not None for row in written]
+    assert written[:-1] == [json.loads(line) for line in before.splitlines()[:-1]]
     seen = json.loads((backward_run / "split.json").read_text())
     assert not {row["id"] for row in [*heldout, *pool]} & {*seen["train"], *seen["val"]}
     assert not {row["response"] for row in heldout} & {row["response"] for row in pool}
@@ -63,6 +91,8 @@ def test_two_arms_end_to_end(backward_run, tiny_llama, tmp_path, capsys):
     assert f"| true | {len(pool)} | 1 |" in table and "| low_gain |" in table
     assert main([*args, "--seed_rows", "7"]) == 2
     assert "another seed_rows" in capsys.readouterr().err
+    data.write_text(data.read_text() + "\n")
+    assert main(args) == 2 and "another data" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -84,7 +114,54 @@ def rows(tmp_path):
 def test_tables_of_what_was_never_begun_are_refused(tmp_path, capsys):
     work = tmp_path / "which"
     assert main([str(work), "--table"]) == 2
-    assert capsys.readouterr().err == f"purpose: {work}: nothing was begun there; call it with --data FILE first\n"
+    told = capsys.readouterr().err
+    assert told == f"purpose: {work}: no instructions were written there yet; call it with --data FILE first\n"
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capsys):
+    with FileLock(tmp_path / "lock"):
+        assert main([str(tmp_path), "--data", "rows.jsonl"]) == 2
+    assert "in use by another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError("No space left"), RuntimeError("CUDA error"), UserError("no rows")])
+def test_whatever_ends_an_arm_is_said(monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(work, "run_task", fail)
+    found = work.try_task(argparse.Namespace(), work.Task("true", 3, 42))
+    assert isinstance(found, UserError) and str(found) == f"true x 3, seed 42: {error}"
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    code = "import sys; from tests.corpus.test_purpose import begin_sleepers; begin_sleepers(sys.argv[1])"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2, parent)
+    finally:
+        parent.kill()
+        parent.wait()
+    numbers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    wait_for(lambda: not any(map(psutil.pid_exists, numbers)))
+
+
+def begin_sleepers(folder: str) -> None:
+    options = argparse.Namespace(jobs=2, gpus=1, runs=Path(folder), deadline=0.0)
+    with open_workers(options) as work_on:
+        list(work_on(sleep, [None, None]))
+
+
+def sleep(options: argparse.Namespace, item: None) -> None:
+    (options.runs / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+
+def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None) -> None:
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end and (process is None or process.poll() is None)
+        time.sleep(0.1)
 
 
 def test_arms_have_their_rows_and_instructions(rows, tmp_path):
@@ -142,7 +219,8 @@ def test_few_true_rows_grow_by_the_same_rows_whatever_their_instructions(rows, t
     assert all(line["instruction"] == f"pool {line['id'][4:]}?" for line in true[2:])
     assert train("seed-2") == more[:4]
     assert {arm for arm, _ in list_arms(2, [], 20)["seed"]} >= {"seed", "seed-2", "seed-6", "seed+true-20"}
-    assert [arm for arm, _ in list_arms(2, [], 6)["seed"]] == ["seed", "seed-2", "seed+true-2", "seed-6", "seed+true-6"]
+    seeds = [(arm, 3) for arm in ("seed", "seed-2", "seed+true-2", "seed-6", "seed+true-6")]
+    assert list_arms(2, [], 6)["seed"] == [*seeds, ("seed_again", 12)] and train("seed_again") == seed
 
 
 def test_a_planted_difference_is_found_and_noise_is_not():
@@ -209,7 +287,7 @@ def call(tmp_path, monkeypatch):
     """call(*options, fails=): the calls of a folder whose parts are chosen and written; trains nothing."""
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("pool", "written"):
+    for name in ("heldout", "pool", "written"):
         write_lines(work / f"{name}.jsonl", [{"id": f"{n}"} for n in range(6)])
 
     def call(*options, fails=""):
@@ -228,7 +306,7 @@ def test_an_arm_that_fails_leaves_the_others_and_the_same_command_goes_on(call, 
     call, work = call
     options = ("--stages", "one", "--arms", "true", "constant", "greedy")
     assert call(*options, fails="greedy") == 2
-    assert "purpose: greedy failed" in capsys.readouterr().err
+    assert "purpose: greedy x 1, seed 42: greedy failed" in capsys.readouterr().err
     with (work / "results.jsonl").open("a") as file:
         file.write('{"arm": "gre')  # killed in the middle of a line
     assert call(*options) == 0
@@ -237,7 +315,8 @@ def test_an_arm_that_fails_leaves_the_others_and_the_same_command_goes_on(call, 
 
 def test_what_is_mixed_or_not_there_is_refused(call, tmp_path, capsys):
     call, work = call
-    assert call("--arms", "best") == 2 and "--arms: best" in capsys.readouterr().err
+    assert call("--arms", "best", "--seed_rows", "3") == 2  # which made nothing, and may change
+    assert "--arms: best" in capsys.readouterr().err
     assert call("--forward_config", str(tmp_path / "none.yaml")) == 2 and "none.yaml" in capsys.readouterr().err
     (tmp_path / "other.yaml").write_text("model: {lr: 1.0}\n")
     (work / "judged.jsonl").write_text("")

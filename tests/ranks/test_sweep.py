@@ -107,6 +107,23 @@ def test_a_failed_trial_leaves_the_others_and_the_same_command_goes_on(trials, c
     assert code == 0 and list(used) == ["six-better-43"] and ", seeds 42, 43\n" in capsys.readouterr().out
 
 
+def test_an_interrupt_stops_it_and_the_same_command_goes_on(trials, monkeypatch, capsys):
+    keep, kept = sweep.append_line, []
+
+    def interrupt(path, line):
+        keep(path, line)
+        kept.append(line)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "append_line", interrupt)
+    used, _, code = trials()
+    assert code == 130 and len(used) < 5 and capsys.readouterr().err.endswith("stopped; the same command goes on\n")
+    for run in Path("runs").iterdir():
+        shutil.rmtree(run)  # what a real one goes on with
+    assert trials()[2] == 0 and len(sweep.read_lines(Path("six.jsonl"))) == 6
+
+
 def test_a_trial_that_was_changed_is_not_taken_for_done(trials, capsys):
     trials(names=("first", "better"))
     table = Path("six.jsonl")

@@ -182,6 +182,19 @@ def test_steps_of_another_size(fit, stopped, copy_of):
     assert code == 0 and "nothing to do" not in out and len(read_rows(run / "metrics.csv")) == 16
 
 
+def test_a_falling_lr_that_is_taken_up_again_is_said(fit, folder):
+    options = {"model.lr_schedule": "linear", "trainer.max_steps": 6, "checkpoint.every_steps": 3}
+    assert fit("longer", **options)[0] == 0
+    code, _, out = fit("longer", **options | {"trainer.max_steps": 9})
+    rates = [float(row["train/lr"]) for row in read_rows(folder / "longer" / "metrics.csv")]
+    assert code == 0 and rates[6:] == sorted(rates[6:], reverse=True) and rates[6] > 1.5 * rates[5]
+    assert f"lr: goes on at {rates[6]:.2g}, where {rates[5]:.2g} was planned" in out
+    assert fit("straight", **options | {"model.lr_schedule": "constant"})[0] == 0
+    assert (
+        "was planned" not in fit("straight", **options | {"model.lr_schedule": "constant", "trainer.max_steps": 9})[2]
+    )
+
+
 def test_finished_run_of_short_epochs(fit, folder):
     options = {"trainer.limit_train_batches": 2, "trainer.val_check_interval": 1.0}
     assert fit("short", **options)[0] == 0 and len(read_rows(folder / "short" / "metrics.csv")) == 4
