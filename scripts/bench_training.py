@@ -147,7 +147,11 @@ def measure_ours(options: argparse.Namespace, variant: dict[str, str]) -> tuple[
     length = {"trainer.max_steps": str(options.steps), "trainer.log_every_n_steps": str(LOG_EVERY)}
     with tempfile.TemporaryDirectory() as runs:
         where = {"runs_dir": runs, "run_name": "bench", "model.base": options.base, "data.source": options.source}
-        quiet |= {"trainer.enable_progress_bar": "false"}
+        quiet |= {
+            "trainer.enable_progress_bar": "false",
+            "model.lr": "2e-4",
+            "model.lr_schedule": "constant",
+        }  # the peers'
         keys = quiet | length | where | rows_of(options) | {"model.base_gemm": "bf16"} | variant
         fit(["--config", options.config, *(part for key, value in keys.items() for part in (f"--{key}", value))])
         with (Path(runs) / "bench" / "metrics.csv").open(newline="") as file:
