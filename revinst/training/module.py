@@ -264,7 +264,7 @@ class InstructionModule(L.LightningModule):
         lr = self.lr_at(self.step)
         if self.planned_lr and not math.isclose(lr, self.planned_lr, rel_tol=0.1):
             self.print(
-                f"lr: goes on at {lr:.2g}, where {self.planned_lr:.2g} was planned: the training has another length"
+                f"lr: goes on at {lr:.2g}, where {self.planned_lr:.2g} was planned before its length or lr changed"
             )
 
     def lr_at(self, step: int) -> float:

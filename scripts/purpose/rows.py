@@ -141,13 +141,13 @@ def write_slice(writer: Writer, examples: Examples) -> list[Record]:
         {
             "id": example.id,
             "text": example.response,
-            "votes": max(votes.votes),
+            "votes": max(each.votes),
             # greedy texts are written at this temperature too: the engine takes 0 for them
             "greedy": own.greedy.text if own.greedy else "",
-            "instruction": votes.taken.text,
+            "instruction": each.taken.text,
         }
         | score
-        for example, own, votes, score in zip(examples, written, picked, scores, strict=True)
+        for example, own, each, score in zip(examples, written, picked, scores, strict=True)
     ]
 
 
